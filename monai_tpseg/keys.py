@@ -1,0 +1,27 @@
+"""The keys of a batch, each with its shape. B batch, H rows, W columns, D slices.
+
+A case on disk is `{image: path, label: path, task: name}`; after loading it is a dictionary of MetaTensors:
+pictures are (3, H, W), volumes (3, H, W, D) with the slices last. See `docs/conventions.md`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["IMAGE", "LABEL", "PRED", "PROB", "TASK", "TASK_NAME"]
+
+IMAGE = "image"
+"""(B, 3, H, W) float32, RGB, ImageNet-normalised after the modality pipeline; a volume is (B, 3, H, W, D)."""
+
+LABEL = "label"
+"""(B, 1, H, W) float32 in {0, 1}; a volume is (B, 1, H, W, D)."""
+
+TASK = "task"
+"""A task name in a data list; (B,) int64, the row of the task, in a batch."""
+
+TASK_NAME = "task_name"
+"""The name of the task of one case, kept beside its row."""
+
+PRED = "pred"
+"""(B, 1, H, W) logits from the network; after postprocessing the mask in {0, 1} on the source grid."""
+
+PROB = "prob"
+"""(B, 1, H, W) float32 in [0, 1]: the probabilities that `pred` was thresholded from."""

@@ -1,0 +1,210 @@
+"""The training losses: Dice and boundary-weighted cross-entropy, deep supervision, and prototype contrast.
+
+All of them compute in float32 under autocast and give a plain scalar tensor. Source: arXiv 2604.00684.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from monai.losses import DiceLoss
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["BoundaryDiceBCELoss", "DeepSupervisionLoss", "PrototypeContrastiveLoss", "SupervisedOutput", "box_mean"]
+
+
+class SupervisedOutput(Protocol):
+    """What a network returns in training: the fused logits and those of its side outputs, all (B, 1, H, W)."""
+
+    @property
+    def logits(self) -> Tensor:
+        """The fused logits (B, 1, H, W)."""
+
+    @property
+    def side_logits(self) -> Sequence[Tensor]:
+        """The side logits, each (B, 1, H, W), finest decoder first."""
+
+
+def box_mean(image: Tensor, kernel_size: int, count_include_pad: bool = False) -> Tensor:
+    """Return the mean of `image` over a square window around each pixel, as two passes of one dimension.
+
+    Args:
+        image: (B, C, H, W) float; H and W may be smaller than the window.
+        kernel_size: side of the window in pixels, odd.
+        count_include_pad: whether pixels beyond the image count as zeros; by default they do not count.
+
+    Returns:
+        (B, C, H, W), of the same dtype.
+    """
+    reach = kernel_size // 2
+    rows = F.avg_pool2d(image, (kernel_size, 1), 1, (reach, 0), count_include_pad=count_include_pad)
+    return F.avg_pool2d(rows, (1, kernel_size), 1, (0, reach), count_include_pad=count_include_pad)
+
+
+class BoundaryDiceBCELoss(nn.Module):
+    """Soft Dice plus a binary cross-entropy that weighs the pixels near the lesion's outline more.
+
+    Per image, `dice_weight * (1 - Dice) + bce_weight * sum(w * BCE) / sum(w)` with
+    `w = 1 + boundary_weight * |mean(label) - label|`, the mean over a square window; then the mean over the batch.
+    An image without a lesion gives `1 - smooth / (sum(p) + smooth)` for the Dice part: 0 when nothing is predicted.
+
+    Args:
+        dice_weight: factor of the Dice part.
+        bce_weight: factor of the cross-entropy part.
+        boundary_weight: the largest extra weight of a pixel; 0 gives the plain mean cross-entropy.
+        kernel_size: side of the window in pixels, odd. Label and window are in pixels of the network's input.
+        smooth: pixels added to numerator and denominator of the soft Dice, above 0.
+        count_include_pad: whether the window takes pixels beyond the image as background. By default it does not,
+            so that a lesion cut by the image's edge has no outline there; True is the default of torch's pooling.
+
+    Raises:
+        ValueError: `kernel_size` is even or not positive, a weight is negative, or `smooth` is not positive.
+    """
+
+    def __init__(
+        self,
+        dice_weight: float = 0.5,
+        bce_weight: float = 0.5,
+        boundary_weight: float = 2.0,
+        kernel_size: int = 31,
+        smooth: float = 1.0,
+        count_include_pad: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be an odd number of pixels such as 31, got {kernel_size}.")
+        if min(dice_weight, bce_weight, boundary_weight) < 0 or smooth <= 0:
+            values = f"{dice_weight}, {bce_weight}, {boundary_weight} and smooth {smooth}"
+            raise ValueError(f"Loss weights must be 0 or more and smooth above 0, got weights {values}.")
+        self.dice_weight = dice_weight
+        self.bce_weight = bce_weight
+        self.boundary_weight = boundary_weight
+        self.kernel_size = kernel_size
+        self.count_include_pad = count_include_pad
+        self.dice = DiceLoss(sigmoid=True, smooth_nr=smooth, smooth_dr=smooth)
+
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            logits: (B, 1, H, W), any floating type.
+            label: (B, 1, H, W) in {0, 1}.
+
+        Returns:
+            A float32 scalar, 0 or more.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        if logits.shape != label.shape:
+            raise ValueError(f"Logits {tuple(logits.shape)} and label {tuple(label.shape)} must have the same shape.")
+        logits, label = _plain(logits), _plain(label)
+        dice: Tensor = self.dice(logits, label)
+        return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, label)
+
+    def _weighted_bce(self, logits: Tensor, label: Tensor) -> Tensor:
+        mean = box_mean(label, self.kernel_size, self.count_include_pad)
+        weight = 1.0 + self.boundary_weight * (mean - label).abs()
+        bce = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
+        return ((weight * bce).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
+
+
+class DeepSupervisionLoss(nn.Module):
+    """The loss of the fused output plus that of the first side outputs (the three task decoders of the paper).
+
+    Args:
+        loss: maps (logits, label), both (B, 1, H, W), to a scalar.
+        outputs: how many side outputs take part, finest first; 3 leaves the stage-4 head out, as in the paper.
+        weight: factor of the side outputs' sum.
+
+    Raises:
+        ValueError: `outputs` is negative.
+    """
+
+    def __init__(self, loss: nn.Module, outputs: int = 3, weight: float = 1.0) -> None:
+        super().__init__()
+        if outputs < 0:
+            raise ValueError(f"outputs must be 0 or more side outputs, got {outputs}.")
+        self.loss = loss
+        self.outputs = outputs
+        self.weight = weight
+
+    def forward(self, output: SupervisedOutput | Tensor, label: Tensor) -> Tensor:
+        """Return the summed loss.
+
+        Args:
+            output: the network's training output, or bare logits (B, 1, H, W) from a network without side outputs.
+            label: (B, 1, H, W) in {0, 1}.
+
+        Returns:
+            A float32 scalar.
+
+        Raises:
+            ValueError: the network has fewer side outputs than asked for.
+        """
+        if isinstance(output, Tensor):
+            bare: Tensor = self.loss(output, label)
+            return bare
+        sides = output.side_logits[: self.outputs]
+        if len(sides) < self.outputs:
+            raise ValueError(f"The network has {len(sides)} side outputs; set outputs to {len(sides)} or fewer.")
+        total: Tensor = self.loss(output.logits, label)
+        for logits in sides:
+            total = total + self.weight * self.loss(logits, label)
+        return total
+
+
+class PrototypeContrastiveLoss(nn.Module):
+    """Pushes an image's mean lesion feature away from the task's background prototype, and the reverse.
+
+    Prototypes are moving averages without gradient, so the cosine between the two can only be lowered through the
+    features they are averaged from. With m_fg and m_bg the unit class means of one image (eq. 12), the loss is
+    `relu(cos(m_fg, P_bg) - max_cosine) + relu(cos(m_bg, P_fg) - max_cosine)`, halved, and the mean over the
+    images in which both classes occur. The paper names the strategy without a formula; this form is ours.
+
+    Args:
+        max_cosine: cosine in [-1, 1) below which there is no push; 0 asks for orthogonal prototypes.
+
+    Raises:
+        ValueError: `max_cosine` is outside [-1, 1).
+    """
+
+    def __init__(self, max_cosine: float = 0.0) -> None:
+        super().__init__()
+        if not -1.0 <= max_cosine < 1.0:
+            raise ValueError(f"max_cosine must be a cosine in [-1, 1), got {max_cosine}.")
+        self.max_cosine = max_cosine
+
+    def forward(self, features: Tensor, label: Tensor, prototypes: Tensor, task: Tensor) -> Tensor:
+        """Return the loss of one decoder's features.
+
+        Args:
+            features: f~ (B, C, h, w), any floating type; the gradient flows into it.
+            label: (B, 1, H, W) in {0, 1}, H >= h and W >= w; it is averaged down to (h, w).
+            prototypes: (T, 2, C) unit norm, 0 background, 1 foreground; no gradient flows into them.
+            task: (B,) int64, the row of each image's task.
+
+        Returns:
+            A float32 scalar in [0, 1 - max_cosine]; 0 when no image has both classes.
+        """
+        features, label = _plain(features), _plain(label)
+        mask = F.adaptive_avg_pool2d(label, (features.shape[-2], features.shape[-1]))
+        area = torch.stack([1.0 - mask, mask], dim=1).flatten(2)  # (B, 2, h * w), background first
+        with torch.autocast(features.device.type, enabled=False):
+            sums = area @ features.flatten(2).transpose(1, 2)  # (B, 2, C)
+        opposite = prototypes.detach().float()[task].flip(1)
+        cosine = (F.normalize(sums, dim=-1) * opposite).sum(-1)  # (B, 2)
+        push = F.relu(cosine - self.max_cosine).mean(1)
+        # an image of one class says nothing about the other
+        both = (label.amax((1, 2, 3)) > 0.5).float() * (label.amin((1, 2, 3)) < 0.5).float()
+        return (push * both).sum() / both.sum().clamp(min=1.0)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Return `tensor` as a float32 torch tensor, without MONAI's metadata, which costs time in every operation."""
+    plain: Tensor = convert_to_tensor(tensor, track_meta=False).float()
+    return plain

@@ -1,0 +1,380 @@
+"""How well a mask fits, per task: Dice and three readings of the intersection over union.
+
+Every measure comes from the four counts of a confusion matrix, taken at the size of the masks that are given: the
+original resolution unless the postprocessing leaves the masks at the network's size.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from ignite.distributed import get_rank
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric
+from torch import Tensor
+
+from .keys import LABEL, PRED, TASK
+from .tasks import TASK_NAMES, resolve_task, task_names
+
+__all__ = [
+    "LesionMetrics",
+    "LesionMetricsHandler",
+    "case_name",
+    "confusion",
+    "dice_per_image",
+    "evaluated_cases",
+    "foreground_iou_per_image",
+    "mean_iou",
+    "mean_iou_per_image",
+    "write_atomically",
+]
+
+logger = logging.getLogger(__name__)
+
+MEASURES = ("dice", "iou_foreground", "iou_mean", "iou_dataset")
+MEAN = "mean"
+
+
+def confusion(pred: Tensor, label: Tensor) -> Tensor:
+    """Return the confusion matrix of every image.
+
+    Args:
+        pred: (B, ...) mask in {0, 1}, of any type and any number of further dimensions.
+        label: of the same shape, in {0, 1}.
+
+    Returns:
+        (B, 4) int64: true positive, false positive, false negative and true negative pixels.
+
+    Raises:
+        ValueError: the shapes differ or a value is neither 0 nor 1.
+    """
+    if pred.shape != label.shape:
+        raise ValueError(f"Prediction {tuple(pred.shape)} and label {tuple(label.shape)} must have the same shape.")
+    pred, label = _mask(pred, "Prediction"), _mask(label, "Label")
+    quarters = [pred & label, pred & ~label, ~pred & label, ~pred & ~label]
+    return torch.stack([quarter.flatten(1).sum(1) for quarter in quarters], dim=1)
+
+
+def dice_per_image(pred: Tensor, label: Tensor) -> Tensor:
+    """Return the Dice coefficient of every image, 1 where prediction and label are both empty.
+
+    Args:
+        pred: (B, ...) mask in {0, 1}.
+        label: of the same shape, in {0, 1}.
+
+    Returns:
+        (B,) float64 in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ or a value is neither 0 nor 1.
+    """
+    return _dice(confusion(pred, label))
+
+
+def foreground_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
+    """Return the lesion's intersection over union of every image, 1 where both masks are empty.
+
+    Args, Returns, Raises: as `dice_per_image`.
+    """
+    return _iou(confusion(pred, label))[:, 1]
+
+
+def mean_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
+    """Return the mean of background and lesion intersection over union of every image.
+
+    A class that neither mask contains counts 1. Args, Returns, Raises: as `dice_per_image`.
+    """
+    return mean_iou(confusion(pred, label))
+
+
+def mean_iou(counts: Tensor) -> Tensor:
+    """Return the mean of background and lesion intersection over union; a class that does not occur counts 1.
+
+    Args:
+        counts: (..., 4) confusion matrices; their sum over a data set gives the data-set-level measure.
+
+    Returns:
+        (...) float64 in [0, 1].
+    """
+    return _iou(counts).mean(-1)
+
+
+class LesionMetrics:
+    """Collects the confusion matrix of every case and tells the measures per task.
+
+    For a task: `n`, the number of cases; `dice`, `iou_foreground`, `iou_mean`, means over its cases; `iou_dataset`,
+    the mean of both classes from the one confusion matrix of all its pixels. `mean` averages over the tasks present,
+    each counting once, and its `n` is the number of all cases.
+    With `torch.distributed`, the ranks' cases are joined, in rank order; a case that two ranks saw counts twice, so
+    the sampler must not pad. All ranks must then call `aggregate` and `rows`.
+
+    Args:
+        task_names: names in row order.
+
+    Raises:
+        ValueError: the list is empty, a name stands twice, or a task is called `mean`.
+    """
+
+    def __init__(self, task_names: Sequence[str] = TASK_NAMES) -> None:
+        self.task_names = _checked(task_names)
+        self.reset()
+
+    def __len__(self) -> int:
+        """Return the number of cases this rank has added."""
+        return len(self._cases)
+
+    def reset(self) -> None:
+        """Forget all cases."""
+        self._cases: list[tuple[int, str]] = []
+        self._counts: list[Tensor] = []
+
+    def update(
+        self,
+        pred: Tensor | Sequence[Tensor],
+        label: Tensor | Sequence[Tensor],
+        task: Tensor | Sequence[int | str | Tensor],
+        case: Sequence[str] | None = None,
+    ) -> None:
+        """Add a batch of cases.
+
+        Args:
+            pred: masks in {0, 1}: a (B, ...) tensor, or a list of B tensors of any sizes.
+            label: masks in {0, 1}, each of the size of its prediction.
+            task: B task rows or names.
+            case: B names of the cases, default their number.
+
+        Raises:
+            ValueError: lengths or shapes differ, a mask is not binary, or a task is unknown.
+        """
+        names = [str(len(self) + i) for i in range(len(pred))] if case is None else case
+        if not len(pred) == len(label) == len(task) == len(names):
+            lengths = f"{len(pred)}, {len(label)}, {len(task)} and {len(names)}"
+            raise ValueError(f"Predictions, labels, tasks and cases must be of one number, got {lengths}.")
+        tasks = [resolve_task(t if isinstance(t, str) else int(t), self.task_names) for t in task]
+        counts = [confusion(p[None], q[None])[0] for p, q in zip(pred, label, strict=True)]
+        self._counts += counts
+        self._cases += zip(tasks, names, strict=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one dictionary per case: `case`, `task` (name), `dice`, `iou_foreground`, `iou_mean`, and counts.
+
+        The counts are `tp`, `fp`, `fn`, `tn`, in pixels.
+        """
+        cases, counts = self._gather()
+        iou = _iou(counts)
+        measures = torch.stack([_dice(counts), iou[:, 1], iou.mean(1)], dim=1).tolist()
+        return [
+            {"case": name, "task": self.task_names[task]}
+            | dict(zip(MEASURES[:3], values, strict=True))
+            | dict(zip(("tp", "fp", "fn", "tn"), pixels, strict=True))
+            for (task, name), values, pixels in zip(cases, measures, counts.tolist(), strict=True)
+        ]
+
+    def aggregate(self) -> dict[str, dict[str, float]]:
+        """Return the measures of each task that occurred, in row order, and their `mean`.
+
+        Raises:
+            ValueError: no case was added.
+        """
+        return self.summarise(self.rows())
+
+    def summarise(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        """Return what `aggregate` does from `rows` at hand, without asking the other ranks again."""
+        if not rows:
+            raise ValueError("No case was measured; call update before aggregate.")
+        summary: dict[str, dict[str, float]] = {}
+        for name in self.task_names:
+            own = [row for row in rows if row["task"] == name]
+            if own:
+                values = {key: sum(row[key] for row in own) / len(own) for key in MEASURES[:3]}
+                counts = torch.tensor([[row[key] for key in ("tp", "fp", "fn", "tn")] for row in own])
+                summary[name] = {"n": len(own), **values, "iou_dataset": float(mean_iou(counts.sum(0)))}
+        means = {key: sum(values[key] for values in summary.values()) / len(summary) for key in MEASURES}
+        return {**summary, MEAN: {"n": len(rows), **means}}
+
+    def _gather(self) -> tuple[list[tuple[int, str]], Tensor]:
+        counts = torch.stack(self._counts).cpu() if self._counts else torch.zeros(0, 4, dtype=torch.int64)
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return list(self._cases), counts
+        # objects, because a rank may have no case at all
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (self._cases, counts.tolist()))
+        joined = torch.tensor([row for _, part in parts for row in part], dtype=torch.int64).reshape(-1, 4)
+        return [case for part, _ in parts for case in part], joined
+
+
+class LesionMetricsHandler(Metric):  # type: ignore[misc]  # ignite is not followed by mypy
+    """The key metric of a MONAI evaluator: the mean over tasks of the mean Dice per image, and all else beside it.
+
+    At the end of the epoch `engine.state.metrics` holds the value under the attached name and, for every task and for
+    `mean`, `dice/<task>`, `iou_foreground/<task>`, `iou_mean/<task>` and `iou_dataset/<task>`;
+    `engine.state.metric_details[name]` is the Dice of each case, (N, 1). Rank 0 logs a table and writes the files.
+
+    Args:
+        task_names: names in row order.
+        output_dir: where to write `metrics.json`, `metrics.csv` (a row per task) and `metrics_per_image.csv`; none
+            are written by default.
+        output_transform: maps the list of cases, each a dictionary of the evaluator's output laid over its batch, to
+            a list of dictionaries with `pred` and `label` masks of one size (1, H, W[, D]) and `task`.
+
+    Raises:
+        ValueError: the names are empty, repeated, or hold `mean`.
+    """
+
+    def __init__(
+        self,
+        task_names: Sequence[str] = TASK_NAMES,
+        output_dir: str | os.PathLike[str] | None = None,
+        output_transform: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda cases: cases,
+    ) -> None:
+        self.lesion_metrics = LesionMetrics(task_names)
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self._rows: list[dict[str, Any]] = []
+        self._summary: dict[str, dict[str, float]] = {}
+        super().__init__(output_transform)
+
+    def reset(self) -> None:
+        """Forget the cases of the previous epoch."""
+        self.lesion_metrics.reset()
+
+    def iteration_completed(self, engine: Any) -> None:
+        """Add the cases of one iteration; the task may stand in the batch alone, as MONAI's evaluators leave it."""
+        self.update(self._output_transform(evaluated_cases(engine)))
+
+    def update(self, output: list[dict[str, Any]]) -> None:
+        """Add cases, each a dictionary with `pred`, `label` and `task`; the name comes from the tensors' metadata."""
+        start = len(self.lesion_metrics)
+        self.lesion_metrics.update(
+            [case[PRED] for case in output],
+            [case[LABEL] for case in output],
+            [case[TASK] for case in output],
+            [case_name(case, str(start + i)) for i, case in enumerate(output)],
+        )
+
+    def compute(self) -> float:
+        """Return the mean over tasks of the mean Dice per image.
+
+        Raises:
+            NotComputableError: there was no case.
+        """
+        self._rows = self.lesion_metrics.rows()
+        if not self._rows:
+            raise NotComputableError("No case was measured; the evaluator's data loader gave none.")
+        self._summary = self.lesion_metrics.summarise(self._rows)
+        return self._summary[MEAN]["dice"]
+
+    def completed(self, engine: Any, name: str) -> None:
+        """Write the value, the table per task and the files."""
+        super().completed(engine, name)
+        for task in (*self.lesion_metrics.task_names, MEAN):
+            for key in MEASURES:
+                engine.state.metrics.pop(f"{key}/{task}", None)  # of an earlier run, for a task absent from this one
+                if task in self._summary:
+                    engine.state.metrics[f"{key}/{task}"] = self._summary[task][key]
+        if hasattr(engine.state, "metric_details"):
+            engine.state.metric_details[name] = torch.tensor([[row["dice"]] for row in self._rows])
+        if get_rank() == 0:
+            logger.info("Lesion metrics\n%s", _table(self._summary))
+            if self.output_dir is not None:
+                self._write(self.output_dir)
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        per_task = [{"task": task, **values} for task, values in self._summary.items()]
+        write_atomically(folder / "metrics.json", (json.dumps(self._summary, indent=2) + "\n").encode())
+        write_atomically(folder / "metrics.csv", _csv(per_task))
+        write_atomically(folder / "metrics_per_image.csv", _csv(self._rows))
+
+
+def evaluated_cases(engine: Any) -> list[dict[str, Any]]:
+    """Return the cases of a MONAI engine's iteration, each its batch entry with the output laid over it.
+
+    Args:
+        engine: a MONAI engine after decollation: `state.output` is a list of dictionaries.
+
+    Raises:
+        ValueError: the output is not decollated.
+    """
+    batch, output = engine.state.batch, engine.state.output
+    if not isinstance(output, list):
+        raise ValueError(f"The output must be a list of cases, got {type(output).__name__}; set decollate=True.")
+    if not isinstance(batch, list):
+        return output
+    return [{**source, **result} for source, result in zip(batch, output, strict=True)]
+
+
+def case_name(case: dict[str, Any], default: str) -> str:
+    """Return the file a case was read from, as the metadata of its prediction, label or image tells, or `default`."""
+    for key in (PRED, LABEL, "image"):
+        name = getattr(case.get(key), "meta", {}).get("filename_or_obj")
+        if name:
+            return str(name)
+    return default
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new, never a part; its folder must exist."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checked(names: Sequence[str]) -> tuple[str, ...]:
+    checked = task_names(names)
+    if MEAN in checked:
+        raise ValueError(f"A task cannot be called {MEAN!r}: that is the mean over tasks; rename it.")
+    return checked
+
+
+def _mask(mask: Tensor, what: str) -> Tensor:
+    mask = mask.as_subclass(Tensor)
+    binary = mask.bool()
+    if not torch.equal(binary.to(mask.dtype), mask):
+        low, high = float(mask.min()), float(mask.max())
+        raise ValueError(f"{what} must be a mask of 0 and 1, got values from {low:g} to {high:g}; threshold it first.")
+    return binary
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    return torch.where(whole > 0, part.double() / whole.clamp(min=1).double(), 1.0)
+
+
+def _dice(counts: Tensor) -> Tensor:
+    tp, fp, fn, _ = counts.unbind(-1)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def _iou(counts: Tensor) -> Tensor:
+    """Return (..., 2): intersection over union of background and lesion."""
+    tp, fp, fn, tn = counts.unbind(-1)
+    return torch.stack([_ratio(tn, tn + fp + fn), _ratio(tp, tp + fp + fn)], dim=-1)
+
+
+def _table(summary: dict[str, dict[str, float]]) -> str:
+    width = max(len(task) for task in summary)
+    lines = [f"{'task':{width}} {'n':>6} " + " ".join(f"{key:>14}" for key in MEASURES)]
+    for task, values in summary.items():
+        lines.append(f"{task:{width}} {values['n']:6.0f} " + " ".join(f"{values[key]:14.4f}" for key in MEASURES))
+    return "\n".join(lines)
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

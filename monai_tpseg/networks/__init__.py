@@ -1,0 +1,41 @@
+"""Networks: TP-Seg and its parts."""
+
+from __future__ import annotations
+
+from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
+from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.layers import RFB
+from monai_tpseg.networks.prototype import PrototypeBank
+from monai_tpseg.networks.route import SplitGate
+from monai_tpseg.networks.tpseg import (
+    TPSeg,
+    TPSegOutput,
+    tpseg_hiera,
+    tpseg_hiera_base_plus,
+    tpseg_hiera_demo,
+    tpseg_hiera_large,
+    tpseg_hiera_small,
+    tpseg_hiera_tiny,
+)
+
+__all__ = [
+    "HIERA_VARIANTS",
+    "PGTD",
+    "RFB",
+    "PrototypeBank",
+    "PrototypeGuidedDecoder",
+    "SplitGate",
+    "TPSeg",
+    "TPSegOutput",
+    "TaskAdapter",
+    "TaskConditionedHiera",
+    "TaskFusion",
+    "build_hiera",
+    "tpseg_hiera",
+    "tpseg_hiera_base_plus",
+    "tpseg_hiera_demo",
+    "tpseg_hiera_large",
+    "tpseg_hiera_small",
+    "tpseg_hiera_tiny",
+]

@@ -1,0 +1,124 @@
+"""The encoder: the Hiera trunk of SAM 2 with a task-conditioned adapter before each of its blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sam2.modeling.backbones.hieradet import Hiera
+from torch import Tensor, nn
+
+from monai_tpseg.networks.adapter import Routes, TaskAdapter
+from monai_tpseg.networks.route import SplitGate
+
+__all__ = ["HIERA_VARIANTS", "HieraVariant", "TaskConditionedHiera", "build_hiera"]
+
+
+@dataclass(frozen=True)
+class HieraVariant:
+    """The numbers of one trunk, named as the arguments of `sam2`'s `Hiera`."""
+
+    embed_dim: int
+    num_heads: int
+    stages: tuple[int, int, int, int]
+    global_att_blocks: tuple[int, ...]
+    window_pos_embed_bkg_spatial_size: tuple[int, int]
+    window_spec: tuple[int, int, int, int]
+
+
+HIERA_VARIANTS: dict[str, HieraVariant] = {
+    # the four of SAM 2 and 2.1; the package's YAML files are the authority (compared in the tests)
+    "hiera_tiny": HieraVariant(96, 1, (1, 2, 7, 2), (5, 7, 9), (7, 7), (8, 4, 14, 7)),
+    "hiera_small": HieraVariant(96, 1, (1, 2, 11, 2), (7, 10, 13), (7, 7), (8, 4, 14, 7)),
+    "hiera_base_plus": HieraVariant(112, 2, (2, 3, 16, 3), (12, 16, 20), (14, 14), (8, 4, 14, 7)),
+    "hiera_large": HieraVariant(144, 2, (2, 6, 36, 4), (23, 33, 43), (7, 7), (8, 4, 16, 8)),
+    # ours, without published weights: for demonstrations and for training from scratch on a CPU
+    "hiera_demo": HieraVariant(32, 1, (1, 1, 3, 1), (3, 4), (7, 7), (8, 4, 8, 4)),
+}
+
+
+def build_hiera(backbone: str) -> Hiera:
+    """Return `sam2`'s trunk of the named variant with fresh weights.
+
+    Raises:
+        ValueError: no such variant; the message lists them.
+    """
+    if backbone not in HIERA_VARIANTS:
+        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
+    trunk = Hiera(**vars(HIERA_VARIANTS[backbone]))
+    # sam2 leaves the positional embeddings at zero for its checkpoints to fill; from scratch they need a start
+    nn.init.trunc_normal_(trunk.pos_embed, std=0.02)
+    nn.init.trunc_normal_(trunk.pos_embed_window, std=0.02)
+    return trunk
+
+
+class TaskConditionedHiera(nn.Module):
+    """SAM 2's Hiera with adapters, section 3 of the paper; returns all four stages.
+
+    Args:
+        trunk: the Hiera of the `sam2` package.
+        num_tasks: T.
+        bottleneck: r of the adapters.
+        routes: see `TaskAdapter`; None leaves the adapters out (the bare trunk).
+        task_scale: see `TaskAdapter`.
+        freeze: the trunk's parameters get no gradient and it stays in evaluation mode after `.train()`.
+    """
+
+    def __init__(
+        self,
+        trunk: Hiera,
+        num_tasks: int,
+        bottleneck: int = 64,
+        routes: Routes | None = "both",
+        task_scale: bool = False,
+        freeze: bool = True,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.channels = tuple(reversed(trunk.channel_list))  # finest stage first
+        self.adapters: nn.ModuleList | None = None
+        if routes is not None:
+            self.adapters = nn.ModuleList(
+                TaskAdapter(block.dim, num_tasks, bottleneck, routes, task_scale) for block in trunk.blocks
+            )
+        self.gate = SplitGate(num_tasks, len(trunk.blocks)) if routes == "both" else None
+        self.frozen = freeze
+        trunk.requires_grad_(not freeze)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> TaskConditionedHiera:
+        """Switch mode; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.trunk.eval()
+        return self
+
+    def forward(self, image: Tensor, task: Tensor) -> tuple[Tensor, ...]:
+        """Encode `image` (B, 3, H, W) for `task` (B,).
+
+        Returns:
+            four maps (B, C_i, H / 2^(i+2), W / 2^(i+2)), finest first.
+        """
+        h = self.trunk.patch_embed(image)  # (B, H / 4, W / 4, C)
+        gates = None if self.gate is None else self.gate(task)
+        h = h + self._position(h, gates)
+        features: list[Tensor] = []
+        for i, block in enumerate(self.trunk.blocks):
+            h = block(self._adapt(i, h, task, gates))
+            if i in self.trunk.stage_ends:
+                features.append(h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
+        return tuple(features)
+
+    def _position(self, h: Tensor, gates: Tensor | None) -> Tensor:
+        position: Tensor = self.trunk._get_pos_embed(h.shape[1:3])
+        if self.training and self.gate is not None and self.gate.is_hard and gates is not None:
+            position = position + 0 * gates.sum()  # a zero gradient, not none: parallel ranks reduce every parameter
+        return position
+
+    def _adapt(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+        if self.adapters is None:
+            return h
+        if self.gate is None or gates is None:
+            adapted: Tensor = self.adapters[i](h, task)
+        else:
+            adapted = self.adapters[i](h, task, gates[:, i], self.gate.is_hard)
+        return adapted

@@ -1,0 +1,151 @@
+"""Small parts shared by the boxes of TP-Seg: task arguments, normalisation, receptive-field blocks, per-task heads."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+__all__ = [
+    "RFB",
+    "ConvNormReLU",
+    "TaskHead",
+    "expand_task",
+    "is_tracing",
+    "mlp",
+    "norm_channels_last",
+    "plain_tensor",
+    "resize",
+]
+
+
+def plain_tensor(image: Tensor) -> Tensor:
+    """Return `image` without MONAI's metadata, which every operation inside a network would otherwise carry along."""
+    return image.as_tensor() if isinstance(image, MetaTensor) else image
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` or the ONNX exporter is recording."""
+    return torch._C._get_tracing_state() is not None
+
+
+def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.device) -> Tensor:
+    """Return `task` as one row number per sample.
+
+    Args:
+        task: a row number for the whole batch (an int or a 0-d tensor), or (B,) integers, one per sample.
+        batch: B.
+        num_tasks: T; row numbers are in 0..T-1.
+        device: device of the result.
+
+    Returns:
+        (B,) int64.
+
+    Raises:
+        ValueError: wrong shape, not an integer, or out of range (tensors on an accelerator are not read back for this).
+    """
+    task = plain_tensor(torch.as_tensor(task))
+    if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
+        raise ValueError(f"task must be an integer row number, got dtype {task.dtype}.")
+    if task.ndim > 1 or (task.ndim == 1 and task.shape[0] not in (1, batch)):
+        raise ValueError(f"task must be an int, a 0-d or a ({batch},) tensor, got shape {tuple(task.shape)}.")
+    if task.device.type == "cpu" and not is_tracing() and bool(((task < 0) | (task >= num_tasks)).any()):
+        raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
+    return task.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
+
+
+def resize(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:
+    """Resize (B, C, h, w) bilinearly to `size`; the same tensor when it has that size already."""
+    if x.shape[-2:] == torch.Size(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
+
+
+def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
+    y = F.layer_norm(x.flatten(1), (x[0].numel(),), eps=norm.eps).view_as(x)
+    return torch.addcmul(norm.bias.to(y.dtype), y, norm.weight.to(y.dtype))
+
+
+class ConvNormReLU(nn.Module):
+    """Convolution that keeps the size, GroupNorm of one group, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], dilation: int = 1) -> None:
+        super().__init__()
+        padding = (dilation * (kernel_size[0] - 1) // 2, dilation * (kernel_size[1] - 1) // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False)
+        self.norm = nn.GroupNorm(1, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class RFB(nn.Module):
+    """Receptive-field block: four branches that look at growing neighbourhoods, merged, plus a 1x1 residual.
+
+    Branches are 1x1; then 1xk, kx1 and a 3x3 dilated by k, for k = 3, 5, 7. GroupNorm of one group stands where the
+    usual block has batch norm, so that a sample's result does not depend on its batch.
+
+    Args:
+        in_channels: channels of the encoder stage.
+        out_channels: channels of the result.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [nn.Sequential(ConvNormReLU(in_channels, out_channels, (1, 1)))]
+            + [self._branch(in_channels, out_channels, k) for k in (3, 5, 7)]
+        )
+        self.merge = ConvNormReLU(4 * out_channels, out_channels, (3, 3))
+        self.residual = ConvNormReLU(in_channels, out_channels, (1, 1))
+
+    @staticmethod
+    def _branch(in_channels: int, out_channels: int, k: int) -> nn.Sequential:
+        return nn.Sequential(
+            ConvNormReLU(in_channels, out_channels, (1, 1)),
+            ConvNormReLU(out_channels, out_channels, (1, k)),
+            ConvNormReLU(out_channels, out_channels, (k, 1)),
+            ConvNormReLU(out_channels, out_channels, (3, 3), dilation=k),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, out_channels, h, w)."""
+        merged = self.merge(torch.cat([branch(x) for branch in self.branches], dim=1))
+        return F.relu(merged + self.residual(x))
+
+
+class TaskHead(nn.Module):
+    """Head(y) of equation (11): depthwise 3x3, GroupNorm(1), GELU, then the 1x1 row of each sample's task.
+
+    Args:
+        channels: C of the features.
+        num_tasks: T rows.
+    """
+
+    def __init__(self, channels: int, num_tasks: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm = nn.GroupNorm(1, channels)
+        linear = nn.Linear(channels, num_tasks)
+        self.task_weight = nn.Parameter(linear.weight.detach().clone())  # (T, C)
+        self.task_bias = nn.Parameter(linear.bias.detach().clone())  # (T,)
+
+    def forward(self, x: Tensor, task: Tensor) -> Tensor:
+        """(B, C, h, w), (B,) -> logits (B, 1, h, w)."""
+        x = F.gelu(self.norm(self.depthwise(x)))
+        rows = self.task_weight[task].to(x.dtype).unsqueeze(1)  # (B, 1, C)
+        logits = torch.matmul(rows, x.flatten(2)).view(x.shape[0], 1, *x.shape[-2:])
+        biased: Tensor = logits + self.task_bias[task].to(logits.dtype).view(-1, 1, 1, 1)
+        return biased
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    """Linear layers of the given widths with GELU between them."""
+    parts: list[nn.Module] = []
+    for i, o in pairwise(widths):
+        parts += [nn.Linear(i, o), nn.GELU()]
+    return nn.Sequential(*parts[:-1])

@@ -1,0 +1,215 @@
+"""TP-Seg: one network for many lesion tasks, and its variants."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor, nn
+
+from monai_tpseg.networks.adapter import Routes
+from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
+from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.layers import expand_task, plain_tensor, resize
+from monai_tpseg.networks.released import ReleasedExtras
+
+__all__ = [
+    "TPSeg",
+    "TPSegOutput",
+    "tpseg_hiera",
+    "tpseg_hiera_base_plus",
+    "tpseg_hiera_demo",
+    "tpseg_hiera_large",
+    "tpseg_hiera_small",
+    "tpseg_hiera_tiny",
+]
+
+Layout = Literal["paper", "released"]
+
+
+class TPSegOutput(NamedTuple):
+    """Everything the network computes in training.
+
+    logits: fused prediction (B, 1, H, W).
+    side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W).
+    features: f~ of PGTD1, PGTD2, PGTD3, each (B, C, h, w), for the prototype update.
+    """
+
+    logits: Tensor
+    side_logits: tuple[Tensor, ...]
+    features: tuple[Tensor, ...]
+
+
+class TPSeg(nn.Module):
+    """Task-Prototype network for unified lesion segmentation (arXiv 2604.00684).
+
+    Encoder features are conditioned on the task by adapters; the decoder is guided by foreground and background
+    prototypes of the task; a weighted sum per task of the decoder outputs is the prediction.
+
+    Args:
+        encoder: called with (image, task), returns four maps at strides 4, 8, 16, 32.
+        decoder: called with (features, task).
+        num_tasks: T, rows of every task parameter.
+        align_corners: of the last upsampling; the released layout aligns corners.
+        extras: parameters of the released files that no computation uses, kept so that counts and files agree.
+
+    >>> net = tpseg_hiera_demo(num_tasks=2)
+    >>> net(torch.zeros(2, 3, 64, 96), task=torch.tensor([0, 1])).shape
+    torch.Size([2, 1, 64, 96])
+    """
+
+    def __init__(
+        self,
+        encoder: TaskConditionedHiera,
+        decoder: PrototypeGuidedDecoder,
+        num_tasks: int,
+        align_corners: bool = False,
+        extras: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_tasks = num_tasks
+        self.align_corners = align_corners
+        self.encoder = encoder
+        self.decoder = decoder
+        self.fusion = TaskFusion(num_tasks)
+        if extras is not None:
+            self.extras = extras
+
+    @overload
+    def forward(self, image: Tensor, task: int | Tensor = ..., deep_supervision: Literal[False] = ...) -> Tensor: ...
+
+    @overload
+    def forward(self, image: Tensor, task: int | Tensor, deep_supervision: Literal[True]) -> TPSegOutput: ...
+
+    def forward(self, image: Tensor, task: int | Tensor = 0, deep_supervision: bool = False) -> Tensor | TPSegOutput:
+        """Segment `image` for `task`.
+
+        Args:
+            image: (B, 3, H, W), ImageNet-normalised, H and W divisible by 32.
+            task: row of the task, an int, a 0-d or a (B,) tensor. The default exists for framework tools that call
+                `net(image)`; the engines and inferers of this package never rely on it.
+            deep_supervision: return a `TPSegOutput` instead of the fused logits alone.
+
+        Returns:
+            logits (B, 1, H, W), or the `TPSegOutput` they are part of.
+
+        Raises:
+            ValueError: a size that is not divisible by 32, or a task that does not exist.
+        """
+        image = plain_tensor(image)
+        _check_size(image)
+        rows = expand_task(task, image.shape[0], self.num_tasks, image.device)
+        logits, features = self.decoder(self.encoder(image, rows), rows)
+        side = tuple(resize(x, image.shape[-2:], self.align_corners) for x in logits)
+        fused: Tensor = self.fusion(side, rows)
+        return TPSegOutput(fused, side, features) if deep_supervision else fused
+
+    def __prepare_scriptable__(self) -> Any:
+        """Let `torch.jit.script` (and so `ckpt_export`) take the network: sam2's blocks trace but do not script.
+
+        The trace takes (image, task), any size divisible by 32 and any task. It is made at a size where every window
+        of the trunk needs padding, so that the padding is part of it.
+        """
+        image = torch.zeros(2, 3, 64, 64, device=self.fusion.task_weight.device)
+        task = torch.zeros(2, dtype=torch.long, device=image.device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every shape check
+            return torch.jit.trace(self.eval(), (image, task), check_trace=False)  # type: ignore[no-untyped-call]
+
+    def update_prototypes(self, features: Sequence[Tensor], label: Tensor, task: int | Tensor) -> None:
+        """Move the prototypes of every PGTD; called by the training loop, see `PrototypeBank.update`.
+
+        Args:
+            features: `TPSegOutput.features` of this batch.
+            label: (B, 1, H, W) in {0, 1}.
+            task: as in `forward`.
+        """
+        rows = expand_task(task, label.shape[0], self.num_tasks, label.device)
+        for pgtd, encoded in zip(self.pgtds, features, strict=True):
+            pgtd.bank.update(encoded, plain_tensor(label), rows)
+
+    @property
+    def pgtds(self) -> list[PGTD]:
+        """PGTD1, PGTD2, PGTD3."""
+        return [block for block in self.decoder.pgtds if isinstance(block, PGTD)]
+
+    @property
+    def backbone(self) -> str:
+        """Name of the trunk's variant, or "custom"."""
+        trunk = self.encoder.trunk
+        depth, width = len(trunk.blocks), trunk.pos_embed.shape[1]
+        names = [n for n, v in HIERA_VARIANTS.items() if (sum(v.stages), v.embed_dim) == (depth, width)]
+        return names[0] if names else "custom"
+
+
+def _check_size(image: Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"image must be (B, 3, H, W), got shape {tuple(image.shape)}.")
+    if image.shape[-2] % 32 or image.shape[-1] % 32:
+        raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
+
+
+def tpseg_hiera(
+    backbone: str,
+    num_tasks: int = 8,
+    layout: Layout = "paper",
+    routes: Routes | None = None,
+    freeze_encoder: bool = True,
+    bottleneck: int = 64,
+    **decoder: Any,
+) -> TPSeg:
+    """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; see `monai_tpseg.networks.checkpoint` for loading.
+
+    Args:
+        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large" or "hiera_demo".
+        num_tasks: T.
+        layout: "paper", or "released": task routes with a scale per task, prototype momentum 0.995, aligned corners,
+            identity-blended experts, and the released files' unused parameters, frozen.
+        routes: adapter routes, "both", "task" or "shared"; by default those of the layout.
+        freeze_encoder: freeze the trunk, as the paper does with SAM 2 weights; False trains it too.
+        bottleneck: r of the adapters.
+        **decoder: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `momentum=0.99`.
+
+    Raises:
+        ValueError: an unknown backbone or layout, or no task.
+    """
+    if layout not in ("paper", "released"):
+        raise ValueError(f"Unknown layout {layout!r}; choose one of paper, released.")
+    if num_tasks < 1:
+        raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
+    released = layout == "released"
+    routes = routes or ("task" if released else "both")
+    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, bottleneck, routes, released, freeze_encoder)
+    if released:
+        decoder = {"momentum": 0.995, **decoder}
+    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **decoder)
+    extras = ReleasedExtras(num_tasks) if released else None
+    return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras)
+
+
+def tpseg_hiera_tiny(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
+    """TP-Seg on Hiera-T (12 blocks, 96 channels); arguments as `tpseg_hiera`."""
+    return tpseg_hiera("hiera_tiny", num_tasks, **kwargs)
+
+
+def tpseg_hiera_small(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
+    """TP-Seg on Hiera-S (16 blocks, 96 channels); arguments as `tpseg_hiera`."""
+    return tpseg_hiera("hiera_small", num_tasks, **kwargs)
+
+
+def tpseg_hiera_base_plus(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
+    """TP-Seg on Hiera-B+ (24 blocks, 112 channels); arguments as `tpseg_hiera`."""
+    return tpseg_hiera("hiera_base_plus", num_tasks, **kwargs)
+
+
+def tpseg_hiera_large(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
+    """TP-Seg on Hiera-L (48 blocks, 144 channels), the paper's; arguments as `tpseg_hiera`."""
+    return tpseg_hiera("hiera_large", num_tasks, **kwargs)
+
+
+def tpseg_hiera_demo(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
+    """TP-Seg as small as serves for demonstrations and tests: same classes, 6 blocks, a narrow decoder."""
+    narrow: dict[str, Any] = {"rfb_channels": (16, 24, 32, 48), "channels": (24, 24, 32), "bottleneck": 16}
+    return tpseg_hiera("hiera_demo", num_tasks, **{**narrow, "freeze_encoder": False, **kwargs})

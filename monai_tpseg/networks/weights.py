@@ -1,0 +1,94 @@
+"""The description that lies beside every weights file: `model.json` beside `model.pt`.
+
+It says what a flat state dict cannot: the names of the tasks in row order, the network's numbers, the image size and
+how pixels became input. Every command reads it, so that weights are never run as something they are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_tpseg.networks.checkpoint import CheckpointError, file_sha256
+
+__all__ = ["WeightsInfo", "info_path", "read_info", "save_weights"]
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What a weights file was trained as.
+
+    Attributes:
+        tasks: task names in row order.
+        network: arguments of `tpseg_hiera`: backbone, layout, routes and widths.
+        image_size: (H, W) of the network's input in training, pixels.
+        window: "none" (the whole picture at `image_size`) or "sliding" (patches of that size).
+        preprocessing: sha256 over the seven modality files, see `transforms.pipelines.pipelines_hash`.
+        sha256: digest of the weights file; empty until it is written.
+        training: recipe, data and result, for the reader.
+    """
+
+    tasks: tuple[str, ...]
+    network: dict[str, Any]
+    image_size: tuple[int, int]
+    window: str = "none"
+    preprocessing: str = ""
+    sha256: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def info_path(weights: str | os.PathLike[str]) -> Path:
+    """Return the path of the description of a weights file: the same name with `.json`."""
+    return Path(weights).with_suffix(".json")
+
+
+def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsInfo:
+    """Read the description of a weights file.
+
+    Args:
+        weights: path of the weights.
+        verify: also compare the file's sha256.
+
+    Raises:
+        CheckpointError: either file is missing or damaged, or the digest differs; one line.
+    """
+    if not Path(weights).is_file():
+        raise CheckpointError(f"No weights file at '{weights}'; train first, or give the path with --checkpoint.")
+    path = info_path(weights)
+    if not path.is_file():
+        raise CheckpointError(
+            f"'{weights}' has no description: expected '{path.name}' beside it (training writes both)."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        info = WeightsInfo(**{**content, "tasks": tuple(content["tasks"]), "image_size": tuple(content["image_size"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"'{path}' is not the description of a weights file ({error}); train again.") from error
+    if verify and file_sha256(weights) != info.sha256:
+        raise CheckpointError(f"'{weights}' is damaged or not the file that '{path.name}' describes: sha256 differs.")
+    return info
+
+
+def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], info: WeightsInfo) -> WeightsInfo:
+    """Write a flat state dict and its description, each under a temporary name first.
+
+    Returns:
+        `info` with the digest of the written file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
+    written = WeightsInfo(**{**asdict(info), "sha256": file_sha256(part)})
+    text = info_path(target).with_name(f".{info_path(target).name}.part")
+    text.write_text(json.dumps(asdict(written), indent=2) + "\n", encoding="utf-8")
+    os.replace(part, target)
+    os.replace(text, info_path(target))
+    return written

@@ -1,0 +1,108 @@
+"""The catalogue of the eight lesion tasks: name, modality, what is segmented and where.
+
+This file is the only place that knows the tasks. The order of `TASKS` is the order of the task rows of a network
+trained on all of them; a weights file carries its own list of names (see `docs/conventions.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["TASKS", "TASK_NAMES", "Code", "Modality", "Task", "get_task", "resolve_task", "task_names"]
+
+
+class Modality(str, Enum):
+    """Imaging modality; the value is the stem of its file in the top-level `transforms/` folder."""
+
+    OCT = "oct"
+    MRI = "mri"
+    PATHOLOGY = "pathology"
+    ULTRASOUND = "ultrasound"
+    ENDOSCOPY = "endoscopy"
+    CT = "ct"
+    DERMOSCOPY = "dermoscopy"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded concept of SNOMED CT: `value` is the concept id, `meaning` its English name."""
+
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One lesion segmentation task.
+
+    `lesion` and `anatomy` are the SNOMED CT codes written into DICOM segmentations; a clinician must sign them off.
+    """
+
+    name: str
+    modality: Modality
+    lesion: Code
+    anatomy: Code
+
+    @property
+    def title(self) -> str:
+        """The name as people write it, e.g. `wet AMD`."""
+        return self.name.replace("_", " ").replace("amd", "AMD")
+
+
+TASKS: tuple[Task, ...] = (
+    Task("wet_amd", Modality.OCT, Code("52988006", "Lesion"), Code("5665001", "Retina")),
+    Task("brain_tumor", Modality.MRI, Code("108369006", "Neoplasm"), Code("12738006", "Brain")),
+    Task("adenocarcinoma", Modality.PATHOLOGY, Code("1187332001", "Adenocarcinoma"), Code("71854001", "Colon")),
+    Task("thyroid_nodule", Modality.ULTRASOUND, Code("27925004", "Nodule"), Code("69748006", "Thyroid")),
+    Task("colon_polyp", Modality.ENDOSCOPY, Code("68496003", "Polyp"), Code("71854001", "Colon")),
+    Task("lung_infection", Modality.CT, Code("409774005", "Inflammation"), Code("39607008", "Lung")),
+    Task("breast_lesion", Modality.ULTRASOUND, Code("4147007", "Mass"), Code("76752008", "Breast")),
+    Task("skin_lesion", Modality.DERMOSCOPY, Code("52988006", "Lesion"), Code("39937001", "Skin")),
+)
+
+TASK_NAMES: tuple[str, ...] = tuple(task.name for task in TASKS)
+
+
+def get_task(name: str) -> Task:
+    """Return the catalogue entry called `name`.
+
+    Raises:
+        ValueError: there is no such task; the message lists the names.
+
+    >>> get_task("lung_infection").modality.value
+    'ct'
+    """
+    for task in TASKS:
+        if task.name == name:
+            return task
+    raise ValueError(f"Unknown task {name!r}; choose one of {', '.join(TASK_NAMES)}.")
+
+
+def resolve_task(task: str | int, names: Sequence[str] = TASK_NAMES) -> int:
+    """Return the row of `task`, a name or a row number, in `names`: the one place where names become numbers.
+
+    Raises:
+        ValueError: `task` is neither a name in `names` nor a row of it.
+
+    >>> resolve_task("wet_amd"), resolve_task(3), resolve_task("3")
+    (0, 3, 3)
+    """
+    if isinstance(task, str) and task in names:
+        return list(names).index(task)
+    if isinstance(task, bool) or not str(task).lstrip("-").isdigit() or not 0 <= int(task) < len(names):
+        raise ValueError(f"Unknown task {task!r}; choose one of {', '.join(names)} (or 0 to {len(names) - 1}).")
+    return int(task)
+
+
+def task_names(tasks: Iterable[str | Task]) -> tuple[str, ...]:
+    """Return `tasks` as names, checked for repetition; they need not be in the catalogue.
+
+    Raises:
+        ValueError: the list is empty or a name stands twice.
+    """
+    names = tuple(task.name if isinstance(task, Task) else task for task in tasks)
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"Task names must be a non-empty list without repetition, got {list(names)}.")
+    return names

@@ -1,0 +1,40 @@
+"""Transforms: one reading path, the modality pipelines, and the writers."""
+
+from __future__ import annotations
+
+from monai_tpseg.transforms.cases import is_series_folder, list_cases
+from monai_tpseg.transforms.errors import READ_CODES, ReadCode, ReadError, find_read_error
+from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
+from monai_tpseg.transforms.overlay import draw_overlay
+from monai_tpseg.transforms.pipelines import (
+    InvertMonochrome1d,
+    NormalizeByModalityd,
+    load_pipeline,
+    pipeline_path,
+    pipelines_hash,
+)
+from monai_tpseg.transforms.postprocess import RemoveSmallLesionsd
+from monai_tpseg.transforms.task_index import TaskToIndexd
+from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
+
+__all__ = [
+    "READ_CODES",
+    "InvertMonochrome1d",
+    "LoadMedicalImage",
+    "LoadMedicalImaged",
+    "MaskWriter",
+    "NormalizeByModalityd",
+    "ReadCode",
+    "ReadError",
+    "RemoveSmallLesionsd",
+    "SaveMaskd",
+    "TaskToIndexd",
+    "draw_overlay",
+    "find_read_error",
+    "is_series_folder",
+    "list_cases",
+    "load_pipeline",
+    "match_label",
+    "pipeline_path",
+    "pipelines_hash",
+]

@@ -1,0 +1,188 @@
+"""One DICOM object: what it is, its pixels, and what its values mean. Positions are the business of `dicom_volume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.meta import FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
+from monai_tpseg.transforms.sources import Array
+
+__all__ = [
+    "Dataset",
+    "check_image",
+    "decode",
+    "dicom_meta",
+    "display_values",
+    "frame_count",
+    "intensity_of",
+    "is_dicom",
+    "is_image",
+    "physical_values",
+    "read_dataset",
+]
+
+Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
+
+DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM", "OPT", "SM", "US", "XC"})
+"""DICOM modalities whose stored values are a picture at any bit depth."""
+
+_NOT_IMAGES = frozenset({"KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2 .100, .101; MPEG-4 and HEVC .102 to .108
+_JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
+_GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether `path` is DICOM, by its content: the preamble, or a data set without one that names its class."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    if head[128:] == b"DICM":
+        return True
+    if not head.startswith(_GROUPS_AT_START):
+        return False
+    try:
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError):
+        return False
+    return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
+
+
+def read_dataset(path: Path, pixels: bool = True) -> Dataset:
+    """Return the data set of one DICOM file.
+
+    Args:
+        path: a DICOM file, with or without preamble.
+        pixels: read the pixel data as well.
+
+    Raises:
+        ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed.
+    """
+    try:
+        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    except EOFError as error:
+        raise ReadError("E_TRUNCATED", f"{path} ends inside its header; copy or export it again.") from error
+    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ReadError("E_DECODE", f"{path} is not DICOM that can be parsed; export it again.") from error
+    if not getattr(dataset, "file_meta", None):
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
+
+
+def is_image(dataset: Dataset) -> bool:
+    """Say whether `dataset` declares the pixels of a patient's image; segmentations, doses and reports are none."""
+    matrix = "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset
+    return matrix and str(dataset.get("Modality") or "") not in _NOT_IMAGES
+
+
+def frame_count(dataset: Dataset, name: object = "the object") -> int:
+    """Return the number of frames, 1 where it is not given.
+
+    Raises:
+        ReadError: `E_DECODE`, it is not a number.
+    """
+    try:
+        return max(1, int(dataset.get("NumberOfFrames") or 1))
+    except (TypeError, ValueError) as error:
+        raise ReadError("E_DECODE", f"{name} has an unreadable number of frames; export it again.") from error
+
+
+def check_image(dataset: Dataset, name: object) -> None:
+    """Refuse what is not an image of a patient or cannot be decoded.
+
+    Raises:
+        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_VIDEO`, `E_FORMAT` or `E_DECODE`.
+    """
+    modality = str(dataset.get("Modality") or "")
+    if modality in _NOT_IMAGES:
+        raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
+    if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
+        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
+    if not int(dataset.Rows or 0) or not int(dataset.Columns or 0):
+        raise ReadError("E_NO_PIXELS", f"{name} has {dataset.Rows} rows and {dataset.Columns} columns; leave it out.")
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    if syntax.startswith(_VIDEO) and len(syntax) == len(_VIDEO) + 1:
+        raise ReadError(
+            "E_VIDEO", f"{name} is a video ({dataset.file_meta.TransferSyntaxUID.name}); export its frames."
+        )
+    if syntax in _JPEG_XL:
+        raise ReadError("E_DECODE", f"{name} is compressed with JPEG XL; convert it to another transfer syntax.")
+    if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frame_count(dataset, name) > 1:
+        raise ReadError("E_FORMAT", f"{name} is a tiled whole slide; export the region to segment as a picture.")
+
+
+def decode(dataset: Dataset, name: object) -> NDArray[Any]:
+    """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour as RGB, palettes looked up.
+
+    Raises:
+        ReadError: `E_TRUNCATED` or `E_DECODE`.
+    """
+    frames = frame_count(dataset, name)
+    try:
+        values = pixel_array(dataset)  # YBR becomes RGB here
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            values = apply_color_lut(values, dataset)
+    except Exception as error:  # every decoder behind pydicom has exceptions of its own
+        if "less than expected" in str(error) or "end of" in str(error).lower():
+            raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        raise ReadError(
+            "E_DECODE", f"{name} cannot be decoded ({syntax}); convert it to an uncompressed one."
+        ) from error
+    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
+    return np.asarray(values).reshape(shape)
+
+
+def intensity_of(dataset: Dataset) -> Intensity:
+    """Return what the values mean: `display` for colour, pictures and plain 8 bits, else `physical`."""
+    rescaled = "ModalityLUTSequence" in dataset or (
+        float(dataset.get("RescaleSlope") or 1) != 1 or float(dataset.get("RescaleIntercept") or 0) != 0
+    )
+    if _is_colour(dataset) or dataset.get("Modality") in DISPLAY_MODALITIES:
+        return "display"
+    return "display" if int(dataset.BitsStored) <= 8 and not rescaled else "physical"
+
+
+def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
+    """Stored values -> 0 to 255 by the number of bits that are stored."""
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        # a 16-bit table holds 8-bit colours in its high byte
+        wide = int(dataset.RedPaletteColorLookupTableDescriptor[2]) > 8
+        return np.asarray(values // 256 if wide else values, dtype=np.float32)
+    bits = int(dataset.BitsStored)
+    shifted = values.astype(np.float32) + (2.0 ** (bits - 1) if int(dataset.get("PixelRepresentation") or 0) else 0.0)
+    scaled: Array = np.clip(shifted, 0, 2.0**bits - 1).astype(np.float32)
+    return scaled if bits == 8 else (scaled * np.float32(255 / (2.0**bits - 1))).astype(np.float32)
+
+
+def physical_values(values: NDArray[Any], dataset: Dataset) -> Array:
+    """Stored values -> HU or other units by the modality LUT or rescale slope and intercept."""
+    return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
+
+
+def dicom_meta(dataset: Dataset) -> dict[str, Any]:
+    """Return the decisions of one object: photometric interpretation, whether it is to be inverted, modality."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    shape = str(dataset.get("PresentationLUTShape") or "")
+    inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
+    meta = {FORMAT: "dicom", PHOTOMETRIC: photometric, INVERTED: inverted and not _is_colour(dataset)}
+    return meta | {MODALITY: str(dataset.get("Modality") or "")}
+
+
+def _is_colour(dataset: Dataset) -> bool:
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    return samples == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"

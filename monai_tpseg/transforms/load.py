@@ -1,0 +1,202 @@
+"""One reading path for training, evaluation and inference: any source -> a MetaTensor as people look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import ensure_tuple
+
+from monai_tpseg.keys import IMAGE
+from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.dicom import is_dicom
+from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_folder
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.labels import binary_picture, binary_volume
+from monai_tpseg.transforms.orientation import GridError, Plane, align, choose_plane, to_view, voxel_sizes
+from monai_tpseg.transforms.pictures import is_picture, read_picture
+from monai_tpseg.transforms.sources import Source
+from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES, read_itk, read_nifti
+
+__all__ = ["IntensityChoice", "LoadMedicalImage", "LoadMedicalImaged", "PlaneChoice", "match_label"]
+
+PlaneChoice = Literal["auto", "axial", "coronal", "sagittal", "stored"]
+IntensityChoice = Literal["auto", "display", "physical"]
+
+
+class LoadMedicalImage(Transform):
+    """Read a picture, a volume or a DICOM series as people look at it.
+
+    Pictures come as displayed (EXIF applied, never transposed), grey as three equal channels, 0 to 255. Volumes are
+    turned so that axial slices have rows anterior -> posterior and columns patient right -> left, coronal and sagittal
+    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.transforms.meta`; the turn is part
+    of the affine and leaves no trace to invert: `MaskWriter` puts a mask back onto the source grid.
+
+    Args:
+        kind: `image` or `label`.
+        plane: the plane of the slices; `auto` takes the stacking direction of a DICOM series, or the axis at least 1.5
+            times coarser than the others, else axial; `stored` makes the file's y the rows and its x the columns.
+        intensity: `auto` decides whether values are a picture (`display`) or carry a unit (`physical`): colour,
+            8 bits without a scale and picture-like DICOM modalities are `display`.
+
+    Raises:
+        ValueError: an argument is not one of its choices.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["image", "label"] = "image",
+        plane: PlaneChoice = "auto",
+        intensity: IntensityChoice = "auto",
+    ) -> None:
+        for name, value, choices in (
+            ("kind", kind, ("image", "label")),
+            ("plane", plane, get_args(PlaneChoice)),
+            ("intensity", intensity, get_args(IntensityChoice)),
+        ):
+            if value not in choices:
+                raise ValueError(f"Unknown {name} {value!r}; choose one of {', '.join(choices)}.")
+        self.kind = kind
+        self.plane = plane
+        self.intensity = intensity
+
+    def __call__(self, path: str | Path) -> MetaTensor:
+        """Read `path`, a file or the folder of one DICOM series.
+
+        Returns:
+            image: (3, H, W) or (3, H, W, D) float32; label: (1, H, W) or (1, H, W, D) float32 in {0, 1}.
+
+        Raises:
+            ReadError: with the code of what is wrong.
+        """
+        path = Path(path)
+        source = _read(path, label=self.kind == "label")
+        array = self._channels(source, path)
+        meta = source.meta | {
+            m.FILENAME: str(path),
+            m.INTENSITY: source.intensity if self.intensity == "auto" else self.intensity,
+        }
+        meta.setdefault(m.INVERTED, False)
+        values = torch.from_numpy(array)
+        return _volume(values, source, meta, self.plane) if source.affine is not None else _picture(values, meta)
+
+    def _channels(self, source: Source, path: Path) -> Any:
+        if self.kind == "label":
+            return (binary_picture if source.affine is None else binary_volume)(source.array, path)
+        return np.repeat(source.array, 3, axis=0) if len(source.array) == 1 else np.ascontiguousarray(source.array)
+
+
+class LoadMedicalImaged(MapTransform):
+    """Dictionary version of `LoadMedicalImage` that also lays each label onto the grid of its image.
+
+    Args:
+        keys: keys of images, replaced by their tensors.
+        label_keys: keys of labels; each must match the first image in size and, for volumes, in space.
+        plane: see `LoadMedicalImage`.
+        intensity: see `LoadMedicalImage`.
+        allow_missing_keys: skip keys that a case does not have.
+
+    Raises:
+        ReadError: see `LoadMedicalImage`; `E_SHAPE_MISMATCH` or `E_GEOMETRY`, a label does not lie on its image. Inside
+            a `Compose` it arrives wrapped: `find_read_error` unwraps it.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        label_keys: KeysCollection = (),
+        plane: PlaneChoice = "auto",
+        intensity: IntensityChoice = "auto",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.label_keys: tuple[Hashable, ...] = ensure_tuple(label_keys)
+        self.load_image = LoadMedicalImage("image", plane, intensity)
+        self.load_label = LoadMedicalImage("label", plane)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with its paths replaced by tensors."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            case[key] = self.load_image(data[key])
+        image = next((case[key] for key in self.keys if key in case), None)
+        for key in self.label_keys:
+            if key not in data and self.allow_missing_keys:
+                continue
+            if key not in data:
+                raise KeyError(f"The case has no {key!r}; its keys are {', '.join(map(str, data))}.")
+            label = self.load_label(data[key])
+            case[key] = label if image is None else match_label(label, image)
+        return case
+
+
+def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
+    """Return `label` on the grid of `image`: axes are exchanged and flipped where needed, nothing is resampled.
+
+    Args:
+        label: (1, H, W) or (1, H, W, D) with the meta of `LoadMedicalImage`.
+        image: (3, H, W) or (3, H, W, D), likewise.
+
+    Raises:
+        ReadError: `E_SHAPE_MISMATCH`, their sizes differ; `E_GEOMETRY`, they lie elsewhere in space.
+    """
+    names = f"Label {label.meta[m.FILENAME]} of image {image.meta[m.FILENAME]}"
+    sizes = f"{' x '.join(map(str, label.shape[1:]))} and {' x '.join(map(str, image.shape[1:]))}"
+    if sorted(label.shape[1:]) != sorted(image.shape[1:]) or (label.ndim == 3 and label.shape[1:] != image.shape[1:]):
+        raise ReadError("E_SHAPE_MISMATCH", f"{names}: sizes {sizes} differ; export the label at the image's size.")
+    if label.ndim == 3:
+        return label
+    try:
+        array = align(label[0].numpy(), label.affine.numpy(), image.affine.numpy(), image.shape[1:])
+    except GridError as error:
+        raise ReadError("E_GEOMETRY", f"{names}: {error}; copy the image's geometry to the label.") from error
+    meta = dict(label.meta) | {m.SPATIAL_SHAPE: np.array(array.shape), m.AFFINE: image.affine.clone()}
+    return MetaTensor(torch.from_numpy(array[None]), meta=meta)
+
+
+def _read(path: Path, label: bool) -> Source:
+    """Choose the reader by content first, by suffix where the content does not say."""
+    if not path.exists():
+        raise ReadError("E_NOT_FOUND", f"{path} does not exist; check the path.")
+    try:
+        if path.is_dir():
+            return read_dicom_folder(path)
+        if is_dicom(path):
+            return read_dicom_file(path)
+        name = path.name.lower()
+        if name.endswith(NIFTI_SUFFIXES):
+            return read_nifti(path)
+        if name.endswith(ITK_SUFFIXES):
+            return read_itk(path)
+        if is_picture(path):
+            return read_picture(path, label)
+    except PermissionError as error:
+        raise ReadError("E_NOT_FOUND", f"{path} may not be opened; check its permissions.") from error
+    raise ReadError("E_FORMAT", f"{path} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them.")
+
+
+def _picture(values: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
+    shape = np.array(values.shape[1:])
+    meta |= {m.KIND: "picture", m.SPATIAL_SHAPE: shape, m.SOURCE_SHAPE: shape, m.ORIGINAL_AFFINE: np.eye(4)}
+    return MetaTensor(values, affine=torch.eye(4, dtype=torch.float64), meta=meta)
+
+
+def _volume(values: torch.Tensor, source: Source, meta: dict[str, Any], choice: PlaneChoice) -> MetaTensor:
+    assert source.affine is not None
+    plane: Plane = choice if choice != "auto" else choose_plane(source.affine, values.shape[1:], source.stack_axis)
+    turned = to_view(values, source.affine, plane)
+    meta |= {
+        m.KIND: "volume",
+        m.PLANE: plane,
+        m.SPATIAL_SHAPE: np.array(turned.shape[1:]),
+        m.ORIGINAL_AFFINE: source.affine,
+    }
+    if source.spaced:
+        meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
+    return MetaTensor(turned.as_tensor(), affine=turned.affine, meta=meta)

@@ -1,0 +1,84 @@
+"""The keys that the reading path leaves in `MetaTensor.meta`, each with its value.
+
+Every value can be collated into a batch: text, a number or an array, never None; what is unknown is absent.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = [
+    "AFFINE",
+    "EXIF",
+    "FILENAME",
+    "FORMAT",
+    "INTENSITY",
+    "INVERTED",
+    "KIND",
+    "MODALITY",
+    "NIFTI_HEADER",
+    "NON_FINITE",
+    "ORIGINAL_AFFINE",
+    "PHOTOMETRIC",
+    "PLANE",
+    "SKIPPED",
+    "SOURCE_SHAPE",
+    "SPACING",
+    "SPATIAL_SHAPE",
+    "Intensity",
+    "SourceKind",
+]
+
+SourceKind = Literal["picture", "volume"]
+Intensity = Literal["display", "physical"]
+
+KIND = "source_kind"
+"""`picture`: (C, H, W); `volume`: (C, H, W, D)."""
+
+INTENSITY = "intensity"
+"""`display`: values as on a screen, 0 to 255; `physical`: HU after rescale, MR or other units."""
+
+INVERTED = "inverted"
+"""bool: MONOCHROME1, white is low, and not yet turned; the modality pipeline turns it once, after the window."""
+
+FILENAME = "filename_or_obj"
+"""str: the path that was read, a file or a series folder."""
+
+FORMAT = "source_format"
+"""`picture`, `nifti`, `itk` (NRRD, MetaImage) or `dicom`."""
+
+AFFINE = "affine"
+"""(4, 4) index of this tensor -> RAS millimetres; identity for a picture. MONAI's own key."""
+
+ORIGINAL_AFFINE = "original_affine"
+"""(4, 4) index of the source array -> RAS millimetres; identity for a picture."""
+
+SPATIAL_SHAPE = "spatial_shape"
+"""The spatial shape of the tensor as it was loaded: (H, W) or (H, W, D)."""
+
+SOURCE_SHAPE = "source_shape"
+"""The shape of the source array: (H, W) of a picture; the file's own order for a volume, e.g. (x, y, z) or (x, y)."""
+
+PLANE = "plane"
+"""`axial`, `coronal`, `sagittal` or `stored`: how the slices of a volume lie."""
+
+SPACING = "spacing"
+"""Millimetres between rows, columns and slices of the tensor as loaded; absent where unknown."""
+
+EXIF = "exif_orientation"
+"""int 1 to 8: the orientation tag of a picture, already applied."""
+
+PHOTOMETRIC = "photometric"
+"""str: PIL mode of a picture, photometric interpretation of a DICOM object, as stored."""
+
+MODALITY = "dicom_modality"
+"""str: (0008,0060) of a DICOM object."""
+
+NIFTI_HEADER = "nifti_header"
+"""uint8: the header of a NIfTI file, little-endian, so that a mask carries its geometry bit for bit."""
+
+NON_FINITE = "non_finite"
+"""int: voxels that were NaN or infinite and became the smallest (+inf: the largest) finite value."""
+
+SKIPPED = "skipped_files"
+"""int: files of a series folder that are no images (reports, presentation states)."""

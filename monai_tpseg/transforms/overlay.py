@@ -1,0 +1,119 @@
+"""A picture for a person to check: the lesion as contour and translucent fill, one tile or a montage of slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+__all__ = ["draw_overlay", "montage_slices"]
+
+_LESION = (0, 255, 255)  # cyan: rare in tissue, visible on grey, red and brown
+_FILL = 0.25  # share of the lesion colour inside
+_CONTOUR = 2  # pixels
+_COLUMNS = 4  # tiles in a row
+_CAPTION = 24  # pixels above the tiles
+_TILE = 320  # long side of a slice, pixels
+_PICTURE = (320, 1024)  # bounds of the long side of a picture, pixels
+_WIDTH = 320  # the least width that holds a caption, pixels
+
+
+def montage_slices(mask: NDArray[Any], count: int = 12) -> list[int]:
+    """Return up to `count` slices around the largest connected lesion, evenly spaced where it is longer.
+
+    Args:
+        mask: (H, W, D); an empty one gives slices spread over the volume.
+        count: the largest number of slices.
+    """
+    depth = mask.shape[-1]
+    if depth <= count:
+        return list(range(depth))
+    lesions, number = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
+    if not number:
+        return _spread(0, depth - 1, count)
+    largest = 1 + int(np.argmax(np.bincount(lesions.ravel())[1:]))
+    along = np.flatnonzero((lesions == largest).any(axis=(0, 1)))
+    first, last = int(along[0]), int(along[-1])
+    if last - first + 1 >= count:
+        return _spread(first, last, count)
+    start = min(max((first + last + 1 - count) // 2, 0), depth - count)
+    return list(range(start, start + count))
+
+
+def draw_overlay(
+    image: NDArray[Any], mask: NDArray[Any], title: str, spacing: Sequence[float] | None = None
+) -> Image.Image:
+    """Draw the lesion on a picture, or on a montage of slices.
+
+    Args:
+        image: (3, H, W) or (3, H, W, D) in 0..1.
+        mask: (H, W) or (H, W, D) in {0, 1}.
+        title: what stands above, e.g. the name of the task.
+        spacing: millimetres between rows and columns (and slices), for the aspect; None takes square pixels.
+
+    Returns:
+        An RGB picture.
+
+    Raises:
+        ValueError: image and mask differ in size.
+    """
+    if image.shape[1:] != mask.shape:
+        raise ValueError(f"Image {image.shape[1:]} and mask {mask.shape} differ in size; pass them on one grid.")
+    if mask.ndim == 2:
+        slices, volume, masks = [0], image[..., None], mask[..., None]
+    else:
+        slices, volume, masks = montage_slices(mask), image, mask
+    size = _tile_size(mask.shape, spacing, mask.ndim == 3)
+    tiles = [_tile(volume[..., n], masks[..., n], size) for n in slices]
+    if mask.ndim == 3:
+        for n, tile in zip(slices, tiles, strict=True):
+            _write(tile, (4, 3), f"{n + 1} / {mask.shape[-1]}")
+    return _montage(tiles, title if mask.any() else f"{title}: nothing found")
+
+
+def _spread(first: int, last: int, count: int) -> list[int]:
+    return [int(n) for n in np.linspace(first, last, count).round()]
+
+
+def _tile_size(shape: Sequence[int], spacing: Sequence[float] | None, volume: bool) -> tuple[int, int]:
+    """Return (width, height) in pixels with the aspect of the tissue."""
+    row, column = (float(spacing[0]), float(spacing[1])) if spacing is not None else (1.0, 1.0)
+    height, width = shape[0] * row, shape[1] * column
+    long = max(shape[:2])
+    target = _TILE if volume else min(max(long, _PICTURE[0]), _PICTURE[1])
+    scale = target / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _tile(image: NDArray[Any], mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
+    """(3, H, W) and (H, W) -> one RGB tile."""
+    values = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0))).resize(size, Image.Resampling.BILINEAR)
+    flat = Image.fromarray((mask > 0).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
+    inside = np.asarray(flat) > 0
+    contour = inside & ~ndimage.binary_erosion(inside, iterations=_CONTOUR)
+    pixels = np.asarray(picture, dtype=np.float32).copy()
+    colour = np.array(_LESION, dtype=np.float32)
+    pixels[inside] = (1 - _FILL) * pixels[inside] + _FILL * colour
+    pixels[contour] = colour
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _montage(tiles: list[Image.Image], title: str) -> Image.Image:
+    width, height = tiles[0].size
+    columns = min(_COLUMNS, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet = Image.new("RGB", (max(columns * width, _WIDTH), rows * height + _CAPTION))
+    for n, tile in enumerate(tiles):
+        sheet.paste(tile, (n % columns * width, n // columns * height + _CAPTION))
+    _write(sheet, (6, 4), title)
+    return sheet
+
+
+def _write(picture: Image.Image, where: tuple[int, int], text: str) -> None:
+    font = ImageFont.load_default(size=14)
+    ImageDraw.Draw(picture).text(where, text, fill="white", font=font, stroke_width=1, stroke_fill="black")

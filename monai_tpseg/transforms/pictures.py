@@ -1,0 +1,103 @@
+"""PNG, JPEG, TIFF and BMP -> rows and columns as any viewer shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.meta import EXIF, FORMAT, PHOTOMETRIC
+from monai_tpseg.transforms.sources import Array, Source
+
+__all__ = ["PICTURE_SUFFIXES", "is_picture", "read_picture"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"BM")
+_EXIF_ORIENTATION = 0x0112
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether `path` is a picture, by its first bytes or its suffix."""
+    with path.open("rb") as file:
+        return file.read(4).startswith(_MAGIC) or path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def read_picture(path: Path, label: bool = False) -> Source:
+    """Read one picture as displayed: EXIF orientation applied, palette looked up, alpha dropped.
+
+    Args:
+        path: a PNG, JPEG, TIFF or BMP file.
+        label: keep values as stored (palette: the indices when they are 0 and 1) instead of scaling to 0 to 255.
+
+    Returns:
+        `array` (1, H, W) for grey or (3, H, W) for colour, values 0 to 255, `display`.
+
+    Raises:
+        ReadError: `E_TRUNCATED`, `E_DECODE`, `E_FORMAT` or `E_TOO_LARGE`.
+    """
+    if path.stat().st_size == 0:
+        raise ReadError("E_TRUNCATED", f"{path} is empty; copy or export it again.")
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            _check_pages(picture, path)
+            picture.load()
+            orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+            upright = ImageOps.exif_transpose(picture)
+    except UnidentifiedImageError as error:
+        raise ReadError("E_FORMAT", f"{path} is not a PNG, JPEG, TIFF or BMP that can be read; convert it.") from error
+    except Image.DecompressionBombError as error:
+        raise ReadError("E_TOO_LARGE", f"{path} is too large to read at once; cut it into tiles.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, ReadError):
+            raise
+        if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
+            raise ReadError("E_TRUNCATED", f"{path} ends before its last row; copy or export it again.") from error
+        raise ReadError("E_DECODE", f"{path} is damaged; copy or export it again.") from error
+    values = _label_values(upright, path) if label else _values(upright, path)
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    return Source(values, "display", meta={FORMAT: "picture", EXIF: orientation, PHOTOMETRIC: upright.mode})
+
+
+def _check_pages(picture: Image.Image, path: Path) -> None:
+    pages = int(getattr(picture, "n_frames", 1))
+    # a camera's MPO holds the photograph first and its previews after it
+    if pages > 1 and picture.format != "MPO":
+        raise ReadError("E_FORMAT", f"{path} has {pages} pages; save the page to segment as a picture of its own.")
+
+
+def _values(picture: Image.Image, path: Path) -> Array:
+    """Return (1 or 3, H, W) in 0 to 255."""
+    if picture.mode in _SIXTEEN_BIT:
+        return _planes(picture) / np.float32(257)  # 65535 / 255
+    if picture.mode == "I":
+        wide = _planes(picture)
+        if wide.min() < 0 or wide.max() > 65535:
+            raise ReadError("E_FORMAT", f"{path} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits.")
+        return wide / np.float32(257)
+    if picture.mode in ("1", "L", "LA", "La"):
+        return _planes(picture.convert("L"))
+    if picture.mode in _COLOUR:
+        return _planes(picture.convert("RGB"))
+    raise ReadError("E_FORMAT", f"{path} has pixels of kind {picture.mode!r}; save it with 8 or 16 bits.")
+
+
+def _label_values(picture: Image.Image, path: Path) -> Array:
+    """Return (1 or 3, H, W) as stored, 16 bits brought to 0 to 255 only where they exceed it."""
+    if picture.mode == "P":
+        indices = _planes(picture)
+        if indices.max() <= 1:
+            return indices
+    values = _planes(picture) if picture.mode in (*_SIXTEEN_BIT, "I", "F") else _values(picture, path)
+    return values / np.float32(257) if 255 < values.max() <= 65535 else values
+
+
+def _planes(picture: Image.Image) -> Array:
+    """(H, W) or (H, W, 3) -> (1 or 3, H, W) float32."""
+    array = np.asarray(picture, dtype=np.float32)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, -1, 0))

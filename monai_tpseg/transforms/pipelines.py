@@ -1,0 +1,190 @@
+"""Loads the YAML of the top-level `transforms/` folder: how the pixels of a modality become network input."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Hashable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.bundle import ComponentLocator, ConfigComponent
+from monai.config import KeysCollection
+from monai.transforms import Compose, MapTransform
+
+from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
+from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
+
+__all__ = ["InvertMonochrome1d", "NormalizeByModalityd", "load_pipeline", "pipeline_path", "pipelines_hash"]
+
+_SECTIONS = ("physical", "display", "network")
+_MONAI = ComponentLocator(excludes=["metric"])  # short names of MONAI classes, looked up once
+
+
+def pipeline_path(modality: Modality | str, directory: str | Path | None = None) -> Path:
+    """Return the YAML file of `modality`.
+
+    Args:
+        modality: a `Modality` or its value, e.g. `ct`.
+        directory: a folder of one's own with all seven files; None takes the installed ones.
+
+    Raises:
+        ValueError: there is no such modality, or the folder has no file for it.
+    """
+    names = [choice.value for choice in Modality]
+    name = modality.value if isinstance(modality, Modality) else modality
+    if name not in names:
+        raise ValueError(f"Unknown modality {name!r}; choose one of {', '.join(names)}.")
+    folder = _installed() if directory is None else Path(directory)
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"No pipeline {path}; the folder needs {', '.join(f'{choice}.yaml' for choice in names)}.")
+    return path
+
+
+def load_pipeline(
+    modality: Modality | str, intensity: Intensity, directory: str | Path | None = None, network: bool = True
+) -> Compose:
+    """Return the transforms that bring the key `image` from values as read to network input.
+
+    Args:
+        modality: a `Modality` or its value.
+        intensity: `physical` or `display`, as `LoadMedicalImaged` left it in the meta.
+        directory: see `pipeline_path`.
+        network: end with the `network` section; without it the result is in 0..1, fit to be looked at.
+
+    Raises:
+        ValueError: the file is missing, has a wrong section, or names a transform that cannot be built.
+    """
+    if intensity not in ("physical", "display"):
+        raise ValueError(f"Unknown intensity {intensity!r}; choose physical or display.")
+    path = pipeline_path(modality, directory)
+    sections = _read(path)
+    steps = [*_build(sections[intensity], path), InvertMonochrome1d(IMAGE)]
+    return Compose([*steps, *(_build(sections["network"], path) if network else [])])
+
+
+def pipelines_hash(directory: str | Path | None = None) -> str:
+    """Return the sha256 over the content of all seven pipelines; comments, key order and layout do not count.
+
+    Args:
+        directory: see `pipeline_path`.
+
+    Raises:
+        ValueError: a file is missing or malformed.
+    """
+    content = {modality.value: _read(pipeline_path(modality, directory)) for modality in Modality}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class InvertMonochrome1d(MapTransform):
+    """Turn images whose meta says `inverted` from white-is-low to white-is-high, once.
+
+    Args:
+        keys: keys of MetaTensors in 0..1.
+        allow_missing_keys: skip keys that a case does not have.
+    """
+
+    def __init__(self, keys: KeysCollection = IMAGE, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with the images turned and their `inverted` cleared."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            if bool(case[key].meta.get(INVERTED, False)):
+                case[key] = 1 - case[key]
+                case[key].meta[INVERTED] = False
+        return case
+
+
+class NormalizeByModalityd(MapTransform):
+    """Apply the pipeline of each case's modality: the task names the modality, the meta whether values carry a unit.
+
+    Args:
+        keys: keys of images from `LoadMedicalImaged`.
+        task_key: key of the task name; `keys.TASK_NAME` goes first, so it works before and after `TaskToIndexd`.
+        directory: see `pipeline_path`.
+        network: see `load_pipeline`.
+        allow_missing_keys: skip keys that a case does not have.
+
+    Raises:
+        ValueError: a pipeline is missing or malformed, already when this is built; the task is unknown; the image was
+            not read by `LoadMedicalImaged`.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = IMAGE,
+        task_key: str = TASK,
+        directory: str | Path | None = None,
+        network: bool = True,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.task_key = task_key
+        intensities: tuple[Intensity, ...] = ("physical", "display")
+        self.pipelines = {
+            (modality, intensity): load_pipeline(modality, intensity, directory, network)
+            for modality in Modality
+            for intensity in intensities
+        }
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with float32 images, normalised."""
+        case = dict(data)
+        modality = get_task(self._task(case)).modality
+        for key in self.key_iterator(case):
+            intensity = getattr(case[key], "meta", {}).get(INTENSITY)
+            if intensity not in ("physical", "display"):
+                raise ValueError(f"{key!r} does not say what its values mean; read it with LoadMedicalImaged.")
+            normalised = self.pipelines[modality, intensity]({IMAGE: case[key]})[IMAGE]
+            case[key] = normalised.to(torch.float32)
+        return case
+
+    def _task(self, case: Mapping[Hashable, Any]) -> str:
+        name = case.get(TASK_NAME, case.get(self.task_key))
+        if not isinstance(name, str):
+            raise ValueError(f"The case has no task name under {self.task_key!r}, got {name!r}; name its task.")
+        return name
+
+
+def _installed() -> Path:
+    """The folder in a wheel is `monai_tpseg/pipelines`, in a checkout the top-level `transforms`."""
+    package = Path(str(files("monai_tpseg")))
+    for folder in (package / "pipelines", package.parent / "transforms"):
+        if (folder / f"{Modality.CT.value}.yaml").is_file():
+            return folder
+    raise ValueError(f"No pipelines beside {package}; install monai-tpseg again.")
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise ValueError(f"{path} is not valid YAML{line}; compare it with the installed one.") from error
+    found = list(content) if isinstance(content, dict) else []
+    if sorted(found) != sorted(_SECTIONS):
+        raise ValueError(f"{path} has the sections {found}; it needs exactly {', '.join(_SECTIONS)}.")
+    for section, steps in content.items():
+        if not isinstance(steps, list) or not all(isinstance(step, dict) and "_target_" in step for step in steps):
+            raise ValueError(f"{path}: {section} must be a list of transforms, each with a _target_.")
+    sections: dict[str, list[dict[str, Any]]] = content
+    return sections
+
+
+def _build(steps: list[dict[str, Any]], path: Path) -> list[Any]:
+    built = []
+    for step in steps:
+        try:
+            built.append(ConfigComponent(dict(step), locator=_MONAI).instantiate())
+        except Exception as error:  # a constructor may raise anything; the user needs the file and the transform
+            cause = " ".join(str(error.__cause__ or error).split())
+            raise ValueError(f"{path}: cannot build {step['_target_']}: {cause}") from error
+    return built

@@ -1,0 +1,53 @@
+"""What happens to a mask between the network and the file."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+from scipy import ndimage
+
+from monai_tpseg.keys import PRED
+
+__all__ = ["RemoveSmallLesionsd"]
+
+
+class RemoveSmallLesionsd(MapTransform):
+    """Remove connected lesions below a size.
+
+    Args:
+        keys: keys of masks, (1, H, W) or (1, H, W, D) in {0, 1}.
+        min_area: the smallest size that stays: pixels of a picture, voxels of a volume (connected across slices);
+            neighbours touch at corners too. 0 keeps everything.
+        allow_missing_keys: skip keys that a case does not have.
+
+    Raises:
+        ValueError: `min_area` is negative.
+    """
+
+    def __init__(self, keys: KeysCollection = PRED, min_area: int = 0, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if min_area < 0:
+            raise ValueError(f"min_area must be 0 or more pixels, got {min_area}.")
+        self.min_area = min_area
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with the small lesions set to 0."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            if self.min_area:
+                case[key] = self._clean(case[key])
+        return case
+
+    def _clean(self, mask: torch.Tensor) -> torch.Tensor:
+        channel = mask[0].detach().cpu().numpy() > 0
+        lesions, _ = ndimage.label(channel, structure=np.ones((3,) * channel.ndim))
+        keep = np.bincount(lesions.ravel()) >= self.min_area
+        keep[0] = False  # the background
+        cleaned: torch.Tensor = convert_to_dst_type(keep[lesions][None].astype(np.float32), mask)[0]
+        return cleaned

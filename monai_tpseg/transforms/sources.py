@@ -1,0 +1,65 @@
+"""What a reader hands over, before labels, channels and orientation are decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.meta import NON_FINITE, Intensity
+
+__all__ = ["Array", "Source", "check_affine", "finite"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass
+class Source:
+    """Pixels as they lie in a file.
+
+    Args:
+        array: (C, H, W) of a picture, (C, x, y, z) of a volume; C is 1 or 3; float32.
+        intensity: `display` (0 to 255) or `physical`.
+        affine: (4, 4) index -> RAS millimetres of a volume; None for a picture.
+        stack_axis: the axis (0, 1, 2) along which the slices were acquired, where the file tells.
+        spaced: False where the affine is a stand-in: a cine has neither positions nor millimetres.
+        meta: what the reader knows, by the keys of `monai_tpseg.transforms.meta`.
+    """
+
+    array: Array
+    intensity: Intensity
+    affine: NDArray[np.float64] | None = None
+    stack_axis: int | None = None
+    spaced: bool = True
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
+    """Return `affine` as (4, 4) float64.
+
+    Raises:
+        ReadError: `E_GEOMETRY`, it is not finite or collapses an axis.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        raise ReadError("E_GEOMETRY", f"{name} has no usable voxel directions; repair its header or convert it again.")
+    return matrix
+
+
+def finite(array: Array, name: object) -> tuple[Array, dict[str, Any]]:
+    """Return `array` with NaN and -inf as its smallest and +inf as its largest finite value, and the count for `meta`.
+
+    Raises:
+        ReadError: `E_NO_PIXELS`, there is no finite value.
+    """
+    good = np.isfinite(array)
+    if good.all() and good.size:
+        return array, {}
+    if not good.any():
+        raise ReadError("E_NO_PIXELS", f"{name} holds no finite value; export it again.")
+    low, high = float(array[good].min()), float(array[good].max())
+    count = int(good.size - good.sum())
+    return np.nan_to_num(array, nan=low, neginf=low, posinf=high), {NON_FINITE: count}

@@ -1,0 +1,39 @@
+"""From the name of a task to its row in the network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from monai_tpseg.keys import TASK, TASK_NAME
+from monai_tpseg.tasks import TASK_NAMES, resolve_task
+from monai_tpseg.tasks import task_names as checked_names
+
+__all__ = ["TaskToIndexd"]
+
+
+class TaskToIndexd(Transform):
+    """Replace the task of a case by its row, and keep its name under `keys.TASK_NAME`.
+
+    Args:
+        task_names: the tasks of the network, in the order of its rows.
+        key: key of a task, given as a name or as a row.
+
+    Raises:
+        ValueError: a name stands twice in `task_names`; a case has no task or one that is not among them.
+    """
+
+    def __init__(self, task_names: Sequence[str] = TASK_NAMES, key: str = TASK) -> None:
+        self.task_names = checked_names(task_names)
+        self.key = key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with an int64 scalar tensor under the key, so that a batch holds (B,)."""
+        if data.get(self.key) is None:
+            raise ValueError(f"The case has no {self.key!r}; choose one of {', '.join(self.task_names)}.")
+        task = data[self.key]
+        row = resolve_task(int(task) if isinstance(task, torch.Tensor) else task, self.task_names)
+        return {**data, self.key: torch.tensor(row, dtype=torch.int64), TASK_NAME: self.task_names[row]}

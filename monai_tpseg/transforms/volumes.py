@@ -1,0 +1,134 @@
+"""NIfTI, NRRD and MetaImage -> (C, x, y, z) with an affine in RAS millimetres."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.transforms.sources import Source, check_affine, finite
+
+__all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def read_nifti(path: Path) -> Source:
+    """Read one NIfTI-1 or NIfTI-2 volume with its scaling applied.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file of 2 or 3 dimensions; trailing dimensions of length 1 are dropped.
+
+    Returns:
+        `array` (1, x, y, z), or (3, x, y, z) for RGB24; a 2D file has z = 1.
+
+    Raises:
+        ReadError: `E_FORMAT`, `E_DECODE`, `E_TRUNCATED`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
+    """
+    try:
+        image: Any = nib.load(path)
+        if not isinstance(image, nib.nifti1.Nifti1Pair):
+            raise ReadError("E_FORMAT", f"{path} is not NIfTI; convert it to .nii.gz.")
+        shape = tuple(int(n) for n in image.shape)
+        _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
+        stored: NDArray[Any] = np.asanyarray(image.dataobj)
+    except (EOFError, zlib.error, OSError, ImageFileError, ValueError) as error:
+        if isinstance(error, ReadError):
+            raise
+        short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
+        if short:
+            raise ReadError("E_TRUNCATED", f"{path} ends before its last voxel; copy or export it again.") from error
+        raise ReadError("E_DECODE", f"{path} is damaged; copy or export it again.") from error
+    affine = check_affine(image.affine, path)
+    array, intensity = _channels(stored.reshape(_three(shape)), path)
+    array, meta = finite(array, path)
+    header = image.header if image.header.endianness == "<" else image.header.as_byteswapped("<")
+    meta |= {
+        FORMAT: "nifti",
+        SOURCE_SHAPE: np.array(shape),
+        NIFTI_HEADER: np.frombuffer(header.binaryblock, dtype=np.uint8).copy(),
+    }
+    return Source(array, intensity, affine, meta=meta)
+
+
+def read_itk(path: Path) -> Source:
+    """Read one NRRD or MetaImage volume through SimpleITK.
+
+    Args:
+        path: a `.nrrd`, `.nhdr`, `.mha` or `.mhd` file of 2 or 3 dimensions.
+
+    Returns:
+        `array` (1, x, y, z), or (3, x, y, z) for 8-bit RGB; a 2D file has z = 1.
+
+    Raises:
+        ReadError: `E_DECODE`, `E_FORMAT`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ReadError(
+            "E_DECODE", f"{path} is damaged or not what its suffix says; copy or export it again."
+        ) from error
+    shape = tuple(int(n) for n in image.GetSize())
+    _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
+    stored: NDArray[Any] = sitk.GetArrayFromImage(image)  # (z, y, x[, channel])
+    components = image.GetNumberOfComponentsPerPixel()
+    if components == 3 and stored.dtype == np.uint8:
+        stored = np.moveaxis(stored, -1, 0).astype(np.float32)
+        array = np.ascontiguousarray(stored.transpose(0, *range(stored.ndim - 1, 0, -1))).reshape(3, *_three(shape))
+        intensity: Intensity = "display"
+    elif components == 1:
+        array, intensity = _channels(stored.T.reshape(_three(shape)), path)
+    else:
+        raise ReadError("E_4D", f"{path} has {components} values per voxel; save one of them as a volume.")
+    array, meta = finite(array, path)
+    affine = check_affine(_itk_affine(image), path)
+    return Source(array, intensity, affine, meta=meta | {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)})
+
+
+def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
+    if len(shape) < 2 or min(shape) < 1:
+        raise ReadError("E_FORMAT", f"{path} has shape {shape}; a slice or a volume is needed.")
+    if any(n > 1 for n in shape[3:]):
+        raise ReadError("E_4D", f"{path} has shape {shape}; segment one time point, saved on its own ({how}).")
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    x, y, z = (*shape, 1)[:3]
+    return x, y, z
+
+
+def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Intensity]:
+    """(x, y, z) as stored -> (1 or 3, x, y, z) float32 and what the values mean."""
+    if stored.dtype.names is not None:
+        if stored.dtype.names[:3] != ("R", "G", "B"):
+            raise ReadError("E_FORMAT", f"{path} has voxels of kind {stored.dtype}; save plain numbers.")
+        return np.stack([stored[name] for name in ("R", "G", "B")]).astype(np.float32), "display"
+    if not (np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)):
+        raise ReadError("E_FORMAT", f"{path} has voxels of kind {stored.dtype}; save plain numbers.")
+    # unsigned bytes without a scale hold neither HU nor MR units: a volume that was windowed when it was exported
+    intensity: Intensity = "display" if stored.dtype == np.uint8 else "physical"
+    return np.ascontiguousarray(stored[None], dtype=np.float32), intensity
+
+
+def _itk_affine(image: sitk.Image) -> NDArray[np.float64]:
+    """ITK direction, spacing and origin (LPS) -> (4, 4) in RAS."""
+    n = image.GetDimension()
+    keep = min(n, 3)
+    affine = np.eye(4)
+    direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(n, n)
+    affine[:keep, :keep] = (direction * np.asarray(image.GetSpacing()))[:keep, :keep]
+    affine[:keep, 3] = image.GetOrigin()[:keep]
+    ras: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    return ras

@@ -1,0 +1,206 @@
+"""NIfTI and NRRD: values and places against nibabel and SimpleITK, orientation against the patient's axes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from monai_tpseg.transforms import LoadMedicalImage, ReadError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def in_patient(shape: tuple[int, ...], affine: Array) -> Array:
+    """Return an image whose value says where in the patient a voxel lies: right to left 1, back 100, up 10000."""
+    indices = np.stack([*np.indices(shape), np.ones(shape)], axis=-1)
+    x, y, z = (indices @ affine.T)[..., :3].transpose(3, 0, 1, 2)
+    values: Array = (-x - 100 * y + 10000 * z).astype(np.float32)  # RAS -> left, posterior, superior
+    return values
+
+
+def rotation(degrees: float) -> Array:
+    """A rotation about an oblique axis."""
+    axis = np.array([1.0, 2.0, -1.0]) / np.sqrt(6)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    angle = np.radians(degrees)
+    matrix: Array = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return matrix
+
+
+def test_axial_rows_run_to_the_back_and_columns_to_the_left(tmp_path: Path) -> None:
+    for codes in ("RAS", "LPS", "LAS", "SPR", "ALI"):
+        affine = np.diag([1.0, 1.0, 1.0, 1.0])
+        affine[:3, 3] = [-4, 7, 3]
+        ras = nib.Nifti1Image(in_patient((5, 6, 7), affine), affine)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(codes))
+        nib.save(ras.as_reoriented(turn), tmp_path / f"{codes}.nii.gz")
+        image = LoadMedicalImage()(tmp_path / f"{codes}.nii.gz")[0].numpy()
+        assert image.shape == (6, 5, 7), codes
+        np.testing.assert_array_equal(np.diff(image, axis=0), 100, err_msg=codes)
+        np.testing.assert_array_equal(np.diff(image, axis=1), 1, err_msg=codes)
+        np.testing.assert_array_equal(np.diff(image, axis=2), 10000, err_msg=codes)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "plane", "steps"),
+    [
+        ((1, 1, 1), "axial", (100, 1, 10000)),
+        ((1, 1, 1.4), "axial", (100, 1, 14000)),
+        ((3, 1, 1), "sagittal", (-10000, 100, 3)),
+        ((1, 3, 1), "coronal", (-10000, 1, 300)),
+        ((1, 1.4, 1), "axial", (140, 1, 10000)),
+        ((1, 1.5, 1), "coronal", (-10000, 1, 150)),
+    ],
+)
+def test_the_coarse_axis_is_the_slice_axis(
+    tmp_path: Path, spacing: tuple[float, ...], plane: str, steps: tuple[float, ...]
+) -> None:
+    affine = np.diag([*spacing, 1.0])
+    nib.save(nib.Nifti1Image(in_patient((5, 6, 7), affine), affine), tmp_path / "a.nii")
+    image = LoadMedicalImage()(tmp_path / "a.nii")
+    assert image.meta["plane"] == plane
+    for axis, step in enumerate(steps):
+        np.testing.assert_allclose(np.diff(image[0].numpy(), axis=axis), step, rtol=1e-4)
+
+
+def test_a_plane_can_be_asked_for(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 1.0, 4.0, 1.0])
+    stored = in_patient((5, 6, 7), affine)
+    nib.save(nib.Nifti1Image(stored, affine), tmp_path / "a.nii")
+    assert LoadMedicalImage(plane="sagittal")(tmp_path / "a.nii").shape == (3, 7, 6, 5)
+    assert LoadMedicalImage(plane="coronal")(tmp_path / "a.nii").shape == (3, 7, 5, 6)
+    as_stored = LoadMedicalImage(plane="stored")(tmp_path / "a.nii")[0].numpy()
+    np.testing.assert_array_equal(as_stored, stored.transpose(1, 0, 2))
+    with pytest.raises(ValueError, match="Unknown plane 'oblique'"):
+        LoadMedicalImage(plane="oblique")  # type: ignore[arg-type]
+
+
+def test_each_voxel_keeps_its_place(tmp_path: Path) -> None:
+    """The affine that comes with the tensor leads to the same millimetres, oblique and mirrored grids included."""
+    for n, base in enumerate((np.diag([0.7, 0.8, 3.0]), np.diag([-0.7, 0.8, 3.0]), rotation(25) @ np.diag([2, 1, 1]))):
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = base, [12.5, -7.25, 40.0]
+        nib.save(nib.Nifti1Image(in_patient((5, 6, 7), affine), affine), tmp_path / f"{n}.nii.gz")
+        image = LoadMedicalImage()(tmp_path / f"{n}.nii.gz")
+        expected = in_patient(tuple(image.shape[1:]), image.affine.numpy())
+        np.testing.assert_allclose(image[0].numpy(), expected, rtol=1e-4, atol=1.0)
+        np.testing.assert_allclose(image.meta["original_affine"], affine, atol=1e-5)
+        assert list(image.meta["source_shape"]) == [5, 6, 7]
+
+
+def test_scale_dtype_and_byte_order_follow_nibabel(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(-900, 900, (5, 6, 7)).astype(">i2")
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    image = nib.Nifti1Image(stored, np.eye(4), header)
+    image.header.set_slope_inter(0.5, -10)
+    nib.save(image, tmp_path / "a.nii.gz")
+    found = LoadMedicalImage(plane="stored")(tmp_path / "a.nii.gz")
+    expected = nib.load(tmp_path / "a.nii.gz").get_fdata()
+    np.testing.assert_allclose(found[0].numpy(), expected.transpose(1, 0, 2), rtol=1e-5)
+    assert found.meta["intensity"] == "physical"
+
+
+def test_unsigned_bytes_are_a_picture(tmp_path: Path, letter_volume: Array) -> None:
+    nib.save(nib.Nifti1Image(letter_volume * np.uint8(200), np.eye(4)), tmp_path / "a.nii.gz")
+    assert LoadMedicalImage()(tmp_path / "a.nii.gz").meta["intensity"] == "display"
+    assert LoadMedicalImage(intensity="physical")(tmp_path / "a.nii.gz").meta["intensity"] == "physical"
+
+
+def test_flat_and_trailing_dimensions(tmp_path: Path, letter: Array) -> None:
+    flat = letter.astype(np.float32)
+    for name, array in (("two", flat), ("one", flat[..., None]), ("five", flat[..., None, None, None])):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+        image = LoadMedicalImage("image", "stored")(tmp_path / f"{name}.nii.gz")
+        np.testing.assert_array_equal(image[0, :, :, 0].numpy(), letter.T)
+        assert image.meta["source_kind"] == "volume"
+    sagittal = nib.Nifti1Image(flat[None], np.eye(4))
+    nib.save(sagittal, tmp_path / "thin.nii.gz")
+    assert LoadMedicalImage()(tmp_path / "thin.nii.gz").meta["plane"] == "sagittal"
+
+
+def test_nan_becomes_the_smallest_value(tmp_path: Path) -> None:
+    values = np.arange(8, dtype=np.float32).reshape(2, 2, 2) - 3
+    values[1, 1, 1], values[0, 0, 1] = np.nan, np.inf
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
+    image = LoadMedicalImage(plane="stored")(tmp_path / "a.nii")
+    assert image[0, 1, 1, 1] == -3
+    assert image[0, 0, 0, 1] == 3
+    assert image.meta["non_finite"] == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine", "code"),
+    [
+        ((4, 4, 4, 3), np.eye(4), "E_4D"),
+        ((4, 4, 1, 1, 3), np.eye(4), "E_4D"),
+        ((4, 4, 4), np.diag([1.0, 0.0, 1.0, 1.0]), "E_GEOMETRY"),
+    ],
+)
+def test_bad_niftis_give_a_code(tmp_path: Path, shape: tuple[int, ...], affine: Array, code: str) -> None:
+    image = nib.Nifti1Image(np.zeros(shape, dtype=np.int16), None)
+    image.header.set_sform(affine, code=2)
+    nib.save(image, tmp_path / "a.nii")
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "a.nii")
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_and_false_files_give_a_code(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 9999, (16, 16, 16)).astype(np.int16)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "a.nii.gz")
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "a.nii")
+    for name in ("a.nii.gz", "a.nii"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut_{name}").write_bytes(content[: len(content) // 2])
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(tmp_path / f"cut_{name}")
+        assert caught.value.code == "E_TRUNCATED"
+    for name in ("b.nii.gz", "b.nii", "b.nrrd", "b.mha"):
+        (tmp_path / name).write_bytes(b"this is not a volume at all, however long it may be" * 20)
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(tmp_path / name)
+        assert caught.value.code == "E_DECODE"
+
+
+@pytest.mark.parametrize("suffix", ["nrrd", "mha"])
+def test_itk_formats_agree_with_the_nifti_that_simpleitk_writes(tmp_path: Path, suffix: str) -> None:
+    values = np.random.default_rng(1).integers(-1000, 1000, (7, 6, 5)).astype(np.int16)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((0.7, 0.8, 3.0))
+    image.SetOrigin((10.0, -20.0, 30.5))
+    image.SetDirection(rotation(20).ravel().tolist())
+    for name in (f"a.{suffix}", "a.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    found, expected = (LoadMedicalImage()(tmp_path / name) for name in (f"a.{suffix}", "a.nii.gz"))
+    np.testing.assert_array_equal(found.numpy(), expected.numpy())
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-4)
+    assert list(found.meta["source_shape"]) == [5, 6, 7]
+
+
+def test_colour_volumes_keep_their_channels(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 255, (7, 6, 5, 3), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(values, isVector=True), str(tmp_path / "a.nrrd"))
+    colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    packed = np.ascontiguousarray(values.transpose(2, 1, 0, 3)).view(colour)[..., 0]
+    nib.save(nib.Nifti1Image(packed, np.eye(4)), tmp_path / "a.nii.gz")
+    found = LoadMedicalImage(plane="stored")(tmp_path / "a.nrrd")
+    np.testing.assert_array_equal(found.numpy(), values.transpose(3, 1, 2, 0))
+    assert found.meta["intensity"] == "display"
+    np.testing.assert_array_equal(LoadMedicalImage(plane="stored")(tmp_path / "a.nii.gz").numpy(), found.numpy())
+
+
+def test_real_volumes_equal_simpleitk(shared_dir: Path) -> None:
+    folder = shared_dir / "data" / "volumes"
+    if not folder.is_dir():
+        pytest.skip("no shared/data/volumes")
+    for path in (folder / "pyradiomics" / "brain1_image.nrrd", folder / "monai_tiny" / "anatomical.nii"):
+        # PLS in RAS words is what ITK calls rows A -> P, columns R -> L: its own order once the image is LPS
+        expected = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")).transpose(1, 2, 0)
+        np.testing.assert_array_equal(LoadMedicalImage()(path)[0].numpy(), expected)
