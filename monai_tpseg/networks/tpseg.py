@@ -116,7 +116,7 @@ class TPSeg(nn.Module):
         task = torch.zeros(2, dtype=torch.long, device=image.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every shape check
-            return torch.jit.trace(self.eval(), (image, task), check_trace=False)  # type: ignore[no-untyped-call]
+            return _Traced(torch.jit.trace(self.eval(), (image, task), check_trace=False))  # type: ignore[no-untyped-call]
 
     def update_prototypes(self, features: Sequence[Tensor], label: Tensor, task: int | Tensor) -> None:
         """Move the prototypes of every PGTD; called by the training loop, see `PrototypeBank.update`.
@@ -142,6 +142,18 @@ class TPSeg(nn.Module):
         depth, width = len(trunk.blocks), trunk.pos_embed.shape[1]
         names = [n for n, v in HIERA_VARIANTS.items() if (sum(v.stages), v.embed_dim) == (depth, width)]
         return names[0] if names else "custom"
+
+
+class _Traced(nn.Module):
+    """Lets a trace be scripted: the scripting compiler takes one as a submodule, not as the top."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor, task: Tensor) -> Tensor:
+        result: Tensor = self.net(image, task)
+        return result
 
 
 def _check_size(image: Tensor) -> None:

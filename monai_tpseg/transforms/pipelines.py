@@ -22,7 +22,7 @@ from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
 __all__ = ["InvertMonochrome1d", "NormalizeByModalityd", "load_pipeline", "pipeline_path", "pipelines_hash"]
 
 _SECTIONS = ("physical", "display", "network")
-_MONAI = ComponentLocator(excludes=["metric"])  # short names of MONAI classes, looked up once
+_MONAI = ComponentLocator()  # short names of MONAI classes, looked up once
 
 
 def pipeline_path(modality: Modality | str, directory: str | Path | None = None) -> Path:
@@ -187,4 +187,4 @@ def _build(steps: list[dict[str, Any]], path: Path) -> list[Any]:
         except Exception as error:  # a constructor may raise anything; the user needs the file and the transform
             cause = " ".join(str(error.__cause__ or error).split())
             raise ValueError(f"{path}: cannot build {step['_target_']}: {cause}") from error
-    return built
+    return [transform for transform in built if transform is not None]  # None: MONAI's _disabled_

@@ -191,10 +191,10 @@ def test_a_whole_chain_returns_to_the_source(tmp_path: Path, letter: Array, kind
     """Resize, batch, decollate, invert, save: as a bundle does."""
     large = letter.repeat(8, axis=0).repeat(8, axis=1)
     if kind == "picture":
-        source, task, size = tmp_path / "a.png", "colon_polyp", (80, 96)
+        source, task, size = tmp_path / "a.png", "colon_polyp", (80, 52)
         Image.fromarray(large * np.uint8(255)).save(source)
     else:
-        source, task, size = tmp_path / "a.nii.gz", "brain_tumor", (80, 96, -1)
+        source, task, size = tmp_path / "a.nii.gz", "brain_tumor", (52, 80, -1)
         affine = np.diag([-1.0, 1.0, 4.0, 1.0])
         nib.save(nib.Nifti1Image(np.stack([large * 0, large, large], axis=-1).astype(np.int16) * 800, affine), source)
     before = mt.Compose(
@@ -217,9 +217,7 @@ def test_a_whole_chain_returns_to_the_source(tmp_path: Path, letter: Array, kind
         written = nib.load(tmp_path / "out" / "a_brain_tumor_mask.nii.gz")
         np.testing.assert_array_equal(written.affine, nib.load(source).affine)
         found, expected = np.asarray(written.dataobj) > 0, nib.load(source).get_fdata() > 0
-    assert found.shape == expected.shape
-    # Dice: nearest neighbours both ways cost a pixel here and there, a flip would cost half
-    assert 2 * (found & expected).sum() / (found.sum() + expected.sum()) > 0.95
+    np.testing.assert_array_equal(found, expected)  # halved and doubled by nearest neighbours: nothing is lost
 
 
 def test_masks_off_the_grid_are_refused(tmp_path: Path, letter: Array) -> None:
