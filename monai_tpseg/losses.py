@@ -14,7 +14,14 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["BoundaryDiceBCELoss", "DeepSupervisionLoss", "PrototypeContrastiveLoss", "SupervisedOutput", "box_mean"]
+__all__ = [
+    "BoundaryDiceBCELoss",
+    "DeepSupervisionLoss",
+    "PrototypeContrastiveLoss",
+    "SupervisedOutput",
+    "TPSegLoss",
+    "box_mean",
+]
 
 
 class SupervisedOutput(Protocol):
@@ -27,6 +34,18 @@ class SupervisedOutput(Protocol):
     @property
     def side_logits(self) -> Sequence[Tensor]:
         """The side logits, each (B, 1, H, W), finest decoder first."""
+
+
+class PrototypeOutput(SupervisedOutput, Protocol):
+    """A training output that also holds the decoders' features f~ and the prototypes of each sample's task."""
+
+    @property
+    def features(self) -> Sequence[Tensor]:
+        """f~ of each decoder, (B, C, h, w)."""
+
+    @property
+    def prototypes(self) -> Sequence[Tensor]:
+        """Prototypes of each sample's task, (B, 2, C), 0 background, 1 foreground."""
 
 
 def box_mean(image: Tensor, kernel_size: int, count_include_pad: bool = False) -> Tensor:
@@ -202,6 +221,45 @@ class PrototypeContrastiveLoss(nn.Module):
         # an image of one class says nothing about the other
         both = (label.amax((1, 2, 3)) > 0.5).float() * (label.amin((1, 2, 3)) < 0.5).float()
         return (push * both).sum() / both.sum().clamp(min=1.0)
+
+
+class TPSegLoss(nn.Module):
+    """The whole training loss: boundary-weighted Dice and cross-entropy with deep supervision, and prototype contrast.
+
+    Args:
+        deep_supervision: loss of (output, label); by default `DeepSupervisionLoss(BoundaryDiceBCELoss())`.
+        contrastive_weight: factor of the mean `PrototypeContrastiveLoss` over the decoders; 0 leaves it out, since the
+            paper gives it no number.
+
+    Raises:
+        ValueError: `contrastive_weight` is negative.
+    """
+
+    def __init__(self, deep_supervision: nn.Module | None = None, contrastive_weight: float = 0.0) -> None:
+        super().__init__()
+        if contrastive_weight < 0:
+            raise ValueError(f"contrastive_weight must be 0 or more, got {contrastive_weight}.")
+        self.deep_supervision = deep_supervision or DeepSupervisionLoss(BoundaryDiceBCELoss())
+        self.contrastive = PrototypeContrastiveLoss()
+        self.contrastive_weight = contrastive_weight
+
+    def forward(self, output: PrototypeOutput | Tensor, label: Tensor) -> Tensor:
+        """Return the loss of a batch.
+
+        Args:
+            output: the network's training output, or bare logits (B, 1, H, W) from a network without prototypes.
+            label: (B, 1, H, W) in {0, 1}.
+
+        Returns:
+            A float32 scalar.
+        """
+        total: Tensor = self.deep_supervision(output, label)
+        if isinstance(output, Tensor) or not self.contrastive_weight:
+            return total
+        rows = torch.arange(label.shape[0], device=label.device)
+        pairs = zip(output.features, output.prototypes, strict=True)
+        terms = [self.contrastive(features, label, prototypes, rows) for features, prototypes in pairs]
+        return total + self.contrastive_weight * torch.stack(terms).mean()
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -6,37 +6,23 @@ original resolution unless the postprocessing leaves the masks at the network's 
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 import torch
 import torch.distributed as dist
-from ignite.distributed import get_rank
-from ignite.exceptions import NotComputableError
-from ignite.metrics import Metric
 from torch import Tensor
 
-from .keys import LABEL, PRED, TASK
-from .tasks import TASK_NAMES, resolve_task, task_names
+from monai_tpseg.tasks import TASK_NAMES, resolve_task, task_names
 
 __all__ = [
     "LesionMetrics",
-    "LesionMetricsHandler",
-    "case_name",
     "confusion",
     "dice_per_image",
-    "evaluated_cases",
     "foreground_iou_per_image",
     "mean_iou",
     "mean_iou_per_image",
-    "write_atomically",
 ]
 
 logger = logging.getLogger(__name__)
@@ -213,126 +199,6 @@ class LesionMetrics:
         return [case for part, _ in parts for case in part], joined
 
 
-class LesionMetricsHandler(Metric):  # type: ignore[misc]  # ignite is not followed by mypy
-    """The key metric of a MONAI evaluator: the mean over tasks of the mean Dice per image, and all else beside it.
-
-    At the end of the epoch `engine.state.metrics` holds the value under the attached name and, for every task and for
-    `mean`, `dice/<task>`, `iou_foreground/<task>`, `iou_mean/<task>` and `iou_dataset/<task>`;
-    `engine.state.metric_details[name]` is the Dice of each case, (N, 1). Rank 0 logs a table and writes the files.
-
-    Args:
-        task_names: names in row order.
-        output_dir: where to write `metrics.json`, `metrics.csv` (a row per task) and `metrics_per_image.csv`; none
-            are written by default.
-        output_transform: maps the list of cases, each a dictionary of the evaluator's output laid over its batch, to
-            a list of dictionaries with `pred` and `label` masks of one size (1, H, W[, D]) and `task`.
-
-    Raises:
-        ValueError: the names are empty, repeated, or hold `mean`.
-    """
-
-    def __init__(
-        self,
-        task_names: Sequence[str] = TASK_NAMES,
-        output_dir: str | os.PathLike[str] | None = None,
-        output_transform: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda cases: cases,
-    ) -> None:
-        self.lesion_metrics = LesionMetrics(task_names)
-        self.output_dir = None if output_dir is None else Path(output_dir)
-        self._rows: list[dict[str, Any]] = []
-        self._summary: dict[str, dict[str, float]] = {}
-        super().__init__(output_transform)
-
-    def reset(self) -> None:
-        """Forget the cases of the previous epoch."""
-        self.lesion_metrics.reset()
-
-    def iteration_completed(self, engine: Any) -> None:
-        """Add the cases of one iteration; the task may stand in the batch alone, as MONAI's evaluators leave it."""
-        self.update(self._output_transform(evaluated_cases(engine)))
-
-    def update(self, output: list[dict[str, Any]]) -> None:
-        """Add cases, each a dictionary with `pred`, `label` and `task`; the name comes from the tensors' metadata."""
-        start = len(self.lesion_metrics)
-        self.lesion_metrics.update(
-            [case[PRED] for case in output],
-            [case[LABEL] for case in output],
-            [case[TASK] for case in output],
-            [case_name(case, str(start + i)) for i, case in enumerate(output)],
-        )
-
-    def compute(self) -> float:
-        """Return the mean over tasks of the mean Dice per image.
-
-        Raises:
-            NotComputableError: there was no case.
-        """
-        self._rows = self.lesion_metrics.rows()
-        if not self._rows:
-            raise NotComputableError("No case was measured; the evaluator's data loader gave none.")
-        self._summary = self.lesion_metrics.summarise(self._rows)
-        return self._summary[MEAN]["dice"]
-
-    def completed(self, engine: Any, name: str) -> None:
-        """Write the value, the table per task and the files."""
-        super().completed(engine, name)
-        for task in (*self.lesion_metrics.task_names, MEAN):
-            for key in MEASURES:
-                engine.state.metrics.pop(f"{key}/{task}", None)  # of an earlier run, for a task absent from this one
-                if task in self._summary:
-                    engine.state.metrics[f"{key}/{task}"] = self._summary[task][key]
-        if hasattr(engine.state, "metric_details"):
-            engine.state.metric_details[name] = torch.tensor([[row["dice"]] for row in self._rows])
-        if get_rank() == 0:
-            logger.info("Lesion metrics\n%s", _table(self._summary))
-            if self.output_dir is not None:
-                self._write(self.output_dir)
-
-    def _write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        per_task = [{"task": task, **values} for task, values in self._summary.items()]
-        write_atomically(folder / "metrics.json", (json.dumps(self._summary, indent=2) + "\n").encode())
-        write_atomically(folder / "metrics.csv", _csv(per_task))
-        write_atomically(folder / "metrics_per_image.csv", _csv(self._rows))
-
-
-def evaluated_cases(engine: Any) -> list[dict[str, Any]]:
-    """Return the cases of a MONAI engine's iteration, each its batch entry with the output laid over it.
-
-    Args:
-        engine: a MONAI engine after decollation: `state.output` is a list of dictionaries.
-
-    Raises:
-        ValueError: the output is not decollated.
-    """
-    batch, output = engine.state.batch, engine.state.output
-    if not isinstance(output, list):
-        raise ValueError(f"The output must be a list of cases, got {type(output).__name__}; set decollate=True.")
-    if not isinstance(batch, list):
-        return output
-    return [{**source, **result} for source, result in zip(batch, output, strict=True)]
-
-
-def case_name(case: dict[str, Any], default: str) -> str:
-    """Return the file a case was read from, as the metadata of its prediction, label or image tells, or `default`."""
-    for key in (PRED, LABEL, "image"):
-        name = getattr(case.get(key), "meta", {}).get("filename_or_obj")
-        if name:
-            return str(name)
-    return default
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new, never a part; its folder must exist."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _checked(names: Sequence[str]) -> tuple[str, ...]:
     checked = task_names(names)
     if MEAN in checked:
@@ -362,19 +228,3 @@ def _iou(counts: Tensor) -> Tensor:
     """Return (..., 2): intersection over union of background and lesion."""
     tp, fp, fn, tn = counts.unbind(-1)
     return torch.stack([_ratio(tn, tn + fp + fn), _ratio(tp, tp + fp + fn)], dim=-1)
-
-
-def _table(summary: dict[str, dict[str, float]]) -> str:
-    width = max(len(task) for task in summary)
-    lines = [f"{'task':{width}} {'n':>6} " + " ".join(f"{key:>14}" for key in MEASURES)]
-    for task, values in summary.items():
-        lines.append(f"{task:{width}} {values['n']:6.0f} " + " ".join(f"{values[key]:14.4f}" for key in MEASURES))
-    return "\n".join(lines)
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

@@ -17,16 +17,15 @@ from monai.metrics import DiceMetric, MeanIoU
 from torch import Tensor
 from torchmetrics.classification import BinaryF1Score, BinaryJaccardIndex
 
+from monai_tpseg.files import write_atomically
+from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler, evaluated_cases
 from monai_tpseg.metrics import (
     LesionMetrics,
-    LesionMetricsHandler,
     confusion,
     dice_per_image,
-    evaluated_cases,
     foreground_iou_per_image,
     mean_iou,
     mean_iou_per_image,
-    write_atomically,
 )
 
 NAMES = ("wet_amd", "brain_tumor", "skin_lesion")

@@ -1,1 +1,27 @@
+"""Handlers: what MONAI's engines lack for TP-Seg, each a thin class with `attach`."""
 
+from __future__ import annotations
+
+from monai_tpseg.handlers.checkpoints import RunCheckpoint
+from monai_tpseg.handlers.curves import LearningCurves
+from monai_tpseg.handlers.gates import GatePicture, GateSchedule
+from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
+from monai_tpseg.handlers.overlays import ValidationOverlays
+from monai_tpseg.handlers.progress import CaseProgress, TrainProgress
+from monai_tpseg.handlers.prototypes import PrototypeUpdate, ReinforcementRamp
+from monai_tpseg.handlers.training import EpochSeed, GradientClipping
+
+__all__ = [
+    "CaseProgress",
+    "EpochSeed",
+    "GatePicture",
+    "GateSchedule",
+    "GradientClipping",
+    "LearningCurves",
+    "LesionMetricsHandler",
+    "PrototypeUpdate",
+    "ReinforcementRamp",
+    "RunCheckpoint",
+    "TrainProgress",
+    "ValidationOverlays",
+]

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from monai.utils import is_scalar
 
-from ..metrics import write_atomically
+from monai_tpseg.files import write_atomically
+
 from .progress import training_loss
 
 __all__ = ["LearningCurves", "draw_history"]

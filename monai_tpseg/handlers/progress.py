@@ -14,7 +14,7 @@ from ignite.engine import Events
 from torch import Tensor
 from tqdm.auto import tqdm
 
-__all__ = ["TrainProgress", "training_loss"]
+__all__ = ["CaseProgress", "TrainProgress", "training_loss"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,3 +111,38 @@ class TrainProgress:
         if self._bar is not None:
             self._bar.close()
         self._bar, self._start = None, 0.0
+
+
+class CaseProgress:
+    """Shows how many cases an evaluator has done, on rank 0: a bar in a terminal, else a log line every tenth.
+
+    Args:
+        enabled: False shows nothing.
+        title: what is being done, before the counts.
+        terminal: whether to draw the bar; by default when standard error is a terminal.
+    """
+
+    def __init__(self, enabled: bool = True, title: str = "evaluate", terminal: bool | None = None) -> None:
+        self.enabled, self.title = enabled, title
+        self.terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._bar: Any = None
+
+    def attach(self, engine: Any) -> None:
+        """Attach to an evaluator; does nothing on other ranks than 0."""
+        if self.enabled and get_rank() == 0:
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+            engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _advance(self, engine: Any) -> None:
+        done, total = engine.state.iteration, engine.state.epoch_length
+        if self.terminal:
+            if self._bar is None:
+                self._bar = tqdm(total=total, unit="case", desc=self.title)
+            self._bar.update()
+        elif done == total or done % max(1, total // 10) == 0:
+            logger.info("%s: %d of %d", self.title, done, total)
+
+    def _close(self, engine: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -17,6 +17,7 @@ from monai_tpseg.networks.tpseg import (
     tpseg_hiera_large,
     tpseg_hiera_small,
     tpseg_hiera_tiny,
+    unwrap,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "tpseg_hiera_large",
     "tpseg_hiera_small",
     "tpseg_hiera_tiny",
+    "unwrap",
 ]

@@ -262,6 +262,8 @@ def convert_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             new = _rename(key)
             result[new] = _reshape(new, value)
+            if new.endswith("bank.prototypes"):  # lambda_p is a constant of the released code
+                result[new.replace("bank.prototypes", "reinforcement")] = torch.tensor(5.0)
     for name, rows in routers.items():
         result[name] = torch.stack([rows[task] for task in range(len(rows))])
     return result

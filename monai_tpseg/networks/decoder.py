@@ -122,7 +122,8 @@ class PGTD(nn.Module):
         num_tasks: T.
         num_experts: M of equation (10).
         alpha: of equation (9).
-        reinforcement: lambda_p of equation (11).
+        reinforcement: lambda_p of equation (11); a buffer, since a schedule may ramp it and the weights must run with
+            the value they were validated with.
         momentum: of the prototypes.
         num_heads: attention heads of equation (6).
         released: the released form of the details that differ: one linear for equation (7), the similarity divided by
@@ -147,7 +148,7 @@ class PGTD(nn.Module):
     ) -> None:
         super().__init__()
         self.alpha, self.released = alpha, released
-        self.register_buffer("reinforcement", torch.tensor(float(reinforcement)), persistent=False)
+        self.register_buffer("reinforcement", torch.tensor(float(reinforcement)))
         self.project_low = Projection(low_channels, channels // 2)
         self.project_high = Projection(high_channels, channels)
         self.fuse = Projection(channels + channels // 2, channels)

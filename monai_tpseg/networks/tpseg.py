@@ -24,6 +24,7 @@ __all__ = [
     "tpseg_hiera_large",
     "tpseg_hiera_small",
     "tpseg_hiera_tiny",
+    "unwrap",
 ]
 
 Layout = Literal["paper", "released"]
@@ -35,11 +36,13 @@ class TPSegOutput(NamedTuple):
     logits: fused prediction (B, 1, H, W).
     side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W).
     features: f~ of PGTD1, PGTD2, PGTD3, each (B, C, h, w), for the prototype update.
+    prototypes: the prototypes of each sample's task in PGTD1, PGTD2, PGTD3, each (B, 2, C), 0 background.
     """
 
     logits: Tensor
     side_logits: tuple[Tensor, ...]
     features: tuple[Tensor, ...]
+    prototypes: tuple[Tensor, ...]
 
 
 class TPSeg(nn.Module):
@@ -104,7 +107,9 @@ class TPSeg(nn.Module):
         logits, features = self.decoder(self.encoder(image, rows), rows)
         side = tuple(resize(x, image.shape[-2:], self.align_corners) for x in logits)
         fused: Tensor = self.fusion(side, rows)
-        return TPSegOutput(fused, side, features) if deep_supervision else fused
+        if not deep_supervision:
+            return fused
+        return TPSegOutput(fused, side, features, tuple(pgtd.bank(rows) for pgtd in self.pgtds))
 
     def __prepare_scriptable__(self) -> Any:
         """Let `torch.jit.script` (and so `ckpt_export`) take the network: sam2's blocks trace but do not script.
@@ -163,13 +168,18 @@ def _check_size(image: Tensor) -> None:
         raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
 
 
+_NARROW: dict[str, dict[str, Any]] = {
+    "hiera_demo": {"rfb_channels": (16, 24, 32, 48), "channels": (24, 24, 32), "bottleneck": 16},
+}
+
+
 def tpseg_hiera(
     backbone: str,
     num_tasks: int = 8,
     layout: Layout = "paper",
     routes: Routes | None = None,
     freeze_encoder: bool = True,
-    bottleneck: int = 64,
+    bottleneck: int | None = None,
     **decoder: Any,
 ) -> TPSeg:
     """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; see `monai_tpseg.networks.checkpoint` for loading.
@@ -181,8 +191,9 @@ def tpseg_hiera(
             identity-blended experts, and the released files' unused parameters, frozen.
         routes: adapter routes, "both", "task" or "shared"; by default those of the layout.
         freeze_encoder: freeze the trunk, as the paper does with SAM 2 weights; False trains it too.
-        bottleneck: r of the adapters.
-        **decoder: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `momentum=0.99`.
+        bottleneck: r of the adapters, by default 64 (16 for "hiera_demo").
+        **decoder: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `momentum=0.99`; None is the
+            default of the variant, whose decoder is as the paper's but for "hiera_demo", which has a narrow one.
 
     Raises:
         ValueError: an unknown backbone or layout, or no task.
@@ -193,10 +204,11 @@ def tpseg_hiera(
         raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
     released = layout == "released"
     routes = routes or ("task" if released else "both")
-    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, bottleneck, routes, released, freeze_encoder)
-    if released:
-        decoder = {"momentum": 0.995, **decoder}
-    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **decoder)
+    options = {"bottleneck": 64, "momentum": 0.995 if released else 0.9, **_NARROW.get(backbone, {})}
+    options |= {k: v for k, v in {"bottleneck": bottleneck, **decoder}.items() if v is not None}
+    width = options.pop("bottleneck")
+    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, width, routes, released, freeze_encoder)
+    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **options)
     extras = ReleasedExtras(num_tasks) if released else None
     return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras)
 
@@ -223,5 +235,18 @@ def tpseg_hiera_large(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
 
 def tpseg_hiera_demo(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
     """TP-Seg as small as serves for demonstrations and tests: same classes, 6 blocks, a narrow decoder."""
-    narrow: dict[str, Any] = {"rfb_channels": (16, 24, 32, 48), "channels": (24, 24, 32), "bottleneck": 16}
-    return tpseg_hiera("hiera_demo", num_tasks, **{**narrow, "freeze_encoder": False, **kwargs})
+    return tpseg_hiera("hiera_demo", num_tasks, **{"freeze_encoder": False, **kwargs})
+
+
+def unwrap(network: nn.Module) -> TPSeg:
+    """Return the TP-Seg inside `DistributedDataParallel` or a compiled module.
+
+    Raises:
+        TypeError: the network is something else.
+    """
+    inner: Any = network
+    while not isinstance(inner, TPSeg):
+        inner = getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
+        if inner is None:
+            raise TypeError(f"Expected a TPSeg network, got {type(network).__name__}.")
+    return inner

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from monai_tpseg.files import complete, write_atomically
 from monai_tpseg.networks.checkpoint import CheckpointError, file_sha256
 
 __all__ = ["WeightsInfo", "info_path", "read_info", "save_weights"]
@@ -82,13 +83,8 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], info
     Returns:
         `info` with the digest of the written file.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
-    written = WeightsInfo(**{**asdict(info), "sha256": file_sha256(part)})
-    text = info_path(target).with_name(f".{info_path(target).name}.part")
-    text.write_text(json.dumps(asdict(written), indent=2) + "\n", encoding="utf-8")
-    os.replace(part, target)
-    os.replace(text, info_path(target))
+    with complete(path) as part:
+        torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
+        written = replace(info, sha256=file_sha256(part))
+    write_atomically(info_path(path), (json.dumps(asdict(written), indent=2) + "\n").encode())
     return written

@@ -14,6 +14,7 @@ from monai_tpseg.transforms.pipelines import (
     pipelines_hash,
 )
 from monai_tpseg.transforms.postprocess import RemoveSmallLesionsd
+from monai_tpseg.transforms.resize import ResizePictured
 from monai_tpseg.transforms.task_index import TaskToIndexd
 from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 
@@ -27,6 +28,7 @@ __all__ = [
     "ReadCode",
     "ReadError",
     "RemoveSmallLesionsd",
+    "ResizePictured",
     "SaveMaskd",
     "TaskToIndexd",
     "draw_overlay",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +16,7 @@ from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tpseg.files import complete
 from monai_tpseg.keys import IMAGE, PRED, TASK, TASK_NAME
 from monai_tpseg.tasks import get_task
 from monai_tpseg.transforms import meta as m
@@ -133,7 +132,7 @@ class MaskWriter:
         shown = self._display({IMAGE: image, TASK_NAME: task})[IMAGE]
         mask = _view(grid, _matrix(meta[m.ORIGINAL_AFFINE]), shown)
         spacing = image.meta.get(m.SPACING) if mask.ndim == 3 else None
-        with _complete(path) as file:
+        with complete(path) as file:
             draw_overlay(shown.numpy(), mask, get_task(task).title, spacing).save(file, format="PNG")
 
 
@@ -141,12 +140,13 @@ class SaveMaskd(MapTransform):
     """Write the mask of each case with a `MaskWriter` and pass the case on.
 
     Args:
-        keys: keys of masks, MetaTensors that carry the meta of their image.
+        keys: keys of masks on the grid of their image.
         output_dir: see `MaskWriter`.
         data_root_dir: see `MaskWriter`.
         prob_key: key of the probabilities; given, they are written too.
         save_overlay: see `MaskWriter`.
         task_key: key of the task name; `keys.TASK_NAME` goes first.
+        image_key: key of the loaded image, whose meta says where the mask belongs when it carries none itself.
         directory: see `MaskWriter`.
         allow_missing_keys: skip keys that a case does not have.
 
@@ -162,10 +162,12 @@ class SaveMaskd(MapTransform):
         prob_key: str | None = None,
         save_overlay: bool = True,
         task_key: str = TASK,
+        image_key: str = IMAGE,
         directory: str | Path | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
         self.prob_key = prob_key
         self.task_key = task_key
         self.writer = MaskWriter(output_dir, data_root_dir, prob_key is not None, save_overlay, directory)
@@ -177,7 +179,8 @@ class SaveMaskd(MapTransform):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
         for key in self.key_iterator(dict(data)):
             prob = None if self.prob_key is None else data[self.prob_key]
-            self.writer.write(data[key], prob, data[key].meta, task)
+            meta = data[key].meta if isinstance(data[key], MetaTensor) else data[self.image_key].meta
+            self.writer.write(data[key], prob, meta, task)
         return dict(data)
 
 
@@ -203,7 +206,7 @@ def _view(grid: NDArray[Any], affine: NDArray[np.float64], image: MetaTensor) ->
 
 
 def _save(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None:
-    with _complete(path) as file:
+    with complete(path) as file:
         if array.ndim == 2 and path.suffix == ".png":
             Image.fromarray(array).save(file, format="PNG")
         else:
@@ -251,15 +254,3 @@ def _source(meta: Mapping[str, Any]) -> Path:
 
 def _matrix(affine: Any) -> NDArray[np.float64]:
     return np.asarray(affine, dtype=np.float64)
-
-
-@contextmanager
-def _complete(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, and `path` its content once all of it is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""MONAI datalists: reading them, checking them before anything runs, and the inputs of an inference."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_tpseg.keys import IMAGE, LABEL, TASK
+from monai_tpseg.tasks import resolve_task
+
+__all__ = ["DatalistError", "read_datalist", "task_rows"]
+
+Case = dict[str, Any]
+
+
+class DatalistError(ValueError):
+    """A datalist that is missing, damaged or names things that are not there; the message is one line."""
+
+
+def read_datalist(
+    path: str | os.PathLike[str],
+    section: str,
+    base_dir: str | os.PathLike[str],
+    tasks: Sequence[str],
+    label: bool = True,
+) -> list[Case]:
+    """Read one section of a datalist with absolute paths, and check every entry.
+
+    Args:
+        path: JSON file `{"training": [{"image", "label", "task"}, ...], "validation": [...]}`; an empty string means
+            that no data has been named yet and gives an empty list.
+        section: name of the list, e.g. "training".
+        base_dir: folder that relative paths start from.
+        tasks: names that entries may ask for, in row order.
+        label: whether every entry needs a label.
+
+    Returns:
+        dictionaries with absolute `image` and `label` paths and the `task` name.
+
+    Raises:
+        DatalistError: the file, the section, a key, a file on disk or a task is missing; one line with its place.
+    """
+    if not str(path):
+        return []
+    content = _read_json(Path(path))
+    if section not in content or not isinstance(content[section], list):
+        raise DatalistError(f"'{path}' has no list '{section}'; it has {', '.join(map(str, content)) or 'nothing'}.")
+    entries = content[section]
+    if not entries:
+        raise DatalistError(f"'{path}' has an empty list '{section}'.")
+    keys = (IMAGE, LABEL) if label else (IMAGE,)
+    return [
+        _checked(entry, keys, f"'{path}', {section}[{i}]", Path(base_dir), tasks) for i, entry in enumerate(entries)
+    ]
+
+
+def task_rows(cases: Sequence[Case], tasks: Sequence[str]) -> list[int]:
+    """Return the row of each case's task in `tasks`."""
+    return [resolve_task(case[TASK], tasks) for case in cases]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DatalistError(
+            f"No datalist at '{path}'; give a JSON file with --datalist, or its folder with --dataset_dir."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatalistError(f"'{path}' is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise DatalistError(
+            f"'{path}' must hold an object with lists such as 'training', not a {type(content).__name__}."
+        )
+    return content
+
+
+def _checked(entry: Any, keys: Sequence[str], where: str, base_dir: Path, tasks: Sequence[str]) -> Case:
+    if not isinstance(entry, dict):
+        raise DatalistError(f"{where} must be an object with image, label and task, got {entry!r}.")
+    case = dict(entry)
+    for key in keys:
+        if not entry.get(key):
+            raise DatalistError(f"{where} has no '{key}'; every entry needs {', '.join(keys)} and task.")
+        file = base_dir / str(entry[key])
+        if not file.exists():
+            raise DatalistError(f"{where}: no {key} at '{file}'.")
+        case[key] = str(file)
+    if TASK not in entry:
+        raise DatalistError(f"{where} has no 'task'; choose one of {', '.join(tasks)}.")
+    try:
+        case[TASK] = tasks[resolve_task(entry[TASK], tasks)]
+    except ValueError as error:
+        raise DatalistError(f"{where}: {error}") from error
+    return case

@@ -1,0 +1,120 @@
+"""Optimisation of parameters that have one row per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from monai.optimizers import WarmupCosineSchedule
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+__all__ = ["TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
+
+
+def is_task_rows(name: str) -> bool:
+    """Whether a parameter has one row per task: by convention, when the last part of its name starts with `task_`."""
+    return name.rpartition(".")[2].startswith("task_")
+
+
+def parameter_groups(
+    network: nn.Module, lr: float, gate_lr: float = 5e-3, weight_decay: float = 0.0, trunk_lr_factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Sort the trainable parameters of a network into groups for `TaskAdamW`.
+
+    Args:
+        network: TP-Seg, or any other network (which then gives one or two groups).
+        lr: learning rate.
+        gate_lr: learning rate of the split vectors, which at `lr` would take thousands of steps to move one block.
+        weight_decay: decoupled weight decay of matrices and kernels; vectors and the gate get none.
+        trunk_lr_factor: factor of `lr` for the encoder's trunk, when it is trained.
+
+    Returns:
+        groups with `task_rows` set where a parameter has one row per task.
+    """
+    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rows = is_task_rows(name)
+        gate = name.endswith("task_split")
+        rate = gate_lr if gate else lr * (trunk_lr_factor if ".trunk." in f".{name}" else 1.0)
+        decay = 0.0 if gate or parameter.ndim < 2 + rows else weight_decay
+        group = groups.setdefault(
+            (rows, rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "task_rows": rows}
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+class TaskAdamW(AdamW):
+    """AdamW that treats each task row of a `task_rows` group as a parameter of its own.
+
+    A row whose gradient is exactly zero, as for a task that is absent from the batch or a gate that is hard, is left
+    alone: no weight decay, no drift by momentum, no step counted. The decision is made on the device from the gradient
+    itself, so it needs no list of tasks and is the same on every rank after the gradients are averaged.
+
+    Args:
+        params: as in `torch.optim.AdamW`; groups may set `task_rows`.
+        **kwargs: as in `torch.optim.AdamW`.
+    """
+
+    def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
+        super().__init__(params, **kwargs)
+        for group in self.param_groups:
+            group.setdefault("task_rows", False)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step; `closure` as in torch."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        rows = [(group, p, p.grad) for group in self.param_groups if group["task_rows"] for p in group["params"]]
+        for _, parameter, _ in rows:
+            parameter.grad = None  # the base class passes over it
+        super().step()
+        for group, parameter, gradient in rows:
+            parameter.grad = gradient
+            if gradient is not None:
+                self._step_rows(group, parameter, gradient)
+        return loss
+
+    def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["row_step"] = torch.zeros(len(parameter), device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        beta1, beta2 = group["betas"]
+        column = (-1, *[1] * (parameter.ndim - 1))
+        present = (gradient != 0).flatten(1).any(1) if parameter.ndim > 1 else gradient != 0
+        state["row_step"] += present
+        mask = present.to(parameter.dtype).view(column)
+        state["exp_avg"].lerp_(gradient, (1 - beta1) * mask)
+        state["exp_avg_sq"].lerp_(gradient.square(), (1 - beta2) * mask)
+        step = state["row_step"].clamp_min(1).view(column)
+        denominator = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_().add_(group["eps"])
+        update = state["exp_avg"] / (1 - beta1**step) / denominator
+        parameter.mul_(1 - group["lr"] * group["weight_decay"] * mask).sub_(group["lr"] * mask * update)
+
+
+def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0) -> LambdaLR:
+    """Return a schedule to be stepped every iteration.
+
+    Args:
+        optimizer: whose learning rates are scaled.
+        name: "constant" (the paper's) or "cosine" down to zero.
+        total: iterations of the training.
+        warmup: part of them with a linear rise at the start, in [0, 1); only for "cosine".
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "constant":
+        return LambdaLR(optimizer, lambda step: 1.0)
+    if name == "cosine":
+        return WarmupCosineSchedule(optimizer, warmup_steps=int(warmup * total), t_total=max(1, total))
+    raise ValueError(f"Unknown lr_schedule {name!r}; choose one of constant, cosine.")

@@ -1,0 +1,38 @@
+"""From a batch of the data loader to the arguments of the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.engines import PrepareBatch
+
+from monai_tpseg.keys import IMAGE, LABEL, TASK
+
+__all__ = ["PrepareTaskBatch"]
+
+
+class PrepareTaskBatch(PrepareBatch):
+    """Gives image, label and `{"task": rows}`; a batch without a task is an error, never task 0.
+
+    Raises:
+        ValueError: the batch has no task, or names that no `TaskToIndexd` has turned into rows.
+    """
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
+        """Return (image, label or None, (), {"task": (B,) int64}), moved to `device`."""
+        task = batchdata.get(TASK)
+        if not isinstance(task, torch.Tensor):
+            raise ValueError(f"The batch's task must be rows from TaskToIndexd, got {task!r}.")
+        moved = {key: _to(batchdata.get(key), device, non_blocking, **kwargs) for key in (IMAGE, LABEL)}
+        return moved[IMAGE], moved[LABEL], (), {TASK: task.to(device=device, non_blocking=non_blocking)}
+
+
+def _to(value: Any, device: str | torch.device | None, non_blocking: bool, **kwargs: Any) -> Any:
+    return None if value is None else value.to(device=device, non_blocking=non_blocking, **kwargs)

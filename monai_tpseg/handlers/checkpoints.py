@@ -1,0 +1,147 @@
+"""Handlers for what a run leaves on disk: `model.pt` (best weights) and `last.pt` (everything needed to go on)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.distributed import get_rank
+from ignite.engine import Events
+
+from monai_tpseg.files import complete
+from monai_tpseg.networks import unwrap
+from monai_tpseg.networks.checkpoint import CheckpointError, load_strictly, read_checkpoint
+from monai_tpseg.networks.weights import WeightsInfo, save_weights
+
+__all__ = ["LAST", "MODEL", "RunCheckpoint"]
+
+logger = logging.getLogger(__name__)
+
+MODEL = "model.pt"
+LAST = "last.pt"
+
+
+class RunCheckpoint:
+    """Writes `model.pt` with `model.json` when validation improves, and `last.pt` after every epoch; resumes from it.
+
+    `last.pt` holds network, optimiser, schedules and counters. Together with `EpochSeed` a resumed run continues
+    exactly: same batches, same losses. Both files are written under another name first, so that a kill at any moment
+    leaves the previous ones whole. Attach it after the handler that validates.
+
+    Args:
+        output_dir: folder of the files.
+        info: description that goes beside the weights.
+        evaluator: engine whose metric `metric` chooses the best epoch; None keeps the newest weights.
+        metric: name in `evaluator.state.metrics`, higher is better.
+        resume: "true" continues from `last.pt`, which must exist; "auto" if it exists; "false" starts anew.
+        lr_scheduler: schedule to save and restore, if any.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        info: WeightsInfo,
+        evaluator: Any = None,
+        metric: str = "dice/mean",
+        resume: str | bool = False,
+        lr_scheduler: Any = None,
+    ) -> None:
+        self.folder, self.info, self.evaluator, self.metric = Path(output_dir), info, evaluator, metric
+        self.lr_scheduler = lr_scheduler
+        mode = str(resume).lower()
+        if mode not in ("true", "false", "auto"):
+            raise ValueError(f"Unknown resume {resume!r}; choose one of true, false, auto.")
+        self.resume = mode == "true" or (mode == "auto" and (self.folder / LAST).is_file())
+        self.best: dict[str, Any] = {"epoch": 0, "value": float("-inf")}
+        self._validated = False
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        if self.resume:
+            engine.add_event_handler(Events.STARTED, self.load)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.COMPLETED, self._mark)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def _mark(self, engine: Any) -> None:
+        self._validated = True
+
+    def save(self, engine: Any) -> None:
+        """Write the best weights if this epoch is the best so far, and the state of the run."""
+        improved = self._improved(engine.state.epoch)
+        if get_rank() != 0:
+            return
+        if improved:
+            self._write_model(engine)
+        self._write_last(engine, unwrap(engine.network))
+
+    def finish(self, engine: Any) -> None:
+        """Write the last weights if no validation has chosen any."""
+        if get_rank() == 0 and self.evaluator is not None and not self.best["epoch"]:
+            self._write_model(engine)
+
+    def _write_model(self, engine: Any) -> None:
+        value = self.best["value"] if self.best["epoch"] else None
+        training = {**self.info.training, "epoch": engine.state.epoch, self.metric: value}
+        save_weights(self.folder / MODEL, unwrap(engine.network).state_dict(), replace(self.info, training=training))
+
+    def _improved(self, epoch: int) -> bool:
+        """Whether the weights of this epoch are the ones to keep; remembers them as the best."""
+        if self.evaluator is None:
+            return True
+        if not self._validated:
+            return False
+        self._validated = False
+        value = float(self.evaluator.state.metrics[self.metric])
+        if not value > self.best["value"]:
+            return False
+        self.best = {"epoch": epoch, "value": value}
+        return True
+
+    def _write_last(self, engine: Any, network: torch.nn.Module) -> None:
+        state = {
+            "network": network.state_dict(),
+            "optimizer": engine.optimizer.state_dict(),
+            "lr_scheduler": None if self.lr_scheduler is None else _plain(self.lr_scheduler.state_dict()),
+            "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
+            "epoch": engine.state.epoch,
+            "iteration": engine.state.iteration,
+            "epoch_length": engine.state.epoch_length,
+            "tasks": list(self.info.tasks),
+            "best": self.best,
+        }
+        with complete(self.folder / LAST) as part:
+            torch.save(state, part)
+
+    def load(self, engine: Any) -> None:
+        """Set engine, network, optimiser and schedule to the end of the last complete epoch."""
+        path = self.folder / LAST
+        state = read_checkpoint(path)
+        missing = [key for key in ("network", "optimizer", "epoch", "iteration", "best") if key not in state]
+        if missing:
+            raise CheckpointError(f"'{path}' is not the state of a run: it has no {', '.join(missing)}.")
+        if state["epoch_length"] != engine.state.epoch_length:
+            raise CheckpointError(
+                f"'{path}' has {state['epoch_length']} iterations an epoch, this run {engine.state.epoch_length}: "
+                "data, batch_size or the number of processes changed; resume with the same."
+            )
+        load_strictly(unwrap(engine.network), state["network"], str(path), "Resume with the settings of that run.")
+        engine.optimizer.load_state_dict(state["optimizer"])
+        if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+        if engine.scaler is not None and state["scaler"] is not None:
+            engine.scaler.load_state_dict(state["scaler"])
+        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        self.best = dict(state["best"])
+        logger.info(
+            "Resumed after epoch %d of %d (best so far: %s)", state["epoch"], engine.state.max_epochs, self.best
+        )
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Leave out functions, which a schedule makes again, so that the file needs no unpickling."""
+    return {k: v for k, v in state.items() if k != "lr_lambdas"}

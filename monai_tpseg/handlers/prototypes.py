@@ -1,0 +1,62 @@
+"""Handlers that move the prototypes and ramp their vote."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+
+from monai_tpseg.keys import LABEL, PRED, TASK
+from monai_tpseg.networks import unwrap
+
+__all__ = ["PrototypeUpdate", "ReinforcementRamp"]
+
+
+class PrototypeUpdate:
+    """Moves the prototypes of the batch's tasks after each training iteration, equations (12) and (13).
+
+    Under `torch.distributed` every rank ends with the prototypes of the joined batch.
+    """
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer whose network gives `TPSegOutput` and that does not decollate."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Update from the iteration that has just ended."""
+        label = engine.state.output[LABEL]
+        task = engine.state.batch[TASK].to(label.device)
+        unwrap(engine.network).update_prototypes(engine.state.output[PRED].features, label, task)
+
+
+class ReinforcementRamp:
+    """Raises lambda_p of equation (11) from 0 to its value over the first part of the training.
+
+    Prototypes drawn at random vote at nearly full strength on every pixel. From scratch this noise is kept out until
+    the prototypes have been moved; with a pre-trained encoder the paper does without.
+
+    Args:
+        network: the TP-Seg whose decoders have their final lambda_p now.
+        fraction: part of all iterations in (0, 1] over which it rises; 0 leaves it alone.
+        max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
+    """
+
+    def __init__(self, network: Any, fraction: float = 0.1, max_epochs: int | None = None) -> None:
+        if not 0.0 <= fraction <= 1.0:
+            raise ValueError(f"fraction must be in [0, 1], got {fraction}.")
+        self.decoders = unwrap(network).pgtds
+        self.final = [float(pgtd.reinforcement) for pgtd in self.decoders]
+        self.fraction, self.max_epochs = fraction, max_epochs
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        if self.fraction:
+            engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Set lambda_p for the iteration that starts."""
+        total = (self.max_epochs or engine.state.max_epochs) * engine.state.epoch_length * self.fraction
+        share = min(1.0, engine.state.iteration / total)
+        for pgtd, final in zip(self.decoders, self.final, strict=True):
+            pgtd.reinforcement.fill_(share * final)

@@ -1,0 +1,65 @@
+"""Small handlers of the training loop: seeds per epoch and gradient clipping."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data.utils import set_rnd
+from monai.engines.utils import IterationEvents
+
+__all__ = ["EpochSeed", "GradientClipping"]
+
+
+class EpochSeed:
+    """Makes all randomness of an epoch a function of (seed, epoch), so that a resumed run draws what it would have.
+
+    Args:
+        seed: of the run.
+        dataset: training data whose random transforms run in this process (`num_workers=0`); workers take their seeds
+            from torch's generator, which is seeded as well.
+        rank: rank of this process; every rank draws other augmentations.
+    """
+
+    def __init__(self, seed: int, dataset: Any = None, rank: int = 0) -> None:
+        self.seed, self.dataset, self.rank = seed, dataset, rank
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Seed every generator for the epoch that starts."""
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, self.rank]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        if self.dataset is not None:
+            set_rnd(self.dataset, seed)
+
+
+class GradientClipping:
+    """Scales the gradients of an iteration down to a largest total norm.
+
+    Args:
+        max_norm: largest norm; 0 turns it off.
+    """
+
+    def __init__(self, max_norm: float = 1.0) -> None:
+        if max_norm < 0:
+            raise ValueError(f"max_norm must be 0 or more, got {max_norm}.")
+        self.max_norm = max_norm
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        if self.max_norm:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Clip before the optimiser's step; scaled gradients are unscaled first."""
+        if engine.scaler is not None:
+            engine.scaler.unscale_(engine.optimizer)
+        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
