@@ -166,11 +166,15 @@ def _check_overrides(arguments: Sequence[str]) -> None:
         key = name.replace("#", "::")
         if key in own or name.startswith("_") or key in parser:
             continue
-        keys = [k for k in parser.get() if not k.startswith("_")]
+        keys = [k for k, v in parser.get().items() if not k.startswith("_") and k != "bundle_root" and _is_setting(v)]
         close = difflib.get_close_matches(name, keys, n=1)
-        plain = [k for k in keys if not isinstance(parser.get(k), dict | list)]
         hint = f"did you mean --{close[0]}? " if close else ""
-        raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(plain))}.")
+        raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(keys))}.")
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether a top-level value of a config is a number, a name or a rule for one, and no component."""
+    return not isinstance(value, dict | list) and not str(value).startswith(("$@network_def", "$optim.", "$dist."))
 
 
 def _config_files(arguments: Sequence[str]) -> list[str]:
@@ -217,8 +221,8 @@ def preflight_train(
         read_datalist(datalist, section, dataset_dir, tasks)
     if freeze_encoder and not encoder_checkpoint and not checkpoint:
         raise ValueError(
-            f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or --checkpoint "
-            "(TP-Seg weights), or train the trunk too with --freeze_encoder false (recipe from_scratch)."
+            f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
+            "--checkpoint (TP-Seg weights), or train the trunk too with --freeze_encoder false (recipe from_scratch)."
         )
     for key, path in (("encoder_checkpoint", encoder_checkpoint), ("checkpoint", checkpoint)):
         if path and not Path(path).is_file():

@@ -86,16 +86,16 @@ class TaskAdamW(AdamW):
     def _step_rows(self, group: dict[str, Any], parameter: Tensor, gradient: Tensor) -> None:
         state = self.state[parameter]
         if not state:
-            state["row_step"] = torch.zeros(len(parameter), device=parameter.device)
+            state["step"] = torch.zeros(len(parameter), device=parameter.device)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         beta1, beta2 = group["betas"]
         column = (-1, *[1] * (parameter.ndim - 1))
         present = (gradient != 0).flatten(1).any(1) if parameter.ndim > 1 else gradient != 0
-        state["row_step"] += present
+        state["step"] += present
         mask = present.to(parameter.dtype).view(column)
         state["exp_avg"].lerp_(gradient, (1 - beta1) * mask)
         state["exp_avg_sq"].lerp_(gradient.square(), (1 - beta2) * mask)
-        step = state["row_step"].clamp_min(1).view(column)
+        step = state["step"].clamp_min(1).view(column)
         denominator = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_().add_(group["eps"])
         update = state["exp_avg"] / (1 - beta1**step) / denominator
         parameter.mul_(1 - group["lr"] * group["weight_decay"] * mask).sub_(group["lr"] * mask * update)
@@ -116,5 +116,6 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
     if name == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
     if name == "cosine":
-        return WarmupCosineSchedule(optimizer, warmup_steps=int(warmup * total), t_total=max(1, total))
+        cosine: LambdaLR = WarmupCosineSchedule(optimizer, warmup_steps=int(warmup * total), t_total=max(1, total))
+        return cosine
     raise ValueError(f"Unknown lr_schedule {name!r}; choose one of constant, cosine.")

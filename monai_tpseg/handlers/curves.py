@@ -20,8 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from monai.utils import is_scalar
 
 from monai_tpseg.files import write_atomically
-
-from .progress import training_loss
+from monai_tpseg.handlers.progress import training_loss
 
 __all__ = ["LearningCurves", "draw_history"]
 

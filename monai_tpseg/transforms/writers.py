@@ -179,8 +179,11 @@ class SaveMaskd(MapTransform):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
         for key in self.key_iterator(dict(data)):
             prob = None if self.prob_key is None else data[self.prob_key]
-            meta = data[key].meta if isinstance(data[key], MetaTensor) else data[self.image_key].meta
-            self.writer.write(data[key], prob, meta, task)
+            mask, meta = data[key], getattr(data[key], "meta", {})
+            if m.KIND not in meta:  # made from the network's output: it lies on the image's grid
+                plain = [x.as_tensor() if isinstance(x, MetaTensor) else x for x in (mask, prob)]
+                (mask, prob), meta = plain, data[self.image_key].meta
+            self.writer.write(mask, prob, meta, task)
         return dict(data)
 
 

@@ -1,0 +1,80 @@
+"""Who may import whom, and the list of packages that gets installed."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "monai_tpseg"
+
+# module or package -> what of monai_tpseg it may import (besides itself)
+ALLOWED: dict[str, set[str]] = {
+    "tasks": set(),
+    "keys": set(),
+    "files": set(),
+    "losses": {"tasks", "keys"},
+    "metrics": {"tasks", "keys"},
+    "transforms": {"tasks", "keys", "files"},
+    "data": {"tasks", "keys", "files"},
+    "networks": {"files"},
+    "inferers": {"keys", "networks"},
+    "handlers": {"keys", "tasks", "files", "metrics", "networks"},
+    "engines": {"keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
+}
+NETWORKS: dict[str, set[str]] = {
+    "layers": set(),
+    "checkpoint": set(),
+    "weights": {"checkpoint"},
+    "route": set(),
+    "adapter": {"layers"},
+    "prototype": {"layers"},
+    "decoder": {"layers", "prototype"},
+    "hiera": {"adapter", "route"},
+    "released": {"layers"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Names of the modules that a file imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(str(node.module))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(ALLOWED))
+def test_parts_import_only_what_lies_below(name: str) -> None:
+    part = PACKAGE / name
+    for file in part.rglob("*.py") if part.is_dir() else [part.with_suffix(".py")]:
+        parts = {m.split(".")[1] for m in imported(file) if m.startswith("monai_tpseg.")} - {name}
+        assert parts <= ALLOWED[name], f"{file.name} imports {parts - ALLOWED[name]}"
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_boxes_import_only_what_lies_below(name: str) -> None:
+    modules = imported(PACKAGE / "networks" / f"{name}.py")
+    boxes = {m.split(".")[2] for m in modules if m.startswith("monai_tpseg.networks.")}
+    assert boxes <= NETWORKS[name]
+
+
+@pytest.mark.parametrize("name", ["tasks", "keys", "files"])
+def test_leaves_import_the_standard_library_only(name: str) -> None:
+    tops = {m.split(".")[0] for m in imported(PACKAGE / f"{name}.py")}
+    assert tops <= set(sys.stdlib_module_names)
+
+
+def test_setup_lists_every_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    found = {".".join(f.parent.relative_to(ROOT).parts) for f in PACKAGE.rglob("__init__.py")}
+    assert listed == found | {"monai_tpseg.pipelines"}
