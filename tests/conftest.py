@@ -25,5 +25,7 @@ def _seeded() -> None:
 def shared_dir() -> Path:
     """The folder with golden values and real data beside the checkout; tests that need it skip when it is absent."""
     if not SHARED.is_dir():
+        if os.environ.get("TPSEG_REQUIRE_SHARED"):
+            pytest.fail(f"no {SHARED}, which TPSEG_REQUIRE_SHARED asks for")
         pytest.skip("no ../shared folder beside this checkout (golden values and real data)")
     return SHARED

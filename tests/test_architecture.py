@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"tasks", "keys", "files"},
     "networks": {"files"},
     "inferers": {"keys", "networks"},
-    "handlers": {"keys", "tasks", "files", "metrics", "networks"},
+    "handlers": {"data", "keys", "tasks", "files", "metrics", "networks"},
     "engines": {"keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
 }
 NETWORKS: dict[str, set[str]] = {
@@ -36,6 +36,7 @@ NETWORKS: dict[str, set[str]] = {
     "decoder": {"layers", "prototype"},
     "hiera": {"adapter", "route"},
     "released": {"layers"},
+    "peers": {"layers"},
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from monai_tpseg.data.cache import CachedCases
 from monai_tpseg.data.datalists import DatalistError, read_datalist, task_rows
 from monai_tpseg.data.samplers import TaskBalancedSampler
 
-__all__ = ["DatalistError", "TaskBalancedSampler", "read_datalist", "task_rows"]
+__all__ = ["CachedCases", "DatalistError", "TaskBalancedSampler", "read_datalist", "task_rows"]

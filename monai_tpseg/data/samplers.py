@@ -28,7 +28,7 @@ class TaskBalancedSampler(DistributedSampler[int]):
         num_replicas: number of processes, default from `torch.distributed` if that is initialised, else 1.
 
     Raises:
-        ValueError: `tasks` is empty, the rank is not one of the processes, or there are fewer draws than processes.
+        ValueError: the rank is not one of the processes, or there are fewer draws than processes.
     """
 
     def __init__(
@@ -39,15 +39,13 @@ class TaskBalancedSampler(DistributedSampler[int]):
         rank: int | None = None,
         num_replicas: int | None = None,
     ) -> None:
-        if not len(tasks):
-            raise ValueError("TaskBalancedSampler needs the task of at least one case, got an empty list.")
         distributed = dist.is_available() and dist.is_initialized()
         if num_replicas is None:
             num_replicas = dist.get_world_size() if distributed else 1
         if rank is None:
             rank = dist.get_rank() if distributed else 0
-        self.draws = len(tasks) if num_samples is None else num_samples
-        if self.draws < num_replicas:
+        self.draws = len(tasks) if num_samples is None or not len(tasks) else num_samples
+        if len(tasks) and self.draws < num_replicas:
             raise ValueError(f"num_samples must be at least the {num_replicas} processes, got {self.draws}.")
         rows = [task if isinstance(task, str) else int(task) for task in tasks]
         # the base class only takes the length of what it is given, and checks the rank
@@ -61,5 +59,7 @@ class TaskBalancedSampler(DistributedSampler[int]):
         """Yield this rank's case numbers of the current epoch."""
         # one integer from the pair, so that (seed 0, epoch 1) and (seed 1, epoch 0) are different draws
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        if not len(self.weights):
+            return iter(())
         draw = torch.multinomial(self.weights, self.draws, replacement=True, generator=generator)
         return iter(draw[self.rank : self.total_size : self.num_replicas].tolist())

@@ -7,6 +7,7 @@ non-zero status before anything is built or written; `initialize` and the networ
 from __future__ import annotations
 
 import difflib
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task import autocast, image_size_2d
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
-from monai_tpseg.networks.tpseg import unwrap
+from monai_tpseg.networks.hiera import HIERA_VARIANTS
+from monai_tpseg.networks.tpseg import TPSeg, unwrap
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info
 from monai_tpseg.tasks import TASK_NAMES, resolve_task, task_names
 from monai_tpseg.transforms import LoadMedicalImage, ReadError, find_read_error, list_cases, pipelines_hash
@@ -63,16 +65,19 @@ def _stop(error: BaseException) -> NoReturn:
     raise SystemExit("Error: " + " ".join(str(error).split()))
 
 
-def find_bundle_root(name: str) -> str:
-    """Return the folder of the running bundle: MONAI puts it on `sys.path`; "." where a tool does not.
+def find_bundle_root() -> str:
+    """Return the folder of the bundle whose config is being evaluated, or "." where no workflow evaluates it.
 
-    Args:
-        name: name of the bundle's folder, e.g. "tpseg_lesion_segmentation".
+    MONAI does not tell a config where it lies, so this asks the workflow that called it, up the stack. The result does
+    not depend on the working directory.
     """
-    for entry in sys.path:
-        folder = Path(entry or ".")
-        if folder.name == name and (folder / "configs" / "metadata.json").is_file():
-            return str(folder)
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigWorkflow):
+            folder = Path(caller.config_root_path).absolute()
+            return str(folder.parent if folder.name == "configs" else folder)
+        frame = frame.f_back
     return "."
 
 
@@ -210,6 +215,8 @@ def preflight_train(
     task_names(tasks)
     image_size_2d(image_size)
     _check_device(device, amp)
+    if backbone not in HIERA_VARIANTS:
+        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")
@@ -387,7 +394,7 @@ def load_start(
         resume: only for the log.
     """
     net = unwrap(network)
-    if encoder_checkpoint:
+    if encoder_checkpoint and isinstance(net, TPSeg):
         load_sam2_trunk(net.encoder.trunk, encoder_checkpoint, backbone)
     if checkpoint:
         load_weights(net, checkpoint)

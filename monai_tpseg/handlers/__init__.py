@@ -9,11 +9,12 @@ from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
 from monai_tpseg.handlers.overlays import ValidationOverlays
 from monai_tpseg.handlers.progress import CaseProgress, TrainProgress
 from monai_tpseg.handlers.prototypes import PrototypeUpdate, ReinforcementRamp
-from monai_tpseg.handlers.training import EpochSeed, GradientClipping
+from monai_tpseg.handlers.training import EpochSeed, FillCache, GradientClipping
 
 __all__ = [
     "CaseProgress",
     "EpochSeed",
+    "FillCache",
     "GatePicture",
     "GateSchedule",
     "GradientClipping",

@@ -106,7 +106,7 @@ class RunCheckpoint:
         state = {
             "network": network.state_dict(),
             "optimizer": engine.optimizer.state_dict(),
-            "lr_scheduler": None if self.lr_scheduler is None else _plain(self.lr_scheduler.state_dict()),
+            "lr_scheduler": None if self.lr_scheduler is None else self.lr_scheduler.state_dict(),
             "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
@@ -140,8 +140,3 @@ class RunCheckpoint:
         logger.info(
             "Resumed after epoch %d of %d (best so far: %s)", state["epoch"], engine.state.max_epochs, self.best
         )
-
-
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Leave out functions, which a schedule makes again, so that the file needs no unpickling."""
-    return {k: v for k, v in state.items() if k != "lr_lambdas"}

@@ -14,12 +14,17 @@ from ignite.engine import Events
 from matplotlib.figure import Figure
 
 from monai_tpseg.files import write_atomically
-from monai_tpseg.networks import unwrap
+from monai_tpseg.networks import TPSeg, unwrap
 from monai_tpseg.networks.route import SplitGate
 
 __all__ = ["GatePicture", "GateSchedule", "draw_gates"]
 
 logger = logging.getLogger(__name__)
+
+
+def _gate(network: Any) -> SplitGate | None:
+    inner = unwrap(network)
+    return inner.encoder.gate if isinstance(inner, TPSeg) else None
 
 
 class GateSchedule:
@@ -29,7 +34,7 @@ class GateSchedule:
     that what is validated at the end is exactly what inference runs.
 
     Args:
-        network: TP-Seg; one without a gate (one kind of route) is left alone.
+        network: TP-Seg; one without a gate (one kind of route), or another network, is left alone.
         start: temperature at the first iteration.
         end: temperature at the last.
         hard_fraction: part of the iterations at the end with hard gates, in [0, 1].
@@ -48,7 +53,7 @@ class GateSchedule:
             raise ValueError(
                 f"Temperatures must be positive and hard_fraction in [0, 1], got {start}, {end}, {hard_fraction}."
             )
-        self.gate: SplitGate | None = unwrap(network).encoder.gate
+        self.gate = _gate(network)
         self.start, self.end, self.hard_fraction, self.max_epochs = start, end, hard_fraction, max_epochs
 
     def attach(self, engine: Any) -> None:
@@ -98,7 +103,7 @@ class GatePicture:
     """
 
     def __init__(self, network: Any, task_names: Sequence[str], output_dir: str, summary_writer: Any = None) -> None:
-        self.gate: SplitGate | None = unwrap(network).encoder.gate
+        self.gate = _gate(network)
         self.task_names, self.path, self.summary_writer = (
             tuple(task_names),
             Path(output_dir) / "gates.png",

@@ -8,7 +8,7 @@ from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 
 from monai_tpseg.keys import LABEL, PRED, TASK
-from monai_tpseg.networks import unwrap
+from monai_tpseg.networks import TPSeg, unwrap
 
 __all__ = ["PrototypeUpdate", "ReinforcementRamp"]
 
@@ -20,14 +20,16 @@ class PrototypeUpdate:
     """
 
     def attach(self, engine: Any) -> None:
-        """Attach to a trainer whose network gives `TPSegOutput` and that does not decollate."""
+        """Attach to a trainer that does not decollate."""
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Update from the iteration that has just ended."""
-        label = engine.state.output[LABEL]
+        """Update from the iteration that has just ended; a network without prototypes is left alone."""
+        network, label = unwrap(engine.network), engine.state.output[LABEL]
+        if not isinstance(network, TPSeg):
+            return
         task = engine.state.batch[TASK].to(label.device)
-        unwrap(engine.network).update_prototypes(engine.state.output[PRED].features, label, task)
+        network.update_prototypes(engine.state.output[PRED].features, label, task)
 
 
 class ReinforcementRamp:
@@ -37,7 +39,7 @@ class ReinforcementRamp:
     the prototypes have been moved; with a pre-trained encoder the paper does without.
 
     Args:
-        network: the TP-Seg whose decoders have their final lambda_p now.
+        network: the TP-Seg whose decoders have their final lambda_p now; another network is left alone.
         fraction: part of all iterations in (0, 1] over which it rises; 0 leaves it alone.
         max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
     """
@@ -45,7 +47,8 @@ class ReinforcementRamp:
     def __init__(self, network: Any, fraction: float = 0.1, max_epochs: int | None = None) -> None:
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"fraction must be in [0, 1], got {fraction}.")
-        self.decoders = unwrap(network).pgtds
+        inner = unwrap(network)
+        self.decoders = inner.pgtds if isinstance(inner, TPSeg) else []
         self.final = [float(pgtd.reinforcement) for pgtd in self.decoders]
         self.fraction, self.max_epochs = fraction, max_epochs
 

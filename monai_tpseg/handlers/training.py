@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from ignite.engine import Events
 from monai.data.utils import set_rnd
 from monai.engines.utils import IterationEvents
 
-__all__ = ["EpochSeed", "GradientClipping"]
+from monai_tpseg.data.cache import CachedCases
+
+__all__ = ["EpochSeed", "FillCache", "GradientClipping"]
 
 
 class EpochSeed:
@@ -63,3 +66,23 @@ class GradientClipping:
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+
+
+class FillCache:
+    """Reads what `CachedCases` keep when a run starts, so that an unreadable file ends the run, not its setup.
+
+    Args:
+        datasets: the data sets to fill.
+    """
+
+    def __init__(self, datasets: Sequence[CachedCases]) -> None:
+        self.datasets = list(datasets)
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Fill every data set that is not filled yet."""
+        for dataset in self.datasets:
+            dataset.fill()

@@ -6,6 +6,7 @@ from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.layers import RFB
+from monai_tpseg.networks.peers import TaskAgnostic
 from monai_tpseg.networks.prototype import PrototypeBank
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.tpseg import (
@@ -30,6 +31,7 @@ __all__ = [
     "TPSeg",
     "TPSegOutput",
     "TaskAdapter",
+    "TaskAgnostic",
     "TaskConditionedHiera",
     "TaskFusion",
     "build_hiera",

@@ -238,15 +238,9 @@ def tpseg_hiera_demo(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
     return tpseg_hiera("hiera_demo", num_tasks, **{"freeze_encoder": False, **kwargs})
 
 
-def unwrap(network: nn.Module) -> TPSeg:
-    """Return the TP-Seg inside `DistributedDataParallel` or a compiled module.
-
-    Raises:
-        TypeError: the network is something else.
-    """
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the network inside `DistributedDataParallel` or a compiled module; another one as it is."""
     inner: Any = network
-    while not isinstance(inner, TPSeg):
-        inner = getattr(inner, "module", None) or getattr(inner, "_orig_mod", None)
-        if inner is None:
-            raise TypeError(f"Expected a TPSeg network, got {type(network).__name__}.")
-    return inner
+    while isinstance(inner, nn.parallel.DistributedDataParallel) or hasattr(inner, "_orig_mod"):
+        inner = inner.module if isinstance(inner, nn.parallel.DistributedDataParallel) else inner._orig_mod
+    return inner  # type: ignore[no-any-return]

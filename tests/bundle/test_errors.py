@@ -1,0 +1,175 @@
+"""Whatever is wrong with a command: one clear line that names it, a non-zero status, nothing written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.bundle.conftest import SMALL, run
+
+
+def refused(bundle: Path, config: str, output: Path, **overrides: Any) -> str:
+    """Run a config that must be refused; return its one line."""
+    with pytest.raises(SystemExit) as error:
+        run(bundle, config, output_dir=str(output), **overrides)
+    assert isinstance(error.value.code, str)
+    assert error.value.code.startswith("Error: ")
+    assert "\n" not in error.value.code
+    assert not output.exists()
+    return error.value.code
+
+
+def inference(bundle: Path, phantoms: Path, trained: Path, tmp_path: Path, **changes: Any) -> str:
+    values = {
+        "dataset_dir": str(phantoms / "demo" / "skin_lesion.png"),
+        "task": "skin_lesion",
+        "checkpoint": str(trained / "model.pt"),
+        **changes,
+    }
+    return refused(bundle, "inference", tmp_path / "out", **values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": None}, ["no default task", "wet_amd", "skin_lesion"]),
+        ({"task": "lung"}, ["Unknown task 'lung'", "wet_amd", "skin_lesion"]),
+        ({"task": 8}, ["Unknown task 8", "0 to 7"]),
+        ({"checkpoint": "nowhere/model.pt"}, ["nowhere/model.pt", "--checkpoint"]),
+        ({"backbone": "hiera_tiny"}, ["backbone", "'hiera_demo'", "'hiera_tiny'"]),
+        ({"tasks": ["skin_lesion"]}, ["was trained for wet_amd", "got tasks skin_lesion"]),
+        ({"window": "sliding"}, ["window 'sliding'", "--window none"]),
+        ({"image_size": 64}, ["64 x 64", "32 x 32"]),
+        ({"amp": "int8"}, ["Unknown amp 'int8'", "bf16"]),
+        ({"amp": "fp16", "device": "cpu"}, ["'fp16' needs a GPU"]),
+        ({"device": "cuda:7"}, ["cuda:7", "not available"]),
+        ({"dataset_dir": ""}, ["--dataset_dir"]),
+        ({"dataset_dir": "nowhere"}, ["nowhere", "E_NOT_FOUND"]),
+    ],
+)
+def test_inference(
+    bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    line = inference(bundle_dir, phantoms, trained, tmp_path, **changes)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other"])
+def test_damaged_weights(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copyfile(trained / "model.json", tmp_path / "model.json")
+    data = (trained / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no weights")
+    line = inference(bundle_dir, phantoms, trained, tmp_path, checkpoint=str(tmp_path / "model.pt"))
+    assert "sha256 differs" in line
+
+
+def test_weights_without_description(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copyfile(trained / "model.pt", tmp_path / "model.pt")
+    line = inference(
+        bundle_dir, phantoms, trained, tmp_path, checkpoint=str(tmp_path / "model.pt"), backbone="hiera_demo"
+    )
+    assert "'model.json' beside it" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n broken", b"hello"])
+def test_unreadable_picture(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copyfile(phantoms / "demo" / "skin_lesion.png", folder / "a.png")
+    (folder / "b.png").write_bytes(content)
+    line = inference(bundle_dir, phantoms, trained, tmp_path, dataset_dir=str(folder))
+    assert "b.png" in line
+    assert "E_" in line
+
+
+def changed_list(phantoms: Path, folder: Path, **changes: Any) -> str:
+    content = json.loads((phantoms / "datalist.json").read_text())
+    content["training"][3] = {k: v for k, v in {**content["training"][3], **changes}.items() if v is not None}
+    (folder / "list.json").write_text(json.dumps(content))
+    return str(folder / "list.json")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"label": None}, ["training[3]", "no 'label'"]),
+        ({"label": "labels/none.png"}, ["training[3]", "labels/none.png"]),
+        ({"task": "lung"}, ["training[3]", "Unknown task 'lung'"]),
+    ],
+)
+def test_training_list(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path, entry: dict[str, Any], words: list[str]
+) -> None:
+    datalist = changed_list(phantoms, tmp_path, **entry)
+    line = refused(bundle_dir, "train", tmp_path / "out", dataset_dir=str(phantoms), datalist=datalist, **SMALL)
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"recipe": "paper"}, ["freeze_encoder=true needs weights", "--encoder_checkpoint", "--freeze_encoder false"]),
+        ({"recipe": "mine"}, ["Unknown recipe 'mine'", "paper, from_scratch"]),
+        ({"backbone": "hiera_huge"}, ["Unknown backbone 'hiera_huge'", "hiera_tiny"]),
+        ({"image_size": 100}, ["multiples of 32, got 100"]),
+        ({"batch_size": 0}, ["batch_size", "got 0"]),
+        ({"resume": True}, ["Nothing to resume"]),
+        ({"encoder_checkpoint": "none.pt"}, ["none.pt", "--encoder_checkpoint"]),
+        ({"dataset_dir": ""}, ["--dataset_dir"]),
+        ({"dataset_dir": "nowhere"}, ["nowhere/datalist.json"]),
+    ],
+)
+def test_training(bundle_dir: Path, phantoms: Path, tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:
+    values = {**SMALL, "dataset_dir": str(phantoms), **changes}
+    line = refused(bundle_dir, "train", tmp_path / "out", **values)
+    assert all(word in line for word in words), line
+
+
+def test_a_foreign_sam2_file(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
+    values = {
+        **SMALL,
+        "recipe": "paper",
+        "dataset_dir": str(phantoms),
+        "encoder_checkpoint": str(tmp_path / "foreign.pt"),
+    }
+    assert "not an official SAM 2 file" in refused(bundle_dir, "train", tmp_path / "out", **values)
+
+
+def test_an_earlier_run_is_not_overwritten(bundle_dir: Path, phantoms: Path, trained: Path) -> None:
+    with pytest.raises(SystemExit, match="already holds a run"):
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir=str(trained), **SMALL)
+
+
+def test_an_unreadable_training_image_is_named(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    datalist = changed_list(phantoms, tmp_path, image=str(tmp_path / "bad.png"))
+    with pytest.raises(SystemExit, match=r"bad\.png"):
+        run(
+            bundle_dir, "train", dataset_dir=str(phantoms), datalist=datalist, output_dir="out", **SMALL, cache_rate=1.0
+        )
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--tsak", ["Unknown option --tsak", "did you mean --task?"]), ("--inferer#nothing", ["inferer#nothing"])],
+)
+def test_mistyped_option_on_the_command_line(
+    bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, option: str, words: list[str]
+) -> None:
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle_dir / "configs/inference.json")]
+    command += ["--dataset_dir", str(phantoms / "demo"), "--checkpoint", str(trained / "model.pt"), option, "3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+    assert all(word in last for word in words), last
+    assert list(tmp_path.iterdir()) == []
