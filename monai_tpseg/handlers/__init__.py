@@ -9,7 +9,7 @@ from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
 from monai_tpseg.handlers.overlays import ValidationOverlays
 from monai_tpseg.handlers.progress import CaseProgress, TrainProgress
 from monai_tpseg.handlers.prototypes import PrototypeUpdate, ReinforcementRamp
-from monai_tpseg.handlers.training import EpochSeed, FillCache, GradientClipping
+from monai_tpseg.handlers.training import EpochSeed, FillCache, GradientClipping, KeepLoss
 
 __all__ = [
     "CaseProgress",
@@ -18,6 +18,7 @@ __all__ = [
     "GatePicture",
     "GateSchedule",
     "GradientClipping",
+    "KeepLoss",
     "LearningCurves",
     "LesionMetricsHandler",
     "PrototypeUpdate",

@@ -11,10 +11,11 @@ import torch
 from ignite.engine import Events
 from monai.data.utils import set_rnd
 from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
 
 from monai_tpseg.data.cache import CachedCases
 
-__all__ = ["EpochSeed", "FillCache", "GradientClipping"]
+__all__ = ["EpochSeed", "FillCache", "GradientClipping", "KeepLoss"]
 
 
 class EpochSeed:
@@ -86,3 +87,18 @@ class FillCache:
         """Fill every data set that is not filled yet."""
         for dataset in self.datasets:
             dataset.fill()
+
+
+class KeepLoss:
+    """Keeps only the loss of an iteration's output, in the form that MONAI's trackers expect.
+
+    Feature maps and side outputs are then free before the next iteration. Attach it after the handlers that use them.
+    """
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer that does not decollate."""
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Replace the output by `[{"loss": loss}]`."""
+        engine.state.output = [{CommonKeys.LOSS: engine.state.output[CommonKeys.LOSS].detach()}]

@@ -1,0 +1,90 @@
+"""Best and last checkpoint, and what a resume refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+
+from monai_tpseg.handlers import RunCheckpoint
+from monai_tpseg.networks import tpseg_hiera_demo
+from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
+from monai_tpseg.networks.weights import WeightsInfo, read_info
+
+INFO = WeightsInfo(tasks=("a",), network={"backbone": "hiera_demo"}, image_size=(32, 32))
+
+
+def run(folder: Path, scores: list[float], epochs: int | None = None, **options: Any) -> Engine:
+    """Run an engine whose validation gives `scores`; the fusion weight holds the number of the epoch."""
+    net = tpseg_hiera_demo(num_tasks=1)
+    engine, evaluator = Engine(lambda e, b: None), Engine(lambda e, b: None)
+    engine.network, engine.scaler = net, None
+    engine.optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def validate(engine: Engine) -> None:
+        with torch.no_grad():
+            net.fusion.task_weight.fill_(engine.state.epoch)
+        if scores:
+            evaluator.run([0], max_epochs=1)
+
+    evaluator.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update({"dice/mean": scores[engine.state.epoch - 1]})
+    )
+    RunCheckpoint(str(folder), INFO, evaluator, **options).attach(engine)
+    engine.run([0, 1], max_epochs=epochs or len(scores))
+    return engine
+
+
+def kept_epoch(folder: Path) -> int:
+    return int(read_checkpoint(folder / "model.pt")["fusion.task_weight"][0, 0])
+
+
+def test_the_best_epoch_is_kept_with_its_description(tmp_path: Path) -> None:
+    run(tmp_path, [0.3, 0.7, 0.5])
+    assert kept_epoch(tmp_path) == 2
+    assert read_info(tmp_path / "model.pt", verify=True).training == {"epoch": 2, "dice/mean": 0.7}
+    assert read_checkpoint(tmp_path / "last.pt")["epoch"] == 3
+
+
+def test_the_best_is_remembered_over_a_resume(tmp_path: Path) -> None:
+    run(tmp_path, [0.9, 0.2], epochs=1)
+    engine = run(tmp_path, [0.9, 0.2, 0.4], resume=True)
+    assert engine.state.epoch == 3
+    assert engine.state.iteration == 6
+    assert kept_epoch(tmp_path) == 1
+
+
+def test_without_validation_the_last_weights_are_written(tmp_path: Path) -> None:
+    run(tmp_path, [], epochs=2)
+    assert kept_epoch(tmp_path) == 2
+    assert read_info(tmp_path / "model.pt").training["dice/mean"] is None
+
+
+def test_auto_resume_starts_anew_without_a_run(tmp_path: Path) -> None:
+    assert run(tmp_path, [0.1], resume="auto").state.epoch == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch_length": 5}, "has 5 iterations an epoch, this run 2"),
+        ({"network": {"x": torch.zeros(1)}}, "does not fit this network"),
+        ({"epoch": None}, "not the state of a run: it has no epoch"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    run(tmp_path, [0.1])
+    state = {**torch.load(tmp_path / "last.pt", weights_only=True), **change}
+    torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=message):
+        run(tmp_path, [0.1, 0.2], resume=True)
+
+
+def test_unknown_resume() -> None:
+    with pytest.raises(ValueError, match="Unknown resume 'maybe'; choose one of true, false, auto"):
+        RunCheckpoint("x", INFO, SimpleNamespace(), resume="maybe")
