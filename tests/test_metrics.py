@@ -150,7 +150,7 @@ def cases(count: int = 3) -> list[dict[str, Any]]:
 def test_handler_is_the_key_metric_of_a_monai_evaluator(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     handler = LesionMetricsHandler(NAMES, output_dir=tmp_path / "metrics")
     engine, data = evaluator(handler, cases()), cases()
-    with caplog.at_level(logging.INFO, "monai_tpseg.metrics"):
+    with caplog.at_level(logging.INFO, "monai_tpseg.handlers.lesion_metrics"):
         engine.run(global_epoch=2)
     dice = [float(dice_per_image(case["image"][None], case["label"][None])) for case in data]
     expected = ((dice[0] + dice[2]) / 2 + dice[1]) / 2

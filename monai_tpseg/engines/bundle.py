@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task import autocast, image_size_2d
+from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.tpseg import TPSeg, unwrap
@@ -32,6 +33,7 @@ __all__ = [
     "data_root",
     "describe",
     "find_bundle_root",
+    "flag",
     "from_recipe",
     "from_weights",
     "inference_cases",
@@ -79,6 +81,22 @@ def find_bundle_root() -> str:
             return str(folder.parent if folder.name == "configs" else folder)
         frame = frame.f_back
     return "."
+
+
+def flag(value: Any, key: str = "switch") -> bool:
+    """Return a switch of a config as a bool; the command line gives `--key false` as a word.
+
+    Args:
+        value: of the key.
+        key: its name, for the error.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    known = {"true": True, "false": False, "1": True, "0": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"Unknown {key} {value!r}; choose one of true, false.")
+    return known[str(value).lower()]
 
 
 def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str) -> Any:
@@ -134,13 +152,16 @@ def describe(
 
 
 @_one_line
-def preflight_names(**choices: Any) -> None:
+def preflight_names(flags: Mapping[str, Any] | None = None, **choices: Any) -> None:
     """Check the command line and closed choices, before anything that depends on them is resolved.
 
     Args:
+        flags: values of switches by key.
         **choices: value and allowed values of a key, e.g. `recipe=("paper", ["paper", "from_scratch"])`.
     """
     _check_overrides(sys.argv[1:])
+    for key, value in (flags or {}).items():
+        flag(value, key)
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
@@ -198,7 +219,7 @@ def preflight_train(
     output_dir: str,
     backbone: str,
     image_size: int | Sequence[int],
-    freeze_encoder: bool,
+    freeze_encoder: bool | str,
     encoder_checkpoint: str | None,
     checkpoint: str | None,
     resume: str | bool,
@@ -226,7 +247,7 @@ def preflight_train(
         )
     for section in ("training", "validation"):
         read_datalist(datalist, section, dataset_dir, tasks)
-    if freeze_encoder and not encoder_checkpoint and not checkpoint:
+    if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:
         raise ValueError(
             f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
             "--checkpoint (TP-Seg weights), or train the trunk too with --freeze_encoder false (recipe from_scratch)."
@@ -250,7 +271,9 @@ def preflight_evaluate(
     tasks: Sequence[str],
     checkpoint: str,
     network: Mapping[str, Any],
+    window: str,
     image_size: int | Sequence[int],
+    roi_size: int | Sequence[int],
     amp: str,
     device: str | torch.device,
 ) -> None:
@@ -260,8 +283,7 @@ def preflight_evaluate(
         SystemExit: with one line that names the value and the way out.
     """
     _check_device(device, amp)
-    image_size_2d(image_size)
-    _check_weights(checkpoint, tasks, network)
+    _check_scale(_check_weights(checkpoint, tasks, network), window, image_size, roi_size)
     if not dataset_dir:
         raise ValueError(
             "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
@@ -282,7 +304,7 @@ def preflight_inference(
     roi_size: int | Sequence[int],
     amp: str,
     device: str | torch.device,
-    check_inputs: bool = True,
+    check_inputs: bool | str = True,
 ) -> None:
     """Check everything an inference needs; arguments are the keys of `inference.json`.
 
@@ -295,6 +317,20 @@ def preflight_inference(
         resolve_task(task, tasks)
     _check_device(device, amp)
     info = _check_weights(checkpoint, tasks, network)
+    _check_scale(info, window, image_size, roi_size)
+    if info.preprocessing != pipelines_hash():
+        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    if not dataset_dir and not datalist:
+        raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
+    cases = inference_cases(dataset_dir, datalist, task, tasks)
+    if flag(check_inputs):
+        for case in cases:
+            LoadMedicalImage()(case["image"])
+
+
+def _check_scale(
+    info: WeightsInfo, window: str, image_size: int | Sequence[int], roi_size: int | Sequence[int]
+) -> None:
     if window != info.window:
         raise ValueError(
             f"window '{window}' does not fit weights trained with window '{info.window}'; use --window {info.window}."
@@ -305,14 +341,6 @@ def preflight_inference(
             f"An input of {size[0]} x {size[1]} does not fit weights trained at {info.image_size[0]} x "
             f"{info.image_size[1]}; leave image_size and roi_size alone."
         )
-    if info.preprocessing != pipelines_hash():
-        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
-    if not dataset_dir and not datalist:
-        raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
-    cases = inference_cases(dataset_dir, datalist, task, tasks)
-    if check_inputs:
-        for case in cases:
-            LoadMedicalImage()(case["image"])
 
 
 def _check_device(device: str | torch.device, amp: str) -> None:
@@ -377,7 +405,8 @@ def data_root(dataset_dir: str, datalist: str | None) -> str | None:
 def _listed(datalist: str, base_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
     content = ConfigParser.load_config_file(datalist) if Path(datalist).is_file() else None
     section = "testing" if content and "testing" in content else "validation"
-    return read_datalist(datalist, section, base_dir, tasks, label=False)
+    cases = read_datalist(datalist, section, base_dir, tasks, label=False)
+    return [{IMAGE: case[IMAGE], TASK: case[TASK]} for case in cases]
 
 
 @_one_line

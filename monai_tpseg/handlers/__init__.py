@@ -9,12 +9,13 @@ from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
 from monai_tpseg.handlers.overlays import ValidationOverlays
 from monai_tpseg.handlers.progress import CaseProgress, TrainProgress
 from monai_tpseg.handlers.prototypes import PrototypeUpdate, ReinforcementRamp
-from monai_tpseg.handlers.training import EpochSeed, FillCache, GradientClipping, KeepLoss
+from monai_tpseg.handlers.training import EpochSeed, FillCache, FinalValidation, GradientClipping, KeepLoss
 
 __all__ = [
     "CaseProgress",
     "EpochSeed",
     "FillCache",
+    "FinalValidation",
     "GatePicture",
     "GateSchedule",
     "GradientClipping",

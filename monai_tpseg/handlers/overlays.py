@@ -141,6 +141,7 @@ class ValidationOverlays:
         size: the longer side of a tile in pixels.
         mean: the mean of each channel that the images were normalised with.
         std: the standard deviation of each channel that the images were normalised with.
+        show_images: False draws the outlines alone, for sheets of images that must not be passed on.
 
     Raises:
         ValueError: `count_per_task` is negative, or the names are empty or repeated.
@@ -154,6 +155,7 @@ class ValidationOverlays:
         size: int = 256,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        show_images: bool = True,
     ) -> None:
         if count_per_task < 0:
             raise ValueError(f"count_per_task must be 0 or more cases, got {count_per_task}.")
@@ -163,6 +165,7 @@ class ValidationOverlays:
         self.size = size
         self.mean = mean
         self.std = std
+        self.show_images = show_images
         self._rows: dict[int, _Row] = {}
 
     def attach(self, engine: Any) -> None:
@@ -190,6 +193,8 @@ class ValidationOverlays:
         image, pred, label = (case[key].detach().as_subclass(Tensor).cpu() for key in (IMAGE, PRED, LABEL))
         if pred.ndim == 4:
             image, pred, label = _largest_slice(image, pred, label)
+        if not self.show_images:
+            image = torch.full((1, 1, 1), -self.mean[0] / self.std[0])  # black
         return overlay_image(image, pred, label, self.size, mean=self.mean, std=self.std)
 
     def _write(self, engine: Any) -> None:

@@ -42,14 +42,17 @@ class ReinforcementRamp:
         network: the TP-Seg whose decoders have their final lambda_p now; another network is left alone.
         fraction: part of all iterations in (0, 1] over which it rises; 0 leaves it alone.
         max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
+        final: lambda_p at the end; by default what the decoders have now.
     """
 
-    def __init__(self, network: Any, fraction: float = 0.1, max_epochs: int | None = None) -> None:
+    def __init__(
+        self, network: Any, fraction: float = 0.1, max_epochs: int | None = None, final: float | None = None
+    ) -> None:
         if not 0.0 <= fraction <= 1.0:
             raise ValueError(f"fraction must be in [0, 1], got {fraction}.")
         inner = unwrap(network)
         self.decoders = inner.pgtds if isinstance(inner, TPSeg) else []
-        self.final = [float(pgtd.reinforcement) for pgtd in self.decoders]
+        self.final = [float(pgtd.reinforcement if final is None else final) for pgtd in self.decoders]
         self.fraction, self.max_epochs = fraction, max_epochs
 
     def attach(self, engine: Any) -> None:

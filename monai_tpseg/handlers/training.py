@@ -15,7 +15,7 @@ from monai.utils.enums import CommonKeys
 
 from monai_tpseg.data.cache import CachedCases
 
-__all__ = ["EpochSeed", "FillCache", "GradientClipping", "KeepLoss"]
+__all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss"]
 
 
 class EpochSeed:
@@ -102,3 +102,24 @@ class KeepLoss:
     def __call__(self, engine: Any) -> None:
         """Replace the output by `[{"loss": loss}]`."""
         engine.state.output = [{CommonKeys.LOSS: engine.state.output[CommonKeys.LOSS].detach()}]
+
+
+class FinalValidation:
+    """Validates after the last epoch when the interval of MONAI's `ValidationHandler` leaves it out.
+
+    Args:
+        validator: evaluator to run.
+        interval: epochs between two validations.
+    """
+
+    def __init__(self, validator: Any, interval: int) -> None:
+        self.validator, self.interval = validator, interval
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Run the validator if this epoch is the last and was not validated."""
+        if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
+            self.validator.run(engine.state.epoch)

@@ -47,6 +47,7 @@ def inference(bundle: Path, phantoms: Path, trained: Path, tmp_path: Path, **cha
         ({"tasks": ["skin_lesion"]}, ["was trained for wet_amd", "got tasks skin_lesion"]),
         ({"window": "sliding"}, ["window 'sliding'", "--window none"]),
         ({"image_size": 64}, ["64 x 64", "32 x 32"]),
+        ({"save_probabilities": "perhaps"}, ["save_probabilities 'perhaps'", "true, false"]),
         ({"amp": "int8"}, ["Unknown amp 'int8'", "bf16"]),
         ({"amp": "fp16", "device": "cpu"}, ["'fp16' needs a GPU"]),
         ({"device": "cuda:7"}, ["cuda:7", "not available"]),
@@ -115,6 +116,7 @@ def test_training_list(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"recipe": "paper", "freeze_encoder": "true"}, ["freeze_encoder=true needs weights"]),
         ({"recipe": "paper"}, ["freeze_encoder=true needs weights", "--encoder_checkpoint", "--freeze_encoder false"]),
         ({"recipe": "mine"}, ["Unknown recipe 'mine'", "paper, from_scratch"]),
         ({"backbone": "hiera_huge"}, ["Unknown backbone 'hiera_huge'", "hiera_tiny"]),

@@ -167,6 +167,23 @@ def test_start_from_sam2_weights_with_the_trunk_frozen(bundle_dir: Path, phantom
     assert all(torch.equal(v, state[f"encoder.trunk.{k}"]) for k, v in trunk.items())
 
 
+def test_a_datalist_with_labels_can_be_segmented(
+    bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path
+) -> None:
+    run(
+        bundle_dir,
+        "inference",
+        datalist=str(phantoms / "datalist.json"),
+        checkpoint=str(trained / "model.pt"),
+        output_dir="out",
+        save_probabilities="false",  # as the command line gives it
+    )
+    entries = json.loads((phantoms / "datalist.json").read_text())["validation"]
+    names = {p.name for p in (tmp_path / "out").rglob("*.png")}
+    assert len([n for n in names if n.endswith("_mask.png")]) == len(entries)
+    assert not [n for n in names if n.endswith("_prob.png")]
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
     def torchrun(configs: list[str], *options: str) -> None:

@@ -216,3 +216,12 @@ def test_epochs_write_their_own_sheets_and_bad_counts_are_refused(tmp_path: Path
     assert sorted(path.name for path in (tmp_path / "overlays").iterdir()) == ["epoch_001.png", "epoch_002.png"]
     with pytest.raises(ValueError, match="count_per_task"):
         ValidationOverlays(tmp_path, -1)
+
+
+def test_a_sheet_without_images_shows_outlines_alone(tmp_path: Path) -> None:
+    overlays = ValidationOverlays(tmp_path, task_names=("a",), show_images=False)
+    mask = torch.zeros(1, 16, 16)
+    mask[:, 4:9, 4:9] = 1
+    tile = overlays._tile({"image": torch.rand(3, 16, 16) + 1, "pred": mask, "label": mask})
+    assert (tile.sum(-1) == 0).mean() > 0.5
+    assert (tile.sum(-1) > 300).any()

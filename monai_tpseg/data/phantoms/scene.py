@@ -115,6 +115,8 @@ def make_phantom(task: str, seed: int, size: int | tuple[int, int] = 96) -> Phan
     (64, 80, 3)
     """
     modality = get_task(task).modality
+    if task not in PARTNERS:
+        raise ValueError(f"No phantom is drawn for task {task!r}; there are those of {', '.join(PARTNERS)}.")
     rows, columns = (size, size) if isinstance(size, int) else size
     grid, rng = _checked_grid((rows, columns, 1)), _generator(task, seed, "picture")
     if modality in COLOUR:
