@@ -38,7 +38,16 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "argv", ["pytest"])
     yield
-    logging.disable(logging.NOTSET)
+    _restore_logging()
+
+
+def _restore_logging() -> None:
+    """Undo `logging.conf`: MONAI's way of reading it silences every logger that exists by then."""
+    logging.root.handlers = [h for h in logging.root.handlers if type(h) is not logging.StreamHandler]
+    logging.root.setLevel(logging.WARNING)
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +86,7 @@ def trained(bundle_dir: Path, phantoms: Path, tmp_path_factory: pytest.TempPathF
         run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir=str(folder), **SMALL)
     finally:
         os.chdir(here)
+        _restore_logging()
     return folder
 
 

@@ -1,0 +1,33 @@
+"""What gets installed from a wheel: every package, the modality files, the type marker."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
+    source_tree = tmp_path / "source"  # a build leaves files behind
+    source_tree.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source_tree)
+    for name in ("monai_tpseg", "transforms"):
+        shutil.copytree(ROOT / name, source_tree / name)
+    options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", *options, str(source_tree)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for source in ROOT.glob("monai_tpseg/**/*.py"):
+        assert str(source.relative_to(ROOT)) in names
+    for source in ROOT.glob("transforms/*.yaml"):
+        assert f"monai_tpseg/pipelines/{source.name}" in names
+    assert "monai_tpseg/py.typed" in names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "bundles/"))]
