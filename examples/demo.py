@@ -143,6 +143,8 @@ def main() -> None:
     print(f"\nMean Dice {mean:.3f}. Look at {args.output / 'contact_sheet.png'} and the overlays in {results}.")
     if mean < args.minimum:
         raise SystemExit(f"Mean Dice {mean:.3f} is below {args.minimum}.")
+    if mean - other < 0.2:
+        raise SystemExit(f"The wrong task loses only {mean - other:.3f} of Dice: the network does not use the task.")
 
 
 if __name__ == "__main__":

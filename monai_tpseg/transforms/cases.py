@@ -44,12 +44,12 @@ def list_cases(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if not path.exists():
-        raise ReadError("E_NOT_FOUND", f"{path} does not exist; check the path.")
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
     if path.is_file():
         return [path]
     cases = _below(path)
     if not cases:
-        raise ReadError("E_EMPTY", f"{path} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path.")
+        raise ReadError("E_EMPTY", f"{base_name(path)} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path.")
     return cases
 
 
@@ -93,6 +93,6 @@ def _single_objects(folder: Path, files: list[Path]) -> list[Path]:
     series = [str(header.get("SeriesInstanceUID")) for header in headers.values() if _is_slice(header, folder)]
     if len(set(series)) < len(series):
         raise ReadError(
-            "E_SERIES_MIXED", f"{folder} holds the slices of several series; give each series a folder of its own."
+            "E_SERIES_MIXED", f"{base_name(folder)} holds the slices of several series; give each series a folder of its own."
         )
     return list(headers)

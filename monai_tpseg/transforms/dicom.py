@@ -71,9 +71,9 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
     try:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
     except EOFError as error:
-        raise ReadError("E_TRUNCATED", f"{path} ends inside its header; copy or export it again.") from error
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} ends inside its header; copy or export it again.") from error
     except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
-        raise ReadError("E_DECODE", f"{path} is not DICOM that can be parsed; export it again.") from error
+        raise ReadError("E_DECODE", f"{base_name(path)} is not DICOM that can be parsed; export it again.") from error
     if not getattr(dataset, "file_meta", None):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:

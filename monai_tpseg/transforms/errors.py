@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-__all__ = ["READ_CODES", "ReadCode", "ReadError", "find_read_error"]
+__all__ = ["NEXT_ACTIONS", "READ_CODES", "ReadCode", "ReadError", "find_read_error"]
 
 ReadCode = Literal[
-    "E_NOT_FOUND",  # no such file or folder
+    "E_NOT_FOUND",  # no such file or folder, or no right to open it
     "E_EMPTY",  # a folder without anything readable
     "E_FORMAT",  # not a format (or variant of one) that is read
-    "E_DECODE",  # the format is known, its content is damaged or needs a codec that is missing
+    "E_DECODE",  # the format is known, its content is damaged
+    "E_CODEC",  # a compression without a decoder: JPEG XL, JPEG of 12 bits, private syntaxes
     "E_TRUNCATED",  # the file ends before its pixels do
-    "E_TOO_LARGE",  # a picture beyond the safe size for reading at once
+    "E_TOO_LARGE",  # a picture, volume or stream beyond the safe size for reading at once
+    "E_OUTSIDE",  # a file that refers to a file outside its own folder
     "E_NO_PIXELS",  # a valid file without a usable pixel
-    "E_NOT_IMAGE",  # pixels that are not a picture of a patient: segmentation, dose
+    "E_NOT_IMAGE",  # no picture of a patient: segmentation, dose, report, index of a disc
     "E_VIDEO",  # a video transfer syntax
     "E_4D",  # several time points or channels where one volume is needed
     "E_GEOMETRY",  # positions or directions that are missing or do not form a grid
     "E_SERIES_MIXED",  # several series, sizes or orientations in one folder
     "E_SERIES_DUPLICATE",  # two slices at one position
+    "E_SERIES_ECHOES",  # several echoes, phases or acquisitions, each with slices at the same positions
     "E_SERIES_GAP",  # unequal distances between slices
     "E_SERIES_TILT",  # slices stacked obliquely: gantry tilt
     "E_LABEL_VALUES",  # a label that is not a mask
@@ -30,6 +33,30 @@ ReadCode = Literal[
 READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
 """Every code that a `ReadError` can carry; a code is never renamed."""
 
+NEXT_ACTIONS: dict[ReadCode, str] = {
+    "E_NOT_FOUND": "check the path and its permissions",
+    "E_EMPTY": "name the folder that holds the files of the series or the pictures",
+    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits",
+    "E_DECODE": "copy or export the file again from where it came from",
+    "E_CODEC": "convert the object to Explicit VR Little Endian, e.g. with dcmdjpeg or gdcmconv --raw",
+    "E_TRUNCATED": "copy or export the file again; the copy is incomplete",
+    "E_TOO_LARGE": "cut the picture into tiles or the volume into parts",
+    "E_OUTSIDE": "do not trust the file; give the pixel files themselves, in one folder",
+    "E_NO_PIXELS": "leave the file out",
+    "E_NOT_IMAGE": "give the image that the object belongs to",
+    "E_VIDEO": "export the frames to segment as single images or as a JPEG cine",
+    "E_4D": "save the time point or channel to segment as a volume of its own",
+    "E_GEOMETRY": "give the slices one by one, or repair the header",
+    "E_SERIES_MIXED": "put each series into a folder of its own",
+    "E_SERIES_DUPLICATE": "remove the repeated slices, or give the slices one by one",
+    "E_SERIES_ECHOES": "put each echo, phase or acquisition into a folder of its own",
+    "E_SERIES_GAP": "find the missing slices, or give the slices one by one",
+    "E_SERIES_TILT": "give the slices one by one, or correct the tilt first",
+    "E_LABEL_VALUES": "save the label as one channel of 0 and 1 or 0 and 255",
+    "E_SHAPE_MISMATCH": "export the label at the size of its image",
+}
+"""Code -> what to do about it, without a name or a value: safe to print anywhere."""
+
 _IN_TEXT = re.compile(r"(?:ReadError: )?(?P<message>[^\n]*) \[(?P<code>E_[A-Z0-9_]+)\]")
 
 
@@ -38,7 +65,8 @@ class ReadError(ValueError):
 
     Args:
         code: one of `READ_CODES`, stable across versions.
-        message: one line: what, the value, the next action.
+        message: one line: what, the value, the next action. A file is named by its last part only, and nothing that a
+            header holds as text is repeated: neither path nor header may reach a log.
     """
 
     code: ReadCode

@@ -163,7 +163,7 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
 def _read(path: Path, label: bool) -> Source:
     """Choose the reader by content first, by suffix where the content does not say."""
     if not path.exists():
-        raise ReadError("E_NOT_FOUND", f"{path} does not exist; check the path.")
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
     try:
         if path.is_dir():
             return read_dicom_folder(path)
@@ -177,8 +177,8 @@ def _read(path: Path, label: bool) -> Source:
         if is_picture(path):
             return read_picture(path, label)
     except PermissionError as error:
-        raise ReadError("E_NOT_FOUND", f"{path} may not be opened; check its permissions.") from error
-    raise ReadError("E_FORMAT", f"{path} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them.")
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} may not be opened; check its permissions.") from error
+    raise ReadError("E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them.")
 
 
 def _picture(values: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:

@@ -21,6 +21,7 @@ __all__ = [
     "ORIGINAL_AFFINE",
     "PHOTOMETRIC",
     "PLANE",
+    "REGION",
     "SKIPPED",
     "SOURCE_SHAPE",
     "SPACING",
@@ -81,4 +82,7 @@ NON_FINITE = "non_finite"
 """int: voxels that were NaN or infinite and became the smallest (+inf: the largest) finite value."""
 
 SKIPPED = "skipped_files"
-"""int: files of a series folder that are no images (reports, presentation states)."""
+"""int: files of a series folder that were left out: reports, presentation states, localizers."""
+
+REGION = "region"
+"""(4,) int: top, left, bottom, right of the only calibrated 2D region of an ultrasound object, half-open, in pixels."""

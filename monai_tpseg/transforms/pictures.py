@@ -42,7 +42,7 @@ def read_picture(path: Path, label: bool = False) -> Source:
         ReadError: `E_TRUNCATED`, `E_DECODE`, `E_FORMAT` or `E_TOO_LARGE`.
     """
     if path.stat().st_size == 0:
-        raise ReadError("E_TRUNCATED", f"{path} is empty; copy or export it again.")
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             _check_pages(picture, path)
@@ -50,15 +50,15 @@ def read_picture(path: Path, label: bool = False) -> Source:
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError as error:
-        raise ReadError("E_FORMAT", f"{path} is not a PNG, JPEG, TIFF or BMP that can be read; convert it.") from error
+        raise ReadError("E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it.") from error
     except Image.DecompressionBombError as error:
-        raise ReadError("E_TOO_LARGE", f"{path} is too large to read at once; cut it into tiles.") from error
+        raise ReadError("E_TOO_LARGE", f"{base_name(path)} is too large to read at once; cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ReadError):
             raise
         if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
-            raise ReadError("E_TRUNCATED", f"{path} ends before its last row; copy or export it again.") from error
-        raise ReadError("E_DECODE", f"{path} is damaged; copy or export it again.") from error
+            raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again.") from error
+        raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
     values = _label_values(upright, path) if label else _values(upright, path)
     orientation = orientation if 1 <= orientation <= 8 else 1
     return Source(values, "display", meta={FORMAT: "picture", EXIF: orientation, PHOTOMETRIC: upright.mode})
@@ -68,7 +68,7 @@ def _check_pages(picture: Image.Image, path: Path) -> None:
     pages = int(getattr(picture, "n_frames", 1))
     # a camera's MPO holds the photograph first and its previews after it
     if pages > 1 and picture.format != "MPO":
-        raise ReadError("E_FORMAT", f"{path} has {pages} pages; save the page to segment as a picture of its own.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has {pages} pages; save the page to segment as a picture of its own.")
 
 
 def _values(picture: Image.Image, path: Path) -> Array:
@@ -78,13 +78,13 @@ def _values(picture: Image.Image, path: Path) -> Array:
     if picture.mode == "I":
         wide = _planes(picture)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ReadError("E_FORMAT", f"{path} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits.")
         return wide / np.float32(257)
     if picture.mode in ("1", "L", "LA", "La"):
         return _planes(picture.convert("L"))
     if picture.mode in _COLOUR:
         return _planes(picture.convert("RGB"))
-    raise ReadError("E_FORMAT", f"{path} has pixels of kind {picture.mode!r}; save it with 8 or 16 bits.")
+    raise ReadError("E_FORMAT", f"{base_name(path)} has pixels of kind {picture.mode!r}; save it with 8 or 16 bits.")
 
 
 def _label_values(picture: Image.Image, path: Path) -> Array:

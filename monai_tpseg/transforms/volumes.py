@@ -39,7 +39,7 @@ def read_nifti(path: Path) -> Source:
     try:
         image: Any = nib.load(path)
         if not isinstance(image, nib.nifti1.Nifti1Pair):
-            raise ReadError("E_FORMAT", f"{path} is not NIfTI; convert it to .nii.gz.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
         shape = tuple(int(n) for n in image.shape)
         _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
         stored: NDArray[Any] = np.asanyarray(image.dataobj)
@@ -48,8 +48,8 @@ def read_nifti(path: Path) -> Source:
             raise
         short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
         if short:
-            raise ReadError("E_TRUNCATED", f"{path} ends before its last voxel; copy or export it again.") from error
-        raise ReadError("E_DECODE", f"{path} is damaged; copy or export it again.") from error
+            raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.") from error
+        raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
     affine = check_affine(image.affine, path)
     array, intensity = _channels(stored.reshape(_three(shape)), path)
     array, meta = finite(array, path)
@@ -78,7 +78,7 @@ def read_itk(path: Path) -> Source:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise ReadError(
-            "E_DECODE", f"{path} is damaged or not what its suffix says; copy or export it again."
+            "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
         ) from error
     shape = tuple(int(n) for n in image.GetSize())
     _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
@@ -91,7 +91,7 @@ def read_itk(path: Path) -> Source:
     elif components == 1:
         array, intensity = _channels(stored.T.reshape(_three(shape)), path)
     else:
-        raise ReadError("E_4D", f"{path} has {components} values per voxel; save one of them as a volume.")
+        raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
     array, meta = finite(array, path)
     affine = check_affine(_itk_affine(image), path)
     return Source(array, intensity, affine, meta=meta | {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)})
@@ -99,9 +99,9 @@ def read_itk(path: Path) -> Source:
 
 def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
     if len(shape) < 2 or min(shape) < 1:
-        raise ReadError("E_FORMAT", f"{path} has shape {shape}; a slice or a volume is needed.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has shape {shape}; a slice or a volume is needed.")
     if any(n > 1 for n in shape[3:]):
-        raise ReadError("E_4D", f"{path} has shape {shape}; segment one time point, saved on its own ({how}).")
+        raise ReadError("E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how}).")
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -113,10 +113,10 @@ def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], In
     """(x, y, z) as stored -> (1 or 3, x, y, z) float32 and what the values mean."""
     if stored.dtype.names is not None:
         if stored.dtype.names[:3] != ("R", "G", "B"):
-            raise ReadError("E_FORMAT", f"{path} has voxels of kind {stored.dtype}; save plain numbers.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
         return np.stack([stored[name] for name in ("R", "G", "B")]).astype(np.float32), "display"
     if not (np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)):
-        raise ReadError("E_FORMAT", f"{path} has voxels of kind {stored.dtype}; save plain numbers.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
     # unsigned bytes without a scale hold neither HU nor MR units: a volume that was windowed when it was exported
     intensity: Intensity = "display" if stored.dtype == np.uint8 else "physical"
     return np.ascontiguousarray(stored[None], dtype=np.float32), intensity

@@ -167,6 +167,20 @@ def test_start_from_sam2_weights_with_the_trunk_frozen(bundle_dir: Path, phantom
     assert all(torch.equal(v, state[f"encoder.trunk.{k}"]) for k, v in trunk.items())
 
 
+def test_patches_at_the_pictures_own_scale_with_bf16(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "max_epochs": 1, "window": "sliding", "amp": "bf16", "dataset_dir": str(phantoms)}
+    run(bundle_dir, "train", output_dir="patches", **options)
+    assert read_info(tmp_path / "patches" / "model.pt").window == "sliding"
+    assert np.isfinite(history(tmp_path / "patches")[0]["loss"])
+    picture = phantoms / "demo" / "skin_lesion.png"
+    options = {"dataset_dir": str(picture), "task": "skin_lesion", "checkpoint": "patches/model.pt", "device": "cpu"}
+    run(bundle_dir, "inference", output_dir="out", overlap=0.5, tta_flips="true", **options)
+    found = Image.open(tmp_path / "out" / "skin_lesion_skin_lesion_mask.png")
+    assert found.size == Image.open(picture).size
+    with pytest.raises(SystemExit, match="--window sliding"):
+        run(bundle_dir, "inference", output_dir="out2", window="none", **options)
+
+
 def test_a_datalist_with_labels_can_be_segmented(
     bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path
 ) -> None:
