@@ -159,6 +159,9 @@ pictures themselves are not ours to pass on; a run of your own draws them (`over
 
 ![Outlines of TP-Seg](figures/lesions_128_outlines.png)
 
+These runs were made before the loss took its present default at the image's edge (`count_include_pad`, which is now as
+in the released loss), so a repetition differs slightly there.
+
 ### Commands
 
 DATA holds `datalist.json` with the lists `training` and `validation`.

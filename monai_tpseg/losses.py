@@ -77,8 +77,8 @@ class BoundaryDiceBCELoss(nn.Module):
         boundary_weight: the largest extra weight of a pixel; 0 gives the plain mean cross-entropy.
         kernel_size: side of the window in pixels, odd. Label and window are in pixels of the network's input.
         smooth: pixels added to numerator and denominator of the soft Dice, above 0.
-        count_include_pad: whether the window takes pixels beyond the image as background. By default it does not,
-            so that a lesion cut by the image's edge has no outline there; True is the default of torch's pooling.
+        count_include_pad: whether the window takes pixels beyond the image as background, as the released loss does;
+            False leaves them out, so that a lesion cut by the image's edge has no outline there.
 
     Raises:
         ValueError: `kernel_size` is even or not positive, a weight is negative, or `smooth` is not positive.
@@ -91,7 +91,7 @@ class BoundaryDiceBCELoss(nn.Module):
         boundary_weight: float = 2.0,
         kernel_size: int = 31,
         smooth: float = 1.0,
-        count_include_pad: bool = False,
+        count_include_pad: bool = True,
     ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:

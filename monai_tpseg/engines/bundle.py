@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_tpseg.data.datalists import DatalistError, read_datalist
@@ -25,7 +27,7 @@ from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.tpseg import TPSeg, unwrap
-from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info
+from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import TASK_NAMES, resolve_task, task_names
 from monai_tpseg.transforms import LoadMedicalImage, ReadError, find_read_error, list_cases, pipelines_hash
 
@@ -122,9 +124,12 @@ def from_weights(checkpoint: str, key: str, default: Any) -> Any:
         key: attribute of `WeightsInfo`, or a key of its `network`.
         default: value without weights.
     """
-    if not checkpoint or not info_path(checkpoint).is_file() or not Path(checkpoint).is_file():
+    try:
+        info = read_info(checkpoint) if checkpoint else None
+    except CheckpointError:  # missing or damaged: the preflight of `run` says so, in one line
+        info = None
+    if info is None:
         return default
-    info = read_info(checkpoint)
     value = getattr(info, key) if hasattr(info, key) else info.network.get(key, default)
     return list(value) if isinstance(value, tuple) else value
 
@@ -152,16 +157,22 @@ def describe(
 
 
 @_one_line
-def preflight_names(flags: Mapping[str, Any] | None = None, **choices: Any) -> None:
+def preflight_names(
+    flags: Mapping[str, Any] | None = None, ranges: Mapping[str, tuple[Any, float, float]] | None = None, **choices: Any
+) -> None:
     """Check the command line and closed choices, before anything that depends on them is resolved.
 
     Args:
         flags: values of switches by key.
+        ranges: value, smallest and largest allowed value of numbers by key.
         **choices: value and allowed values of a key, e.g. `recipe=("paper", ["paper", "from_scratch"])`.
     """
     _check_overrides(sys.argv[1:])
     for key, value in (flags or {}).items():
         flag(value, key)
+    for key, (value, low, high) in (ranges or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}.")
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
@@ -171,7 +182,7 @@ def _check_overrides(arguments: Sequence[str]) -> None:
     """Refuse `--name` on a `monai.bundle run` command line when the configs have no such key."""
     if "run" not in arguments:
         return
-    names = [a[2:].partition("=")[0] for a in arguments if a.startswith("--")]
+    names = [a.lstrip("-").partition("=")[0] for a in arguments if re.match(r"--?[A-Za-z]", a)]
     values = _config_files(arguments)
     if not values:
         return
@@ -218,6 +229,7 @@ def preflight_train(
     tasks: Sequence[str],
     output_dir: str,
     backbone: str,
+    network: Mapping[str, Any],
     image_size: int | Sequence[int],
     freeze_encoder: bool | str,
     encoder_checkpoint: str | None,
@@ -252,9 +264,10 @@ def preflight_train(
             f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
             "--checkpoint (TP-Seg weights), or train the trunk too with --freeze_encoder false (recipe from_scratch)."
         )
-    for key, path in (("encoder_checkpoint", encoder_checkpoint), ("checkpoint", checkpoint)):
-        if path and not Path(path).is_file():
-            raise CheckpointError(f"No file at '{path}'; correct --{key}.")
+    if encoder_checkpoint and not Path(encoder_checkpoint).is_file():
+        raise CheckpointError(f"No file at '{encoder_checkpoint}'; correct --encoder_checkpoint.")
+    if checkpoint:
+        _check_weights(checkpoint, tasks, network)
     last = Path(output_dir) / LAST
     if str(resume).lower() == "false" and last.is_file():
         raise FileExistsError(
@@ -288,7 +301,9 @@ def preflight_evaluate(
         raise ValueError(
             "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
         )
-    read_datalist(datalist, "validation", dataset_dir, tasks)
+    cases = read_datalist(datalist, "validation", dataset_dir, tasks)
+    if dist.is_initialized() and len(cases) < dist.get_world_size():
+        raise ValueError(f"{len(cases)} cases are fewer than {dist.get_world_size()} processes; start fewer.")
 
 
 @_one_line
@@ -318,8 +333,6 @@ def preflight_inference(
     _check_device(device, amp)
     info = _check_weights(checkpoint, tasks, network)
     _check_scale(info, window, image_size, roi_size)
-    if info.preprocessing != pipelines_hash():
-        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     if not dataset_dir and not datalist:
         raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks)

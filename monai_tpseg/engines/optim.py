@@ -34,7 +34,7 @@ def parameter_groups(
     Returns:
         groups with `task_rows` set where a parameter has one row per task.
     """
-    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+    groups: dict[tuple[bool, bool, float, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -43,7 +43,7 @@ def parameter_groups(
         rate = gate_lr if gate else lr * (trunk_lr_factor if ".trunk." in f".{name}" else 1.0)
         decay = 0.0 if gate or parameter.ndim < 2 + rows else weight_decay
         group = groups.setdefault(
-            (rows, rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "task_rows": rows}
+            (rows, gate, rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "task_rows": rows}
         )
         group["params"].append(parameter)
     return list(groups.values())
@@ -58,10 +58,16 @@ class TaskAdamW(AdamW):
 
     Args:
         params: as in `torch.optim.AdamW`; groups may set `task_rows`.
-        **kwargs: as in `torch.optim.AdamW`.
+        **kwargs: as in `torch.optim.AdamW`, but for `maximize` and `amsgrad`.
+
+    Raises:
+        ValueError: `maximize` or `amsgrad` is asked for.
     """
 
     def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
+        refused = [name for name in ("maximize", "amsgrad") if kwargs.get(name)]
+        if refused:
+            raise ValueError(f"TaskAdamW does not have {' and '.join(refused)}; leave it out.")
         super().__init__(params, **kwargs)
         for group in self.param_groups:
             group.setdefault("task_rows", False)
@@ -91,7 +97,8 @@ class TaskAdamW(AdamW):
         beta1, beta2 = group["betas"]
         column = (-1, *[1] * (parameter.ndim - 1))
         present = (gradient != 0).flatten(1).any(1) if parameter.ndim > 1 else gradient != 0
-        state["step"] += present
+        # loading a state leaves counters where the file had them; the rows' must be beside their parameter
+        state["step"] = state["step"].to(parameter.device) + present
         mask = present.to(parameter.dtype).view(column)
         state["exp_avg"].lerp_(gradient, (1 - beta1) * mask)
         state["exp_avg_sq"].lerp_(gradient.square(), (1 - beta2) * mask)

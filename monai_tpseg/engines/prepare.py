@@ -15,6 +15,8 @@ __all__ = ["PrepareTaskBatch"]
 class PrepareTaskBatch(PrepareBatch):
     """Gives image, label and `{"task": rows}`; a batch without a task is an error, never task 0.
 
+    Volumes (B, 3, H, W, D) stay where they are, in the host's memory: `TaskInferer` sends their slices to the device.
+
     Raises:
         ValueError: the batch has no task, or names that no `TaskToIndexd` has turned into rows.
     """
@@ -30,8 +32,10 @@ class PrepareTaskBatch(PrepareBatch):
         task = batchdata.get(TASK)
         if not isinstance(task, torch.Tensor):
             raise ValueError(f"The batch's task must be rows from TaskToIndexd, got {task!r}.")
-        moved = {key: _to(batchdata.get(key), device, non_blocking, **kwargs) for key in (IMAGE, LABEL)}
-        return moved[IMAGE], moved[LABEL], (), {TASK: task.to(device=device, non_blocking=non_blocking)}
+        volume = batchdata[IMAGE].ndim == 5
+        target = batchdata[IMAGE].device if volume else device
+        moved = {key: _to(batchdata.get(key), target, non_blocking, **kwargs) for key in (IMAGE, LABEL)}
+        return moved[IMAGE], moved[LABEL], (), {TASK: task.to(device=target, non_blocking=non_blocking)}
 
 
 def _to(value: Any, device: str | torch.device | None, non_blocking: bool, **kwargs: Any) -> Any:

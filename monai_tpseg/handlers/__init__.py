@@ -9,7 +9,14 @@ from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
 from monai_tpseg.handlers.overlays import ValidationOverlays
 from monai_tpseg.handlers.progress import CaseProgress, TrainProgress
 from monai_tpseg.handlers.prototypes import PrototypeUpdate, ReinforcementRamp
-from monai_tpseg.handlers.training import EpochSeed, FillCache, FinalValidation, GradientClipping, KeepLoss
+from monai_tpseg.handlers.training import (
+    EpochSeed,
+    FillCache,
+    FinalValidation,
+    GradientClipping,
+    KeepLoss,
+    StartWeights,
+)
 
 __all__ = [
     "CaseProgress",
@@ -25,6 +32,7 @@ __all__ = [
     "PrototypeUpdate",
     "ReinforcementRamp",
     "RunCheckpoint",
+    "StartWeights",
     "TrainProgress",
     "ValidationOverlays",
 ]

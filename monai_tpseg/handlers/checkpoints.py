@@ -12,7 +12,7 @@ from ignite.distributed import get_rank
 from ignite.engine import Events
 
 from monai_tpseg.files import complete
-from monai_tpseg.networks import unwrap
+from monai_tpseg.networks import TPSeg, unwrap
 from monai_tpseg.networks.checkpoint import CheckpointError, load_strictly, read_checkpoint
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 
@@ -27,9 +27,11 @@ LAST = "last.pt"
 class RunCheckpoint:
     """Writes `model.pt` with `model.json` when validation improves, and `last.pt` after every epoch; resumes from it.
 
+    The best epoch is the one with the highest metric among those that ended with hard gates, since those run as they
+    were validated; epochs with soft gates count only until there is one.
     `last.pt` holds network, optimiser, schedules and counters. Together with `EpochSeed` a resumed run continues
-    exactly: same batches, same losses. Both files are written under another name first, so that a kill at any moment
-    leaves the previous ones whole. Attach it after the handler that validates.
+    exactly: same batches, same losses. All files are written under another name first. Attach it after the handlers
+    that validate.
 
     Args:
         output_dir: folder of the files.
@@ -55,7 +57,7 @@ class RunCheckpoint:
         if mode not in ("true", "false", "auto"):
             raise ValueError(f"Unknown resume {resume!r}; choose one of true, false, auto.")
         self.resume = mode == "true" or (mode == "auto" and (self.folder / LAST).is_file())
-        self.best: dict[str, Any] = {"epoch": 0, "value": float("-inf")}
+        self.best: dict[str, Any] = {"epoch": 0, "hard": False, "value": float("-inf")}
         self._validated = False
 
     def attach(self, engine: Any) -> None:
@@ -72,7 +74,7 @@ class RunCheckpoint:
 
     def save(self, engine: Any) -> None:
         """Write the best weights if this epoch is the best so far, and the state of the run."""
-        improved = self._improved(engine.state.epoch)
+        improved = self._improved(engine)
         if get_rank() != 0:
             return
         if improved:
@@ -89,17 +91,17 @@ class RunCheckpoint:
         training = {**self.info.training, "epoch": engine.state.epoch, self.metric: value}
         save_weights(self.folder / MODEL, unwrap(engine.network).state_dict(), replace(self.info, training=training))
 
-    def _improved(self, epoch: int) -> bool:
+    def _improved(self, engine: Any) -> bool:
         """Whether the weights of this epoch are the ones to keep; remembers them as the best."""
         if self.evaluator is None:
             return True
         if not self._validated:
             return False
         self._validated = False
-        value = float(self.evaluator.state.metrics[self.metric])
-        if not value > self.best["value"]:
+        value, hard = float(self.evaluator.state.metrics[self.metric]), _runs_hard(engine.network)
+        if not (hard, value) > (self.best["hard"], self.best["value"]):
             return False
-        self.best = {"epoch": epoch, "value": value}
+        self.best = {"epoch": engine.state.epoch, "hard": hard, "value": value}
         return True
 
     def _write_last(self, engine: Any, network: torch.nn.Module) -> None:
@@ -111,6 +113,7 @@ class RunCheckpoint:
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
+            "max_epochs": engine.state.max_epochs,
             "tasks": list(self.info.tasks),
             "best": self.best,
         }
@@ -121,7 +124,8 @@ class RunCheckpoint:
         """Set engine, network, optimiser and schedule to the end of the last complete epoch."""
         path = self.folder / LAST
         state = read_checkpoint(path)
-        missing = [key for key in ("network", "optimizer", "epoch", "iteration", "best") if key not in state]
+        needed = ("network", "optimizer", "epoch", "iteration", "epoch_length", "max_epochs", "tasks", "best")
+        missing = [key for key in needed if key not in state]
         if missing:
             raise CheckpointError(f"'{path}' is not the state of a run: it has no {', '.join(missing)}.")
         if state["epoch_length"] != engine.state.epoch_length:
@@ -129,6 +133,13 @@ class RunCheckpoint:
                 f"'{path}' has {state['epoch_length']} iterations an epoch, this run {engine.state.epoch_length}: "
                 "data, batch_size or the number of processes changed; resume with the same."
             )
+        if state["max_epochs"] != engine.state.max_epochs:
+            raise CheckpointError(
+                f"'{path}' is of a run over {state['max_epochs']} epochs, this one asks for {engine.state.max_epochs}: "
+                "the schedules would jump; resume with the same max_epochs, or start a new run from model.pt."
+            )
+        if tuple(state["tasks"]) != self.info.tasks:
+            raise CheckpointError(f"'{path}' is of a run on {', '.join(state['tasks'])}; resume with the same tasks.")
         load_strictly(unwrap(engine.network), state["network"], str(path), "Resume with the settings of that run.")
         engine.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
@@ -140,3 +151,9 @@ class RunCheckpoint:
         logger.info(
             "Resumed after epoch %d of %d (best so far: %s)", state["epoch"], engine.state.max_epochs, self.best
         )
+
+
+def _runs_hard(network: Any) -> bool:
+    """Whether each block runs one route, as it will in inference; so for every network without a split gate."""
+    inner = unwrap(network)
+    return not isinstance(inner, TPSeg) or inner.encoder.gate is None or inner.encoder.gate.is_hard

@@ -40,7 +40,7 @@ class ReinforcementRamp:
 
     Args:
         network: the TP-Seg whose decoders have their final lambda_p now; another network is left alone.
-        fraction: part of all iterations in (0, 1] over which it rises; 0 leaves it alone.
+        fraction: part of all iterations in (0, 1] over which it rises; 0 sets the final value from the start.
         max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
         final: lambda_p at the end; by default what the decoders have now.
     """
@@ -57,12 +57,11 @@ class ReinforcementRamp:
 
     def attach(self, engine: Any) -> None:
         """Attach to a trainer."""
-        if self.fraction:
-            engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
         """Set lambda_p for the iteration that starts."""
         total = (self.max_epochs or engine.state.max_epochs) * engine.state.epoch_length * self.fraction
-        share = min(1.0, engine.state.iteration / total)
+        share = min(1.0, engine.state.iteration / total) if total else 1.0
         for pgtd, final in zip(self.decoders, self.final, strict=True):
             pgtd.reinforcement.fill_(share * final)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
 from monai_tpseg.data.cache import CachedCases
+from monai_tpseg.networks import TPSeg, unwrap
+from monai_tpseg.networks.checkpoint import CheckpointError
 
-__all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss"]
+__all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss", "StartWeights"]
 
 
 class EpochSeed:
@@ -123,3 +125,38 @@ class FinalValidation:
         """Run the validator if this epoch is the last and was not validated."""
         if engine.state.epoch == engine.state.max_epochs and engine.state.epoch % self.interval:
             self.validator.run(engine.state.epoch)
+
+
+class StartWeights:
+    """Sees to it that a frozen trunk is never trained on as it was drawn.
+
+    The bundle's `run` loads weights before this; other ways to start a trainer (federated clients, `create_workflow`)
+    do not. So a network that still is as it was built gets its weights here, and if it is frozen and there are none,
+    the training ends.
+
+    Args:
+        network: TP-Seg; another network is left alone.
+        load: called without arguments to load weights, or None when there are none.
+
+    Raises:
+        CheckpointError: when the run starts, with a frozen trunk that nothing has been loaded into.
+    """
+
+    def __init__(self, network: Any, load: Callable[[], None] | None = None) -> None:
+        self.network, self.load = unwrap(network), load
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer, before the handler that resumes."""
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Any) -> None:
+        """Load what is missing, or end the training."""
+        if not isinstance(self.network, TPSeg) or not self.network.encoder.trunk_is_random:
+            return
+        if self.load is not None:
+            self.load()
+        if self.network.encoder.frozen and self.network.encoder.trunk_is_random:
+            raise CheckpointError(
+                "freeze_encoder=true, and nothing was loaded into the trunk: give encoder_checkpoint or checkpoint, "
+                "or train the trunk too with freeze_encoder=false."
+            )

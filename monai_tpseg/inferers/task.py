@@ -72,7 +72,8 @@ class TaskInferer(Inferer):
     A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D of them, which run in batches of `slice_batch`,
     so that memory grows with the batch and not with the volume. With `window="none"` every slice is resized to
     `image_size` as a whole, and its probabilities back to its own size. With `window="sliding"` patches of `roi_size`
-    run over the slice at its own scale; that is for weights trained on patches of that scale.
+    run over the slice at its own scale, zeros around it where it is smaller; that is for weights trained on patches of
+    that scale.
 
     Args:
         image_size: (H, W) of the network's input, one or two multiples of 32.
@@ -83,6 +84,8 @@ class TaskInferer(Inferer):
         slice_batch: slices that run together.
         amp: "none", "bf16" or "fp16".
         tta_flips: average the probabilities over the four flips of the slice.
+        device: where slices are sent to run; the probabilities come back to where the inputs are. By default the
+            inputs' own. With it, a volume may stay in the host's memory (see `PrepareTaskBatch`).
 
     Raises:
         ValueError: an argument outside of its range.
@@ -98,6 +101,7 @@ class TaskInferer(Inferer):
         slice_batch: int = 8,
         amp: Amp = "none",
         tta_flips: bool = False,
+        device: str | torch.device | None = None,
     ) -> None:
         if window not in ("none", "sliding"):
             raise ValueError(f"Unknown window {window!r}; choose one of none, sliding.")
@@ -105,12 +109,13 @@ class TaskInferer(Inferer):
             raise ValueError(f"slice_batch must be at least 1, got {slice_batch}.")
         self.image_size = image_size_2d(image_size)
         self.window, self.amp, self.tta_flips, self.slice_batch = window, amp, tta_flips, slice_batch
+        self.device = None if device is None else torch.device(device)
         self.sliding = SlidingWindowInferer(
             roi_size=image_size_2d(roi_size or image_size),
             sw_batch_size=sw_batch_size,
             overlap=overlap,
             mode="gaussian",
-            padding_mode="reflect",
+            padding_mode="constant",
         )
 
     def __call__(
@@ -146,11 +151,13 @@ class TaskInferer(Inferer):
 
     def _slices(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
         """(N, 3, H, W), (N,) -> probabilities (N, 1, H, W)."""
+        home = image.device
+        image, task = image.to(self.device or home), task.to(self.device or home)
         flips: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)] if self.tta_flips else [()]
         total = torch.zeros(())
         for dims in flips:
             total = total.to(image.device) + self._whole_or_windows(image.flip(dims), network, task).flip(dims)
-        return total / len(flips)
+        return (total / len(flips)).to(home)
 
     def _whole_or_windows(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
         if self.window == "none":

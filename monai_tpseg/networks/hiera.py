@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
@@ -82,8 +83,14 @@ class TaskConditionedHiera(nn.Module):
             )
         self.gate = SplitGate(num_tasks, len(trunk.blocks)) if routes == "both" else None
         self.frozen = freeze
+        self._drawn = trunk.patch_embed.proj.weight.detach().clone()
         trunk.requires_grad_(not freeze)
         self.train(self.training)
+
+    @property
+    def trunk_is_random(self) -> bool:
+        """Whether the trunk still has the weights it was built with: nothing has been loaded or trained."""
+        return torch.equal(self.trunk.patch_embed.proj.weight.detach().cpu(), self._drawn.cpu())
 
     def train(self, mode: bool = True) -> TaskConditionedHiera:
         """Switch mode; a frozen trunk stays in evaluation mode."""

@@ -77,7 +77,8 @@ class PrototypeBank(nn.Module):
         if not self.released:
             mean = F.normalize(mean, dim=-1)
         moved = F.normalize(self.momentum * self.prototypes + (1 - self.momentum) * mean, dim=-1)
-        present = counts > (10.0 if self.released else 0.0)
+        # a feature that overflowed (half precision) must not destroy what was learnt
+        present = (counts > (10.0 if self.released else 0.0)) & moved.isfinite().all(-1)
         self.prototypes.copy_(torch.where(present.unsqueeze(-1), moved, self.prototypes))
 
     def _class_sums(self, features: Tensor, label: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.files import complete
 from monai_tpseg.networks.checkpoint import CheckpointError, file_sha256
 
 __all__ = ["WeightsInfo", "info_path", "read_info", "save_weights"]
@@ -83,8 +83,8 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], info
     Returns:
         `info` with the digest of the written file.
     """
-    with complete(path) as part:
+    with complete(info_path(path)) as text, complete(path) as part:  # two renames in a row, once both are whole
         torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
         written = replace(info, sha256=file_sha256(part))
-    write_atomically(info_path(path), (json.dumps(asdict(written), indent=2) + "\n").encode())
+        text.write_text(json.dumps(asdict(written), indent=2) + "\n", encoding="utf-8")
     return written

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from monai.bundle import create_workflow
 
+from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import SMALL, run
 
 
@@ -48,6 +51,7 @@ def inference(bundle: Path, phantoms: Path, trained: Path, tmp_path: Path, **cha
         ({"window": "sliding"}, ["window 'sliding'", "--window none"]),
         ({"image_size": 64}, ["64 x 64", "32 x 32"]),
         ({"save_probabilities": "perhaps"}, ["save_probabilities 'perhaps'", "true, false"]),
+        ({"threshold": 50}, ["threshold must be a number from 0 to 1, got 50"]),
         ({"amp": "int8"}, ["Unknown amp 'int8'", "bf16"]),
         ({"amp": "fp16", "device": "cpu"}, ["'fp16' needs a GPU"]),
         ({"device": "cuda:7"}, ["cuda:7", "not available"]),
@@ -118,6 +122,9 @@ def test_training_list(
     [
         ({"recipe": "paper", "freeze_encoder": "true"}, ["freeze_encoder=true needs weights"]),
         ({"recipe": "paper"}, ["freeze_encoder=true needs weights", "--encoder_checkpoint", "--freeze_encoder false"]),
+        ({"augmentation": "stong"}, ["Unknown augmentation 'stong'", "flips, strong"]),
+        ({"lr_schedule": "linear"}, ["Unknown lr_schedule 'linear'", "constant, cosine"]),
+        ({"routes": "none"}, ["Unknown routes 'none'", "both"]),
         ({"recipe": "mine"}, ["Unknown recipe 'mine'", "paper, from_scratch"]),
         ({"backbone": "hiera_huge"}, ["Unknown backbone 'hiera_huge'", "hiera_tiny"]),
         ({"image_size": 100}, ["multiples of 32, got 100"]),
@@ -145,6 +152,39 @@ def test_a_foreign_sam2_file(bundle_dir: Path, phantoms: Path, tmp_path: Path) -
     assert "not an official SAM 2 file" in refused(bundle_dir, "train", tmp_path / "out", **values)
 
 
+def test_weights_of_tasks_in_another_order(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path) -> None:
+    tasks = ["skin_lesion", *TASK_NAMES[1:-1], "wet_amd"]
+    values = {**SMALL, "dataset_dir": str(phantoms), "checkpoint": str(trained / "model.pt"), "tasks": tasks}
+    assert "was trained for wet_amd" in refused(bundle_dir, "train", tmp_path / "out", **values)
+
+
+def test_damaged_description(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path) -> None:
+    shutil.copyfile(trained / "model.pt", tmp_path / "model.pt")
+    (tmp_path / "model.json").write_text("{")
+    line = inference(bundle_dir, phantoms, trained, tmp_path, checkpoint=str(tmp_path / "model.pt"))
+    assert "model.json' is not the description" in line
+
+
+@pytest.mark.parametrize("change", [{"max_epochs": 3}, {"tasks": ["skin_lesion", *TASK_NAMES[1:-1], "wet_amd"]}])
+def test_a_run_is_resumed_with_its_own_settings(
+    bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    values = {**SMALL, "dataset_dir": str(phantoms), "output_dir": "run", "resume": True, **change}
+    with pytest.raises(SystemExit, match=r"resume with the same (max_epochs|tasks)"):
+        run(bundle_dir, "train", **values)
+
+
+def test_a_frozen_random_trunk_is_refused_however_training_starts(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    values = {**SMALL, "recipe": "paper", "dataset_dir": str(phantoms), "output_dir": str(tmp_path / "out")}
+    file = str(bundle_dir / "configs" / "train.json")
+    workflow = create_workflow(config_file=file, workflow_type="train", logging_file=False, **values)
+    with pytest.raises(CheckpointError, match="nothing was loaded into the trunk"):
+        workflow.trainer.run()
+
+
 def test_an_earlier_run_is_not_overwritten(bundle_dir: Path, phantoms: Path, trained: Path) -> None:
     with pytest.raises(SystemExit, match="already holds a run"):
         run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir=str(trained), **SMALL)
@@ -161,7 +201,7 @@ def test_an_unreadable_training_image_is_named(bundle_dir: Path, phantoms: Path,
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("--tsak", ["Unknown option --tsak", "did you mean --task?"]), ("--inferer#nothing", ["inferer#nothing"])],
+    [("--tsak", ["Unknown option --tsak", "did you mean --task?"]), ("-treshold", ["did you mean --threshold?"])],
 )
 def test_mistyped_option_on_the_command_line(
     bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, option: str, words: list[str]

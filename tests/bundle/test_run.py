@@ -38,18 +38,14 @@ def test_training_leaves_what_the_next_commands_need(trained: Path) -> None:
     assert info.network["backbone"] == "hiera_demo"
     assert info.image_size == (32, 32)
     assert len(history(trained)) == 2
+    assert bool(read_checkpoint(trained / "model.pt")["encoder.gate.hard"])  # the best of those that end hard
     assert (trained / "overlays" / "epoch_002.png").is_file()
 
 
-def test_prototypes_and_gates_moved_and_ended_hard(trained: Path) -> None:
+def test_gates_end_hard_and_cold_and_the_vote_at_full_strength(trained: Path) -> None:
     state = read_checkpoint(trained / "last.pt")["network"]
     assert bool(state["encoder.gate.hard"])
     torch.testing.assert_close(state["encoder.gate.temperature"], torch.tensor(0.3))
-    torch.manual_seed(0)
-    bank = state["decoder.pgtds.0.bank.prototypes"]
-    torch.testing.assert_close(bank.norm(dim=-1), torch.ones(8, 2))
-    similarity = (bank[:, 0] * bank[:, 1]).sum(-1)
-    assert similarity.abs().max() < 0.9999
     assert float(state["decoder.pgtds.0.reinforcement"]) == 5.0
 
 
@@ -61,11 +57,7 @@ def test_evaluate_then_infer_with_the_weights_as_written(
     run(bundle_dir, "evaluate", dataset_dir=str(phantoms), checkpoint=weights, output_dir="out/eval", num_workers=0)
     metrics = json.loads((tmp_path / "out/eval/metrics.json").read_text())
     assert set(metrics) == {*TASK_NAMES, "mean"}
-    best = (
-        max(entry["metrics"]["dice/mean"] for entry in history(trained)) if "metrics" in history(trained)[0] else None
-    )
-    if best is not None:
-        assert metrics["mean"]["dice"] == pytest.approx(best, abs=1e-6)
+    assert metrics["mean"]["dice"] == pytest.approx(read_info(weights).training["dice/mean"], abs=1e-6)
     with (tmp_path / "out/eval/metrics_per_image.csv").open() as stream:
         assert len(list(csv.DictReader(stream))) == 16
 
@@ -138,7 +130,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
     bundle_dir: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stop in the third of three epochs, resume: same losses, same weights."""
-    common = {**SMALL, "max_epochs": 3, "dataset_dir": str(phantoms), "max_norm": 1e9}
+    common = {**SMALL, "max_epochs": 3, "dataset_dir": str(phantoms), "max_norm": 1e9, "num_workers": 2}
     run(bundle_dir, "train", output_dir="whole", **common)
 
     def stop(self: GradientClipping, engine: Any) -> None:
@@ -159,7 +151,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
 
 
 def test_start_from_sam2_weights_with_the_trunk_frozen(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
-    trunk = tpseg_hiera("hiera_demo", 1).encoder.trunk.state_dict()
+    trunk = {k: v + 0.01 for k, v in tpseg_hiera("hiera_demo", 1).encoder.trunk.state_dict().items()}
     torch.save({"model": {f"image_encoder.trunk.{k}": v for k, v in trunk.items()}}, tmp_path / "sam2.pt")
     small = {**SMALL, "recipe": "paper", "max_epochs": 1}
     run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", encoder_checkpoint="sam2.pt", **small)

@@ -18,7 +18,14 @@ from monai_tpseg.networks.weights import WeightsInfo, read_info
 INFO = WeightsInfo(tasks=("a",), network={"backbone": "hiera_demo"}, image_size=(32, 32))
 
 
-def run(folder: Path, scores: list[float], epochs: int | None = None, **options: Any) -> Engine:
+def run(
+    folder: Path,
+    scores: list[float],
+    epochs: int | None = None,
+    stop_after: int = 0,
+    hard_from: int = 0,
+    **options: Any,
+) -> Engine:
     """Run an engine whose validation gives `scores`; the fusion weight holds the number of the epoch."""
     net = tpseg_hiera_demo(num_tasks=1)
     engine, evaluator = Engine(lambda e, b: None), Engine(lambda e, b: None)
@@ -29,6 +36,7 @@ def run(folder: Path, scores: list[float], epochs: int | None = None, **options:
     def validate(engine: Engine) -> None:
         with torch.no_grad():
             net.fusion.task_weight.fill_(engine.state.epoch)
+        net.encoder.gate.set_hard(engine.state.epoch >= hard_from)
         if scores:
             evaluator.run([0], max_epochs=1)
 
@@ -36,6 +44,12 @@ def run(folder: Path, scores: list[float], epochs: int | None = None, **options:
         Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update({"dice/mean": scores[engine.state.epoch - 1]})
     )
     RunCheckpoint(str(folder), INFO, evaluator, **options).attach(engine)
+
+    @engine.on(Events.EPOCH_COMPLETED)
+    def stop(engine: Engine) -> None:
+        if engine.state.epoch == stop_after:
+            raise KeyboardInterrupt
+
     engine.run([0, 1], max_epochs=epochs or len(scores))
     return engine
 
@@ -51,8 +65,14 @@ def test_the_best_epoch_is_kept_with_its_description(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "last.pt")["epoch"] == 3
 
 
+def test_epochs_with_hard_gates_go_first(tmp_path: Path) -> None:
+    run(tmp_path, [0.9, 0.5, 0.6, 0.55], hard_from=2)
+    assert kept_epoch(tmp_path) == 3
+
+
 def test_the_best_is_remembered_over_a_resume(tmp_path: Path) -> None:
-    run(tmp_path, [0.9, 0.2], epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [0.9, 0.2, 0.4], stop_after=1)
     engine = run(tmp_path, [0.9, 0.2, 0.4], resume=True)
     assert engine.state.epoch == 3
     assert engine.state.iteration == 6
@@ -74,11 +94,14 @@ def test_auto_resume_starts_anew_without_a_run(tmp_path: Path) -> None:
     [
         ({"epoch_length": 5}, "has 5 iterations an epoch, this run 2"),
         ({"network": {"x": torch.zeros(1)}}, "does not fit this network"),
+        ({"max_epochs": 9}, "run over 9 epochs, this one asks for 2"),
+        ({"tasks": ["b"]}, "run on b; resume with the same tasks"),
         ({"epoch": None}, "not the state of a run: it has no epoch"),
     ],
 )
 def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    run(tmp_path, [0.1])
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [0.1, 0.2], stop_after=1)
     state = {**torch.load(tmp_path / "last.pt", weights_only=True), **change}
     torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match=message):

@@ -55,7 +55,7 @@ def test_at_network_size_the_result_is_the_network_itself() -> None:
 
 
 @pytest.mark.parametrize("window", ["none", "sliding"])
-@pytest.mark.parametrize("size", [(40, 70), (100, 33), (32, 32), (20, 25)])
+@pytest.mark.parametrize("size", [(40, 70), (100, 33), (32, 32), (20, 25), (5, 7)])
 def test_any_size_comes_back(window: str, size: tuple[int, int]) -> None:
     inferer = TaskInferer(32, window=window, sw_batch_size=3)  # type: ignore[arg-type]
     result = inferer(torch.zeros(2, 3, *size), Probe(), task=torch.tensor([2, 0]))
