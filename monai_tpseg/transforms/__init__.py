@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.transforms.cases import is_series_folder, list_cases
-from monai_tpseg.transforms.errors import READ_CODES, ReadCode, ReadError, find_read_error
+from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import (
@@ -19,6 +19,7 @@ from monai_tpseg.transforms.task_index import TaskToIndexd
 from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 
 __all__ = [
+    "NEXT_ACTIONS",
     "READ_CODES",
     "InvertMonochrome1d",
     "LoadMedicalImage",

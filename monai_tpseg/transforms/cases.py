@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from monai_tpseg.transforms.dicom import frame_count, is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.pictures import PICTURE_SUFFIXES
 from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["OUTPUT_ENDINGS", "READABLE_SUFFIXES", "is_series_folder", "list_cases", "stem"]
 
@@ -30,7 +35,9 @@ def stem(path: Path) -> str:
 
 def is_series_folder(path: Path) -> bool:
     """Say whether `path` is a folder whose DICOM images are one case: slices of one series, or one object alone."""
-    return path.is_dir() and _is_one_series(path, _dicom_files(path))
+    if not path.is_dir():
+        return False
+    return _is_one_series({file: _header(file) for file in _visible(path) if file.is_file() and _is_dicom_file(file)})
 
 
 def list_cases(path: str | Path) -> list[Path]:
@@ -49,17 +56,22 @@ def list_cases(path: str | Path) -> list[Path]:
         return [path]
     cases = _below(path)
     if not cases:
-        raise ReadError("E_EMPTY", f"{base_name(path)} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path.")
+        raise ReadError(
+            "E_EMPTY", f"{base_name(path)} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path."
+        )
     return cases
 
 
-def _below(folder: Path) -> list[Path]:
-    dicom = _dicom_files(folder)
-    others = [path for path in _visible(folder) if path.is_file() and path not in dicom and _is_input(path)]
-    folders = [path for path in _visible(folder) if path.is_dir()]
-    whole = _is_one_series(folder, dicom) and not (others and len(dicom) == 1)
-    own = [folder, *others] if whole else sorted(others + _single_objects(folder, dicom))
-    return own + [case for child in folders for case in _below(child)]
+def _below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
+    above |= {folder.resolve()}
+    visible = _visible(folder)
+    headers = {path: _header(path) for path in visible if path.is_file() and _is_dicom_file(path)}
+    others = [path for path in visible if path.is_file() and path not in headers and _is_input(path)]
+    # a link to a folder above would be followed without end
+    folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
+    whole = _is_one_series(headers) and not (others and len(headers) == 1)
+    own = [folder, *others] if whole else sorted(others + _single_objects(folder, headers))
+    return own + [case for child in folders for case in _below(child, above)]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -70,29 +82,47 @@ def _is_input(path: Path) -> bool:
     return path.name.lower().endswith(READABLE_SUFFIXES) and not stem(path).endswith(OUTPUT_ENDINGS)
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    return [path for path in _visible(folder) if path.is_file() and path.name != "DICOMDIR" and is_dicom(path)]
+def _is_dicom_file(path: Path) -> bool:
+    return path.name != "DICOMDIR" and guarded(lambda: is_dicom(path), base_name(path))
 
 
-def _is_one_series(folder: Path, files: list[Path]) -> bool:
+class _Header(NamedTuple):
+    """What decides which files belong together."""
+
+    readable: bool = False
+    image: bool = True  # an unreadable file counts as an image, so that it is read, refused and reported
+    series: str = ""
+    is_slice: bool = False
+
+
+def _header(path: Path) -> _Header:
+    try:
+        return guarded(lambda: _parse(path), base_name(path))
+    except ReadError as error:
+        logger.info("A file cannot be parsed and stays a case of its own: %s", error.code)
+        return _Header()
+
+
+def _parse(path: Path) -> _Header:
+    header = read_dataset(path, pixels=False)
+    placed = frame_count(header, base_name(path)) == 1 and header.get("ImagePositionPatient") is not None
+    return _Header(True, is_image(header), str(header.get("SeriesInstanceUID")), placed)
+
+
+def _is_one_series(headers: dict[Path, _Header]) -> bool:
     """One object alone, or several single frames of one series that have positions."""
-    headers = [header for file in files if is_image(header := read_dataset(file, pixels=False))]
-    if len(headers) < 2:
-        return len(headers) == 1
-    series = {str(header.get("SeriesInstanceUID")) for header in headers}
-    return len(series) == 1 and all(_is_slice(header, folder) for header in headers)
+    images = [header for header in headers.values() if header.image and header.readable]
+    if len(images) < 2:
+        return len(images) == 1 and all(header.readable for header in headers.values())
+    return len({header.series for header in images}) == 1 and all(header.is_slice for header in images)
 
 
-def _is_slice(header: object, folder: Path) -> bool:
-    return frame_count(header, folder) == 1 and getattr(header, "ImagePositionPatient", None) is not None
-
-
-def _single_objects(folder: Path, files: list[Path]) -> list[Path]:
+def _single_objects(folder: Path, headers: dict[Path, _Header]) -> list[Path]:
     """DICOM objects that are a case each: without positions, multi-frame, or the only slice of their series."""
-    headers = {file: header for file in files if is_image(header := read_dataset(file, pixels=False))}
-    series = [str(header.get("SeriesInstanceUID")) for header in headers.values() if _is_slice(header, folder)]
+    series = [header.series for header in headers.values() if header.image and header.is_slice]
     if len(set(series)) < len(series):
         raise ReadError(
-            "E_SERIES_MIXED", f"{base_name(folder)} holds the slices of several series; give each series a folder of its own."
+            "E_SERIES_MIXED",
+            f"{base_name(folder)} holds the slices of several series; give each series a folder of its own.",
         )
-    return list(headers)
+    return [path for path, header in headers.items() if header.image]

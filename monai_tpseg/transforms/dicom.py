@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
+from monai_tpseg.transforms.encoded import check_deflated, check_encoded, decoding_plugin, decompress, syntax_name
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import base_name, check_size
 from monai_tpseg.transforms.meta import FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
 from monai_tpseg.transforms.sources import Array
 
@@ -38,8 +45,7 @@ DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM",
 _NOT_IMAGES = frozenset({"KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2 .100, .101; MPEG-4 and HEVC .102 to .108
-_JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
+_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
@@ -53,7 +59,7 @@ def is_dicom(path: Path) -> bool:
         return False
     try:
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError):
+    except Exception:  # bytes that are no DICOM make pydicom raise anything
         return False
     return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
 
@@ -66,13 +72,16 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
         pixels: read the pixel data as well.
 
     Raises:
-        ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed.
+        ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed; `E_TOO_LARGE`, it unpacks without end.
     """
     try:
+        check_deflated(path, base_name(path))
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    except ReadError:
+        raise
     except EOFError as error:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends inside its header; copy or export it again.") from error
-    except (InvalidDicomError, OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # damaged bytes make pydicom raise anything
         raise ReadError("E_DECODE", f"{base_name(path)} is not DICOM that can be parsed; export it again.") from error
     if not getattr(dataset, "file_meta", None):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -84,9 +93,15 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
 
 
 def is_image(dataset: Dataset) -> bool:
-    """Say whether `dataset` declares the pixels of a patient's image; segmentations, doses and reports are none."""
+    """Say whether `dataset` is, or ought to be, a patient's image; segmentations, doses and reports are none.
+
+    A damaged image that lost its matrix or its class still counts: it must be refused, not left out.
+    """
+    if str(dataset.get("Modality") or "") in _NOT_IMAGES:
+        return False
     matrix = "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset
-    return matrix and str(dataset.get("Modality") or "") not in _NOT_IMAGES
+    storage = UID(str(dataset.get("SOPClassUID") or ""))
+    return matrix or not storage or "Image Storage" in storage.name
 
 
 def frame_count(dataset: Dataset, name: object = "the object") -> int:
@@ -105,46 +120,68 @@ def check_image(dataset: Dataset, name: object) -> None:
     """Refuse what is not an image of a patient or cannot be decoded.
 
     Raises:
-        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_VIDEO`, `E_FORMAT` or `E_DECODE`.
+        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE` or `E_FORMAT`.
     """
+    _check_kind(dataset, name)
+    if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
+        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    frames = frame_count(dataset, name)
+    if not rows or not columns:
+        raise ReadError("E_NO_PIXELS", f"{name} has {rows} rows and {columns} columns; leave it out.")
+    if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
+        raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
+    if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
+        raise ReadError("E_FORMAT", f"{name} is a tiled whole slide; export the region to segment as a picture.")
+    check_size((rows, columns), frames, name)
+    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
+    if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
+        raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
+    if "PixelData" in dataset:
+        high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
+        if not 0 < stored <= bits or high != stored - 1:
+            raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
+
+
+def _check_kind(dataset: Dataset, name: object) -> None:
     modality = str(dataset.get("Modality") or "")
     if modality in _NOT_IMAGES:
         raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
-    if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
-        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
-    if not int(dataset.Rows or 0) or not int(dataset.Columns or 0):
-        raise ReadError("E_NO_PIXELS", f"{name} has {dataset.Rows} rows and {dataset.Columns} columns; leave it out.")
-    syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax.startswith(_VIDEO) and len(syntax) == len(_VIDEO) + 1:
-        raise ReadError(
-            "E_VIDEO", f"{name} is a video ({dataset.file_meta.TransferSyntaxUID.name}); export its frames."
-        )
-    if syntax in _JPEG_XL:
-        raise ReadError("E_DECODE", f"{name} is compressed with JPEG XL; convert it to another transfer syntax.")
-    if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frame_count(dataset, name) > 1:
-        raise ReadError("E_FORMAT", f"{name} is a tiled whole slide; export the region to segment as a picture.")
+    if dataset.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
+        return
+    for record in dataset.get("DirectoryRecordSequence") or ():
+        parts = record.get("ReferencedFileID") or ()
+        for part in [parts] if isinstance(parts, str) else parts:
+            # a part is one name: what separates or climbs can only be meant to leave the folder
+            if part in ("..", ".") or any(sign in part for sign in "/\\:\0"):
+                raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
+    raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
 
 
 def decode(dataset: Dataset, name: object) -> NDArray[Any]:
     """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour as RGB, palettes looked up.
 
     Raises:
-        ReadError: `E_TRUNCATED` or `E_DECODE`.
+        ReadError: `E_TRUNCATED`, `E_CODEC` or `E_DECODE`.
     """
     frames = frame_count(dataset, name)
+    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
     try:
-        values = pixel_array(dataset)  # YBR becomes RGB here
+        check_encoded(dataset, frames, name)
+        if decoding_plugin(dataset) == "gdcm":
+            decompress([dataset], frames, name)
+        values = pixel_array(dataset, decoding_plugin=decoding_plugin(dataset))  # YBR becomes RGB here
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
+        return np.asarray(values).reshape(shape)
+    except ReadError:
+        raise
     except Exception as error:  # every decoder behind pydicom has exceptions of its own
         if "less than expected" in str(error) or "end of" in str(error).lower():
             raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
-        syntax = dataset.file_meta.TransferSyntaxUID.name
         raise ReadError(
-            "E_DECODE", f"{name} cannot be decoded ({syntax}); convert it to an uncompressed one."
+            "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to an uncompressed one."
         ) from error
-    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
-    return np.asarray(values).reshape(shape)
 
 
 def intensity_of(dataset: Dataset) -> Intensity:
@@ -154,19 +191,26 @@ def intensity_of(dataset: Dataset) -> Intensity:
     )
     if _is_colour(dataset) or dataset.get("Modality") in DISPLAY_MODALITIES:
         return "display"
+    if "PixelData" not in dataset:  # floating point
+        return "physical"
     return "display" if int(dataset.BitsStored) <= 8 and not rescaled else "physical"
 
 
 def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
     """Stored values -> 0 to 255 by the number of bits that are stored."""
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        # a 16-bit table holds 8-bit colours in its high byte
-        wide = int(dataset.RedPaletteColorLookupTableDescriptor[2]) > 8
-        return np.asarray(values // 256 if wide else values, dtype=np.float32)
+        return np.asarray(values // 256 if _wide_palette(dataset) else values, dtype=np.float32)
     bits = int(dataset.BitsStored)
     shifted = values.astype(np.float32) + (2.0 ** (bits - 1) if int(dataset.get("PixelRepresentation") or 0) else 0.0)
     scaled: Array = np.clip(shifted, 0, 2.0**bits - 1).astype(np.float32)
     return scaled if bits == 8 else (scaled * np.float32(255 / (2.0**bits - 1))).astype(np.float32)
+
+
+def _wide_palette(dataset: Dataset) -> bool:
+    """A 16-bit table holds 8-bit colours in its high byte, unless none of its entries exceeds 8 bits."""
+    entries, first, bits = (int(n) for n in dataset.RedPaletteColorLookupTableDescriptor)
+    table = apply_color_lut(np.arange(first, first + (entries or 2**16)), dataset)
+    return bits > 8 and int(table.max()) > 255
 
 
 def physical_values(values: NDArray[Any], dataset: Dataset) -> Array:

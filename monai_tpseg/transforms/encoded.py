@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, 
 
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import MAX_BYTES
+from monai_tpseg.transforms.isolated import decompress_apart
 
-__all__ = ["check_deflated", "check_encoded", "frame_size", "syntax_name"]
+__all__ = ["check_deflated", "check_encoded", "decoding_plugin", "decompress", "frame_size", "syntax_name"]
 
 _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
 _RLE_RATIO = 64  # two bytes stand for 128 at most
@@ -23,11 +25,55 @@ _NO_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 _SOF = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
 _CHUNK = 2**20
 
+_PLUGINS = {  # pydicom would try GDCM first, which ends the whole process on some damaged streams
+    "1.2.840.10008.1.2.4.50": "pillow",
+    "1.2.840.10008.1.2.4.51": "pillow",
+    "1.2.840.10008.1.2.4.57": "gdcm",  # JPEG lossless: there is no other decoder under a permissive licence
+    "1.2.840.10008.1.2.4.70": "gdcm",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    "1.2.840.10008.1.2.4.201": "pylibjpeg",
+    "1.2.840.10008.1.2.4.202": "pylibjpeg",
+    "1.2.840.10008.1.2.4.203": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pylibjpeg",
+}
+
 
 def syntax_name(dataset: Any) -> str:
     """Return the name of the transfer syntax; one that DICOM does not define is not repeated."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     return syntax.name if syntax.is_transfer_syntax and syntax.name != str(syntax) else "an unknown transfer syntax"
+
+
+def decoding_plugin(dataset: Any) -> str:
+    """Return the pydicom plugin that decodes the pixels of `dataset`, empty where they are not compressed."""
+    return _PLUGINS.get(str(dataset.file_meta.TransferSyntaxUID), "")
+
+
+def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
+    """Replace compressed pixels by plain ones, in place; colour becomes RGB.
+
+    Args:
+        datasets: objects with pixel data.
+        frames: the number of frames that each header declares.
+        name: what the message calls them.
+
+    Raises:
+        ReadError: see `check_encoded`; `E_DECODE`, the decoder of JPEG lossless gave up.
+    """
+    for dataset in datasets:
+        check_encoded(dataset, frames, name)
+    apart = [dataset for dataset in datasets if decoding_plugin(dataset) == "gdcm"]
+    try:
+        if apart:
+            decompress_apart(apart)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        raise ReadError("E_DECODE", f"{name} cannot be decoded (JPEG lossless); export it again.") from error
+    for dataset in datasets:
+        if UID(str(dataset.file_meta.TransferSyntaxUID)).is_encapsulated:
+            dataset.decompress(decoding_plugin=decoding_plugin(dataset), generate_instance_uid=False)
 
 
 def check_deflated(path: Path, name: object) -> None:
@@ -66,14 +112,17 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         ReadError: `E_CODEC`, `E_DECODE` or `E_TRUNCATED`.
     """
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-    if syntax in _JPEG_XL or not syntax.is_transfer_syntax or syntax.is_private:
+    known = syntax.is_transfer_syntax and not syntax.is_private
+    if syntax in _JPEG_XL or not known or (syntax.is_encapsulated and syntax not in _PLUGINS):
         raise ReadError("E_CODEC", f"{name} is compressed with {syntax_name(dataset)}, which is not read; convert it.")
     if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        raise ReadError("E_CODEC", f"{name} is a JPEG of {int(dataset.BitsStored)} bits, which is not read; convert it.")
+        raise ReadError(
+            "E_CODEC", f"{name} is a JPEG of {int(dataset.BitsStored)} bits, which is not read; convert it."
+        )
     if not syntax.is_encapsulated or "PixelData" not in dataset:
         return
     wanted = (int(dataset.Rows), int(dataset.Columns))
-    size = wanted[0] * wanted[1] * int(dataset.get("SamplesPerPixel") or 1) * (int(dataset.BitsAllocated) + 7) // 8
+    size = wanted[0] * wanted[1] * int(dataset.get("SamplesPerPixel") or 1) * (-(-int(dataset.BitsAllocated) // 8))
     found = 0
     for frame in _frames(dataset, frames):
         found += 1
@@ -110,6 +159,8 @@ def frame_size(code: bytes) -> tuple[int, int] | None:
             place += 1 if code[place] != 0xFF or marker == 0xFF else 2
             continue
         if marker in _SOF:
-            return int.from_bytes(code[place + 5 : place + 7], "big"), int.from_bytes(code[place + 7 : place + 9], "big")
+            return int.from_bytes(code[place + 5 : place + 7], "big"), int.from_bytes(
+                code[place + 7 : place + 9], "big"
+            )
         place += 2 + int.from_bytes(code[place + 2 : place + 4], "big")
     return None

@@ -1,4 +1,4 @@
-"""The fence around foreign files: sizes that are safe, names that may be shown, and exceptions without their content."""
+"""The fence around foreign files: sizes that are safe, names that may be shown, exceptions without content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_BYTES = 2**30
 DEFLATE_RATIO = 1032
 """What deflate packs into one byte at most: a file that claims more than that holds less than it says."""
 
-_LIBRARIES = ("PIL", "highdicom", "nibabel", "pydicom")
+_LIBRARIES = ("PIL", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg")
 
 _Result = TypeVar("_Result")
 
@@ -77,13 +77,15 @@ def guarded(read: Callable[[], _Result], name: object) -> _Result:
         failure = ReadError("E_TOO_LARGE", f"{name} does not fit into memory; cut it into parts.")
     except PermissionError:
         failure = ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
-    except Exception as error:  # foreign bytes make every library raise anything
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # foreign bytes make every library raise anything; a panic in Rust is no Exception
         failure = ReadError("E_DECODE", f"{name} is damaged ({_where(error)}); copy or export it again.")
     failure.__cause__ = failure.__context__ = None  # they quote the header
     raise failure
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -18,6 +18,7 @@ from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom import is_dicom
 from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_folder
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.labels import binary_picture, binary_volume
 from monai_tpseg.transforms.orientation import GridError, Plane, align, choose_plane, to_view, voxel_sizes
 from monai_tpseg.transforms.pictures import is_picture, read_picture
@@ -73,11 +74,14 @@ class LoadMedicalImage(Transform):
             image: (3, H, W) or (3, H, W, D) float32; label: (1, H, W) or (1, H, W, D) float32 in {0, 1}.
 
         Raises:
-            ReadError: with the code of what is wrong.
+            ReadError: with the code of what is wrong; it names the file by its last part and repeats no header value.
         """
         path = Path(path)
+        return guarded(lambda: self._load(path), base_name(path))
+
+    def _load(self, path: Path) -> MetaTensor:
         source = _read(path, label=self.kind == "label")
-        array = self._channels(source, path)
+        array = self._channels(source, base_name(path))
         meta = source.meta | {
             m.FILENAME: str(path),
             m.INTENSITY: source.intensity if self.intensity == "auto" else self.intensity,
@@ -86,9 +90,9 @@ class LoadMedicalImage(Transform):
         values = torch.from_numpy(array)
         return _volume(values, source, meta, self.plane) if source.affine is not None else _picture(values, meta)
 
-    def _channels(self, source: Source, path: Path) -> Any:
+    def _channels(self, source: Source, name: str) -> Any:
         if self.kind == "label":
-            return (binary_picture if source.affine is None else binary_volume)(source.array, path)
+            return (binary_picture if source.affine is None else binary_volume)(source.array, name)
         return np.repeat(source.array, 3, axis=0) if len(source.array) == 1 else np.ascontiguousarray(source.array)
 
 
@@ -146,7 +150,8 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
     Raises:
         ReadError: `E_SHAPE_MISMATCH`, their sizes differ; `E_GEOMETRY`, they lie elsewhere in space.
     """
-    names = f"Label {label.meta[m.FILENAME]} of image {image.meta[m.FILENAME]}"
+    label_name, image_name = (base_name(Path(str(one.meta[m.FILENAME]))) for one in (label, image))
+    names = f"Label {label_name} of image {image_name}"
     sizes = f"{' x '.join(map(str, label.shape[1:]))} and {' x '.join(map(str, image.shape[1:]))}"
     if sorted(label.shape[1:]) != sorted(image.shape[1:]) or (label.ndim == 3 and label.shape[1:] != image.shape[1:]):
         raise ReadError("E_SHAPE_MISMATCH", f"{names}: sizes {sizes} differ; export the label at the image's size.")
@@ -164,21 +169,22 @@ def _read(path: Path, label: bool) -> Source:
     """Choose the reader by content first, by suffix where the content does not say."""
     if not path.exists():
         raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
-    try:
-        if path.is_dir():
-            return read_dicom_folder(path)
-        if is_dicom(path):
-            return read_dicom_file(path)
-        name = path.name.lower()
-        if name.endswith(NIFTI_SUFFIXES):
-            return read_nifti(path)
-        if name.endswith(ITK_SUFFIXES):
-            return read_itk(path)
-        if is_picture(path):
-            return read_picture(path, label)
-    except PermissionError as error:
-        raise ReadError("E_NOT_FOUND", f"{base_name(path)} may not be opened; check its permissions.") from error
-    raise ReadError("E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them.")
+    if path.is_dir():
+        return read_dicom_folder(path)
+    if not path.is_file():  # a pipe would be waited for, a device read without end
+        raise ReadError("E_FORMAT", f"{base_name(path)} is not a regular file; give a file or a folder.")
+    if is_dicom(path):
+        return read_dicom_file(path)
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return read_nifti(path)
+    if name.endswith(ITK_SUFFIXES):
+        return read_itk(path)
+    if is_picture(path):
+        return read_picture(path, label)
+    raise ReadError(
+        "E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them."
+    )
 
 
 def _picture(values: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.transforms.meta import EXIF, FORMAT, PHOTOMETRIC
 from monai_tpseg.transforms.sources import Array, Source
 
@@ -17,6 +18,11 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"BM")
+_PIXELS_PER_BYTE = {  # at most: 1 bit for each block of a JPEG with halved colours, 1 bit a pixel deflated
+    "JPEG": 400,
+    "MPO": 400,
+    "PNG": 8 * DEFLATE_RATIO,
+}
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
@@ -45,30 +51,47 @@ def read_picture(path: Path, label: bool = False) -> Source:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
     try:
         with Image.open(path, formats=_FORMATS) as picture:
+            _check_size(picture, path)
             _check_pages(picture, path)
             picture.load()
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             upright = ImageOps.exif_transpose(picture)
     except UnidentifiedImageError as error:
-        raise ReadError("E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it.") from error
+        raise ReadError(
+            "E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it."
+        ) from error
     except Image.DecompressionBombError as error:
         raise ReadError("E_TOO_LARGE", f"{base_name(path)} is too large to read at once; cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         if isinstance(error, ReadError):
             raise
         if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
-            raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again.") from error
+            raise ReadError(
+                "E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again."
+            ) from error
         raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
     values = _label_values(upright, path) if label else _values(upright, path)
     orientation = orientation if 1 <= orientation <= 8 else 1
     return Source(values, "display", meta={FORMAT: "picture", EXIF: orientation, PHOTOMETRIC: upright.mode})
 
 
+def _check_size(picture: Image.Image, path: Path) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.height} x {picture.width}"
+        raise ReadError(
+            "E_TOO_LARGE", f"{base_name(path)} has {size} pixels, too many to read at once; cut it into tiles."
+        )
+    if picture.width * picture.height > _PIXELS_PER_BYTE.get(str(picture.format), np.inf) * path.stat().st_size:
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} claims more pixels than it holds; copy or export it again.")
+
+
 def _check_pages(picture: Image.Image, path: Path) -> None:
     pages = int(getattr(picture, "n_frames", 1))
     # a camera's MPO holds the photograph first and its previews after it
     if pages > 1 and picture.format != "MPO":
-        raise ReadError("E_FORMAT", f"{base_name(path)} has {pages} pages; save the page to segment as a picture of its own.")
+        raise ReadError(
+            "E_FORMAT", f"{base_name(path)} has {pages} pages; save the page to segment as a picture of its own."
+        )
 
 
 def _values(picture: Image.Image, path: Path) -> Array:
@@ -78,7 +101,9 @@ def _values(picture: Image.Image, path: Path) -> Array:
     if picture.mode == "I":
         wide = _planes(picture)
         if wide.min() < 0 or wide.max() > 65535:
-            raise ReadError("E_FORMAT", f"{base_name(path)} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits.")
+            raise ReadError(
+                "E_FORMAT", f"{base_name(path)} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits."
+            )
         return wide / np.float32(257)
     if picture.mode in ("1", "L", "LA", "La"):
         return _planes(picture.convert("L"))
@@ -99,5 +124,6 @@ def _label_values(picture: Image.Image, path: Path) -> Array:
 
 def _planes(picture: Image.Image) -> Array:
     """(H, W) or (H, W, 3) -> (1 or 3, H, W) float32."""
-    array = np.asarray(picture, dtype=np.float32)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    array = np.asarray(picture)
+    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    return planes.astype(np.float32, order="C")

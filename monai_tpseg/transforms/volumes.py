@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.transforms.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
 from monai_tpseg.transforms.sources import Source, check_affine, finite
 
@@ -21,6 +24,8 @@ __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
+_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -34,7 +39,7 @@ def read_nifti(path: Path) -> Source:
         `array` (1, x, y, z), or (3, x, y, z) for RGB24; a 2D file has z = 1.
 
     Raises:
-        ReadError: `E_FORMAT`, `E_DECODE`, `E_TRUNCATED`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
+        ReadError: `E_FORMAT`, `E_DECODE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
     """
     try:
         image: Any = nib.load(path)
@@ -42,17 +47,20 @@ def read_nifti(path: Path) -> Source:
             raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
         shape = tuple(int(n) for n in image.shape)
         _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
+        _check_content(prod(shape) * image.get_data_dtype().itemsize, [path], path)
         stored: NDArray[Any] = np.asanyarray(image.dataobj)
     except (EOFError, zlib.error, OSError, ImageFileError, ValueError) as error:
         if isinstance(error, ReadError):
             raise
         short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
         if short:
-            raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.") from error
+            raise ReadError(
+                "E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again."
+            ) from error
         raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
-    affine = check_affine(image.affine, path)
+    affine = check_affine(image.affine, base_name(path))
     array, intensity = _channels(stored.reshape(_three(shape)), path)
-    array, meta = finite(array, path)
+    array, meta = finite(array, base_name(path))
     header = image.header if image.header.endianness == "<" else image.header.as_byteswapped("<")
     meta |= {
         FORMAT: "nifti",
@@ -72,16 +80,24 @@ def read_itk(path: Path) -> Source:
         `array` (1, x, y, z), or (3, x, y, z) for 8-bit RGB; a 2D file has z = 1.
 
     Raises:
-        ReadError: `E_DECODE`, `E_FORMAT`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
+        ReadError: `E_DECODE`, `E_FORMAT`, `E_NOT_FOUND`, `E_OUTSIDE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`,
+            `E_GEOMETRY` or `E_NO_PIXELS`.
     """
+    files = _data_files(path)
     try:
-        image = sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("MetaImageIO" if path.name.lower().endswith((".mha", ".mhd")) else "NrrdImageIO")
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        shape = tuple(int(n) for n in reader.GetSize())
+        _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
+        width = sitk.Image([1, 1], reader.GetPixelID(), reader.GetNumberOfComponents()).GetSizeOfPixelComponent()
+        _check_content(prod(shape) * width * reader.GetNumberOfComponents(), files, path)
+        image = reader.Execute()
     except RuntimeError as error:
         raise ReadError(
             "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
         ) from error
-    shape = tuple(int(n) for n in image.GetSize())
-    _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
     stored: NDArray[Any] = sitk.GetArrayFromImage(image)  # (z, y, x[, channel])
     components = image.GetNumberOfComponentsPerPixel()
     if components == 3 and stored.dtype == np.uint8:
@@ -92,8 +108,8 @@ def read_itk(path: Path) -> Source:
         array, intensity = _channels(stored.T.reshape(_three(shape)), path)
     else:
         raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
-    array, meta = finite(array, path)
-    affine = check_affine(_itk_affine(image), path)
+    array, meta = finite(array, base_name(path))
+    affine = check_affine(_itk_affine(image), base_name(path))
     return Source(array, intensity, affine, meta=meta | {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)})
 
 
@@ -101,7 +117,36 @@ def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
     if len(shape) < 2 or min(shape) < 1:
         raise ReadError("E_FORMAT", f"{base_name(path)} has shape {shape}; a slice or a volume is needed.")
     if any(n > 1 for n in shape[3:]):
-        raise ReadError("E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how}).")
+        raise ReadError(
+            "E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how})."
+        )
+    if prod(shape) > MAX_VOXELS:
+        raise ReadError(
+            "E_TOO_LARGE", f"{base_name(path)} has shape {shape}, too large to read at once; cut it into parts."
+        )
+
+
+def _check_content(size: int, files: list[Path], path: Path) -> None:
+    """Refuse a header that claims more bytes than its files can unpack to, before the memory for them is taken."""
+    if size > DEFLATE_RATIO * sum(file.stat().st_size for file in files):
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
+
+
+def _data_files(path: Path) -> list[Path]:
+    """Return `path` and the file of voxels that its header names, which must lie beside it."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER).decode("latin-1")
+    found = _DATA_FILE.search(head.replace("\r", "").split("\n\n")[0])
+    name = found["name"] if found is not None else "LOCAL"
+    if name.upper() == "LOCAL":
+        return [path]
+    if name.upper().startswith("LIST") or "%" in name:
+        raise ReadError("E_FORMAT", f"{base_name(path)} is spread over several files; save it as one .nrrd or .mha.")
+    if name.startswith("/") or any(part == ".." or ":" in part for part in re.split(r"[/\\]", name)):
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels from outside its folder; do not trust it.")
+    if not (path.parent / name).is_file():
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} names a file of voxels that is not beside it; copy both.")
+    return [path, path.parent / name]
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -141,7 +141,7 @@ def test_ybr_equals_what_pil_makes_of_the_same_jpeg() -> None:
     from PIL import Image
     from pydicom.encaps import get_frame
 
-    path = get_testdata_file("SC_rgb_jpeg_dcmtk.dcm")
+    path = get_testdata_file("SC_rgb_jpeg_dcmtk.dcm", download=False)
     dataset = pydicom.dcmread(path)
     with Image.open(BytesIO(get_frame(dataset.PixelData, 0, number_of_frames=1))) as picture:
         expected = np.asarray(picture.convert("RGB"), dtype=np.float32).transpose(2, 0, 1)
@@ -261,7 +261,7 @@ def test_objects_that_are_no_image_are_refused_and_left_out(write_series: Write,
 )
 def test_files_of_pydicom_that_cannot_be_read(name: str, code: str) -> None:
     with pytest.raises(ReadError) as caught:
-        LoadMedicalImage()(get_testdata_file(name))
+        LoadMedicalImage()(get_testdata_file(name, download=False))
     assert caught.value.code == code
 
 
@@ -279,7 +279,76 @@ def test_video_is_refused(write_dicom: Write, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_RLE.dcm", "693_J2KI.dcm", "examples_jpeg2k.dcm"])
 def test_real_objects_equal_simpleitk(name: str) -> None:
-    path = get_testdata_file(name)
+    path = get_testdata_file(name, download=False)
     other = sitk.GetArrayFromImage(sitk.ReadImage(path))[0].astype(np.float32)
     expected = other.transpose(2, 0, 1) if other.ndim == 3 else np.stack([other] * 3)
     np.testing.assert_allclose(LoadMedicalImage()(path).numpy(), expected, atol=1)
+
+
+def _echoes(datasets: list[Dataset]) -> None:
+    for n, dataset in enumerate(datasets[:6]):
+        dataset.ImagePositionPatient = [*datasets[n // 2].ImagePositionPatient[:2], 100.0 + n // 2 * 2.5]
+        dataset.EchoTime = 10 + 20 * (n % 2)
+    datasets.pop()
+
+
+def _phases(datasets: list[Dataset]) -> None:
+    for n, dataset in enumerate(datasets[:6]):
+        dataset.ImagePositionPatient = [*datasets[n // 2].ImagePositionPatient[:2], 100.0 + n // 2 * 2.5]
+        dataset.TemporalPositionIdentifier = n % 2
+    datasets.pop()
+
+
+@pytest.mark.parametrize(("edit", "word"), [(_echoes, "2 echoes"), (_phases, "2 phases")])
+def test_echoes_and_phases_are_told_from_copies(
+    write_series: Write, hu: Array, edit: Callable[[list[Dataset]], None], word: str
+) -> None:
+    with pytest.raises(ReadError, match=word) as caught:
+        LoadMedicalImage()(write_series(hu, edit=edit))
+    assert caught.value.code == "E_SERIES_ECHOES"
+
+
+def test_localizers_are_left_out_and_counted(write_series: Write, hu: Array) -> None:
+    def edit(datasets: list[Dataset]) -> None:
+        datasets[-1].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        datasets[-1].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    image = LoadMedicalImage()(write_series(hu, edit=edit))
+    assert image.shape[-1] == 6
+    assert image.meta["skipped_files"] == 1
+    np.testing.assert_allclose(image[0].numpy(), hu[:-1].transpose(1, 2, 0))
+
+
+def test_a_slice_that_lost_its_header_is_refused_and_not_left_out(write_series: Write, hu: Array) -> None:
+    def edit(datasets: list[Dataset]) -> None:
+        for keyword in ("Rows", "Columns", "PixelData"):
+            delattr(datasets[-1], keyword)  # at the end of the stack, where no gap would betray it
+
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(write_series(hu, edit=edit))
+    assert caught.value.code == "E_NO_PIXELS"
+
+
+@pytest.mark.parametrize(
+    ("syntax", "code"),
+    [
+        ("1.2.840.10008.1.2.4.100", "E_VIDEO"),
+        ("1.2.840.10008.1.2.4.102.1", "E_VIDEO"),
+        ("1.2.840.10008.1.2.4.108", "E_VIDEO"),
+        ("1.2.840.10008.1.2.4.110", "E_CODEC"),
+        ("1.2.840.10008.1.2.4.112", "E_CODEC"),
+        ("1.2.3.4444", "E_CODEC"),
+    ],
+)
+def test_syntaxes_without_a_decoder(write_dicom: Write, tmp_path: Path, syntax: str, code: str) -> None:
+    dataset = pydicom.dcmread(write_dicom("a", np.zeros((4, 4), dtype=np.uint8), "ES"))
+    written = "1.2.3." + "9" * (len(syntax) - 6)  # pydicom writes private syntaxes, but no public one it does not know
+    dataset.file_meta.TransferSyntaxUID = written
+    dataset.PixelData = pydicom.encaps.encapsulate([b"stream"])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(tmp_path / "b", implicit_vr=False, little_endian=True, enforce_file_format=False)
+    (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes().replace(written.encode(), syntax.encode()))
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "b")
+    assert caught.value.code == code
+    assert "4444" not in str(caught.value)
