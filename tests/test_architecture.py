@@ -25,6 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "inferers": {"keys", "networks"},
     "handlers": {"data", "keys", "tasks", "files", "metrics", "networks"},
     "engines": {"keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
+    "studies": {"keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms"},
+    "cli": {"keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"},
 }
 NETWORKS: dict[str, set[str]] = {
     "layers": set(),

@@ -1,0 +1,29 @@
+"""Many studies: find them, segment them, write what was found, report."""
+
+from __future__ import annotations
+
+from monai_tpseg.studies.codes import ExitStatus, Outcome, Status, StudyError
+from monai_tpseg.studies.manifest import Entry, read_manifest, write_manifest
+from monai_tpseg.studies.model import Model, Settings
+from monai_tpseg.studies.report import write_report
+from monai_tpseg.studies.run import Run, exit_status, known_salt, prepare_output
+from monai_tpseg.studies.scan import find_entries, scan
+
+__all__ = [
+    "Entry",
+    "ExitStatus",
+    "Model",
+    "Outcome",
+    "Run",
+    "Settings",
+    "Status",
+    "StudyError",
+    "exit_status",
+    "find_entries",
+    "known_salt",
+    "prepare_output",
+    "read_manifest",
+    "scan",
+    "write_manifest",
+    "write_report",
+]

@@ -1,0 +1,92 @@
+"""How a case ended: its status, a stable code and what to do next. No text in here holds a name, a path or a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+
+from monai_tpseg.transforms.errors import NEXT_ACTIONS, find_read_error
+
+__all__ = ["RUN_ACTIONS", "ExitStatus", "Outcome", "Status", "StudyError", "failed", "is_out_of_memory", "outcome_of"]
+
+
+class Status(str, Enum):
+    """How a case ended."""
+
+    OK = "ok"
+    OK_EMPTY = "ok_empty"  # segmented, nothing found: a result, not an error
+    REVIEW = "review"  # segmented, and a person should look at it before it is used
+    SKIPPED = "skipped"  # nothing to segment, on purpose
+    FAILED = "failed"
+
+
+class ExitStatus:
+    """What a command returns to the shell."""
+
+    OK = 0
+    FATAL = 1  # nothing could be run
+    USAGE = 2  # the command line is wrong
+    PARTIAL = 3  # the run is complete, and at least one case was skipped or failed
+
+
+RUN_ACTIONS: dict[str, str] = {
+    "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
+    "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
+    "E_MEMORY": "run again with --resume on a machine with more memory",
+    "E_WRITE": "free space in the output folder or correct its permissions, then run again with --resume",
+    "E_INTERNAL": "report the code and the type of the exception; the other cases are not affected",
+}
+"""Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
+
+_NO_IMAGE = frozenset({"E_NOT_IMAGE", "E_NO_PIXELS"})
+
+
+class StudyError(ValueError):
+    """A run that cannot start or go on: one line that names the value and the way out."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a case ended.
+
+    Attributes:
+        status: see `Status`.
+        code: of what went wrong, or "".
+        action: what to do about it, or "".
+        detail: the type of an unexpected exception, never its text; or "".
+        flags: what a person should know about a result, see `monai_tpseg.studies.lesions.flags_of`.
+    """
+
+    status: Status
+    code: str = ""
+    action: str = ""
+    detail: str = ""
+    flags: tuple[str, ...] = field(default=())
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Return the outcome of a case that ended with `error`; nothing of the exception's text is kept."""
+    read = find_read_error(error)
+    if read is not None:
+        status = Status.SKIPPED if read.code in _NO_IMAGE else Status.FAILED
+        return Outcome(status, read.code, NEXT_ACTIONS[read.code])
+    if is_out_of_memory(error):
+        return failed("E_MEMORY")
+    if isinstance(error, OSError):
+        return failed("E_WRITE", type(error).__name__)
+    return failed("E_INTERNAL", type(error).__name__)
+
+
+def failed(code: str, detail: str = "") -> Outcome:
+    """Return the outcome of a failure with a code of `RUN_ACTIONS`."""
+    return Outcome(Status.FAILED, code, RUN_ACTIONS[code], detail)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, of the machine or of an accelerator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # PyTorch has no class of its own for the memory of the CPU
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,144 @@
+"""The model of a run: loaded once, and what it makes of one case."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from monai_tpseg import __version__
+from monai_tpseg.inferers import TaskInferer
+from monai_tpseg.inferers.task import Window
+from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
+from monai_tpseg.networks import tpseg_hiera
+from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
+
+__all__ = ["Model", "Segmented", "Settings", "choose_device"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a result besides weights and input; it is part of the key of `--resume`.
+
+    Attributes:
+        threshold: probabilities above it are lesion, in (0, 1).
+        min_lesion_area: smallest lesion that stays, pixels or voxels.
+    """
+
+    threshold: float = 0.5
+    min_lesion_area: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise StudyError(f"threshold must lie between 0 and 1, got {self.threshold}.")
+        if self.min_lesion_area < 0:
+            raise StudyError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A case and what was found in it.
+
+    Attributes:
+        image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
+        prob: (1, H, W) or (1, H, W, D) float32 in [0, 1], on the CPU.
+        mask: of the same shape, in {0, 1}.
+    """
+
+    image: MetaTensor
+    prob: torch.Tensor
+    mask: torch.Tensor
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the device called `name`, or the first GPU, or the CPU.
+
+    Raises:
+        StudyError: no such device on this machine.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch built without CUDA
+        raise StudyError(f"Device '{name}' is not available; use --device cpu.") from error
+
+
+class Model:
+    """A network with its weights, and the path from a source to a mask.
+
+    Args:
+        checkpoint: weights; their description lies beside them. The digest is checked, loading is strict.
+        device: see `choose_device`.
+        settings: threshold and smallest lesion.
+        slice_batch: slices of a volume that run together, at least 1.
+
+    Raises:
+        CheckpointError: weights or description are missing, damaged, or do not fit.
+        StudyError: no such device.
+    """
+
+    def __init__(
+        self, checkpoint: str | Path, device: str | None = None, settings: Settings | None = None, slice_batch: int = 8
+    ) -> None:
+        self.info: WeightsInfo = read_info(checkpoint, verify=True)
+        self.device = choose_device(device)
+        self.settings = settings or Settings()
+        self.slice_batch = slice_batch
+        self.preprocessing = pipelines_hash()
+        network = tpseg_hiera(num_tasks=len(self.info.tasks), **self.info.network)
+        load_weights(network, checkpoint)
+        self.network: nn.Module = network.to(self.device).eval()
+        self._read = LoadMedicalImage()
+        self._normalise = NormalizeByModalityd()
+        self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides a result besides weights, task and input."""
+        return {
+            "image_size": list(self.info.image_size),
+            "preprocessing": self.preprocessing,
+            "version": __version__,
+            "window": self.info.window,
+            **asdict(self.settings),
+        }
+
+    @property
+    def config_sha256(self) -> str:
+        """Digest of `config`."""
+        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+
+    @torch.no_grad()
+    def segment(self, path: Path, task: str, slice_batch: int | None = None) -> Segmented:
+        """Read a source and segment it.
+
+        Args:
+            path: a file, or the folder of one DICOM series.
+            task: a name in `info.tasks`.
+            slice_batch: instead of the model's own.
+
+        Raises:
+            ReadError: the source cannot be read.
+        """
+        image = self._read(path)
+        inferer = TaskInferer(
+            self.info.image_size, cast(Window, self.info.window), slice_batch=slice_batch or self.slice_batch
+        )
+        inputs: Mapping[Any, Any] = self._normalise({IMAGE: image, TASK_NAME: task})
+        row = self.info.tasks.index(task)
+        batch = inputs[IMAGE].as_tensor()[None].to(self.device)
+        prob = inferer(batch, self.network, task=row)[0].cpu()
+        mask = (prob > self.settings.threshold).to(torch.float32)
+        return Segmented(image, prob, self._clean({PRED: mask})[PRED])

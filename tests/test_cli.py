@@ -1,0 +1,148 @@
+"""The `tpseg` command as people call it: help at once, exit statuses, and a run that is killed and goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from monai_tpseg.cli import main
+from monai_tpseg.data.phantoms import make_phantom, write_png
+
+from .studies.conftest import write_weights
+
+TPSEG = (sys.executable, "-m", "monai_tpseg.cli")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights for all tasks."""
+    return write_weights(tmp_path_factory.mktemp("weights") / "model.pt")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for n in range(12):
+        write_png(make_phantom("skin_lesion", n, 40).image, folder / f"p{n}.png")
+    return folder
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err
+
+
+def test_help_comes_at_once_and_teaches() -> None:
+    code = "import sys, monai_tpseg.cli as c; assert not {'torch', 'monai', 'numpy'} & set(sys.modules); c.main(['-h'])"
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.5
+    for word in ("tpseg scan", "tpseg run", "tpseg report", "--resume", "exit status"):
+        assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "in", "--out", "o", "--checkpoint", "w"], "no default task"),
+        (["run", "--out", "o", "--checkpoint", "w"], "either IN"),
+        (["run", "in", "--manifest", "m", "--out", "o", "--checkpoint", "w"], "not both"),
+        (["run", "--manifest", "m", "--task", "wet_amd", "--out", "o", "--checkpoint", "w"], "leave --task out"),
+        (["run", "in", "--task", "wet_amd", "--shard", "1/2", "--out", "o", "--checkpoint", "w"], "need --manifest"),
+        (["run", "in", "--task", "wet_amd", "--slice-batch", "0", "--out", "o", "--checkpoint", "w"], "1 or more"),
+    ],
+)
+def test_contradictions_are_usage_errors(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(arguments) == 2
+    error = said(capsys)
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_unknown_task_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run", "in", "--task", "lung", "--out", "o", "--checkpoint", "w"])
+    assert caught.value.code == 2
+    assert "lung_infection" in said(capsys)
+
+
+def test_what_cannot_run_ends_with_one_line(
+    weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, task = str(tmp_path / "out"), ["--task", "skin_lesion"]
+    damaged = tmp_path / "model.pt"
+    shutil.copy(weights.with_suffix(".json"), tmp_path)
+    damaged.write_bytes(weights.read_bytes()[:-1])
+    for arguments in (
+        ["run", str(tmp_path / "absent"), *task, "--out", out, "--checkpoint", str(weights)],
+        ["run", str(pictures), *task, "--out", out, "--checkpoint", str(tmp_path / "absent.pt")],
+        ["run", str(pictures), *task, "--out", out, "--checkpoint", str(damaged)],
+        ["run", str(pictures), *task, "--out", out, "--checkpoint", str(weights), "--device", "quantum"],
+        ["run", "--manifest", str(tmp_path / "m.csv"), "--out", out, "--checkpoint", str(weights)],
+        ["report", out],
+    ):
+        assert main(arguments) == 1, arguments
+        error = said(capsys)
+        assert error.startswith("Error: ")
+        assert error.count("\n") == 1
+    assert not Path(out).exists()
+
+
+def test_scan_run_report(weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, out = tmp_path / "manifest.csv", tmp_path / "out"
+    assert main(["scan", str(pictures), "--out", str(manifest), "--quiet"]) == 0
+    lines = manifest.read_text().splitlines()
+    named = [line.replace(".png,,", ".png,skin_lesion,") for line in lines[:3]]
+    manifest.write_text("\n".join([*named, lines[3]]) + "\n")
+    run = ["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
+    assert main([*run, "--quiet"]) == 3
+    assert main(["report", str(out), "--quiet"]) == 0
+    assert said(capsys) == ""
+    assert sorted(path.name for path in out.iterdir()) == ["cases", "events.jsonl", "manifest.csv", "report.html"]
+    assert main([*run, "--resume"]) == 3
+    assert "1 skipped" in said(capsys)
+    assert main(["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights)]) == 1
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_results(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    def command(out: Path) -> list[str]:
+        run = ["run", "--manifest", str(tmp_path / "m.csv"), "--out", str(out), "--checkpoint", str(weights)]
+        return [*TPSEG, *run, "--resume", "--quiet", "--device", "cpu"]
+
+    main(["scan", str(pictures), "--out", str(tmp_path / "m.csv"), "--quiet"])
+    text = (tmp_path / "m.csv").read_text().replace(".png,,", ".png,skin_lesion,")
+    (tmp_path / "m.csv").write_text(text)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command(whole), env=environment, check=False).returncode == 0
+    process = subprocess.Popen(command(killed), env=environment)
+    while len(list(killed.glob("cases/[!.]*/result.json"))) < 3 and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    complete = {path.parent.name for path in killed.glob("cases/[!.]*/result.json")}
+    assert 3 <= len(complete) < 12
+    assert subprocess.run(command(killed), env=environment, check=False).returncode == 0
+    found = [
+        {f.relative_to(out): f.read_bytes() for f in out.glob("cases/**/*") if f.is_file()} for out in (whole, killed)
+    ]
+    assert found[0] == found[1]
+    assert (whole / "manifest.csv").read_bytes() == (killed / "manifest.csv").read_bytes()
+    events = [json.loads(line) for line in (killed / "events.jsonl").read_text().splitlines()]
+    assert {event["case"] for event in events if event["kept"]} == complete
