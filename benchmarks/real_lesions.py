@@ -42,30 +42,33 @@ BUDGET += ["--num_workers", "0", "--seed", "0", "--cache_rate", "1.0", "--resume
 def command(config: str, name: str, *options: str) -> list[str]:
     """Return one command of the bundle for a network."""
     files = [str(CONFIGS / f"{config}.json"), *(str(ROOT / extra) for extra in NETWORKS[name][1])]
-    return [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), *options]
+    listed = files[0] if len(files) == 1 else "['" + "','".join(files) + "']"
+    return [sys.executable, "-m", "monai.bundle", "run", "--config_file", listed, *options]
 
 
 def shown(words: list[str]) -> str:
     """Return a command as one would type it in the repository."""
-    text = shlex.join(["python", *words[1:]]).replace(str(ROOT) + "/", "")
-    return text.replace(f"'{[]!s}'", "")
+    quoted = [f'"{word}"' if "[" in word else shlex.quote(word) for word in words[1:]]
+    return " ".join(["python", *quoted]).replace(str(ROOT) + "/", "").replace(" --", " \\\n    --")
 
 
 def run(name: str, data: Path, folder: Path, epochs: int) -> dict[str, Any]:
     """Train and evaluate one network; return its figures."""
     train = command("train", name, "--dataset_dir", str(data), "--output_dir", str(folder), "--max_epochs", str(epochs))
     train += [*BUDGET, *NETWORKS[name][2]]
-    subprocess.run(train, check=True)
+    last = folder / "last.pt"
+    if not last.is_file() or read_checkpoint(last)["epoch"] < epochs:
+        subprocess.run(train, check=True)
     evaluate = command("evaluate", name, "--dataset_dir", str(data), "--output_dir", str(folder / "evaluation"))
     evaluate += ["--checkpoint", str(folder / "model.pt"), "--num_workers", "0", "--overlay_images", "false"]
     subprocess.run(evaluate, check=True)
     started = min(int(f.name.split(".")[3]) for f in (folder / "tensorboard").glob("events.out.tfevents.*"))
     weights = read_checkpoint(folder / "model.pt")
-    buffers = ("prototypes", "temperature", "hard", "reinforcement")
+    buffers = ("bank.prototypes", "gate.temperature", "gate.hard", "reinforcement")
     return {
         "title": NETWORKS[name][0],
         "parameters": sum(v.numel() for k, v in weights.items() if v.is_floating_point() and not k.endswith(buffers)),
-        "minutes": round(((folder / "last.pt").stat().st_mtime - started) / 60, 1),
+        "minutes": round((last.stat().st_mtime - started) / 60, 1),
         "training": json.loads((folder / "model.json").read_text())["training"],
         "metrics": json.loads((folder / "evaluation" / "metrics.json").read_text()),
         "history": json.loads((folder / "history.json").read_text()),
@@ -137,20 +140,22 @@ of pictures. TP-Seg is told the task; the UNet has no input for it, and tells ta
 taken at the pictures' own size; "IoU" is per image, "mean IoU" per image over both classes, "data-set IoU" over both
 classes from one confusion matrix per task. [conventions.md](conventions.md) has the definitions.
 
-| task | images | TP-Seg {header} |
+| task | images | {header} |
 |{rule}
 {rows}
 
-The four columns on the left are TP-Seg, those on the right MONAI's `UNet`.
+The four columns on the left are TP-Seg's, those on the right MONAI's `UNet`'s.
 
 | | parameters | best epoch | minutes of training | mean Dice |
 |---|---|---|---|---|
 | {tp[title]} | {tp_m:.2f} M | {tp[training][epoch]} | {tp[minutes]} | {tp[metrics][mean][dice]:.3f} |
 | {unet[title]} | {unet_m:.2f} M | {unet[training][epoch]} | {unet[minutes]} | {unet[metrics][mean][dice]:.3f} |
 
-Difference in mean Dice (TP-Seg minus UNet): {difference:+.3f}. It is one seed, so small differences between tasks mean
-little. The steps are equal, the minutes are not. Machine: {machine}; both trainings ran side by side with one thread
-each and other work beside them, so the minutes are an upper bound.
+Difference in mean Dice, TP-Seg minus UNet: {difference:+.3f}. This is one seed of one small setting without pre-trained
+weights, and differences between tasks of this size mean little. It does not show TP-Seg ahead of a UNet here.
+
+Machine: {machine}. Steps are equal. Both trainings ran side by side, one thread each, with other work on the machine,
+so the minutes are an upper bound.
 
 ![Curves](figures/lesions_128_curves.png)
 
