@@ -154,8 +154,8 @@ The four columns on the left are TP-Seg's, those on the right MONAI's `UNet`'s.
 Difference in mean Dice, TP-Seg minus UNet: {difference:+.3f}. This is one seed of one small setting without pre-trained
 weights, and differences between tasks of this size mean little. It does not show TP-Seg ahead of a UNet here.
 
-Machine: {machine}. Steps are equal. Both trainings ran side by side, one thread each, with other work on the machine,
-so the minutes are an upper bound.
+Machine: {machine}. Steps are equal.
+Both trainings ran side by side, one thread each, with other work on the machine, so the minutes are an upper bound.
 
 ![Curves](figures/lesions_128_curves.png)
 

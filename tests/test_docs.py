@@ -101,7 +101,7 @@ def test_options_of_commands_exist(page: Path) -> None:
             source = (ROOT / "monai_tpseg" / "data" / "phantoms" / "__main__.py").read_text()
             assert [option for option in options if f'"--{option}"' not in source] == [], command
             continue
-        configs = re.findall(r"(\w+)\.json", shlex.split(command.partition("--config_file ")[2])[0])
+        configs = re.findall(r"(?:configs|CONFIGS)/(\w+)\.json", shlex.split(command.partition("--config_file ")[2])[0])
         keys = set().union(*(_config(name) for name in configs)) | OWN_OPTIONS
         assert configs, command
         assert [option for option in options if option.split("::")[0] not in keys] == [], command
