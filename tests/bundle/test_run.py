@@ -200,7 +200,7 @@ def test_two_processes_train_and_evaluate(bundle_dir: Path, phantoms: Path, tmp_
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
-    small = [f for k, v in SMALL.items() if k != "device" for f in (f"--{k}", str(v))]
+    small = [f for k, v in SMALL.items() for f in (f"--{k}", str(v))]
     torchrun(["train", "multi_gpu_train"], "--output_dir", "ddp", *small)
     assert len(history(tmp_path / "ddp")) == 2
     weights = str(tmp_path / "ddp" / "model.pt")
