@@ -104,9 +104,7 @@ def describe(
 
 
 @one_line
-def load_start(
-    network: Any, encoder_checkpoint: str | None, checkpoint: str | None, backbone: str, resume: str | bool = False
-) -> None:
+def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | None, backbone: str) -> None:
     """Fill a network before training: SAM 2's trunk, or all TP-Seg weights. A resumed run brings its own.
 
     Args:
@@ -114,7 +112,6 @@ def load_start(
         encoder_checkpoint: official SAM 2 file, or None.
         checkpoint: `model.pt`, or None.
         backbone: name of the trunk's variant.
-        resume: only for the log.
     """
     net = unwrap(network)
     if encoder_checkpoint and isinstance(net, TPSeg):
@@ -122,8 +119,6 @@ def load_start(
     if checkpoint:
         load_weights(net, checkpoint)
         logger.info("Started from %s", Path(checkpoint).name)
-    if str(resume).lower() == "true":
-        logger.info("Resuming: the state of the run replaces the weights above.")
 
 
 def run_engine(engine: Any) -> None:

@@ -20,7 +20,7 @@ def is_task_rows(name: str) -> bool:
 
 
 def parameter_groups(
-    network: nn.Module, lr: float, gate_lr: float = 5e-3, weight_decay: float = 0.0, trunk_lr_factor: float = 1.0
+    network: nn.Module, lr: float, gate_lr: float = 5e-3, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
     """Sort the trainable parameters of a network into groups for `TaskAdamW`.
 
@@ -29,7 +29,6 @@ def parameter_groups(
         lr: learning rate.
         gate_lr: learning rate of the split vectors, which at `lr` would take thousands of steps to move one block.
         weight_decay: decoupled weight decay of matrices and kernels; vectors and the gate get none.
-        trunk_lr_factor: factor of `lr` for the encoder's trunk, when it is trained.
 
     Returns:
         groups with `task_rows` set where a parameter has one row per task.
@@ -40,7 +39,7 @@ def parameter_groups(
             continue
         rows = is_task_rows(name)
         gate = name.endswith("task_split")
-        rate = gate_lr if gate else lr * (trunk_lr_factor if ".trunk." in f".{name}" else 1.0)
+        rate = gate_lr if gate else lr
         decay = 0.0 if gate or parameter.ndim < 2 + rows else weight_decay
         group = groups.setdefault(
             (rows, gate, rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "task_rows": rows}

@@ -165,12 +165,8 @@ def check_train(
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")
-    if not dataset_dir:
-        raise ValueError(
-            "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
-        )
     for section in ("training", "validation"):
-        read_datalist(datalist, section, dataset_dir, tasks)
+        _named_cases(datalist, section, dataset_dir, tasks)
     if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:
         raise ValueError(
             f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
@@ -209,11 +205,7 @@ def check_evaluate(
     """
     _check_device(device, amp)
     _check_scale(_check_weights(checkpoint, tasks, network), window, image_size, roi_size)
-    if not dataset_dir:
-        raise ValueError(
-            "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
-        )
-    cases = read_datalist(datalist, "validation", dataset_dir, tasks)
+    cases = _named_cases(datalist, "validation", dataset_dir, tasks)
     if dist.is_initialized() and len(cases) < dist.get_world_size():
         raise ValueError(f"{len(cases)} cases are fewer than {dist.get_world_size()} processes; start fewer.")
 
@@ -253,6 +245,14 @@ def check_inference(
             LoadMedicalImage()(case["image"])
 
 
+def _named_cases(datalist: str, section: str, dataset_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    if not dataset_dir:
+        raise ValueError(
+            "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
+        )
+    return read_datalist(datalist, section, dataset_dir, tasks)
+
+
 def _check_scale(
     info: WeightsInfo, window: str, image_size: int | Sequence[int], roi_size: int | Sequence[int]
 ) -> None:
@@ -283,10 +283,13 @@ def _check_weights(checkpoint: str, tasks: Sequence[str], network: Mapping[str, 
         raise CheckpointError(f"'{checkpoint}' was trained for {', '.join(info.tasks)}; got tasks {', '.join(tasks)}.")
     for key, value in network.items():
         trained = info.network.get(key, value)
-        if (list(trained) if isinstance(trained, list | tuple) else trained) != (
-            list(value) if isinstance(value, list | tuple) else value
-        ):
+        if _listed(trained) != _listed(value):
             raise CheckpointError(
                 f"'{checkpoint}' holds weights of {key} '{trained}', not '{value}'; leave --{key} out."
             )
     return info
+
+
+def _listed(value: Any) -> Any:
+    """A tuple of a config and the list that JSON made of it are the same."""
+    return list(value) if isinstance(value, tuple) else value

@@ -134,11 +134,13 @@ class Model:
         """
         image = self._read(path)
         inferer = TaskInferer(
-            self.info.image_size, cast(Window, self.info.window), slice_batch=slice_batch or self.slice_batch
+            self.info.image_size,
+            cast(Window, self.info.window),
+            slice_batch=slice_batch or self.slice_batch,
+            device=self.device,  # slices go there, the volume stays in the host's memory
         )
         inputs: Mapping[Any, Any] = self._normalise({IMAGE: image, TASK_NAME: task})
         row = self.info.tasks.index(task)
-        batch = inputs[IMAGE].as_tensor()[None].to(self.device)
-        prob = inferer(batch, self.network, task=row)[0].cpu()
+        prob = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=row)[0]
         mask = (prob > self.settings.threshold).to(torch.float32)
         return Segmented(image, prob, self._clean({PRED: mask})[PRED])
