@@ -13,6 +13,7 @@ from monai.bundle import ConfigWorkflow
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.engines.cases import data_root, inference_cases
 from monai_tpseg.engines.preflight import flag, one_line, stop
+from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task import image_size_2d
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
 from monai_tpseg.networks.tpseg import TPSeg, unwrap
@@ -122,11 +123,14 @@ def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | N
 
 
 def run_engine(engine: Any) -> None:
-    """Run a trainer or evaluator; a file that cannot be read, or weights that do not fit, end it with one line."""
+    """Run a trainer or evaluator.
+
+    A file that cannot be read, weights that do not fit, or a training that diverges end it with one line.
+    """
     try:
         engine.run()
     except Exception as error:
-        expected = find_read_error(error) or _find(error, (CheckpointError, DatalistError))
+        expected = find_read_error(error) or _find(error, (CheckpointError, DatalistError, DivergenceError))
         if expected is None:
             raise
         stop(expected)

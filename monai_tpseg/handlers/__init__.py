@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
 from monai_tpseg.handlers.curves import LearningCurves
+from monai_tpseg.handlers.divergence import DivergenceError, StopOnDivergence
 from monai_tpseg.handlers.gates import GatePicture, GateSchedule
 from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler
 from monai_tpseg.handlers.overlays import ValidationOverlays
@@ -20,6 +21,7 @@ from monai_tpseg.handlers.training import (
 
 __all__ = [
     "CaseProgress",
+    "DivergenceError",
     "EpochSeed",
     "FillCache",
     "FinalValidation",
@@ -33,6 +35,7 @@ __all__ = [
     "ReinforcementRamp",
     "RunCheckpoint",
     "StartWeights",
+    "StopOnDivergence",
     "TrainProgress",
     "ValidationOverlays",
 ]

@@ -50,6 +50,8 @@ class EpochSeed:
 class GradientClipping:
     """Scales the gradients of an iteration down to a largest total norm.
 
+    The iteration and its norm before clipping, a scalar tensor, stay in `engine.state.gradient_norm`.
+
     Args:
         max_norm: largest norm; 0 turns it off.
     """
@@ -68,7 +70,8 @@ class GradientClipping:
         """Clip before the optimiser's step; scaled gradients are unscaled first."""
         if engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
-        torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)
+        engine.state.gradient_norm = engine.state.iteration, norm
 
 
 class FillCache:

@@ -1,0 +1,88 @@
+"""What spoils a training is refused, handled or ends it with one line; through the bundle's own engine."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from monai_tpseg.networks.checkpoint import read_checkpoint
+from monai_tpseg.transforms import ResizePictured
+from tests.bundle.conftest import SMALL, history, run
+
+
+def test_nan_ends_the_run_with_one_line_and_the_batch(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resize = ResizePictured.__call__
+    seen: list[int] = []
+
+    def broken(self: ResizePictured, data: Any) -> Any:
+        case = resize(self, data)
+        seen.append(1)
+        if len(seen) > 8:  # in the second epoch
+            case["image"][0, 3, 3] = math.nan
+        return case
+
+    monkeypatch.setattr(ResizePictured, "__call__", broken)
+    with pytest.raises(SystemExit) as caught:
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
+    line = str(caught.value.code)
+    assert line.startswith("Error: Training stopped in epoch 2, iteration 3: the loss is nan")
+    assert "\n" not in line
+    kept = torch.load(tmp_path / "out" / "bad_batch.pt", weights_only=True)
+    assert kept["image"].shape == (4, 3, 32, 32)
+    assert all(Path(file).is_file() for file in kept["files"])
+    state = read_checkpoint(tmp_path / "out" / "last.pt")
+    assert state["epoch"] == 1
+    assert all(bool(torch.isfinite(v).all()) for v in state["network"].values() if v.is_floating_point())
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **{**SMALL, "resume": True})
+    assert len(history(tmp_path / "out")) == 2
+
+
+def test_an_absurd_learning_rate_ends_the_run(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "lr": 1e6, "max_epochs": 12, "val_interval": 12}
+    with pytest.raises(SystemExit, match=r"Training stopped in epoch \d+.*lower lr"):
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **options)
+    assert (tmp_path / "out" / "bad_batch.pt").is_file()
+
+
+def odd_data(folder: Path, phantoms: Path) -> str:
+    """One picture without a lesion for one task, another task without validation, pictures of unequal sizes."""
+    first = json.loads((phantoms / "datalist.json").read_text())["training"]
+    by_task = {entry["task"]: entry for entry in first}
+    entries = {}
+    for task in ("wet_amd", "skin_lesion"):
+        picture = Image.open(phantoms / by_task[task]["image"])
+        picture.resize((picture.width + 31, picture.height)).save(folder / f"{task}.png")
+        empty = np.zeros((picture.height, picture.width + 31), np.uint8)
+        Image.fromarray(empty).save(folder / f"{task}_label.png")
+        entries[task] = {"image": f"{task}.png", "label": f"{task}_label.png", "task": task}
+    polyp = {**by_task["colon_polyp"]}
+    polyp |= {key: str(phantoms / polyp[key]) for key in ("image", "label")}
+    lists = {"training": [entries["wet_amd"], entries["skin_lesion"], polyp], "validation": [polyp]}
+    (folder / "datalist.json").write_text(json.dumps(lists))
+    return str(folder)
+
+
+def test_one_empty_picture_a_task_and_a_task_without_validation(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    options = {**SMALL, "tasks": ["wet_amd", "skin_lesion", "colon_polyp"], "max_epochs": 1}
+    run(bundle_dir, "train", dataset_dir=odd_data(tmp_path / "data", phantoms), output_dir="out", **options)
+    (entry,) = history(tmp_path / "out")
+    assert math.isfinite(entry["loss"])
+    metrics = json.loads((tmp_path / "out" / "validation" / "metrics.json").read_text())
+    assert set(metrics) == {"colon_polyp", "mean"}
+    assert metrics["mean"]["dice"] == metrics["colon_polyp"]["dice"]
+    state = read_checkpoint(tmp_path / "out" / "last.pt")["network"]
+    assert all(bool(torch.isfinite(v).all()) for v in state.values() if v.is_floating_point())
