@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.transforms.cases import is_series_folder, list_cases
+from monai_tpseg.transforms.dicom_split import Stack, find_stacks
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
 from monai_tpseg.transforms.overlay import draw_overlay
@@ -16,6 +17,7 @@ from monai_tpseg.transforms.pipelines import (
 from monai_tpseg.transforms.postprocess import RemoveSmallLesionsd
 from monai_tpseg.transforms.resize import ResizePictured
 from monai_tpseg.transforms.task_index import TaskToIndexd
+from monai_tpseg.transforms.views import files_of, source_of
 from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 
 __all__ = [
@@ -31,13 +33,17 @@ __all__ = [
     "RemoveSmallLesionsd",
     "ResizePictured",
     "SaveMaskd",
+    "Stack",
     "TaskToIndexd",
     "draw_overlay",
+    "files_of",
     "find_read_error",
+    "find_stacks",
     "is_series_folder",
     "list_cases",
     "load_pipeline",
     "match_label",
     "pipeline_path",
     "pipelines_hash",
+    "source_of",
 ]

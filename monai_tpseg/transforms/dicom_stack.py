@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms.dicom import Dataset
+from monai_tpseg.transforms.dicom_repeats import KINDS, marks_of, number_places, tell_apart
 from monai_tpseg.transforms.errors import ReadError
 
-__all__ = ["check_stack", "has_positions", "is_localizer"]
+__all__ = ["check_stack", "has_positions", "is_localizer", "label_orientations", "sorted_slices"]
 
-_SAME_POSITION = 1e-3  # mm along the stacking direction
 _GAP = 0.01  # share of the slice distance that a distance may differ by
 _PERPENDICULAR = 1e-3  # 1 - cosine between the stacking direction and the normal of the slices
-_KINDS = {  # what tells slices at one position apart -> how the message calls it
-    "EchoTime": "echoes",
-    "EchoNumbers": "echoes",
-    "TemporalPositionIdentifier": "phases",
-    "TriggerTime": "phases",
-    "DiffusionBValue": "b-values",
-    "AcquisitionNumber": "acquisitions",
-    "ContentTime": "acquisitions",
-    "ImageType": "image types",
-}
+_SAME_DIRECTION = 2e-3  # of a component of two unit vectors
 
 
 def has_positions(dataset: Dataset) -> bool:
@@ -38,6 +31,20 @@ def is_localizer(dataset: Dataset) -> bool:
     """Say whether `dataset` is a scout that only shows where the slices of its series lie (ImageType, value 3)."""
     kinds = dataset.get("ImageType") or ()
     return not isinstance(kinds, str) and "LOCALIZER" in [str(kind).upper() for kind in kinds]
+
+
+def label_orientations(orientations: Sequence[Sequence[float]]) -> list[int]:
+    """Return a number for each of (N, 6) direction cosines, the same for those that are equal up to rounding."""
+    kinds: list[NDArray[np.float64]] = []
+    labels = []
+    for orientation in orientations:
+        one = np.asarray(orientation, dtype=np.float64)
+        like = (n for n, kind in enumerate(kinds) if np.abs(kind - one).max() < _SAME_DIRECTION)
+        label = next(like, len(kinds))
+        if label == len(kinds):
+            kinds.append(one)
+        labels.append(label)
+    return labels
 
 
 def check_stack(datasets: list[Dataset], name: object) -> None:
@@ -61,24 +68,31 @@ def check_stack(datasets: list[Dataset], name: object) -> None:
     for what, values in (
         ("sizes", {(int(d.Rows), int(d.Columns)) for d in datasets}),
         ("pixel spacings", {tuple(np.round(np.asarray(d.PixelSpacing, float), 4)) for d in datasets}),
-        ("orientations", {tuple(np.round(np.asarray(d.ImageOrientationPatient, float), 3)) for d in datasets}),
+        ("orientations", set(label_orientations([d.ImageOrientationPatient for d in datasets]))),
     ):
         if len(values) > 1:
             raise ReadError("E_SERIES_MIXED", f"{name} holds slices of {len(values)} {what}; split it (localizer?).")
     _check_positions(datasets, name)
 
 
+def sorted_slices(datasets: list[Dataset], direction: NDArray[np.float64] | None = None) -> list[Dataset]:
+    """Return slices by their positions (LPS) along `direction`, along their normal by default."""
+    along = _normal(datasets[0]) if direction is None else direction
+    return sorted(datasets, key=lambda d: float(np.dot(np.asarray(d.ImagePositionPatient, dtype=np.float64), along)))
+
+
+def _normal(dataset: Dataset) -> NDArray[np.float64]:
+    across = np.asarray(dataset.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    return np.cross(across[0], across[1])
+
+
 def _check_positions(datasets: list[Dataset], name: object) -> None:
-    across = np.asarray(datasets[0].ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-    normal = np.cross(across[0], across[1])
+    normal = _normal(datasets[0])
     positions = np.array([d.ImagePositionPatient for d in datasets], dtype=np.float64)
+    _check_repeats(datasets, positions @ normal, name)
     positions = positions[np.argsort(positions @ normal)]
     steps = np.diff(positions, axis=0)
     along = steps @ normal
-    repeated = int((along < _SAME_POSITION).sum())
-    if repeated:
-        _check_echoes(datasets, normal, name)
-        raise ReadError("E_SERIES_DUPLICATE", f"{name} has {repeated} repeated positions; remove the copies.")
     cosine = along / np.linalg.norm(steps, axis=1)
     if (1 - np.abs(cosine)).max() > _PERPENDICULAR:
         tilt = float(np.degrees(np.arccos(np.clip(cosine.min(), -1, 1))))
@@ -90,15 +104,17 @@ def _check_positions(datasets: list[Dataset], name: object) -> None:
         )
 
 
-def _check_echoes(datasets: list[Dataset], normal: NDArray[np.float64], name: object) -> None:
-    """Refuse slices that fall into groups, by one attribute, which each have a position only once."""
-    places = [round(float(np.dot(np.asarray(d.ImagePositionPatient, float), normal)), 2) for d in datasets]
-    for keyword, what in _KINDS.items():
-        groups: dict[str, list[float]] = {}
-        for dataset, place in zip(datasets, places, strict=True):
-            groups.setdefault(str(dataset.get(keyword)), []).append(place)
-        if len(groups) > 1 and all(len(set(group)) == len(group) for group in groups.values()):
-            raise ReadError(
-                "E_SERIES_ECHOES",
-                f"{name} holds {len(groups)} {what} ({keyword}) at the same positions; give each a folder of its own.",
-            )
+def _check_repeats(datasets: list[Dataset], places: NDArray[np.float64], name: object) -> None:
+    numbers = number_places(places)
+    repeated = len(numbers) - len(set(numbers))
+    if not repeated:
+        return
+    told = tell_apart(numbers, [marks_of(dataset) for dataset in datasets])
+    if told is None:
+        raise ReadError("E_SERIES_DUPLICATE", f"{name} has {repeated} repeated positions; read its stacks one by one.")
+    keyword, groups = told
+    raise ReadError(
+        "E_SERIES_ECHOES",
+        f"{name} holds {len(groups)} stacks at the same positions, each one {KINDS[keyword]} ({keyword}); "
+        "read them one by one.",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from monai_tpseg.transforms.dicom import (
     display_values,
     frame_count,
     intensity_of,
-    is_dicom,
     is_image,
     physical_values,
     read_dataset,
 )
-from monai_tpseg.transforms.dicom_stack import check_stack, has_positions, is_localizer
+from monai_tpseg.transforms.dicom_slices import FAULTS, Irregular, read_slices
+from monai_tpseg.transforms.dicom_split import dicom_files
+from monai_tpseg.transforms.dicom_stack import check_stack, has_positions, is_localizer, sorted_slices
 from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.functional_groups import promote_groups
@@ -32,7 +34,7 @@ from monai_tpseg.transforms.meta import REGION, SKIPPED, SOURCE_SHAPE, SPACING, 
 from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
 from monai_tpseg.transforms.ultrasound import region_meta
 
-__all__ = ["read_dicom_file", "read_dicom_folder"]
+__all__ = ["read_dicom_file", "read_dicom_files", "read_dicom_folder"]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -49,6 +51,12 @@ def read_dicom_file(path: Path) -> Source:
     Raises:
         ReadError: with the code of what is wrong.
     """
+    source = _read_object(path)
+    source.files = (path,)
+    return source
+
+
+def _read_object(path: Path) -> Source:
     dataset, name = read_dataset(path), base_name(path)
     check_image(dataset, name)
     if frame_count(dataset, name) == 1:
@@ -60,12 +68,13 @@ def read_dicom_file(path: Path) -> Source:
     return _cine(dataset, name)
 
 
-def read_dicom_folder(folder: Path) -> Source:
+def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
     """Read the series that lies in `folder`, in the order of its positions.
 
     Args:
         folder: a folder with the DICOM files of one series; other files are left out, and so are non-image objects and
             localizers beside slices, which are counted.
+        irregular: refuse slices that are no regular grid, or read them one by one.
 
     Returns:
         A volume (C, x, y, z): x the columns, y the rows, z along the normal. One file is read as that file.
@@ -74,23 +83,51 @@ def read_dicom_folder(folder: Path) -> Source:
         ReadError: `E_EMPTY`, `E_SERIES_MIXED`, `E_SERIES_DUPLICATE`, `E_SERIES_ECHOES`, `E_SERIES_GAP`,
             `E_SERIES_TILT`, `E_GEOMETRY`, or the code of a file that cannot be read.
     """
-    files = [path for path in sorted(folder.iterdir()) if _is_candidate(path)]
+    files = dicom_files(folder)
     images = {path: dataset for path in files if is_image(dataset := read_dataset(path))}
     images = {path: d for path, d in images.items() if not is_localizer(d)} or images
     if not images:
         raise ReadError("E_EMPTY", f"{base_name(folder)} holds no DICOM image; name the folder of the series itself.")
-    if len(images) == 1:
-        source = read_dicom_file(next(iter(images)))
-    else:
-        for path, dataset in images.items():
-            check_image(dataset, base_name(path))
-        source = _series(list(images.values()), base_name(folder))
+    source = _read_series(images, base_name(folder), irregular)
     source.meta[SKIPPED] = len(files) - len(images)
     return source
 
 
-def _is_candidate(path: Path) -> bool:
-    return path.is_file() and path.name[0] != "." and path.name != "DICOMDIR" and is_dicom(path)
+def read_dicom_files(files: Sequence[Path], irregular: Irregular = "refuse") -> Source:
+    """Read exactly these files as one series.
+
+    Args:
+        files: DICOM files in any order, e.g. those of a `Stack`; one is read as `read_dicom_file` reads it.
+        irregular: see `read_dicom_folder`.
+
+    Raises:
+        ReadError: see `read_dicom_folder`; `E_NOT_IMAGE` and `E_NO_PIXELS` as well, as no file is left out.
+    """
+    return _read_series({path: read_dataset(path) for path in files}, base_name(files[0].parent), irregular)
+
+
+def _read_series(images: Mapping[Path, Dataset], name: str, irregular: Irregular) -> Source:
+    if len(images) == 1:
+        return read_dicom_file(next(iter(images)))
+    for path, dataset in images.items():
+        check_image(dataset, base_name(path))
+    paths = {id(dataset): path for path, dataset in images.items()}
+    datasets = list(images.values())
+    try:
+        check_stack(datasets, name)
+    except ReadError as error:
+        if error.code not in FAULTS or irregular == "refuse":
+            raise
+        _check_alike(datasets, name)
+        datasets = sorted_slices(datasets)
+        source = read_slices(datasets, FAULTS[error.code], name)
+    else:
+        _check_alike(datasets, name)
+        source = _series(datasets, name)
+        assert source.affine is not None
+        datasets = sorted_slices(datasets, _LPS_TO_RAS[:3, :3] @ source.affine[:3, 2])
+    source.files = tuple(paths[id(dataset)] for dataset in datasets)
+    return source
 
 
 def _picture(dataset: Dataset, name: object) -> Source:
@@ -132,12 +169,14 @@ def _multi_frame(dataset: Dataset, name: object) -> Source:
     return _from_highdicom(volume, dataset, meta, name)
 
 
-def _series(datasets: list[Dataset], name: object) -> Source:
-    check_stack(datasets, name)
+def _check_alike(datasets: list[Dataset], name: object) -> None:
     check_size((int(datasets[0].Rows), int(datasets[0].Columns)), len(datasets), name)
     modes = {(d.get("PhotometricInterpretation"), intensity_of(d)) for d in datasets}
     if len(modes) > 1 or any(frame_count(d, name) > 1 for d in datasets):
         raise ReadError("E_SERIES_MIXED", f"{name} holds objects of several kinds; put each in a folder of its own.")
+
+
+def _series(datasets: list[Dataset], name: object) -> Source:
     meta = dicom_meta(datasets[0])
     frame_of_reference = datasets[0].get("FrameOfReferenceUID") or generate_uid()
     for dataset in datasets:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,18 +16,19 @@ from monai.utils import ensure_tuple
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom import is_dicom
-from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_folder
+from monai_tpseg.transforms.dicom_slices import Irregular
+from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_files, read_dicom_folder
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.labels import binary_picture, binary_volume
-from monai_tpseg.transforms.orientation import GridError, Plane, align, choose_plane, to_view, voxel_sizes
+from monai_tpseg.transforms.orientation import GridError, align
 from monai_tpseg.transforms.pictures import is_picture, read_picture
 from monai_tpseg.transforms.sources import Source
+from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, volume_as_seen
 from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES, read_itk, read_nifti
 
 __all__ = ["IntensityChoice", "LoadMedicalImage", "LoadMedicalImaged", "PlaneChoice", "match_label"]
 
-PlaneChoice = Literal["auto", "axial", "coronal", "sagittal", "stored"]
 IntensityChoice = Literal["auto", "display", "physical"]
 
 
@@ -45,6 +46,8 @@ class LoadMedicalImage(Transform):
             times coarser than the others, else axial; `stored` makes the file's y the rows and its x the columns.
         intensity: `auto` decides whether values are a picture (`display`) or carry a unit (`physical`): colour,
             8 bits without a scale and picture-like DICOM modalities are `display`.
+        irregular: what becomes of a DICOM series with a gap or a tilted gantry: `refuse` it, as a pipeline would take
+            it for a regular grid, or read its `slices` one by one, each with its place in `slice_affines`.
 
     Raises:
         ValueError: an argument is not one of its choices.
@@ -55,20 +58,26 @@ class LoadMedicalImage(Transform):
         kind: Literal["image", "label"] = "image",
         plane: PlaneChoice = "auto",
         intensity: IntensityChoice = "auto",
+        irregular: Irregular = "refuse",
     ) -> None:
         for name, value, choices in (
             ("kind", kind, ("image", "label")),
             ("plane", plane, get_args(PlaneChoice)),
             ("intensity", intensity, get_args(IntensityChoice)),
+            ("irregular", irregular, get_args(Irregular)),
         ):
             if value not in choices:
                 raise ValueError(f"Unknown {name} {value!r}; choose one of {', '.join(choices)}.")
         self.kind = kind
         self.plane = plane
         self.intensity = intensity
+        self.irregular = irregular
 
-    def __call__(self, path: str | Path) -> MetaTensor:
-        """Read `path`, a file or the folder of one DICOM series.
+    def __call__(self, path: str | Path | Sequence[str | Path]) -> MetaTensor:
+        """Read a case.
+
+        Args:
+            path: a file, the folder of one DICOM series, or the DICOM files of one series, e.g. `Stack.files`.
 
         Returns:
             image: (3, H, W) or (3, H, W, D) float32; label: (1, H, W) or (1, H, W, D) float32 in {0, 1}.
@@ -76,11 +85,16 @@ class LoadMedicalImage(Transform):
         Raises:
             ReadError: with the code of what is wrong; it names the file by its last part and repeats no header value.
         """
-        path = Path(path)
-        return guarded(lambda: self._load(path), base_name(path))
+        files = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
+        if not files:
+            raise ReadError("E_EMPTY", "The case has no file; name at least one.")
+        return guarded(lambda: self._load(files), base_name(files[0]))
 
-    def _load(self, path: Path) -> MetaTensor:
-        source = _read(path, label=self.kind == "label")
+    def _load(self, files: list[Path]) -> MetaTensor:
+        path = files[0]
+        source = (
+            _read(path, self.kind == "label", self.irregular) if len(files) == 1 else _read_all(files, self.irregular)
+        )
         array = self._channels(source, base_name(path))
         meta = source.meta | {
             m.FILENAME: str(path),
@@ -88,7 +102,9 @@ class LoadMedicalImage(Transform):
         }
         meta.setdefault(m.INVERTED, False)
         values = torch.from_numpy(array)
-        return _volume(values, source, meta, self.plane) if source.affine is not None else _picture(values, meta)
+        if source.affine is not None:
+            return volume_as_seen(values, source, meta, self.plane)
+        return picture_as_seen(values, source, meta)
 
     def _channels(self, source: Source, name: str) -> Any:
         if self.kind == "label":
@@ -104,6 +120,7 @@ class LoadMedicalImaged(MapTransform):
         label_keys: keys of labels; each must match the first image in size and, for volumes, in space.
         plane: see `LoadMedicalImage`.
         intensity: see `LoadMedicalImage`.
+        irregular: see `LoadMedicalImage`; labels are refused where they are no regular grid.
         allow_missing_keys: skip keys that a case does not have.
 
     Raises:
@@ -117,11 +134,12 @@ class LoadMedicalImaged(MapTransform):
         label_keys: KeysCollection = (),
         plane: PlaneChoice = "auto",
         intensity: IntensityChoice = "auto",
+        irregular: Irregular = "refuse",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_keys: tuple[Hashable, ...] = ensure_tuple(label_keys)
-        self.load_image = LoadMedicalImage("image", plane, intensity)
+        self.load_image = LoadMedicalImage("image", plane, intensity, irregular)
         self.load_label = LoadMedicalImage("label", plane)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -165,12 +183,12 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
     return MetaTensor(torch.from_numpy(array[None]), meta=meta)
 
 
-def _read(path: Path, label: bool) -> Source:
+def _read(path: Path, label: bool, irregular: Irregular) -> Source:
     """Choose the reader by content first, by suffix where the content does not say."""
     if not path.exists():
         raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
     if path.is_dir():
-        return read_dicom_folder(path)
+        return read_dicom_folder(path, irregular)
     if not path.is_file():  # a pipe would be waited for, a device read without end
         raise ReadError("E_FORMAT", f"{base_name(path)} is not a regular file; give a file or a folder.")
     if is_dicom(path):
@@ -187,22 +205,10 @@ def _read(path: Path, label: bool) -> Source:
     )
 
 
-def _picture(values: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
-    shape = np.array(values.shape[1:])
-    meta |= {m.KIND: "picture", m.SPATIAL_SHAPE: shape, m.SOURCE_SHAPE: shape, m.ORIGINAL_AFFINE: np.eye(4)}
-    return MetaTensor(values, affine=torch.eye(4, dtype=torch.float64), meta=meta)
-
-
-def _volume(values: torch.Tensor, source: Source, meta: dict[str, Any], choice: PlaneChoice) -> MetaTensor:
-    assert source.affine is not None
-    plane: Plane = choice if choice != "auto" else choose_plane(source.affine, values.shape[1:], source.stack_axis)
-    turned = to_view(values, source.affine, plane)
-    meta |= {
-        m.KIND: "volume",
-        m.PLANE: plane,
-        m.SPATIAL_SHAPE: np.array(turned.shape[1:]),
-        m.ORIGINAL_AFFINE: source.affine,
-    }
-    if source.spaced:
-        meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
-    return MetaTensor(turned.as_tensor(), affine=turned.affine, meta=meta)
+def _read_all(files: list[Path], irregular: Irregular) -> Source:
+    for path in files:
+        if not path.is_file():
+            raise ReadError("E_NOT_FOUND", f"{base_name(path)} is no file; name the files of one series.")
+        if not is_dicom(path):
+            raise ReadError("E_FORMAT", f"{base_name(path)} is not DICOM; only DICOM files are read as one case.")
+    return read_dicom_files(files, irregular)

@@ -11,9 +11,11 @@ __all__ = [
     "AFFINE",
     "EXIF",
     "FILENAME",
+    "FILES",
     "FORMAT",
     "INTENSITY",
     "INVERTED",
+    "IRREGULAR",
     "KIND",
     "MODALITY",
     "NIFTI_HEADER",
@@ -23,6 +25,7 @@ __all__ = [
     "PLANE",
     "REGION",
     "SKIPPED",
+    "SLICE_AFFINES",
     "SOURCE_SHAPE",
     "SPACING",
     "SPATIAL_SHAPE",
@@ -43,7 +46,18 @@ INVERTED = "inverted"
 """bool: MONOCHROME1, white is low, and not yet turned; the modality pipeline turns it once, after the window."""
 
 FILENAME = "filename_or_obj"
-"""str: the path that was read, a file or a series folder."""
+"""str: the path that was read, a file or a series folder; the first one of a sequence of files."""
+
+FILES = "files"
+"""str: JSON list of the files of a DICOM source, `files_of` decodes it. Those of a series are in the order of the last
+axis of the tensor (of the source array, where a plane was asked for that its slices do not lie in)."""
+
+IRREGULAR = "irregular"
+"""`gap` or `tilt`: slices at unequal distances or stacked obliquely, read one by one; absent of a regular grid."""
+
+SLICE_AFFINES = "slice_affines"
+"""(D, 4, 4) of irregular slices: index (row, column, 0) of slice `[..., n]` of the tensor as loaded -> RAS millimetres;
+the third step is the slice's thickness. Their `affine` takes the mean step instead, and `spacing` is absent."""
 
 FORMAT = "source_format"
 """`picture`, `nifti`, `itk` (NRRD, MetaImage) or `dicom`."""

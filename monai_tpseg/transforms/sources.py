@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,10 @@ class Source:
         intensity: `display` (0 to 255) or `physical`.
         affine: (4, 4) index -> RAS millimetres of a volume; None for a picture.
         stack_axis: the axis (0, 1, 2) along which the slices were acquired, where the file tells.
-        spaced: False where the affine is a stand-in: a cine has neither positions nor millimetres.
+        spaced: False where the affine is a stand-in: a cine has neither positions nor millimetres, irregular slices
+            have no one distance.
+        slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each of irregular slices.
+        files: of a DICOM source, in the order of z where there are several.
         meta: what the reader knows, by the keys of `monai_tpseg.transforms.meta`.
     """
 
@@ -34,6 +38,8 @@ class Source:
     affine: NDArray[np.float64] | None = None
     stack_axis: int | None = None
     spaced: bool = True
+    slice_affines: NDArray[np.float64] | None = None
+    files: tuple[Path, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
 
 

@@ -299,7 +299,7 @@ def _phases(datasets: list[Dataset]) -> None:
     datasets.pop()
 
 
-@pytest.mark.parametrize(("edit", "word"), [(_echoes, "2 echoes"), (_phases, "2 phases")])
+@pytest.mark.parametrize(("edit", "word"), [(_echoes, "2 stacks .* echo"), (_phases, "2 stacks .* phase")])
 def test_echoes_and_phases_are_told_from_copies(
     write_series: Write, hu: Array, edit: Callable[[list[Dataset]], None], word: str
 ) -> None:
