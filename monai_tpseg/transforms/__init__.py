@@ -15,6 +15,7 @@ from monai_tpseg.transforms.pipelines import (
     pipelines_hash,
 )
 from monai_tpseg.transforms.postprocess import RemoveSmallLesionsd
+from monai_tpseg.transforms.regions import CropToRegiond, PasteRegiond, crop_to_region, paste_region
 from monai_tpseg.transforms.resize import ResizePictured
 from monai_tpseg.transforms.task_index import TaskToIndexd
 from monai_tpseg.transforms.views import files_of, source_of
@@ -23,11 +24,13 @@ from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 __all__ = [
     "NEXT_ACTIONS",
     "READ_CODES",
+    "CropToRegiond",
     "InvertMonochrome1d",
     "LoadMedicalImage",
     "LoadMedicalImaged",
     "MaskWriter",
     "NormalizeByModalityd",
+    "PasteRegiond",
     "ReadCode",
     "ReadError",
     "RemoveSmallLesionsd",
@@ -35,6 +38,7 @@ __all__ = [
     "SaveMaskd",
     "Stack",
     "TaskToIndexd",
+    "crop_to_region",
     "draw_overlay",
     "files_of",
     "find_read_error",
@@ -43,6 +47,7 @@ __all__ = [
     "list_cases",
     "load_pipeline",
     "match_label",
+    "paste_region",
     "pipeline_path",
     "pipelines_hash",
     "source_of",

@@ -30,7 +30,7 @@ from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.functional_groups import promote_groups
 from monai_tpseg.transforms.guard import base_name, check_size
-from monai_tpseg.transforms.meta import REGION, SKIPPED, SOURCE_SHAPE, SPACING, Intensity
+from monai_tpseg.transforms.meta import SKIPPED, SOURCE_SHAPE, SPACING, Intensity
 from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
 from monai_tpseg.transforms.ultrasound import region_meta
 
@@ -149,9 +149,8 @@ def _cine(dataset: Dataset, name: object) -> Source:
     array = display_values(frames, dataset) if intensity == "display" else physical_values(frames, dataset)
     affine = _LPS_TO_RAS @ np.eye(4)[:, [2, 1, 0, 3]]
     source = _volume(array, affine, intensity, meta, name)
-    region = region_meta(dataset)
     source.spaced = False
-    source.meta |= {REGION: region[REGION]} if REGION in region else {}
+    source.meta |= {key: value for key, value in region_meta(dataset).items() if key != SPACING}
     return source
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "PHOTOMETRIC",
     "PLANE",
     "REGION",
+    "REGIONS",
     "SKIPPED",
     "SLICE_AFFINES",
     "SOURCE_SHAPE",
@@ -99,4 +100,8 @@ SKIPPED = "skipped_files"
 """int: files of a series folder that were left out: reports, presentation states, localizers."""
 
 REGION = "region"
-"""(4,) int: top, left, bottom, right of the only calibrated 2D region of an ultrasound object, half-open, in pixels."""
+"""(4,) int: top, left, bottom, right, half-open, in pixels: the calibrated 2D region of an ultrasound object, or that
+which holds the others. `CropToRegiond` cuts it out."""
+
+REGIONS = "regions"
+"""int: several such regions side by side, none of which was chosen: the whole screen is looked at."""

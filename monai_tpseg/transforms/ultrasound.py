@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monai_tpseg.transforms.meta import REGION, SPACING
+from monai_tpseg.transforms.meta import REGION, REGIONS, SPACING
 
 __all__ = ["Region", "region_meta", "regions"]
 
@@ -59,8 +59,12 @@ def _region(item: Any, rows: int, columns: int) -> Region | None:
 def region_meta(dataset: Any) -> dict[str, Any]:
     """Return what `dataset` says of its regions, by the keys of `monai_tpseg.transforms.meta`.
 
+    Regions may overlap (PS3.3 C.8.5.5.1): a colour box lies on the picture that it belongs to. So the region that holds
+    all others counts. Pictures side by side are not told apart: the whole screen is looked at.
+
     Returns:
-        `spacing` where all usable regions have pixels of one size; `region` where there is exactly one; else nothing.
+        `spacing` where all usable regions have pixels of one size; `region` where there is one, or one that holds the
+        others; else `regions`, their number; nothing where there is none.
     """
     found = regions(dataset)
     if not found:
@@ -69,6 +73,10 @@ def region_meta(dataset: Any) -> dict[str, Any]:
     meta: dict[str, Any] = {}
     if np.abs(edges - edges[0]).max() <= _SAME * edges[0].min():
         meta[SPACING] = edges[0]
-    if len(found) == 1:
-        meta[REGION] = np.array(found[0][:4])
-    return meta
+    outer = next((region for region in found if all(_holds(region, other) for other in found)), None)
+    return meta | ({REGIONS: len(found)} if outer is None else {REGION: np.array(outer[:4])})
+
+
+def _holds(outer: Region, inner: Region) -> bool:
+    begins = outer.top <= inner.top and outer.left <= inner.left
+    return begins and outer.bottom >= inner.bottom and outer.right >= inner.right

@@ -47,11 +47,10 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
         choice: the plane, or `auto`.
 
     Raises:
-        ReadError: `E_GEOMETRY`, irregular slices do not lie in the plane that was chosen.
+        ReadError: `E_GEOMETRY`, irregular slices or the frames of a cine do not lie in the plane that was chosen.
     """
     assert source.affine is not None
-    own = choose_plane(source.affine, values.shape[1:], source.stack_axis)
-    plane: Plane = own if choice == "auto" else choice
+    plane: Plane = choice if choice != "auto" else choose_plane(source.affine, values.shape[1:], source.stack_axis)
     turned = to_view(values, source.affine, plane)
     # index of the tensor -> index of the source
     step = np.round(np.linalg.inv(source.affine) @ np.asarray(turned.affine, dtype=np.float64))
@@ -64,10 +63,10 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
     meta |= _files(source.files[::-1] if step[2, 2] < 0 else source.files)
     if source.spaced:
         meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
+    elif not step[2, 2]:
+        name = base_name(Path(str(meta[m.FILENAME])))
+        raise ReadError("E_GEOMETRY", f"{name} is no regular grid, so its slices form no {plane} ones.")
     if source.slice_affines is not None:
-        if not step[2, 2]:
-            name = base_name(Path(str(meta[m.FILENAME])))
-            raise ReadError("E_GEOMETRY", f"{name} has irregular {own} slices, which form no {plane} ones.")
         meta[m.SLICE_AFFINES] = _turned(source.slice_affines, step)
     return MetaTensor(turned.as_tensor(), affine=turned.affine, meta=meta)
 

@@ -43,9 +43,18 @@ def test_one_region_gives_size_and_place(write_dicom: Write) -> None:
     np.testing.assert_array_equal(meta["region"], [2, 3, 10, 12])
 
 
-def test_two_regions_give_no_place_and_a_size_only_where_they_agree(write_dicom: Write) -> None:
-    meta = load(write_dicom, region(), region(RegionLocationMinX0=4))
+def test_the_region_that_holds_the_others_counts(write_dicom: Write) -> None:
+    box = region(RegionLocationMinX0=4, RegionLocationMaxX1=8, RegionDataType=2)  # colour flow on the picture
+    for items in ((region(), box), (box, region())):
+        meta = load(write_dicom, *items)
+        np.testing.assert_array_equal(meta["region"], [2, 3, 10, 12])
+        assert "regions" not in meta
+
+
+def test_regions_side_by_side_give_no_place_and_a_size_only_where_they_agree(write_dicom: Write) -> None:
+    meta = load(write_dicom, region(RegionLocationMaxX1=6), region(RegionLocationMinX0=7))
     assert "region" not in meta
+    assert meta["regions"] == 2
     np.testing.assert_allclose(meta["spacing"], [0.2, 0.1])
     assert "spacing" not in load(write_dicom, region(), region(PhysicalDeltaX=0.03))
 

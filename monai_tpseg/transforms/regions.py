@@ -1,0 +1,133 @@
+"""The part of an ultrasound screen that shows the patient: all that a network sees, and where its mask belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from monai_tpseg.keys import IMAGE, PRED
+from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.guard import base_name
+
+__all__ = ["CropToRegiond", "PasteRegiond", "crop_to_region", "paste_region"]
+
+
+def crop_to_region(values: MetaTensor, meta: Mapping[str, Any]) -> MetaTensor:
+    """Return the region of an image or its label; all of it where the source declares no region.
+
+    The meta stays that of the whole frame: `region` says where the part comes from.
+
+    Args:
+        values: (C, H, W) or (C, H, W, D) on the whole frame; what is cropped already comes back as it is.
+        meta: the meta of the image from `LoadMedicalImage`.
+
+    Raises:
+        ValueError: another size than the frame's or the region's.
+    """
+    bounds = _bounds(values, meta)
+    if bounds is None:
+        return values
+    top, left, bottom, right = bounds
+    part: MetaTensor = values[:, top:bottom, left:right]
+    return part
+
+
+def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
+    """Return what was found in the region on the whole frame, zeros around it.
+
+    Args:
+        values: (C, h, w) or (C, h, w, D) on the region; what lies on the whole frame already comes back as it is.
+        meta: the meta of the image from `LoadMedicalImage`, cropped or not.
+
+    Raises:
+        ValueError: another size than the region's or the frame's.
+    """
+    frame = tuple(int(n) for n in meta[m.SPATIAL_SHAPE])
+    if m.REGION not in meta or tuple(values.shape[1:]) == frame:
+        return values
+    if _bounds(values, meta) is not None:
+        raise ValueError(f"Values of size {tuple(values.shape[1:])} lie neither on the frame nor on its region.")
+    plain = values.as_tensor() if isinstance(values, MetaTensor) else values
+    whole = plain.new_zeros((plain.shape[0], *frame))
+    top, left, bottom, right = (int(n) for n in meta[m.REGION])
+    whole[:, top:bottom, left:right] = plain
+    return whole
+
+
+class CropToRegiond(MapTransform):
+    """Crop images and labels to the region of the ultrasound screen that shows the patient, if the source names one.
+
+    It stands between `LoadMedicalImaged` and the modality pipeline, so that letters and rulers around the region do not
+    count as tissue. `PasteRegiond` undoes it for what was found.
+
+    Args:
+        keys: keys of images and labels.
+        image_key: key of the image whose meta names the region.
+        allow_missing_keys: skip keys that a case does not have.
+
+    Raises:
+        ReadError: `E_SHAPE_MISMATCH`, a label has lesion outside of the region.
+        ValueError: see `crop_to_region`.
+    """
+
+    def __init__(self, keys: KeysCollection = IMAGE, image_key: str = IMAGE, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with its images and labels cropped."""
+        case, meta = dict(data), data[self.image_key].meta
+        for key in self.key_iterator(case):
+            case[key] = crop_to_region(data[key], meta)
+            if key != self.image_key and torch.count_nonzero(case[key]) < torch.count_nonzero(data[key]):
+                name = base_name(Path(str(data[key].meta[m.FILENAME])))
+                raise ReadError(
+                    "E_SHAPE_MISMATCH",
+                    f"Label {name} has lesion outside of the ultrasound region of its image; correct one of them.",
+                )
+        return case
+
+
+class PasteRegiond(MapTransform):
+    """Put predictions of a cropped image back onto the whole frame, zeros around them.
+
+    Args:
+        keys: keys of predictions (C, h, w) or (C, h, w, D).
+        image_key: key of the image, whose meta names region and frame.
+        allow_missing_keys: skip keys that a case does not have.
+
+    Raises:
+        ValueError: see `paste_region`.
+    """
+
+    def __init__(self, keys: KeysCollection = PRED, image_key: str = IMAGE, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with its predictions on the whole frame."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            case[key] = paste_region(case[key], data[self.image_key].meta)
+        return case
+
+
+def _bounds(values: torch.Tensor, meta: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
+    """Where to cut `values`; None where there is nothing to cut."""
+    if m.REGION not in meta:
+        return None
+    top, left, bottom, right = (int(n) for n in np.asarray(meta[m.REGION]))
+    size, frame = tuple(values.shape[1:3]), tuple(int(n) for n in meta[m.SPATIAL_SHAPE])[:2]
+    if size == (bottom - top, right - left):
+        return None
+    if size != frame:
+        raise ValueError(f"Size {size} is neither that of the frame {frame} nor of its region; crop before resizing.")
+    return top, left, bottom, right
