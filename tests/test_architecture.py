@@ -20,13 +20,17 @@ ALLOWED: dict[str, set[str]] = {
     "losses": {"tasks", "keys"},
     "metrics": {"tasks", "keys"},
     "transforms": {"tasks", "keys", "files"},
-    "data": {"tasks", "keys", "files"},
+    "data": {"tasks", "keys", "files", "transforms"},
     "networks": {"files"},
     "inferers": {"keys", "networks"},
     "handlers": {"data", "keys", "tasks", "files", "metrics", "networks"},
     "engines": {"keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms"},
-    "cli": {"keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"},
+    "cli_data": {"tasks", "data"},
+    "cli": {
+        *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
+        "cli_data",
+    },
 }
 NETWORKS: dict[str, set[str]] = {
     "layers": set(),

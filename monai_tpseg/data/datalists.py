@@ -11,9 +11,10 @@ from typing import Any
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.tasks import resolve_task
 
-__all__ = ["DatalistError", "read_datalist", "task_rows"]
+__all__ = ["Case", "DatalistError", "checked_entry", "read_datalist", "read_lists", "task_rows"]
 
 Case = dict[str, Any]
+"""One entry of a datalist: `image`, `label`, `task`, and what else it holds."""
 
 
 class DatalistError(ValueError):
@@ -45,7 +46,7 @@ def read_datalist(
     """
     if not str(path):
         return []
-    content = _read_json(Path(path))
+    content = read_lists(path)
     if section not in content or not isinstance(content[section], list):
         raise DatalistError(f"'{path}' has no list '{section}'; it has {', '.join(map(str, content)) or 'nothing'}.")
     entries = content[section]
@@ -53,7 +54,8 @@ def read_datalist(
         raise DatalistError(f"'{path}' has an empty list '{section}'.")
     keys = (IMAGE, LABEL) if label else (IMAGE,)
     return [
-        _checked(entry, keys, f"'{path}', {section}[{i}]", Path(base_dir), tasks) for i, entry in enumerate(entries)
+        checked_entry(entry, keys, f"'{path}', {section}[{i}]", Path(base_dir), tasks)
+        for i, entry in enumerate(entries)
     ]
 
 
@@ -62,14 +64,20 @@ def task_rows(cases: Sequence[Case], tasks: Sequence[str]) -> list[int]:
     return [resolve_task(case[TASK], tasks) for case in cases]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_lists(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the content of a datalist: an object whose lists are not checked yet.
+
+    Raises:
+        DatalistError: there is no such file, or it holds something else.
+    """
+    path = Path(path)
     if not path.is_file():
         raise DatalistError(
             f"No datalist at '{path}'; give a JSON file with --datalist, or its folder with --dataset_dir."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatalistError(f"'{path}' is not JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DatalistError(
@@ -78,7 +86,19 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _checked(entry: Any, keys: Sequence[str], where: str, base_dir: Path, tasks: Sequence[str]) -> Case:
+def checked_entry(entry: Any, keys: Sequence[str], where: str, base_dir: Path, tasks: Sequence[str]) -> Case:
+    """Return an entry with absolute paths and the name of its task.
+
+    Args:
+        entry: as the JSON holds it.
+        keys: keys of files that it needs.
+        where: what the message calls it.
+        base_dir: folder that relative paths start from.
+        tasks: names in row order.
+
+    Raises:
+        DatalistError: a key, a file or the task is missing.
+    """
     if not isinstance(entry, dict):
         raise DatalistError(f"{where} must be an object with image, label and task, got {entry!r}.")
     case = dict(entry)

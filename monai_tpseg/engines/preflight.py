@@ -19,6 +19,7 @@ import torch.distributed as dist
 from monai.bundle import ConfigParser
 
 from monai_tpseg.data.datalists import DatalistError, read_datalist
+from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.engines.cases import inference_cases
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task import autocast, image_size_2d
@@ -165,8 +166,8 @@ def check_train(
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")
-    for section in ("training", "validation"):
-        _named_cases(datalist, section, dataset_dir, tasks)
+    lists = {section: _named_cases(datalist, section, dataset_dir, tasks) for section in (TRAINING, VALIDATION)}
+    _say(list_findings(lists, tasks))
     if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:
         raise ValueError(
             f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
@@ -243,6 +244,15 @@ def check_inference(
     if flag(check_inputs):
         for case in cases:
             LoadMedicalImage()(case["image"])
+
+
+def _say(findings: Sequence[Finding]) -> None:
+    """Warn of what would spoil the training without ending it; `tpseg check` reads the pixels too."""
+    if dist.is_initialized() and dist.get_rank() > 0:
+        return
+    for finding in findings:
+        level = logging.INFO if finding.level == "note" else logging.WARNING
+        logger.log(level, "Datalist, %s: %s [%s]", finding.where, finding.message, finding.code)
 
 
 def _named_cases(datalist: str, section: str, dataset_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from monai_tpseg.engines.preflight import check_train
 from monai_tpseg.networks.checkpoint import read_checkpoint
+from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import ResizePictured
 from tests.bundle.conftest import SMALL, history, run
 
@@ -86,3 +88,15 @@ def test_one_empty_picture_a_task_and_a_task_without_validation(
     assert metrics["mean"]["dice"] == metrics["colon_polyp"]["dice"]
     state = read_checkpoint(tmp_path / "out" / "last.pt")["network"]
     assert all(bool(torch.isfinite(v).all()) for v in state.values() if v.is_floating_point())
+
+
+def test_a_training_says_what_its_lists_lack(phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "data").mkdir()
+    root = odd_data(tmp_path / "data", phantoms)
+    options = {"backbone": "hiera_demo", "network": {}, "image_size": 32, "freeze_encoder": False, "amp": "none"}
+    options |= {"encoder_checkpoint": None, "checkpoint": None, "device": "cpu", "max_epochs": 1, "batch_size": 4}
+    with caplog.at_level("INFO", "monai_tpseg"), pytest.raises(SystemExit, match="Nothing to resume"):
+        check_train(f"{root}/datalist.json", root, TASK_NAMES, str(tmp_path / "out"), resume=True, **options)
+    said = {(record.levelname, record.getMessage().split("[")[-1].rstrip("]")) for record in caplog.records}
+    codes = ("D_ONE_PICTURE", "D_NO_VALIDATION", "D_LEAK_FILE")
+    assert said == {("INFO", "D_ABSENT_TASK"), *(("WARNING", code) for code in codes)}
