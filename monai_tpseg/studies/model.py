@@ -33,16 +33,25 @@ class Settings:
     Attributes:
         threshold: probabilities above it are lesion, in (0, 1).
         min_lesion_area: smallest lesion that stays, pixels or voxels.
+        mpp: micrometres a pixel that whole slides are read at; that of the modality file by default.
+        slide_mpp: micrometres a pixel of the finest level of slides that do not say.
+        skip_glass: windows of a slide without tissue are not run.
     """
 
     threshold: float = 0.5
     min_lesion_area: int = 0
+    mpp: float | None = None
+    slide_mpp: float | None = None
+    skip_glass: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise StudyError(f"threshold must lie between 0 and 1, got {self.threshold}.")
         if self.min_lesion_area < 0:
             raise StudyError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+        for name, value in (("mpp", self.mpp), ("slide_mpp", self.slide_mpp)):
+            if value is not None and not 0 < value < 100:
+                raise StudyError(f"{name} must be micrometres a pixel, above 0 and below 100, got {value}.")
 
 
 @dataclass(frozen=True)

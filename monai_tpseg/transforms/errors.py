@@ -28,6 +28,9 @@ ReadCode = Literal[
     "E_SERIES_TILT",  # slices stacked obliquely: gantry tilt
     "E_LABEL_VALUES",  # a label that is not a mask
     "E_SHAPE_MISMATCH",  # a label of another size than its image
+    "E_SLIDE",  # a whole slide, which is read in windows and not at once
+    "E_NO_MPP",  # a whole slide that does not say how large its pixels are
+    "E_EXTRA",  # a format that needs an optional package
 ]
 
 READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
@@ -54,6 +57,9 @@ NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_SERIES_TILT": "give the slices one by one, or correct the tilt first",
     "E_LABEL_VALUES": "save the label as one channel of 0 and 1 or 0 and 255",
     "E_SHAPE_MISMATCH": "export the label at the size of its image",
+    "E_SLIDE": "give the slide to tpseg run with a task of pathology",
+    "E_NO_MPP": "give the size of its pixels with --slide-mpp, in micrometres",
+    "E_EXTRA": "install what whole slides need with pip install 'monai-tpseg[wsi]'",
 }
 """Code -> what to do about it, without a name or a value: safe to print anywhere."""
 

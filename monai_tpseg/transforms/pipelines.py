@@ -19,9 +19,17 @@ from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
 from monai_tpseg.tasks import Modality, get_task
 from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
 
-__all__ = ["InvertMonochrome1d", "NormalizeByModalityd", "load_pipeline", "pipeline_path", "pipelines_hash"]
+__all__ = [
+    "InvertMonochrome1d",
+    "NormalizeByModalityd",
+    "load_pipeline",
+    "pipeline_path",
+    "pipelines_hash",
+    "slide_mpp",
+]
 
 _SECTIONS = ("physical", "display", "network")
+_MPP = "mpp"  # a number beside the sections of pathology
 _MONAI = ComponentLocator()  # short names of MONAI classes, looked up once
 
 
@@ -79,6 +87,24 @@ def pipelines_hash(directory: str | Path | None = None) -> str:
     """
     content = {modality.value: _read(pipeline_path(modality, directory)) for modality in Modality}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def slide_mpp(directory: str | Path | None = None) -> float:
+    """Return the magnification of whole slides, micrometres a pixel of network input: `mpp` in `pathology.yaml`.
+
+    It does not count for `pipelines_hash`: pictures are taken as they are.
+
+    Args:
+        directory: see `pipeline_path`.
+
+    Raises:
+        ValueError: the file is missing or malformed, or has no such number.
+    """
+    path = pipeline_path(Modality.PATHOLOGY, directory)
+    mpp = _content(path).get(_MPP)
+    if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0 < mpp < 100:
+        raise ValueError(f"{path}: mpp must be a number of micrometres a pixel, got {mpp!r}.")
+    return float(mpp)
 
 
 class InvertMonochrome1d(MapTransform):
@@ -162,14 +188,20 @@ def _installed() -> Path:
     raise ValueError(f"No pipelines beside {package}; install monai-tpseg again.")
 
 
-def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
         raise ValueError(f"{path} is not valid YAML{line}; compare it with the installed one.") from error
-    found = list(content) if isinstance(content, dict) else []
+    return content if isinstance(content, dict) else {}
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    content = _content(path)
+    content.pop(_MPP, None)
+    found = list(content)
     if sorted(found) != sorted(_SECTIONS):
         raise ValueError(f"{path} has the sections {found}; it needs exactly {', '.join(_SECTIONS)}.")
     for section, steps in content.items():
