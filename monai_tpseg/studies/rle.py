@@ -100,6 +100,8 @@ class RunMask:
         count = np.maximum(high - low, 0)  # runs of the next row that each run touches: one after the other
         above = np.repeat(np.arange(len(count)), count)
         below = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(low, count)
+        if not len(count):
+            return 0, self.row
         links = coo_matrix((np.ones(len(above), np.int8), (above, below)), shape=(len(count), len(count)))
         regions, of_run = connected_components(links, directed=False)
         return int(regions), of_run.astype(np.int64)

@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -23,6 +21,7 @@ from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.outlines import Polygon, outlines
 from monai_tpseg.studies.rle import RunMask
 from monai_tpseg.studies.slide_files import contours_geojson, slide_overlay, write_pyramid
+from monai_tpseg.studies.slide_lesions import measure_regions
 from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms.meta import INTENSITY
 from monai_tpseg.transforms.pipelines import load_pipeline, slide_mpp
@@ -112,7 +111,7 @@ def _segment(model: Model, reader: SlideReader, task: str, quiet: bool) -> _Foun
     parts = [RunMask.encode((strip > limit).numpy(), strip.numpy()) for strip in strips]
     mask = RunMask.stack(parts).without_small(model.settings.min_lesion_area)
     polygons = outlines(mask)
-    lesions, regions = _measure(mask, polygons, reader.grid)
+    lesions, regions = measure_regions(mask, polygons, reader.grid)
     return _Found(mask, polygons, lesions, regions, len(corners), windows.glass)
 
 
@@ -140,34 +139,6 @@ class _Windows:
             else:
                 image = MetaTensor(torch.from_numpy(window.astype(np.float32)), meta={INTENSITY: "display"})
                 yield self._normalise({IMAGE: image})[IMAGE].as_tensor()
-
-
-def _measure(mask: RunMask, polygons: list[Polygon], grid: SlideGrid) -> tuple[list[Lesion], list[int]]:
-    """Return the lesions, largest first, and the region of each."""
-    count, of_run = mask.labels() if len(mask.row) else (0, mask.row)
-    pixels = np.bincount(of_run, mask.lengths, count)
-    weight = np.bincount(of_run, mask.weight, count)
-    row = np.bincount(of_run, mask.lengths * mask.row, count) / pixels
-    column = np.bincount(of_run, mask.lengths * (mask.start + mask.end - 1) / 2, count) / pixels
-    outer: dict[int, list[NDArray[np.int64]]] = {}
-    for polygon in polygons:
-        outer.setdefault(polygon.region, []).append(polygon.outer)
-    order = [int(n) for n in np.argsort(-pixels, kind="stable")]
-    lesions = [
-        Lesion(
-            lesion=rank, voxels=int(pixels[n]), size=round(float(pixels[n]) * grid.mpp[0] * grid.mpp[1], 3), size_unit="um2",
-            diameter=round(_longest(np.concatenate(outer[n]) * np.array(grid.mpp[::-1])), 3), diameter_unit="um",
-            centroid_1=round((float(row[n]) + 0.5) * grid.scale[0] - 0.5, 3),
-            centroid_2=round((float(column[n]) + 0.5) * grid.scale[1] - 0.5, 3),
-            centroid_3=None, centroid_space="slide_pixel", mean_probability=round(float(weight[n] / pixels[n]), 4),
-        )
-        for rank, n in enumerate(order, start=1)
-    ]  # fmt: skip
-    return lesions, order
-
-
-def _longest(points: NDArray[np.float64]) -> float:
-    return float(pdist(points[ConvexHull(points).vertices]).max())
 
 
 def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:

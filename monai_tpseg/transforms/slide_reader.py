@@ -120,23 +120,22 @@ class SlideReader:
 
     def _read(self, corner: tuple[int, int], size: tuple[int, int], scale: Pair) -> NDArray[np.uint8]:
         """(row, column) and (height, width) in pixels of `scale` -> RGB."""
-        slide, glass = self._slide(), _glass(self._slide().properties)
-        level = max(n for n, step in enumerate(self.grid.levels) if n == 0 or step <= min(scale) * _FINER)
-        step = self.grid.levels[level]
-        # first, past the last, in pixels of the level
-        box = [(c * s / step, min(c + n, round(e / s)) * s / step) for c, n, s, e in
-               zip(corner, size, scale, self.grid.size, strict=True)]  # fmt: skip
-        first = [int(low) for low, _ in box]
-        shape = [max(int(np.ceil(high - 1e-6)) - f, 1) for (_, high), f in zip(box, first, strict=True)]
-        location = tuple(min(round(f * step), n - 1) for f, n in zip(first, self.grid.size, strict=True))
-        tile, _ = self._reader.get_data(slide, location=location, size=tuple(shape), level=level)
-        inside = [min(n, round(e / s) - c) for c, n, s, e in zip(corner, size, scale, self.grid.size, strict=True)]
-        edges = [side for (low, high), f in zip(box, first, strict=True) for side in (low - f, high - f)]
+        slide, grid = self._slide(), self.grid
+        level = max(n for n, step in enumerate(grid.levels) if n == 0 or step <= min(scale) * _FINER)
+        whole = self._reader.get_size(slide, level)
+        axes = [_Axis.of(c, n, s, grid.levels[level], side, end) for c, n, s, side, end in
+                zip(corner, size, scale, grid.size, whole, strict=True)]  # fmt: skip
+        location, shape = tuple(axis.location for axis in axes), tuple(axis.length for axis in axes)
+        tile, _ = self._reader.get_data(slide, location=location, size=shape, level=level)
+        glass = _glass(slide.properties)
+        rows, columns = axes
         picture = Image.fromarray(_on_glass(tile, glass)).resize(
-            (inside[1], inside[0]), Image.Resampling.BILINEAR, box=(edges[2], edges[0], edges[3], edges[1])
+            (columns.inside, rows.inside),
+            Image.Resampling.BILINEAR,
+            box=(columns.low, rows.low, columns.high, rows.high),
         )
         window = np.full((*size, 3), glass, np.uint8)
-        window[: inside[0], : inside[1]] = np.asarray(picture)
+        window[: rows.inside, : columns.inside] = np.asarray(picture)
         return window.transpose(2, 0, 1)
 
     def _slide(self) -> Any:
@@ -156,6 +155,36 @@ class SlideReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": (0, None)}
+
+
+class _Axis(NamedTuple):
+    """What is read of a level along one axis, and where a window lies in it."""
+
+    location: int  # of the first pixel that is read, in pixels of the finest level
+    length: int  # pixels of the level that are read
+    low: float  # of the window, in pixels of the level from the first one on
+    high: float
+    inside: int  # pixels of the window that lie on the slide
+
+    @classmethod
+    def of(cls, start: int, length: int, scale: float, step: float, side: int, end: int) -> _Axis:
+        """Place a window.
+
+        Args:
+            start, length: of the window, in pixels of `scale`.
+            scale, step: pixels of the finest level in one of the window, and in one of the level.
+            side, end: of the slide, in pixels of the finest level and of the level.
+        """
+        inside = min(length, round(side / scale) - start)
+        low, high = min(start * scale / step, end - 0.5), min((start + inside) * scale / step, float(end))
+        first = int(low)
+        return cls(
+            min(round(first * step), side - 1),
+            max(int(np.ceil(high - 1e-6)) - first, 1),
+            low - first,
+            high - first,
+            inside,
+        )
 
 
 def _stated_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:

@@ -38,7 +38,7 @@ def is_slide(path: Path) -> bool:
 
 def _is_dicom_slide(path: Path) -> bool:
     try:
-        return guarded(lambda: _sop_class(path), base_name(path)) == VLWholeSlideMicroscopyImageStorage
+        return bool(guarded(lambda: _sop_class(path), base_name(path)) == VLWholeSlideMicroscopyImageStorage)
     except ReadError:
         return False
 

@@ -53,13 +53,16 @@ def write_slide(image: NDArray[np.uint8], path: str | Path, mpp: float | None = 
         levels: 1 or more.
     """
     resolution = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    tiles = {"tile": (_TILE, _TILE), "photometric": "rgb", "compression": "zlib", "metadata": None, "software": False}
     with tifffile.TiffWriter(path) as file:
-        for n in range(levels):
-            file.write(
-                image, tile=(_TILE, _TILE), photometric="rgb", compression="zlib", subfiletype=int(n > 0), metadata=None,
-                software=False, **(resolution if n == 0 else {}),
-            )  # fmt: skip
-            rows, columns = image.shape[0] // 2, image.shape[1] // 2
-            fours = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
-            image = fours.mean(axis=(1, 3)).round().astype(np.uint8)
+        file.write(image, **tiles, **resolution)
+        for _ in range(levels - 1):
+            image = _halved(image)
+            file.write(image, **tiles, subfiletype=1)
     return Path(path)
+
+
+def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    fours = image[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2, 3)
+    return np.asarray(fours.mean(axis=(1, 3)).round(), np.uint8)
