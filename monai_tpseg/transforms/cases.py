@@ -6,17 +6,20 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+
 from monai_tpseg.transforms.dicom import frame_count, is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.pictures import PICTURE_SUFFIXES
+from monai_tpseg.transforms.slides import SLIDE_SUFFIXES
 from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 __all__ = ["OUTPUT_ENDINGS", "READABLE_SUFFIXES", "is_series_folder", "list_cases", "stem"]
 
-READABLE_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES)
+READABLE_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES, *SLIDE_SUFFIXES)
 """Suffixes of the sources that are known by name; DICOM is known by content."""
 
 OUTPUT_ENDINGS = ("_mask", "_overlay", "_prob")
@@ -93,6 +96,7 @@ class _Header(NamedTuple):
     image: bool = True  # an unreadable file counts as an image, so that it is read, refused and reported
     series: str = ""
     is_slice: bool = False
+    is_slide: bool = False  # one of the levels of a whole slide
 
 
 def _header(path: Path) -> _Header:
@@ -106,15 +110,17 @@ def _header(path: Path) -> _Header:
 def _parse(path: Path) -> _Header:
     header = read_dataset(path, pixels=False)
     placed = frame_count(header, base_name(path)) == 1 and header.get("ImagePositionPatient") is not None
-    return _Header(True, is_image(header), str(header.get("SeriesInstanceUID")), placed)
+    slide = header.get("SOPClassUID") == VLWholeSlideMicroscopyImageStorage
+    return _Header(True, is_image(header), str(header.get("SeriesInstanceUID")), placed, slide)
 
 
 def _is_one_series(headers: dict[Path, _Header]) -> bool:
-    """One object alone, or several single frames of one series that have positions."""
+    """One object alone, several single frames of one series that have positions, or the levels of one whole slide."""
     images = [header for header in headers.values() if header.image and header.readable]
     if len(images) < 2:
         return len(images) == 1 and all(header.readable for header in headers.values())
-    return len({header.series for header in images}) == 1 and all(header.is_slice for header in images)
+    alike = all(header.is_slice for header in images) or all(header.is_slide for header in images)
+    return len({header.series for header in images}) == 1 and alike
 
 
 def _single_objects(folder: Path, headers: dict[Path, _Header]) -> list[Path]:

@@ -132,7 +132,7 @@ def check_image(dataset: Dataset, name: object) -> None:
     if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
         raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
-        raise ReadError("E_FORMAT", f"{name} is a tiled whole slide; export the region to segment as a picture.")
+        raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
     check_size((rows, columns), frames, name)
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):

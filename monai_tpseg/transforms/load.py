@@ -23,6 +23,7 @@ from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.labels import binary_picture, binary_volume
 from monai_tpseg.transforms.orientation import GridError, align
 from monai_tpseg.transforms.pictures import is_picture, read_picture
+from monai_tpseg.transforms.slides import is_slide
 from monai_tpseg.transforms.sources import Source
 from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, volume_as_seen
 from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES, read_itk, read_nifti
@@ -193,6 +194,8 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
         raise ReadError("E_FORMAT", f"{base_name(path)} is not a regular file; give a file or a folder.")
     if is_dicom(path):
         return read_dicom_file(path)
+    if is_slide(path):
+        raise ReadError("E_SLIDE", f"{base_name(path)} is a whole slide; give it to tpseg run.")
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         return read_nifti(path)

@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from wsi import write_dicom_slide
 
 from monai_tpseg.data.phantoms.slide import make_slide, write_slide
-from monai_tpseg.transforms import ReadError, slide_reader
+from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases, slide_reader
 from monai_tpseg.transforms.pipelines import pipeline_path, pipelines_hash, slide_mpp
 from monai_tpseg.transforms.slide_reader import SlideReader
 from monai_tpseg.transforms.slides import is_slide
@@ -159,3 +160,22 @@ def test_a_phantom_slide_is_tissue_on_glass() -> None:
     assert (image[:14].min(), image[:14].max()) == (242, 246)
     with pytest.raises(ValueError, match="does not fit"):
         make_slide(1, (120, 160), 130)
+
+
+def test_a_dicom_slide_is_one_case_and_is_read_in_windows(tmp_path: Path) -> None:
+    folder = write_dicom_slide(ramp(), tmp_path / "in" / "wsi")
+    assert list_cases(tmp_path / "in") == list_cases(folder) == [folder]
+    assert is_slide(folder)
+    assert is_slide(folder / "level0.dcm")
+    reader = SlideReader(folder, 0.25)
+    assert (reader.grid.size, reader.grid.slide_mpp) == (SHAPE, pytest.approx((0.25, 0.25)))
+    assert np.array_equal(reader.read(17, 205, 40, 60).transpose(1, 2, 0), ramp()[17:57, 205:265])
+
+
+def test_a_slide_is_not_read_at_once(slide: Path, tmp_path: Path) -> None:
+    folder = write_dicom_slide(ramp(), tmp_path / "wsi")
+    (tmp_path / "a.svs").write_bytes(slide.read_bytes())
+    for source in (slide, tmp_path / "a.svs", folder, folder / "level0.dcm"):
+        with pytest.raises(ReadError, match="tpseg run") as caught:
+            LoadMedicalImage()(source)
+        assert caught.value.code == "E_SLIDE"
