@@ -44,6 +44,20 @@ NETWORKS: dict[str, set[str]] = {
     "released": {"layers"},
     "peers": {"layers"},
 }
+KPRISM: dict[str, set[str]] = {
+    "prompt": {"layers"},
+    "queries": set(),
+    "blocks": set(),
+    "moe": set(),
+    "click_map": {"layers"},
+    "encoder": {"hiera", "kprism.blocks"},
+    "mask_encoder": {"kprism.blocks"},
+    "fusion": {"kprism.blocks"},
+    "semantic": {"kprism.queries"},
+    "interactive": {"kprism.queries"},
+    "in_context": {"kprism.blocks", "kprism.queries"},
+    "decoder": {"layers", "kprism.blocks", "kprism.interactive", "kprism.moe", "kprism.queries"},
+}
 
 
 def imported(file: Path) -> set[str]:
@@ -71,6 +85,18 @@ def test_boxes_import_only_what_lies_below(name: str) -> None:
     modules = imported(PACKAGE / "networks" / f"{name}.py")
     boxes = {m.split(".")[2] for m in modules if m.startswith("monai_tpseg.networks.")}
     assert boxes <= NETWORKS[name]
+
+
+@pytest.mark.parametrize("name", sorted(KPRISM))
+def test_boxes_of_kprism_import_only_what_lies_below(name: str) -> None:
+    modules = imported(PACKAGE / "networks" / "kprism" / f"{name}.py")
+    prefix = "monai_tpseg.networks."
+    assert {m.removeprefix(prefix) for m in modules if m.startswith(prefix)} <= KPRISM[name]
+
+
+def test_every_box_of_kprism_has_its_rule() -> None:
+    files = {path.stem for path in (PACKAGE / "networks" / "kprism").glob("*.py")}
+    assert files - {"__init__", "kprism"} == set(KPRISM)
 
 
 @pytest.mark.parametrize("name", ["tasks", "keys", "files"])

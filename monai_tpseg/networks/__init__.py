@@ -1,10 +1,11 @@
-"""Networks: TP-Seg and its parts."""
+"""Networks: TP-Seg and K-Prism, and their parts."""
 
 from __future__ import annotations
 
 from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.kprism import KPrism, Prompt, kprism_demo, kprism_net, kprism_utnet
 from monai_tpseg.networks.layers import RFB
 from monai_tpseg.networks.peers import TaskAgnostic
 from monai_tpseg.networks.prototype import PrototypeBank
@@ -25,6 +26,8 @@ __all__ = [
     "HIERA_VARIANTS",
     "PGTD",
     "RFB",
+    "KPrism",
+    "Prompt",
     "PrototypeBank",
     "PrototypeGuidedDecoder",
     "SplitGate",
@@ -35,6 +38,9 @@ __all__ = [
     "TaskConditionedHiera",
     "TaskFusion",
     "build_hiera",
+    "kprism_demo",
+    "kprism_net",
+    "kprism_utnet",
     "tpseg_hiera",
     "tpseg_hiera_base_plus",
     "tpseg_hiera_demo",

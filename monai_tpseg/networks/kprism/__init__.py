@@ -1,0 +1,34 @@
+"""K-Prism and its parts, one file a box."""
+
+from __future__ import annotations
+
+from monai_tpseg.networks.kprism.encoder import HieraEncoder, ImageEncoder, UTNetEncoder
+from monai_tpseg.networks.kprism.in_context import Memory
+from monai_tpseg.networks.kprism.kprism import (
+    BACKBONES,
+    ImageState,
+    KPrism,
+    KPrismOutput,
+    kprism_demo,
+    kprism_net,
+    kprism_utnet,
+)
+from monai_tpseg.networks.kprism.moe import MixtureAttention, MixtureFFN
+from monai_tpseg.networks.kprism.prompt import Prompt
+
+__all__ = [
+    "BACKBONES",
+    "HieraEncoder",
+    "ImageEncoder",
+    "ImageState",
+    "KPrism",
+    "KPrismOutput",
+    "Memory",
+    "MixtureAttention",
+    "MixtureFFN",
+    "Prompt",
+    "UTNetEncoder",
+    "kprism_demo",
+    "kprism_net",
+    "kprism_utnet",
+]
