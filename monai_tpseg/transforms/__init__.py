@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_tpseg.transforms.cases import is_series_folder, list_cases
+from monai_tpseg.transforms.cases import CaseSource, is_screenshot, is_series_folder, list_cases, list_sources
 from monai_tpseg.transforms.dicom_split import Stack, find_stacks
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
@@ -24,6 +24,7 @@ from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 __all__ = [
     "NEXT_ACTIONS",
     "READ_CODES",
+    "CaseSource",
     "CropToRegiond",
     "InvertMonochrome1d",
     "LoadMedicalImage",
@@ -43,8 +44,10 @@ __all__ = [
     "files_of",
     "find_read_error",
     "find_stacks",
+    "is_screenshot",
     "is_series_folder",
     "list_cases",
+    "list_sources",
     "load_pipeline",
     "match_label",
     "paste_region",

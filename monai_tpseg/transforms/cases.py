@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
-from monai_tpseg.transforms.dicom import frame_count, is_dicom, is_image, read_dataset
+from monai_tpseg.transforms.dicom import frame_count, is_dicom, is_image, is_secondary_capture, read_dataset
+from monai_tpseg.transforms.dicom_index import index_files, is_disc_index
+from monai_tpseg.transforms.dicom_split import Stack, dicom_files, find_stacks, split_files
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.pictures import PICTURE_SUFFIXES
@@ -17,7 +20,19 @@ from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["OUTPUT_ENDINGS", "READABLE_SUFFIXES", "is_series_folder", "list_cases", "stem"]
+__all__ = [
+    "OUTPUT_ENDINGS",
+    "READABLE_SUFFIXES",
+    "CaseSource",
+    "is_screenshot",
+    "is_series_folder",
+    "list_cases",
+    "list_sources",
+    "stem",
+]
+
+CaseSource = Path | tuple[Path, ...]
+"""What `LoadMedicalImage` reads as one case: a file, the folder of one series, or the files of one stack."""
 
 READABLE_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES, *SLIDE_SUFFIXES)
 """Suffixes of the sources that are known by name; DICOM is known by content."""
@@ -63,6 +78,73 @@ def list_cases(path: str | Path) -> list[Path]:
             "E_EMPTY", f"{base_name(path)} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path."
         )
     return cases
+
+
+def list_sources(path: str | Path) -> list[CaseSource]:
+    """Return the cases that an input path means; folders with several stacks are split.
+
+    As `list_cases`, but a folder with several series, echoes or copies gives each stack of `find_stacks` as its files,
+    or as its file where it is one, and the index of a disc (DICOMDIR) the stacks of the files that it lists. Localizers
+    beside other images, and objects that are no images, are left out.
+
+    Raises:
+        ReadError: `E_NOT_FOUND`; `E_EMPTY`, nothing readable; `E_OUTSIDE`, an index that leads out of its folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
+    sources: list[CaseSource] = [path]
+    if path.is_dir():
+        sources = _sources(path)
+    elif guarded(lambda: path.is_file() and is_disc_index(path), base_name(path)):
+        sources = sorted(map(_source_of, _without_localizers(split_files(index_files(path)))), key=_first)
+    if not sources:
+        raise ReadError(
+            "E_EMPTY", f"{base_name(path)} holds no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; check the path."
+        )
+    return sources
+
+
+def is_screenshot(source: CaseSource) -> bool:
+    """Say whether a case consists of DICOM secondary captures: pictures of a screen or of paper, or of unknown origin.
+
+    Args:
+        source: as `list_sources` returns it.
+
+    Raises:
+        ReadError: a header cannot be parsed.
+    """
+    files = source if isinstance(source, tuple) else dicom_files(source) if source.is_dir() else (source,)
+    dicom = [path for path in files if _is_dicom_file(path)]
+    headers = (guarded(partial(read_dataset, path, pixels=False), base_name(path)) for path in dicom)
+    images = [header for header in headers if is_image(header)]
+    return bool(images) and all(is_secondary_capture(header) for header in images)
+
+
+def _sources(folder: Path, above: frozenset[Path] = frozenset()) -> list[CaseSource]:
+    above |= {folder.resolve()}
+    visible = _visible(folder)
+    files = [path for path in visible if path.is_file()]
+    others = [path for path in files if _is_input(path) and not _is_dicom_file(path)]
+    stacks = _without_localizers(find_stacks(folder))
+    folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
+    if len(stacks) == 1 and not (others and len(stacks[0].files) == 1):
+        own: list[CaseSource] = [folder, *others]
+    else:
+        own = sorted([*others, *map(_source_of, stacks)], key=_first)
+    return own + [source for child in folders for source in _sources(child, above)]
+
+
+def _without_localizers(stacks: list[Stack]) -> list[Stack]:
+    return [stack for stack in stacks if not stack.localizer] or stacks
+
+
+def _source_of(stack: Stack) -> CaseSource:
+    return stack.files if len(stack.files) > 1 else stack.files[0]
+
+
+def _first(source: CaseSource) -> Path:
+    return min(source) if isinstance(source, tuple) else source
 
 
 def _below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:

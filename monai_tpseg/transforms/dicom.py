@@ -30,9 +30,11 @@ __all__ = [
     "dicom_meta",
     "display_values",
     "frame_count",
+    "index_parts",
     "intensity_of",
     "is_dicom",
     "is_image",
+    "is_secondary_capture",
     "physical_values",
     "read_dataset",
 ]
@@ -45,6 +47,7 @@ DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM",
 _NOT_IMAGES = frozenset({"KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
@@ -104,6 +107,12 @@ def is_image(dataset: Dataset) -> bool:
     return matrix or not storage or "Image Storage" in storage.name
 
 
+def is_secondary_capture(dataset: Dataset) -> bool:
+    """Say whether `dataset` is a picture that was taken from a screen or from paper, or came from elsewhere."""
+    storage = str(dataset.get("SOPClassUID") or "")
+    return storage == _SECONDARY_CAPTURE or storage.startswith(f"{_SECONDARY_CAPTURE}.")
+
+
 def frame_count(dataset: Dataset, name: object = "the object") -> int:
     """Return the number of frames, 1 where it is not given.
 
@@ -123,6 +132,8 @@ def check_image(dataset: Dataset, name: object) -> None:
         ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE` or `E_FORMAT`.
     """
     _check_kind(dataset, name)
+    if not any(keyword in dataset for keyword in _PIXELS):
+        _check_cut(dataset, name)
     if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
         raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
@@ -143,19 +154,39 @@ def check_image(dataset: Dataset, name: object) -> None:
             raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
 
 
+def _check_cut(dataset: Dataset, name: object) -> None:
+    """An image without pixels was cut off: it must fail, not be left out as an object that has none."""
+    storage = UID(str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""))
+    matrix = dataset.get("Rows") and dataset.get("Columns")
+    if "Image Storage" in storage.name or matrix:
+        raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
+
+
 def _check_kind(dataset: Dataset, name: object) -> None:
     modality = str(dataset.get("Modality") or "")
     if modality in _NOT_IMAGES:
         raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
     if dataset.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
         return
-    for record in dataset.get("DirectoryRecordSequence") or ():
-        parts = record.get("ReferencedFileID") or ()
-        for part in [parts] if isinstance(parts, str) else parts:
-            # a part is one name: what separates or climbs can only be meant to leave the folder
-            if part in ("..", ".") or any(sign in part for sign in "/\\:\0"):
-                raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
+    index_parts(dataset, name)
     raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
+
+
+def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
+    """Return the parts of the path of each file that the index of a disc (DICOMDIR) lists, below its own folder.
+
+    Raises:
+        ReadError: `E_OUTSIDE`, a path leads out of the folder.
+    """
+    found = []
+    for record in dataset.get("DirectoryRecordSequence") or ():
+        value = record.get("ReferencedFileID") or ()
+        parts = (value,) if isinstance(value, str) else tuple(str(part) for part in value)
+        # a part is one name: what separates or climbs can only be meant to leave the folder
+        if any(part in ("..", ".") or any(sign in part for sign in "/\\:\0") for part in parts):
+            raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
+        found += [parts] if parts else []
+    return found
 
 
 def decode(dataset: Dataset, name: object) -> NDArray[Any]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from monai_tpseg.transforms.dicom import Dataset, frame_count, intensity_of, is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.dicom_repeats import (
@@ -24,7 +25,7 @@ from monai_tpseg.transforms.dicom_stack import has_positions, is_localizer, labe
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 
-__all__ = ["Stack", "dicom_files", "find_stacks"]
+__all__ = ["Stack", "dicom_files", "find_stacks", "split_files"]
 
 
 class Stack(NamedTuple):
@@ -39,6 +40,11 @@ class Stack(NamedTuple):
     files: tuple[Path, ...]
     reason: str
 
+    @property
+    def localizer(self) -> bool:
+        """Whether it only shows where the slices of another stack of the folder lie."""
+        return "localizer" in self.reason.split(", ")
+
 
 class _Slice(NamedTuple):
     """What decides to which stack a file belongs."""
@@ -46,6 +52,7 @@ class _Slice(NamedTuple):
     path: Path
     readable: bool = False
     placed: bool = False  # a single frame with a position
+    slide: bool = False  # a level of a whole slide
     series: str = ""
     localizer: bool = False
     kind: Hashable = None  # size, pixel spacing, photometric interpretation
@@ -59,8 +66,8 @@ def find_stacks(folder: str | Path) -> list[Stack]:
     """Split the DICOM images in `folder` into what can be read as one case each.
 
     A stack has one series, size, pixel spacing, kind of pixels and orientation, and each position once: echoes, phases,
-    b-values, acquisitions and copies are stacks of their own. So are localizers, objects without position, multi-frame
-    objects, and files that cannot be parsed, unless all others are one stack: then they belong to it, and reading it
+    b-values, acquisitions and copies are stacks of their own. So are localizers, the levels of a whole slide, objects
+    without position, multi-frame objects, and files that cannot be parsed, unless all others are one stack: then they belong to it, and reading it
     fails with their code. Objects that are no images are no part of any.
 
     Args:
@@ -69,10 +76,21 @@ def find_stacks(folder: str | Path) -> list[Stack]:
     Returns:
         Stacks in the order of their first file names; an empty list where there is no image.
     """
-    slices = [found for path in dicom_files(Path(folder)) if (found := _header(path)) is not None]
+    return split_files(dicom_files(Path(folder)))
+
+
+def split_files(files: Sequence[Path]) -> list[Stack]:
+    """Split DICOM files, from whatever folders, as `find_stacks` does.
+
+    Args:
+        files: what is no DICOM, or not there, is a stack of its own as well: reading it says why.
+    """
+    slices = [found for path in files if (found := _header(path)) is not None]
     lost = [one.path for one in slices if not one.readable]
-    single = [([one], "no position") for one in slices if one.readable and not one.placed]
-    groups = _split([one for one in slices if one.placed], _LEVELS) + single
+    single = [([one], "no position") for one in slices if one.readable and not one.placed and not one.slide]
+    slides = [one for one in slices if one.slide]
+    levels = [([slides[i] for i in group], "slide") for group in grouped([one.series for one in slides])]
+    groups = _split([one for one in slices if one.placed], _LEVELS) + levels + single
     if len(groups) == 1:
         return [Stack((*(one.path for one in groups[0][0]), *lost), "")]
     stacks = [Stack(tuple(one.path for one in files), reason) for files, reason in groups]
@@ -100,6 +118,8 @@ def _parse(path: Path) -> _Slice | None:
         return None
     if not dataset.get("Rows") or not dataset.get("Columns"):  # damaged: it cannot be said where it belongs
         return _Slice(path)
+    if dataset.get("SOPClassUID") == VLWholeSlideMicroscopyImageStorage:
+        return _Slice(path, True, slide=True, series=str(dataset.get("SeriesInstanceUID")))
     single = frame_count(dataset, base_name(path)) == 1 and has_positions(dataset)
     if not single or "ImagePositionPatient" not in dataset or "PixelSpacing" not in dataset:
         return _Slice(path, True)

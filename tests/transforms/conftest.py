@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -58,6 +65,23 @@ def image_object(pixels: Array, modality: str, **tags: Any) -> Dataset:
     for name, value in tags.items():
         setattr(dataset, name, value)
     return dataset
+
+
+def dicomdir(path: Path, *files: tuple[str, ...]) -> Path:
+    """Write the index of a disc that lists `files`, each as the parts of its path."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some names are not valid in DICOM, which is the point
+        records = [Dataset() for _ in files]
+        for record, parts in zip(records, files, strict=True):
+            record.ReferencedFileID = list(parts)
+        dataset.DirectoryRecordSequence = records
+        dataset.save_as(path, enforce_file_format=False)
+    return path
 
 
 @pytest.fixture

@@ -19,11 +19,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import MediaStorageDirectoryStorage
 
 from monai_tpseg.transforms import LoadMedicalImage, ReadError, guard, list_cases
+from tests.transforms.conftest import dicomdir
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]
@@ -93,25 +92,11 @@ def test_a_deflated_bomb(write_dicom: Write, tmp_path: Path, monkeypatch: pytest
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
 
 
-def dicomdir(path: Path, *parts: str) -> Path:
-    dataset, record = Dataset(), Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    dataset.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such names are not valid in DICOM, which is the point
-        record.ReferencedFileID = list(parts)
-        dataset.DirectoryRecordSequence = [record]
-        dataset.save_as(path, enforce_file_format=False)
-    return path
-
-
 def test_an_index_is_not_followed_and_refused_when_it_leads_out(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x")
-    assert refused(dicomdir(tmp_path / "DICOMDIR", "A", "IM1")).code == "E_NOT_IMAGE"
+    assert refused(dicomdir(tmp_path / "DICOMDIR", ("A", "IM1"))).code == "E_NOT_IMAGE"
     for parts in (("..", "secret"), ("A/../../secret",), ("/etc", "passwd"), ("C:", "X")):
-        assert refused(dicomdir(tmp_path / "other.dcm", *parts)).code == "E_OUTSIDE"
+        assert refused(dicomdir(tmp_path / "other.dcm", parts)).code == "E_OUTSIDE"
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../a.raw", "x/../../a.raw", "C:\\a.raw"])

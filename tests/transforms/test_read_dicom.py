@@ -326,7 +326,20 @@ def test_a_slice_that_lost_its_header_is_refused_and_not_left_out(write_series: 
 
     with pytest.raises(ReadError) as caught:
         LoadMedicalImage()(write_series(hu, edit=edit))
-    assert caught.value.code == "E_NO_PIXELS"
+    assert caught.value.code == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize("keyword", ["PixelData", "Columns", "Rows", "PhotometricInterpretation", "Modality"])
+def test_an_image_cut_off_before_its_pixels_is_no_object_without_pixels(
+    write_dicom: Write, tmp_path: Path, keyword: str
+) -> None:
+    dataset = pydicom.dcmread(write_dicom("a", np.zeros((4, 4), dtype=np.uint8), "CT"))
+    for element in [element for element in dataset if element.tag >= dataset[keyword].tag]:
+        del dataset[element.tag]  # cut between two elements: all that is left can be parsed
+    dataset.save_as(tmp_path / "cut")
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "cut")
+    assert caught.value.code == "E_TRUNCATED"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, Stack, files_of, find_stacks
-from tests.transforms.conftest import image_object
+from monai_tpseg.transforms import (
+    LoadMedicalImage,
+    ReadError,
+    Stack,
+    files_of,
+    find_stacks,
+    is_screenshot,
+    list_sources,
+)
+from tests.transforms.conftest import dicomdir, image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]
@@ -36,7 +45,7 @@ def slices(count: int = 4, start: int = 0, **tags: Any) -> list[Dataset]:
 
 def save(folder: Path, *groups: list[Dataset]) -> Path:
     """Write the datasets of all groups in turns, as scanners number interleaved echoes."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     turns = [dataset for row in zip(*groups, strict=False) for dataset in row]
     rest = [dataset for group in groups for dataset in group if not any(dataset is one for one in turns)]
     for n, dataset in enumerate([*turns, *rest]):
@@ -118,6 +127,81 @@ def test_localizers_pictures_and_reports(tmp_path: Path) -> None:
     reasons = sorted(stack.reason for stack in find_stacks(folder))
     assert reasons == ["", "localizer", "no position", "no position"]
     assert sum(len(stack.files) for stack in find_stacks(folder)) == 4 + 1 + 2
+
+
+def test_sources_of_a_tree(tmp_path: Path) -> None:
+    whole = save(tmp_path / "in" / "a", slices())
+    scouts = slices(1, 60, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    scouted = save(tmp_path / "in" / "b", slices(), scouts)
+    echoes = save(tmp_path / "in" / "c", slices(3), slices(3, 50, EchoTime=30))
+    loose = save(tmp_path / "in" / "d", [image_object(np.zeros((3, 3), np.uint8), "US") for _ in range(2)])
+    one = save(tmp_path / "in" / "e", slices(1))
+    Image.new("L", (4, 4)).save(one / "x.png")
+    parts = [stack.files for stack in find_stacks(echoes)]
+    expected = [whole, scouted, *parts, *images(loose), one / "IM000", one / "x.png"]
+    assert list_sources(tmp_path / "in") == expected
+    assert list_sources(one / "x.png") == [one / "x.png"]
+    for source in expected:
+        assert LoadMedicalImage()(source).shape[0] == 3
+    for empty, code in ((tmp_path / "absent", "E_NOT_FOUND"), (tmp_path / "empty", "E_EMPTY")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(ReadError) as caught:
+            list_sources(empty)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_the_index_of_a_disc_lists_its_files(tmp_path: Path, lower: bool) -> None:
+    save(tmp_path / ("data" if lower else "DATA"), slices(3), slices(3, 50, EchoTime=30))
+    folder = tmp_path / ("data" if lower else "DATA")
+    for path in images(folder) if lower else []:
+        path.rename(path.with_name(path.name.lower()))
+    names = [("DATA", f"IM{n:03d}") for n in range(6)]
+    index = dicomdir(tmp_path / "DICOMDIR", *names, ("DATA", "LOST"))
+    sources = list_sources(index)
+    assert [source for source in sources if isinstance(source, tuple)] == [s.files for s in find_stacks(folder)]
+    (lost,) = (source for source in sources if isinstance(source, Path))
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(lost)
+    assert caught.value.code == "E_NOT_FOUND"
+
+
+def test_an_index_that_leads_out_is_refused(tmp_path: Path) -> None:
+    outside = save(tmp_path / "other", slices(2))
+    (tmp_path / "disc").mkdir()
+    (tmp_path / "disc" / "LINK").symlink_to(outside)
+    for parts in (("..", "other", "IM000"), ("LINK", "IM000")):
+        with pytest.raises(ReadError) as caught:
+            list_sources(dicomdir(tmp_path / "disc" / "DICOMDIR", parts))
+        assert caught.value.code == "E_OUTSIDE"
+
+
+def test_the_levels_of_a_slide_are_one_stack(tmp_path: Path) -> None:
+    levels = [
+        image_object(
+            np.zeros((2, 4, 4), np.uint8), "SM", NumberOfFrames=2, SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.6"
+        )
+        for _ in range(3)
+    ]
+    folder = save(tmp_path / "a", levels)
+    assert find_stacks(folder) == [Stack(tuple(images(folder)), "")]
+    assert list_sources(folder) == [folder]
+    levels[2].SeriesInstanceUID = "1.2.3.99"
+    assert [(len(stack.files), stack.reason) for stack in find_stacks(save(folder, levels))] == [
+        (2, "slide"),
+        (1, "slide"),
+    ]
+
+
+def test_pictures_of_screens_are_told_from_those_of_patients(tmp_path: Path) -> None:
+    base = "1.2.840.10008.5.1.4.1.1"
+    for number, (storage, answer) in enumerate({"7": True, "7.4": True, "77.1.1": False, "4": False}.items()):
+        folder = save(tmp_path / str(number), slices(2, SOPClassUID=f"{base}.{storage}"))
+        assert is_screenshot(folder) is answer
+        assert is_screenshot(tuple(images(folder))) is answer
+        assert is_screenshot(folder / "IM000") is answer
+    Image.new("L", (4, 4)).save(tmp_path / "x.png")
+    assert not is_screenshot(tmp_path / "x.png")
 
 
 def test_an_unreadable_file_spoils_the_only_stack_and_no_other(tmp_path: Path) -> None:
