@@ -104,6 +104,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     command.add_argument("--threshold", type=float, default=0.5, help="probability above which is lesion (0.5)")
     command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
+    command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
     command.add_argument("--slice-batch", type=int, default=8, help="slices of a volume that run together (8)")
     command.add_argument(
         "--names", choices=("salted", "source"), default="salted",
@@ -134,7 +135,7 @@ def _run(options: argparse.Namespace) -> int:
     _check_run(options)
     from monai_tpseg.studies import Model, Run, Settings, exit_status, prepare_output
 
-    settings = Settings(options.threshold, options.min_lesion_area)
+    settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg)
     entries = _entries(options)
     model = Model(options.checkpoint, options.device, settings, options.slice_batch)
     if options.task and options.task not in model.info.tasks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`, and `path` its content once all of it is written; folders are made.
 
     Args:
-        path: the file to write or replace. The temporary name keeps its suffix, which some writers go by.
+        path: the file to write or replace, or a folder that is not there. The temporary name keeps its suffix, which
+            some writers go by.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -24,6 +26,8 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
 
 

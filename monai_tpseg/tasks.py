@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["TASKS", "TASK_NAMES", "Code", "Modality", "Task", "get_task", "resolve_task", "task_names"]
+__all__ = ["CATEGORY", "TASKS", "TASK_NAMES", "Code", "Modality", "Task", "get_task", "resolve_task", "task_names"]
 
 
 class Modality(str, Enum):
@@ -31,6 +31,10 @@ class Code:
 
     value: str
     meaning: str
+
+
+CATEGORY = Code("49755003", "Morphologically Abnormal Structure")
+"""The segmented property category of every task."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_tpseg.tasks import TASK_NAMES, TASKS, Modality, get_task, resolve_task, task_names
+from monai_tpseg.tasks import CATEGORY, TASK_NAMES, TASKS, Modality, get_task, resolve_task, task_names
 
 
 def test_catalogue_names_eight_tasks_over_seven_modalities() -> None:
@@ -17,9 +17,8 @@ def test_codes_are_known_to_pydicom() -> None:
 
     entries = (getattr(codes.SCT, name) for name in dir(codes.SCT))
     values = {str(entry.value) for entry in entries if hasattr(entry, "value")}
-    for task in TASKS:
-        assert task.lesion.value in values, task.name
-        assert task.anatomy.value in values, task.name
+    for code in (CATEGORY, *(code for task in TASKS for code in (task.lesion, task.anatomy))):
+        assert code.value in values, code.meaning
 
 
 @pytest.mark.parametrize(("task", "row"), [("wet_amd", 0), ("skin_lesion", 7), (3, 3), ("3", 3)])

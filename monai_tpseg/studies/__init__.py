@@ -7,6 +7,7 @@ from monai_tpseg.studies.manifest import Entry, read_manifest, write_manifest
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.report import write_report
 from monai_tpseg.studies.run import Run, exit_status, known_salt, prepare_output
+from monai_tpseg.studies.save import SaveResultd
 from monai_tpseg.studies.scan import find_entries, scan
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Model",
     "Outcome",
     "Run",
+    "SaveResultd",
     "Settings",
     "Status",
     "StudyError",

@@ -16,8 +16,21 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.dicom_seg import tracking_id
+from monai_tpseg.transforms.orientation import voxel_sizes
+from monai_tpseg.transforms.source_grid import is_irregular, matrix
 
-__all__ = ["MANY_LESIONS", "REVIEW_FLAGS", "UNCERTAIN", "Lesion", "flags_of", "lesions_csv", "measure_lesions"]
+__all__ = [
+    "FLAGS",
+    "MANY_LESIONS",
+    "REVIEW_FLAGS",
+    "UNCERTAIN",
+    "Lesion",
+    "find_lesions",
+    "flags_of",
+    "lesions_csv",
+    "measure_lesions",
+]
 
 MANY_LESIONS = 20
 """More connected lesions than this are flagged: most masks of that kind are noise."""
@@ -25,9 +38,22 @@ MANY_LESIONS = 20
 UNCERTAIN = 0.65
 """A mask whose mean probability lies below this is flagged."""
 
-REVIEW_FLAGS = frozenset({"repaired_values"})
+FLAGS: dict[str, str] = {
+    "slice_gap": "slices lie at unequal distances; each was segmented and measured by itself",
+    "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
+    "repaired_values": "the source held NaN or infinite values, which were replaced",
+    "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG was written",
+    "empty": "no lesion was found",
+    "touches_border": "a lesion reaches the edge of the picture or of a slice",
+    "many_lesions": "more than 20 lesions, mostly a sign of noise",
+    "uncertain": "the mean probability of the mask lies below 0.65",
+}
+"""What a person should know about a result -> what it means; worst first."""
+
+REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "repaired_values", "no_seg"})
 """Flags that make a case `review`: the input was not as it should be."""
 
+_IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}
 _FEW = 64  # points whose distances are found sooner than their convex hull
 
 
@@ -35,72 +61,79 @@ _FEW = 64  # points whose distances are found sooner than their convex hull
 class Lesion:
     """One connected lesion; pixels and voxels that touch at a corner are connected.
 
+    Slices of an irregular series are measured one by one: a lesion ends with its slice.
+
     Attributes:
         lesion: 1, 2, ... by size, largest first.
-        voxels: pixels of a picture, voxels of a volume.
+        tracking_id: what the lesion is called in the DICOM segmentation; lesions beyond its segments share one.
+        voxels: pixels of a picture or of a slice, voxels of a volume.
         size: in `size_unit`.
-        size_unit: `mm3` of a volume, `mm2` of a picture; `px` where the source has no millimetres.
+        size_unit: `mm3` of a volume, `mm2` of a picture or slice; `px` where the source has no millimetres.
         diameter: the longest distance between two points of the lesion, through the slices of a volume too.
         diameter_unit: `mm` or `px`.
-        centroid_1, centroid_2, centroid_3: x, y, z or row, column, slice; empty where there is none.
-        centroid_space: `ras_mm` (to the right, anterior, superior) or `pixel` (row, column[, slice], from 0).
+        right_mm, anterior_mm, superior_mm: centroid in the patient; empty where the source has no place there.
+        row, column, slice: centroid on the loaded image, from 0; no slice in a picture.
         mean_probability: over the lesion, in [0, 1].
     """
 
     lesion: int
+    tracking_id: str
     voxels: int
     size: float
     size_unit: str
     diameter: float
     diameter_unit: str
-    centroid_1: float
-    centroid_2: float
-    centroid_3: float | None
-    centroid_space: str
+    right_mm: float | None
+    anterior_mm: float | None
+    superior_mm: float | None
+    row: float
+    column: float
+    slice: float | None
     mean_probability: float
 
 
-def measure_lesions(mask: NDArray[Any], prob: NDArray[Any], meta: Mapping[str, Any]) -> list[Lesion]:
-    """Measure each connected lesion of a mask.
+def find_lesions(mask: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.int32]:
+    """Number the connected lesions of a mask, the largest first.
 
     Args:
         mask: (H, W) or (H, W, D) in {0, 1}, on the grid of the loaded image.
-        prob: probabilities in [0, 1], of the same shape.
         meta: the meta of the image from `LoadMedicalImage`.
 
     Returns:
-        largest first; an empty list for an empty mask.
+        of the same shape; 0 is background.
     """
-    labels, count = ndimage.label(mask > 0, structure=np.ones((3,) * mask.ndim))
-    if not count:
-        return []
-    matrix, spaced = _millimetres(meta, mask.ndim)
-    size_unit = f"mm{mask.ndim}" if spaced else "px"
-    numbers = np.arange(1, count + 1)
+    near = np.ones((3,) * mask.ndim)
+    if is_irregular(meta):
+        near[..., [0, 2]] = 0  # the slices have no neighbours
+    labels, count = ndimage.label(mask > 0, structure=near)
     voxels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    unit = float(abs(np.linalg.det(matrix)))
-    means = ndimage.mean(prob, labels, numbers)
-    centres = np.asarray(ndimage.center_of_mass(mask > 0, labels, numbers))
-    boxes = ndimage.find_objects(labels)
-    found = []
-    for rank, n in enumerate(np.argsort(-voxels, kind="stable"), start=1):
-        diameter = _diameter(labels[boxes[n]] == n + 1, matrix)
-        *place, space = _place(centres[n], meta, spaced)
-        found.append(
-            Lesion(
-                *(rank, int(voxels[n]), round(float(voxels[n]) * unit, 3), size_unit),
-                *(round(diameter, 3), "mm" if spaced else "px"),
-                *(*place, space, round(float(means[n]), 4)),
-            )
-        )
-    return found
+    ranks = np.zeros(count + 1, dtype=np.int32)
+    ranks[1 + np.argsort(-voxels, kind="stable")] = np.arange(1, count + 1)
+    numbered: NDArray[np.int32] = ranks[labels]
+    return numbered
+
+
+def measure_lesions(
+    lesions: NDArray[np.int32], prob: NDArray[Any], meta: Mapping[str, Any], task: str, name: str
+) -> list[Lesion]:
+    """Measure the lesions of a case.
+
+    Args:
+        lesions: of `find_lesions`.
+        prob: probabilities in [0, 1], of the same shape.
+        meta: the meta of the image from `LoadMedicalImage`.
+        task: name of the task.
+        name: of the case, for the tracking ids.
+
+    Returns:
+        in the order of their numbers.
+    """
+    boxes = enumerate(ndimage.find_objects(lesions), start=1)
+    return [_measured(n, lesions[box] == n, box, prob[box], meta, tracking_id(name, task, n)) for n, box in boxes]
 
 
 def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what a person should know about a result, worst first.
-
-    `repaired_values`, the source held NaN or infinite values; `empty`; `touches_border`, a lesion reaches the edge of
-    the picture or of a slice; `many_lesions`; `uncertain`.
+    """Return the `FLAGS` that hold for a result, worst first; `no_seg` is the writer's.
 
     Args:
         mask: (H, W) or (H, W, D) in {0, 1}.
@@ -109,14 +142,15 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any])
     """
     voxels = sum(lesion.voxels for lesion in lesions)
     mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
-    flags = {
+    raised = {
+        **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
         "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
         "many_lesions": len(lesions) > MANY_LESIONS,
         "uncertain": bool(lesions) and mean < UNCERTAIN,
     }
-    return tuple(name for name, raised in flags.items() if raised)
+    return tuple(name for name in FLAGS if raised.get(name))
 
 
 def lesions_csv(lesions: list[Lesion]) -> bytes:
@@ -128,21 +162,77 @@ def lesions_csv(lesions: list[Lesion]) -> bytes:
     return text.getvalue().encode()
 
 
-def _millimetres(meta: Mapping[str, Any], dims: int) -> tuple[NDArray[np.float64], bool]:
-    """Return the matrix that takes steps along the axes to millimetres (or leaves them), and whether it does."""
-    if m.SPACING not in meta:
-        return np.eye(dims), False
-    if str(meta[m.KIND]) == "volume":
-        return np.asarray(meta[m.AFFINE], dtype=np.float64)[:3, :3], True
-    return np.diag(np.asarray(meta[m.SPACING], dtype=np.float64)[:dims]), True
+def _measured(
+    number: int,
+    lesion: NDArray[np.bool_],
+    box: tuple[slice, ...],
+    prob: NDArray[Any],
+    meta: Mapping[str, Any],
+    tracked: str,
+) -> Lesion:
+    """Measure one lesion, which fills `box`."""
+    space = _Space.of(meta, lesion.ndim, box[-1].start)
+    voxels = int(lesion.sum())
+    centre = np.argwhere(lesion).mean(axis=0) + [part.start for part in box]
+    right, anterior, superior = space.patient(centre)
+    row, column, *more = (round(float(value), 3) for value in centre)
+    return Lesion(
+        lesion=number,
+        tracking_id=tracked,
+        voxels=voxels,
+        size=round(voxels * float(abs(np.linalg.det(space.matrix))), 3),
+        size_unit=f"mm{space.dims}" if space.spaced else "px",
+        diameter=round(_diameter(lesion[..., 0] if space.dims < lesion.ndim else lesion, space.matrix), 3),
+        diameter_unit="mm" if space.spaced else "px",
+        right_mm=right,
+        anterior_mm=anterior,
+        superior_mm=superior,
+        row=row,
+        column=column,
+        slice=more[0] if more else None,
+        mean_probability=round(float(prob[lesion].mean(dtype=np.float64)), 4),
+    )
 
 
-def _place(centre: NDArray[np.float64], meta: Mapping[str, Any], spaced: bool) -> tuple[Any, ...]:
-    if spaced and len(centre) == 3:
-        world = np.asarray(meta[m.AFFINE], dtype=np.float64) @ [*centre, 1.0]
-        return *(round(float(value), 3) for value in world[:3]), "ras_mm"
-    rounded: list[float | None] = [round(float(value), 3) for value in centre]
-    return *rounded, *([None] * (3 - len(centre))), "pixel"
+@dataclass(frozen=True)
+class _Space:
+    """How pixels or voxels become millimetres.
+
+    Attributes:
+        matrix: (2, 2) or (3, 3): a step along each axis -> millimetres, or the step itself.
+        spaced: whether it leads to millimetres.
+        affine: (4, 4) index -> RAS millimetres; None without a place in the patient.
+        flat: the slice that the affine starts at is the only one that it holds for.
+    """
+
+    matrix: NDArray[np.float64]
+    spaced: bool
+    affine: NDArray[np.float64] | None = None
+    flat: bool = False
+
+    @property
+    def dims(self) -> int:
+        return len(self.matrix)
+
+    @classmethod
+    def of(cls, meta: Mapping[str, Any], dims: int, slice_number: int) -> _Space:
+        if is_irregular(meta):
+            affine = matrix(meta[m.SLICE_AFFINES])[slice_number]
+            return cls(np.diag(voxel_sizes(affine)[:2]), True, affine, flat=True)
+        if m.SPACING not in meta:
+            return cls(np.eye(dims), False)
+        if str(meta[m.KIND]) == "volume":
+            affine = matrix(meta[m.AFFINE])
+            return cls(affine[:3, :3], True, affine)
+        return cls(np.diag(np.asarray(meta[m.SPACING], dtype=np.float64)[:dims]), True)
+
+    def patient(self, centre: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
+        """The place of a point in the patient: to the right, anterior and superior."""
+        if self.affine is None:
+            return None, None, None
+        world = self.affine @ [*centre[:2], 0.0 if self.flat else centre[2], 1.0]
+        right, anterior, superior = (round(float(value), 3) for value in world[:3])
+        return right, anterior, superior
 
 
 def _diameter(lesion: NDArray[np.bool_], matrix: NDArray[np.float64]) -> float:

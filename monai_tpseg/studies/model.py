@@ -23,7 +23,7 @@ from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
 
-__all__ = ["Model", "Segmented", "Settings", "choose_device"]
+__all__ = ["Model", "Segmented", "Settings", "choose_device", "digest"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Settings:
         mpp: micrometres a pixel that whole slides are read at; that of the modality file by default.
         slide_mpp: micrometres a pixel of the finest level of slides that do not say.
         skip_glass: windows of a slide without tissue are not run.
+        seg: also write a DICOM segmentation where the source is DICOM.
     """
 
     threshold: float = 0.5
@@ -43,6 +44,7 @@ class Settings:
     mpp: float | None = None
     slide_mpp: float | None = None
     skip_glass: bool = True
+    seg: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
@@ -67,6 +69,11 @@ class Segmented:
     image: MetaTensor
     prob: torch.Tensor
     mask: torch.Tensor
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -127,7 +134,7 @@ class Model:
     @property
     def config_sha256(self) -> str:
         """Digest of `config`."""
-        return hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
+        return digest(self.config)
 
     @torch.no_grad()
     def segment(self, path: Path, task: str, slice_batch: int | None = None) -> Segmented:

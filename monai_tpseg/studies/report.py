@@ -16,6 +16,7 @@ from PIL import Image
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.studies.codes import Status, StudyError
+from monai_tpseg.studies.lesions import FLAGS
 from monai_tpseg.studies.results import read_result
 from monai_tpseg.tasks import TASK_NAMES
 
@@ -27,7 +28,6 @@ REPORT = "report.html"
 _LONG_SIDE = 400  # pixels of a picture in the report
 _COLOURS = 96  # of its palette: 500 cases stay below 50 MB
 _ORDER = (Status.FAILED, Status.REVIEW, Status.OK_EMPTY, Status.OK, Status.SKIPPED)
-_FLAGS = ("repaired_values", "empty", "touches_border", "many_lesions", "uncertain")  # worst first
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class Case:
     @property
     def worst_first(self) -> tuple[int, int, str]:
         """Where the case stands: by status, by its gravest flag, by name."""
-        ranks = [_FLAGS.index(flag) for flag in self.record["flags"] if flag in _FLAGS]
-        return _ORDER.index(Status(self.record["status"])), min(ranks, default=len(_FLAGS)), self.record["case"]
+        worst_first = list(FLAGS)
+        ranks = [worst_first.index(flag) for flag in self.record["flags"] if flag in FLAGS]
+        return _ORDER.index(Status(self.record["status"])), min(ranks, default=len(FLAGS)), self.record["case"]
 
 
 def collect(out: str | Path) -> list[Case]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections import Counter
@@ -19,7 +20,6 @@ import torch
 from tqdm.auto import tqdm
 
 from monai_tpseg.studies.codes import ExitStatus, Outcome, Status, StudyError, failed, is_out_of_memory, outcome_of
-from monai_tpseg.studies.lesions import REVIEW_FLAGS, flags_of, measure_lesions
 from monai_tpseg.studies.manifest import (
     MANIFEST,
     Entry,
@@ -32,12 +32,11 @@ from monai_tpseg.studies.manifest import (
 from monai_tpseg.studies.model import Model, Segmented
 from monai_tpseg.studies.results import (
     case_folder,
-    decisions,
     provenance,
     read_result,
     write_result,
-    write_segmented,
 )
+from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms.errors import ReadError
 
@@ -122,7 +121,7 @@ class Run:
         self.shard = shard
         self.resume = resume
         self.quiet = quiet
-        self._made_by = provenance(model)
+        self._made_by = provenance(model.info, model.config)
         self._tag = shard.replace("/", "-of-") or "all"
 
     def __call__(self, cases: Sequence[tuple[str, Entry]]) -> Counter[str]:
@@ -155,17 +154,11 @@ class Run:
         """Isolation: whatever a case raises stays with the case."""
         try:
             found = self._with_less_memory(entry)
-            mask, prob = (x[0].numpy() for x in (found.mask, found.prob))
-            lesions = measure_lesions(mask, prob, found.image.meta)
-            flags = flags_of(mask, lesions, found.image.meta)
-            files = write_segmented(found, lesions, entry.task, name, folder)
+            outputs = Outputs(seg=self.model.settings.seg)
+            return write_segmented(found, entry.task, name, folder, self._made_by, outputs)
         except Exception as error:  # a decoder or a network may raise anything
             _empty(folder)
             return outcome_of(error), {}
-        status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if lesions else Status.OK_EMPTY
-        voxels = sum(lesion.voxels for lesion in lesions)
-        more = {"files": files, "lesions": len(lesions), "voxels": voxels, "decisions": decisions(found.image.meta)}
-        return Outcome(status, flags=flags), more
 
     def _with_less_memory(self, entry: Entry) -> Segmented:
         """Once more, slice by slice, where memory ran out."""
@@ -222,4 +215,4 @@ class Run:
 def _empty(folder: Path) -> None:
     """Remove what a failed case had written so far."""
     for path in folder.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

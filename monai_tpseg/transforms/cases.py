@@ -38,7 +38,7 @@ READABLE_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES, *SLIDE_S
 """Suffixes of the sources that are known by name; DICOM is known by content."""
 
 OUTPUT_ENDINGS = ("_mask", "_overlay", "_prob")
-"""How the stems of our own results end; such files are not taken for inputs of a folder."""
+"""How the stems of our own results end; such files and folders are not taken for inputs of a folder."""
 
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -154,6 +154,7 @@ def _below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
     others = [path for path in visible if path.is_file() and path not in headers and _is_input(path)]
     # a link to a folder above would be followed without end
     folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
+    folders = [path for path in folders if not path.name.endswith(OUTPUT_ENDINGS)]  # slices of an irregular series
     whole = _is_one_series(headers) and not (others and len(headers) == 1)
     own = [folder, *others] if whole else sorted(others + _single_objects(folder, headers))
     return own + [case for child in folders for case in _below(child, above)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,17 @@ from monai_tpseg.transforms.orientation import GridError, align
 from monai_tpseg.transforms.pictures import is_picture, read_picture
 from monai_tpseg.transforms.slides import is_slide
 from monai_tpseg.transforms.sources import Source
-from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, volume_as_seen
+from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, source_of, volume_as_seen
 from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES, read_itk, read_nifti
 
-__all__ = ["IntensityChoice", "LoadMedicalImage", "LoadMedicalImaged", "PlaneChoice", "match_label"]
+__all__ = [
+    "IntensityChoice",
+    "LoadMedicalImage",
+    "LoadMedicalImaged",
+    "PlaneChoice",
+    "load_again",
+    "match_label",
+]
 
 IntensityChoice = Literal["auto", "display", "physical"]
 
@@ -157,6 +164,20 @@ class LoadMedicalImaged(MapTransform):
             label = self.load_label(data[key])
             case[key] = label if image is None else match_label(label, image)
         return case
+
+
+def load_again(meta: Mapping[str, Any]) -> MetaTensor:
+    """Read the image once more that `meta` came with, as it was read then: a network's input is not for people to see.
+
+    Args:
+        meta: the meta of an image from `LoadMedicalImage`.
+
+    Raises:
+        ReadError: it cannot be read any more.
+    """
+    plane = cast(PlaneChoice, str(meta[m.PLANE]) if m.PLANE in meta else "auto")
+    intensity = cast(IntensityChoice, str(meta[m.INTENSITY]))
+    return LoadMedicalImage("image", plane, intensity, "slices" if m.IRREGULAR in meta else "refuse")(source_of(meta))
 
 
 def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:

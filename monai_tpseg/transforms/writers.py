@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -18,21 +16,15 @@ from PIL import Image
 
 from monai_tpseg.files import complete
 from monai_tpseg.keys import IMAGE, PRED, TASK, TASK_NAME
-from monai_tpseg.tasks import get_task
 from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
-from monai_tpseg.transforms.load import IntensityChoice, LoadMedicalImage, PlaneChoice
-from monai_tpseg.transforms.orientation import GridError, align
-from monai_tpseg.transforms.overlay import draw_overlay
+from monai_tpseg.transforms.figure import draw_case
+from monai_tpseg.transforms.load import load_again
+from monai_tpseg.transforms.nifti_files import save_nifti, save_slices
+from monai_tpseg.transforms.output_names import OutputNames, base_path
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
+from monai_tpseg.transforms.source_grid import is_irregular, on_image_grid, on_source_grid, source_path
 
 __all__ = ["MaskWriter", "SaveMaskd"]
-
-# what places a NIfTI in space; the rest of a header (description, intent, scaling) is not the mask's
-_GEOMETRY = (
-    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
-    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
-)
 
 
 class MaskWriter:
@@ -40,8 +32,8 @@ class MaskWriter:
 
     Pictures give `<name>_<task>_mask.png`, uint8 {0, 255}, rows and columns as any viewer shows the picture (EXIF
     orientation applied, no tag). Volumes give `<name>_<task>_mask.nii.gz`, uint8 {0, 1}, the source's shape and affine.
-    `<name>` is the source's name without suffix, below its folder within `data_root_dir`; sources of one name in one
-    folder (`a.png`, `a.jpg`) keep their suffix (`a_png`, `a_jpg`), others that would meet get a short hash.
+    Irregular series give a folder `<name>_<task>_mask` with `slice_0001.nii.gz` and so on, each with its own affine.
+    `<name>` is what `OutputNames` makes of the source.
 
     Args:
         output_dir: where the files go; made when needed.
@@ -60,11 +52,10 @@ class MaskWriter:
         directory: str | Path | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.data_root_dir = None if data_root_dir is None else Path(data_root_dir).absolute()
+        self.names = OutputNames(data_root_dir)
         self.save_probabilities = save_probabilities
         self.save_overlay = save_overlay
         self._display = NormalizeByModalityd(IMAGE, TASK_NAME, directory, network=False) if save_overlay else None
-        self._sources: dict[Path, Path] = {}
 
     def write(
         self,
@@ -92,48 +83,27 @@ class MaskWriter:
                 leads out of `output_dir`.
         """
         if not torch.isin(mask, torch.tensor([0, 1], device=mask.device, dtype=mask.dtype)).all():
-            raise ValueError(f"The mask of {_source(meta)} holds other values than 0 and 1; threshold it first.")
+            raise ValueError(f"The mask of {source_path(meta)} holds other values than 0 and 1; threshold it first.")
         if self.save_probabilities and prob is None:
-            raise ValueError(f"No probabilities of {_source(meta)}; pass them or set save_probabilities=False.")
-        base = self.output_dir / _joined(self._name(meta) if case_name is None else Path(case_name), task)
-        picture = str(meta[m.KIND]) == "picture"
-        grid = _on_source(mask, meta)
-        suffix = ".png" if picture else ".nii.gz"
+            raise ValueError(f"No probabilities of {source_path(meta)}; pass them or set save_probabilities=False.")
+        base = base_path(self.output_dir, self.names(meta) if case_name is None else case_name, task)
+        picture, suffix = str(meta[m.KIND]) == "picture", _suffix(meta)
         written = {"mask": base.with_name(f"{base.name}_mask{suffix}")}
-        _save(grid.astype(np.uint8) * (255 if picture else 1), meta, written["mask"])
+        _save(on_source_grid(mask, meta).astype(np.uint8) * (255 if picture else 1), meta, written["mask"])
         if self.save_probabilities and prob is not None:
             written["prob"] = base.with_name(f"{base.name}_prob{suffix}")
-            values = _on_source(prob, meta).astype(np.float32)
+            values = on_source_grid(prob, meta).astype(np.float32)
             _save((values * 65535).round().astype(np.uint16) if picture else values, meta, written["prob"])
         if self.save_overlay:
             written["overlay"] = base.with_name(f"{base.name}_overlay.png")
-            self._overlay(grid, meta, task, written["overlay"])
+            self._overlay(mask, meta, task, written["overlay"])
         return written
 
-    def _name(self, meta: Mapping[str, Any]) -> Path:
-        source = _source(meta).absolute()
-        name = Path(source.name if source.is_dir() else _unique_stem(source))
-        if (
-            self.data_root_dir is not None
-            and source.is_relative_to(self.data_root_dir)
-            and source != self.data_root_dir
-        ):
-            name = source.parent.relative_to(self.data_root_dir) / name
-        if self._sources.setdefault(name, source) != source:
-            folder = hashlib.sha256(str(source).encode()).hexdigest()[:8]
-            name = name.with_name(f"{name.name}_{folder}")
-        return name
-
-    def _overlay(self, grid: NDArray[Any], meta: Mapping[str, Any], task: str, path: Path) -> None:
+    def _overlay(self, mask: torch.Tensor, meta: Mapping[str, Any], task: str, path: Path) -> None:
         assert self._display is not None
-        plane = cast(PlaneChoice, str(meta[m.PLANE]) if m.PLANE in meta else "auto")
-        intensity = cast(IntensityChoice, str(meta[m.INTENSITY]))
-        image = LoadMedicalImage("image", plane, intensity)(_source(meta))
-        shown = self._display({IMAGE: image, TASK_NAME: task})[IMAGE]
-        mask = _view(grid, _matrix(meta[m.ORIGINAL_AFFINE]), shown)
-        spacing = image.meta.get(m.SPACING) if mask.ndim == 3 else None
+        image = load_again(meta)
         with complete(path) as file:
-            draw_overlay(shown.numpy(), mask, get_task(task).title, spacing).save(file, format="PNG")
+            draw_case(image, on_image_grid(mask, image), task, self._display).save(file, format="PNG")
 
 
 class SaveMaskd(MapTransform):
@@ -187,73 +157,17 @@ class SaveMaskd(MapTransform):
         return dict(data)
 
 
-def _on_source(values: torch.Tensor, meta: Mapping[str, Any]) -> NDArray[Any]:
-    """(1, H, W[, D]) -> the axes of the source array, exactly."""
-    affine = values.affine if isinstance(values, MetaTensor) else meta[m.AFFINE]
-    array = torch.as_tensor(values).detach().cpu().numpy()[0]
-    shape = tuple(int(n) for n in np.asarray(meta[m.SOURCE_SHAPE]))
-    flat = array[..., None] if array.ndim == 2 else array
-    try:
-        turned = align(flat, _matrix(affine), _matrix(meta[m.ORIGINAL_AFFINE]), (*shape, 1)[:3])
-    except GridError as error:
-        raise ValueError(
-            f"The mask of {_source(meta)} is not on the source grid: {error}; invert the resizing first."
-        ) from error
-    return turned.reshape(shape)
-
-
-def _view(grid: NDArray[Any], affine: NDArray[np.float64], image: MetaTensor) -> NDArray[Any]:
-    if image.ndim == 3:
-        return grid
-    return align(grid.reshape((*grid.shape, 1)[:3]), affine, _matrix(image.affine), image.shape[1:])
-
-
 def _save(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None:
-    with complete(path) as file:
-        if array.ndim == 2 and path.suffix == ".png":
+    if str(meta[m.KIND]) == "picture":
+        with complete(path) as file:
             Image.fromarray(array).save(file, format="PNG")
-        else:
-            nib.save(_nifti(array, meta), file)
+    elif is_irregular(meta):
+        save_slices(array, meta, path)
+    else:
+        save_nifti(array, meta, path)
 
 
-def _nifti(array: NDArray[Any], meta: Mapping[str, Any]) -> Any:
-    """A NIfTI source lends its own header's geometry, so that every reader sees the same affine; others give theirs."""
-    if m.NIFTI_HEADER not in meta:
-        image = nib.Nifti1Image(array, _matrix(meta[m.ORIGINAL_AFFINE]))
-        image.set_qform(image.affine, code="scanner")
-        image.set_sform(image.affine, code="scanner")
-        image.header.set_xyzt_units("mm")
-        return image
-    block = np.asarray(meta[m.NIFTI_HEADER], dtype=np.uint8).tobytes()
-    first = len(block) == nib.Nifti1Header.sizeof_hdr
-    header_class, image_class = (nib.Nifti1Header, nib.Nifti1Image) if first else (nib.Nifti2Header, nib.Nifti2Image)
-    source, header = header_class(block, endianness="<", check=False), header_class()
-    for name in _GEOMETRY:
-        header[name] = source[name]
-    return image_class(array, None, header=header, dtype=array.dtype)
-
-
-def _unique_stem(source: Path) -> str:
-    """Return the stem of a file, with its suffix where another source of the same folder has that stem too."""
-    own = stem(source)
-    if own == source.name or not source.parent.is_dir():
-        return own
-    others = (path for path in source.parent.iterdir() if path.name != source.name and path.name[0] != ".")
-    readable = (path for path in others if path.name.lower().endswith((*READABLE_SUFFIXES, ".dcm")))
-    if any(stem(path) == own and not own.endswith(OUTPUT_ENDINGS) for path in readable):
-        return own + source.name[len(own) :].lower().replace(".", "_")
-    return own
-
-
-def _joined(name: Path, task: str) -> Path:
-    if name.is_absolute() or ".." in name.parts or not name.name or Path(task).name != task:
-        raise ValueError(f"{f'{name}_{task}'!r} leads out of the output folder; use a relative name and a plain task.")
-    return name.with_name(f"{name.name}_{task}")
-
-
-def _source(meta: Mapping[str, Any]) -> Path:
-    return Path(str(meta[m.FILENAME]))
-
-
-def _matrix(affine: Any) -> NDArray[np.float64]:
-    return np.asarray(affine, dtype=np.float64)
+def _suffix(meta: Mapping[str, Any]) -> str:
+    if str(meta[m.KIND]) == "picture":
+        return ".png"
+    return "" if is_irregular(meta) else ".nii.gz"

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions
+from monai_tpseg.studies.lesions import Lesion, find_lesions, flags_of, lesions_csv, measure_lesions
 
 PICTURE = {"source_kind": "picture"}
 SPACING = (2.0, 3.0, 5.0)
 AFFINE = np.array([[0, 3.0, 0, 10], [-2.0, 0, 0, 20], [0, 0, 5.0, -30], [0, 0, 0, 1]])  # rows to posterior
 VOLUME: dict[str, Any] = {"source_kind": "volume", "spacing": SPACING, "affine": AFFINE}
+
+
+def measure(mask: NDArray[Any], prob: NDArray[Any], meta: dict[str, Any]) -> list[Lesion]:
+    return measure_lesions(find_lesions(mask, meta), prob, meta, "skin_lesion", "c1")
 
 
 def naive_diameter(mask: NDArray[Any], spacing: tuple[float, ...]) -> float:
@@ -28,21 +32,22 @@ def naive_diameter(mask: NDArray[Any], spacing: tuple[float, ...]) -> float:
 def test_a_rectangle_measures_its_diagonal_in_pixels() -> None:
     mask = np.zeros((12, 20))
     mask[2:5, 3:7] = 1  # 3 x 4
-    (lesion,) = measure_lesions(mask, mask * 0.75, PICTURE)
+    (lesion,) = measure(mask, mask * 0.75, PICTURE)
     assert (lesion.voxels, lesion.size, lesion.size_unit) == (12, 12.0, "px")
     assert (lesion.diameter, lesion.diameter_unit) == (5.0, "px")
-    assert (lesion.centroid_1, lesion.centroid_2, lesion.centroid_3) == (3.0, 4.5, None)
-    assert (lesion.centroid_space, lesion.mean_probability) == ("pixel", 0.75)
+    assert (lesion.row, lesion.column, lesion.slice) == (3.0, 4.5, None)
+    assert (lesion.right_mm, lesion.anterior_mm, lesion.superior_mm) == (None, None, None)
+    assert (lesion.tracking_id, lesion.mean_probability) == ("c1_skin_lesion_1", 0.75)
 
 
 def test_a_volume_measures_in_millimetres_and_lies_in_the_patient() -> None:
     mask = np.zeros((6, 7, 4))
     mask[1, 2, 3] = 1
-    (lesion,) = measure_lesions(mask, mask, VOLUME)
+    (lesion,) = measure(mask, mask, VOLUME)
     assert (lesion.size, lesion.size_unit) == (30.0, "mm3")
     assert lesion.diameter == pytest.approx(np.sqrt(4 + 9 + 25), abs=1e-3)
-    assert (lesion.centroid_1, lesion.centroid_2, lesion.centroid_3) == (16.0, 18.0, -15.0)
-    assert lesion.centroid_space == "ras_mm"
+    assert (lesion.right_mm, lesion.anterior_mm, lesion.superior_mm) == (16.0, 18.0, -15.0)
+    assert (lesion.row, lesion.column, lesion.slice) == (1.0, 2.0, 3.0)
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (4, 5, 6)])
@@ -52,7 +57,7 @@ def test_diameter_equals_the_longest_of_all_distances(shape: tuple[int, ...]) ->
     meta = {"source_kind": "picture", "spacing": spacing} if len(shape) == 2 else VOLUME
     for _ in range(5):
         mask = rng.random(shape) > 0.6
-        for lesion in measure_lesions(mask, mask, meta)[:1]:
+        for lesion in measure(mask, mask, meta)[:1]:
             whole = largest(mask)
             assert lesion.diameter == pytest.approx(naive_diameter(whole, spacing), abs=1e-3)
 
@@ -79,23 +84,23 @@ def test_lesions_are_numbered_by_size_and_join_at_corners() -> None:
     mask = np.zeros((10, 10))
     mask[1, 1] = mask[2, 2] = 1  # one lesion
     mask[5:8, 5:8] = 1
-    lesions = measure_lesions(mask, mask, PICTURE)
+    lesions = measure(mask, mask, PICTURE)
     assert [(one.lesion, one.voxels) for one in lesions] == [(1, 9), (2, 2)]
 
 
 def test_an_empty_mask_has_a_table_of_names_only() -> None:
     mask = np.zeros((4, 4))
-    assert measure_lesions(mask, mask, PICTURE) == []
+    assert measure(mask, mask, PICTURE) == []
     (header,) = csv.reader(io.StringIO(lesions_csv([]).decode()))
-    assert header[:4] == ["lesion", "voxels", "size", "size_unit"]
+    assert header[:5] == ["lesion", "tracking_id", "voxels", "size", "size_unit"]
 
 
 def test_flags_name_what_is_odd() -> None:
     empty, edge, many = np.zeros((9, 90)), np.zeros((9, 90)), np.zeros((9, 90))
     edge[0, 4:8] = 1
     many[4, 1:89:4] = 1
-    found = {name: flags_of(m, measure_lesions(m, m, PICTURE), PICTURE) for name, m in
+    found = {name: flags_of(m, measure(m, m, PICTURE), PICTURE) for name, m in
              (("empty", empty), ("edge", edge), ("many", many))}  # fmt: skip
     assert found == {"empty": ("empty",), "edge": ("touches_border",), "many": ("many_lesions",)}
-    faint = flags_of(many[:, :8], measure_lesions(many[:, :8], many[:, :8] * 0.55, PICTURE), {"non_finite": 3})
+    faint = flags_of(many[:, :8], measure(many[:, :8], many[:, :8] * 0.55, PICTURE), {"non_finite": 3})
     assert faint == ("repaired_values", "uncertain")

@@ -1,0 +1,89 @@
+"""The end of a bundle's inference: the files that a study gets, in one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import MapTransform
+
+from monai_tpseg.keys import IMAGE, PRED, PROB, TASK_NAME
+from monai_tpseg.networks.weights import read_info
+from monai_tpseg.studies.model import Segmented
+from monai_tpseg.studies.results import provenance, write_result
+from monai_tpseg.studies.writing import Outputs, write_segmented
+from monai_tpseg.transforms.load import load_again
+from monai_tpseg.transforms.output_names import OutputNames, base_path
+from monai_tpseg.transforms.source_grid import on_image_grid
+
+__all__ = ["SaveResultd"]
+
+
+class SaveResultd(MapTransform):
+    """Write everything about a segmented case, as `tpseg run` does, and pass the case on.
+
+    The files are `<name>_<task>_mask`, `_seg.dcm`, `_overlay.png`, `_lesions.csv` and `_result.json` with their
+    suffixes; `docs/outputs.md` describes them. `<name>` is that of the source, see `OutputNames`.
+
+    Args:
+        output_dir: where the files go; made when needed.
+        data_root_dir: the folder whose sub-folders are repeated below `output_dir`; None puts all files into one.
+        checkpoint: the weights, whose description goes into `_result.json`; read when the first case is written.
+        settings: what else decided the results, e.g. the threshold; numbers, texts, lists of them.
+        seg: also write a DICOM segmentation where the source is DICOM and a lesion was found.
+        save_overlay: also draw the lesion on the picture.
+        save_probabilities: also write the probabilities.
+        image_key: key of the loaded image, whose meta says where the mask belongs.
+        mask_key: key of masks, (1, H, W) or (1, H, W, D) in {0, 1} on the grid of their image.
+        prob_key: key of the probabilities that the mask was cut from.
+
+    Raises:
+        ValueError: a mask is not binary or does not lie on its image; the case has no task name.
+        CheckpointError: the weights have no description.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        data_root_dir: str | Path | None = None,
+        checkpoint: str | Path = "",
+        settings: Mapping[str, Any] | None = None,
+        seg: bool = True,
+        save_overlay: bool = True,
+        save_probabilities: bool = False,
+        image_key: str = IMAGE,
+        mask_key: str = PRED,
+        prob_key: str = PROB,
+    ) -> None:
+        super().__init__((image_key, mask_key, prob_key))
+        self.output_dir = Path(output_dir)
+        self.checkpoint = checkpoint
+        self.settings = dict(settings or {})
+        self.outputs = Outputs(seg, save_overlay, save_probabilities, prefix=True)
+        self._names = OutputNames(data_root_dir)
+        self._made_by: dict[str, Any] | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` as it came."""
+        task = data.get(TASK_NAME)
+        if not isinstance(task, str):
+            raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
+        if self._made_by is None:
+            self._made_by = provenance(read_info(self.checkpoint), self.settings)
+        image, mask, prob = (data[key] for key in self.keys)
+        name = self._names(image.meta).as_posix()
+        found = _found(image.meta, mask, prob)
+        outcome, more = write_segmented(found, task, name, self.output_dir, self._made_by, self.outputs)
+        base = base_path(self.output_dir, name, task)
+        record = f"{base.name}_result.json"
+        write_result(base.parent, name, task, outcome, "", self._made_by, record, **more)
+        return dict(data)
+
+
+def _found(meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor) -> Segmented:
+    """The case with its image as read: what the network saw is not what a person looks at."""
+    image = load_again(meta)
+    probabilities, flat = (on_image_grid(x, image)[None].float() for x in (prob, mask))
+    return Segmented(image, probabilities, flat)

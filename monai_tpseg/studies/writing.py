@@ -1,0 +1,122 @@
+"""What a segmented case becomes: mask, DICOM segmentation, lesions, overlay; for studies and bundles alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.studies.codes import Outcome, Status
+from monai_tpseg.studies.lesions import FLAGS, REVIEW_FLAGS, find_lesions, flags_of, lesions_csv, measure_lesions
+from monai_tpseg.studies.model import Segmented
+from monai_tpseg.studies.results import decisions
+from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
+from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.dicom_seg import Algorithm, SegmentationError, write_segmentation
+from monai_tpseg.transforms.figure import draw_case
+from monai_tpseg.transforms.output_names import base_path
+
+__all__ = ["Outputs", "algorithm", "write_segmented"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written for a case besides its mask, `lesions.csv` and `result.json`.
+
+    Attributes:
+        seg: a DICOM segmentation, where the source is DICOM and a lesion was found.
+        overlay: the lesion drawn on the picture.
+        probabilities: the probabilities that the mask was cut from.
+        prefix: tables carry the name of the case, as many cases share one folder.
+    """
+
+    seg: bool = True
+    overlay: bool = True
+    probabilities: bool = False
+    prefix: bool = False
+
+
+def algorithm(made_by: Mapping[str, Any]) -> Algorithm:
+    """Return what a DICOM segmentation says about what made it, out of `provenance`."""
+    versions, weights = made_by["versions"], made_by["model"]
+    return Algorithm(versions["monai_tpseg"], weights["weights_sha256"], made_by["config_sha256"])
+
+
+def write_segmented(
+    found: Segmented, task: str, name: str, folder: Path, made_by: Mapping[str, Any], outputs: Outputs | None = None
+) -> tuple[Outcome, dict[str, Any]]:
+    """Write what was found in a case, all but its `result.json`.
+
+    Args:
+        found: image as read, mask and probabilities.
+        task: the name of the task.
+        name: of the case; may hold sub-folders.
+        folder: where the files go.
+        made_by: see `provenance`.
+        outputs: what is written.
+
+    Returns:
+        how the case ended, and what `result.json` says about it: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
+    """
+    outputs = outputs or Outputs()
+    mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
+    numbered = find_lesions(mask, meta)
+    lesions = measure_lesions(numbered, prob, meta, task, name)
+    base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta))
+    files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
+        found.mask, found.prob, meta, task, name
+    )
+    files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
+    write_atomically(files["lesions"], lesions_csv(lesions))
+    if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
+        seg = base.with_name(f"{base.name}_seg.dcm")
+        if _segmentation(seg, numbered, meta, task, name, algorithm(made_by)):
+            files["seg"] = seg
+        else:
+            flags.add("no_seg")
+    if outputs.overlay:
+        files["overlay"] = base.with_name(f"{base.name}_overlay.png")
+        with complete(files["overlay"]) as file:
+            draw_case(found.image, found.mask[0], task, _display()).save(file, format="PNG")
+    status = Status.REVIEW if REVIEW_FLAGS & flags else Status.OK if lesions else Status.OK_EMPTY
+    more = {
+        "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
+        "sha256": {path.relative_to(base.parent).as_posix(): _digest(path) for path in _each(files)},
+        "lesions": len(lesions),
+        "voxels": sum(lesion.voxels for lesion in lesions),
+        "decisions": decisions(meta),
+    }
+    return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags)), more
+
+
+def _segmentation(
+    path: Path, lesions: NDArray[np.int32], meta: Mapping[str, Any], task: str, name: str, made_by: Algorithm
+) -> bool:
+    """Say whether the source has what a DICOM segmentation refers to, and write it then."""
+    try:
+        write_segmentation(path, lesions, meta, task, name, made_by)
+    except SegmentationError:
+        return False
+    return True
+
+
+def _each(files: Mapping[str, Path]) -> Iterator[Path]:
+    for path in files.values():
+        yield from sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def _display() -> NormalizeByModalityd:
+    """The pipelines without their last step; read once."""
+    return NormalizeByModalityd(network=False)

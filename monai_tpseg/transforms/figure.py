@@ -1,0 +1,57 @@
+"""The picture of a result: what a person may see of a case, with the lesion drawn on it."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from PIL import Image
+
+from monai_tpseg.keys import IMAGE, TASK_NAME
+from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.overlay import draw_overlay
+from monai_tpseg.transforms.pipelines import NormalizeByModalityd
+
+__all__ = ["draw_case"]
+
+_ULTRASOUND = ("US", "IVUS")
+_COARSE = 24  # cells along the long side of a picture that may hold names: no letter is left
+
+
+def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: NormalizeByModalityd) -> Image.Image:
+    """Return the lesion drawn on the picture, or on up to 12 slices.
+
+    Scanners write names and dates into ultrasound pictures, outside of the region that the object declares. So DICOM
+    ultrasound is drawn within that region, and blurred until nothing can be read where it declares none.
+
+    Args:
+        image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
+        mask: (H, W) or (H, W, D) in {0, 1}, on its grid.
+        task: the name of the task.
+        display: the pipelines without the step into the network (`network=False`).
+    """
+    shown, title = display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor(), get_task(task).title
+    if _may_hold_names(image, task):
+        if m.REGION in image.meta:
+            top, left, bottom, right = (int(n) for n in image.meta[m.REGION])
+            shown, mask = shown[:, top:bottom, left:right], mask[top:bottom, left:right]
+        else:
+            shown, title = _blurred(shown), f"{title}, blurred: no region declared"
+    spacing = image.meta.get(m.SPACING) if mask.ndim == 3 else None
+    return draw_overlay(shown.numpy(), mask.numpy(), title, spacing)
+
+
+def _may_hold_names(image: MetaTensor, task: str) -> bool:
+    if str(image.meta[m.FORMAT]) != "dicom":
+        return False
+    return get_task(task).modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in _ULTRASOUND
+
+
+def _blurred(image: torch.Tensor) -> torch.Tensor:
+    """(3, H, W[, D]) averaged over large cells, with soft edges between them."""
+    flat = image if image.ndim == 3 else image.movedim(-1, 1).flatten(0, 1)
+    height, width = flat.shape[1:]
+    rows, columns = (max(1, round(_COARSE * n / max(height, width))) for n in (height, width))
+    soft = F.interpolate(F.adaptive_avg_pool2d(flat[None], (rows, columns)), size=(height, width), mode="bicubic")[0]
+    return soft.reshape(image.shape) if image.ndim == 3 else soft.reshape(3, -1, height, width).movedim(1, -1)
