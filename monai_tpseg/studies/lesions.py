@@ -42,6 +42,8 @@ FLAGS: dict[str, str] = {
     "slice_gap": "slices lie at unequal distances; each was segmented and measured by itself",
     "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
+    "enlarged": "the slide is coarser than the pictures of the training: details are missing",
+    "no_tissue": "no window of the slide holds tissue",
     "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG was written",
     "empty": "no lesion was found",
     "touches_border": "a lesion reaches the edge of the picture or of a slice",

@@ -12,12 +12,15 @@ from scipy.spatial.distance import pdist
 from monai_tpseg.studies.lesions import Lesion
 from monai_tpseg.studies.outlines import Polygon
 from monai_tpseg.studies.rle import RunMask
+from monai_tpseg.transforms.dicom_seg import tracking_id
 from monai_tpseg.transforms.slide_reader import SlideGrid
 
 __all__ = ["measure_regions"]
 
 
-def measure_regions(mask: RunMask, polygons: Sequence[Polygon], grid: SlideGrid) -> tuple[list[Lesion], list[int]]:
+def measure_regions(
+    mask: RunMask, polygons: Sequence[Polygon], grid: SlideGrid, task: str, name: str
+) -> tuple[list[Lesion], list[int]]:
     """Return the lesions of a mask, largest first, and the region of each.
 
     Areas are in square micrometres, diameters in micrometres, between two corners of a lesion's pixels; centroids are
@@ -27,6 +30,8 @@ def measure_regions(mask: RunMask, polygons: Sequence[Polygon], grid: SlideGrid)
         mask: on `grid`; the weights of its runs are sums of probabilities.
         polygons: the outlines of `mask`.
         grid: how the mask lies on the slide.
+        task: name of the task.
+        name: of the case, for the tracking ids.
     """
     count, of_run = mask.labels()
     pixels = np.bincount(of_run, mask.lengths, count)
@@ -41,15 +46,18 @@ def measure_regions(mask: RunMask, polygons: Sequence[Polygon], grid: SlideGrid)
     lesions = [
         Lesion(
             lesion=rank,
+            tracking_id=tracking_id(name, task, rank),
             voxels=int(pixels[n]),
             size=round(float(pixels[n]) * area, 3),
             size_unit="um2",
             diameter=round(_longest(np.concatenate(corners[n]) * step), 3),
             diameter_unit="um",
-            centroid_1=round((float(rows[n]) + 0.5) * scale[0] - 0.5, 3),  # centres of pixels, of mask and of slide
-            centroid_2=round((float(columns[n]) + 0.5) * scale[1] - 0.5, 3),
-            centroid_3=None,
-            centroid_space="slide_pixel",
+            right_mm=None,
+            anterior_mm=None,
+            superior_mm=None,
+            row=round((float(rows[n]) + 0.5) * scale[0] - 0.5, 3),  # centres of pixels, of mask and of slide
+            column=round((float(columns[n]) + 0.5) * scale[1] - 0.5, 3),
+            slice=None,
             mean_probability=round(float(means[n]), 4),
         )
         for rank, n in enumerate(order, start=1)

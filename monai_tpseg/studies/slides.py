@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.keys import IMAGE
+from monai_tpseg.networks.checkpoint import file_sha256
 from monai_tpseg.studies.lesions import UNCERTAIN, Lesion, lesions_csv
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.outlines import Polygon, outlines
@@ -75,7 +76,7 @@ def segment_slide(
         quiet: no progress bar.
 
     Returns:
-        flags of the result, and the fields of its record: `files`, `lesions`, `voxels`, `decisions`.
+        flags of the result, and the fields of its record: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
 
     Raises:
         ReadError: see `SlideReader`.
@@ -84,7 +85,7 @@ def segment_slide(
     mpp = settings.mpp or slide_mpp()
     reader = SlideReader(path, mpp, settings.slide_mpp)
     grid = reader.grid
-    found = _segment(model, reader, task, quiet)
+    found = _segment(model, reader, task, name, quiet)
     files = _write(found, reader, task, name, folder)
     decisions = {
         "source_kind": "slide",
@@ -98,11 +99,12 @@ def segment_slide(
         "windows_glass": found.glass,
     }
     voxels = int(found.mask.lengths.sum())
-    more = {"files": files, "lesions": len(found.lesions), "voxels": voxels, "decisions": decisions}
+    digests = {path: file_sha256(folder / path) for path in files.values()}
+    more = {"files": files, "sha256": digests, "lesions": len(found.lesions), "voxels": voxels, "decisions": decisions}
     return _flags(found, grid), more
 
 
-def _segment(model: Model, reader: SlideReader, task: str, quiet: bool) -> _Found:
+def _segment(model: Model, reader: SlideReader, task: str, name: str, quiet: bool) -> _Found:
     inferer = SlideInferer(model.info.image_size, sw_batch_size=model.slice_batch, device=model.device)
     corners = inferer.grid(reader.grid.shape).corners
     windows = _Windows(reader, corners, inferer.roi_size, model.settings.skip_glass, quiet)
@@ -111,7 +113,7 @@ def _segment(model: Model, reader: SlideReader, task: str, quiet: bool) -> _Foun
     parts = [RunMask.encode((strip > limit).numpy(), strip.numpy()) for strip in strips]
     mask = RunMask.stack(parts).without_small(model.settings.min_lesion_area)
     polygons = outlines(mask)
-    lesions, regions = measure_regions(mask, polygons, reader.grid)
+    lesions, regions = measure_regions(mask, polygons, reader.grid, task, name)
     return _Found(mask, polygons, lesions, regions, len(corners), windows.glass)
 
 

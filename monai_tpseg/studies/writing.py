@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.networks.checkpoint import file_sha256
 from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.studies.lesions import FLAGS, REVIEW_FLAGS, find_lesions, flags_of, lesions_csv, measure_lesions
 from monai_tpseg.studies.model import Segmented
@@ -88,7 +88,7 @@ def write_segmented(
     status = Status.REVIEW if REVIEW_FLAGS & flags else Status.OK if lesions else Status.OK_EMPTY
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
-        "sha256": {path.relative_to(base.parent).as_posix(): _digest(path) for path in _each(files)},
+        "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},
         "lesions": len(lesions),
         "voxels": sum(lesion.voxels for lesion in lesions),
         "decisions": decisions(meta),
@@ -110,10 +110,6 @@ def _segmentation(
 def _each(files: Mapping[str, Path]) -> Iterator[Path]:
     for path in files.values():
         yield from sorted(path.iterdir()) if path.is_dir() else [path]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache

@@ -93,9 +93,9 @@ def test_contours_cover_the_mask_and_carry_its_numbers(slide: Path, tmp_path: Pa
         assert properties["objectType"] == "annotation"
         assert properties["classification"]["name"]
         assert (found.centroid.y, found.centroid.x) == pytest.approx(centre, abs=3)
-        place = (float(row["centroid_1"]), float(row["centroid_2"]))
+        place = (float(row["row"]), float(row["column"]))
         assert place == pytest.approx((found.centroid.y - 0.5, found.centroid.x - 0.5), abs=0.01)
-        assert (row["size_unit"], row["diameter_unit"], row["centroid_space"]) == ("um2", "um", "slide_pixel")
+        assert (row["size_unit"], row["diameter_unit"], row["right_mm"]) == ("um2", "um", "")
     assert len(content["features"][0]["geometry"]["coordinates"]) == 2  # the hole
     assert float(rows[0]["diameter"]) == pytest.approx(180 * 0.25, rel=0.03)
 
