@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from monai_tpseg import __version__
 from monai_tpseg.cli_data import add_data_commands
+from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.tasks import TASK_NAMES
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="segment studies", description=_RUN, epilog=_STATUS, formatter_class=raw))
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
     add_data_commands(commands)
+    add_experiments(commands)
     return parser
 
 

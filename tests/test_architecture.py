@@ -27,9 +27,10 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms"},
     "cli_data": {"tasks", "data"},
+    "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli": {
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
-        "cli_data",
+        *("cli_data", "experiments"),
     },
 }
 NETWORKS: dict[str, set[str]] = {
@@ -39,10 +40,13 @@ NETWORKS: dict[str, set[str]] = {
     "route": set(),
     "adapter": {"layers"},
     "prototype": {"layers"},
-    "decoder": {"layers", "prototype"},
-    "hiera": {"adapter", "route"},
+    "plain": {"layers"},
+    "lora": set(),
+    "decoder": {"layers", "prototype", "plain"},
+    "hiera": {"adapter", "route", "plain", "lora"},
     "released": {"layers"},
     "peers": {"layers"},
+    "build": {"peers", "tpseg"},
 }
 KPRISM: dict[str, set[str]] = {
     "prompt": {"layers"},

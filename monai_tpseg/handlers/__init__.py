@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
+from monai_tpseg.handlers.clock import RunClock
 from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.handlers.divergence import DivergenceError, StopOnDivergence
 from monai_tpseg.handlers.gates import GatePicture, GateSchedule
@@ -34,6 +35,7 @@ __all__ = [
     "PrototypeUpdate",
     "ReinforcementRamp",
     "RunCheckpoint",
+    "RunClock",
     "StartWeights",
     "StopOnDivergence",
     "TrainProgress",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.build import ARCHITECTURES, build_network
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.kprism import KPrism, Prompt, kprism_demo, kprism_net, kprism_utnet
 from monai_tpseg.networks.layers import RFB
-from monai_tpseg.networks.peers import TaskAgnostic
+from monai_tpseg.networks.peers import PEERS, TaskAgnostic, build_peer, nnunet_plan_2d
+from monai_tpseg.networks.plain import UDecoder
 from monai_tpseg.networks.prototype import PrototypeBank
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.tpseg import (
@@ -23,7 +25,9 @@ from monai_tpseg.networks.tpseg import (
 )
 
 __all__ = [
+    "ARCHITECTURES",
     "HIERA_VARIANTS",
+    "PEERS",
     "PGTD",
     "RFB",
     "KPrism",
@@ -37,10 +41,14 @@ __all__ = [
     "TaskAgnostic",
     "TaskConditionedHiera",
     "TaskFusion",
+    "UDecoder",
     "build_hiera",
+    "build_network",
+    "build_peer",
     "kprism_demo",
     "kprism_net",
     "kprism_utnet",
+    "nnunet_plan_2d",
     "tpseg_hiera",
     "tpseg_hiera_base_plus",
     "tpseg_hiera_demo",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.layers import RFB, TaskHead, is_tracing, mlp, resize
+from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 
 __all__ = ["PGTD", "DynamicExperts", "PGTDOutput", "Projection", "PrototypeGuidedDecoder", "TaskFusion"]
@@ -223,6 +224,10 @@ class PrototypeGuidedDecoder(nn.Module):
         rfb_channels: width of each stage after its RFB.
         channels: C of PGTD1, PGTD2, PGTD3.
         num_experts, alpha, reinforcement, momentum, released: see `PGTD`.
+        without_pgtd: numbers (1, 2, 3) of the PGTD to replace by a `PlainBlock`, Table 4 of the paper.
+
+    Raises:
+        ValueError: `without_pgtd` holds another number.
     """
 
     def __init__(
@@ -236,13 +241,18 @@ class PrototypeGuidedDecoder(nn.Module):
         reinforcement: float = 5.0,
         momentum: float = 0.9,
         released: bool = False,
+        without_pgtd: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if not set(without_pgtd) <= {1, 2, 3}:
+            raise ValueError(f"without_pgtd must name some of 1, 2, 3, got {list(without_pgtd)}.")
         self.rfbs = nn.ModuleList(RFB(i, o) for i, o in zip(in_channels, rfb_channels, strict=True))
         high = (channels[1], channels[2], rfb_channels[3])
         self.pgtds = nn.ModuleList(
-            PGTD(low, up, mid, num_tasks, num_experts, alpha, reinforcement, momentum, released=released)
-            for low, up, mid in zip(rfb_channels, high, channels, strict=False)
+            PlainBlock(low, up, mid, num_tasks)
+            if number in without_pgtd
+            else PGTD(low, up, mid, num_tasks, num_experts, alpha, reinforcement, momentum, released=released)
+            for number, low, up, mid in zip((1, 2, 3), rfb_channels, high, channels, strict=False)
         )
         self.side_head = TaskHead(rfb_channels[3], num_tasks)
 
@@ -251,7 +261,7 @@ class PrototypeGuidedDecoder(nn.Module):
 
         Returns:
             logits of PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own size (B, 1, h, w), and the encodings
-            f~ of PGTD1, PGTD2, PGTD3, which the prototype update needs.
+            f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype update needs.
         """
         stages = [rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)]
         logits: list[Tensor] = [self.side_head(stages[3], task)]
@@ -261,5 +271,6 @@ class PrototypeGuidedDecoder(nn.Module):
             output = self.pgtds[i](stages[i], high, task)
             high = output.features
             logits.insert(0, output.logits)
-            encoded.insert(0, output.encoded)
+            if isinstance(output, PGTDOutput):
+                encoded.insert(0, output.encoded)
         return tuple(logits), tuple(encoded)

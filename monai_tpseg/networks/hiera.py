@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import Routes, TaskAdapter
+from monai_tpseg.networks.lora import LowRankAttention
+from monai_tpseg.networks.plain import PlainAdapter
 from monai_tpseg.networks.route import SplitGate
 
-__all__ = ["HIERA_VARIANTS", "HieraVariant", "TaskConditionedHiera", "build_hiera"]
+__all__ = ["ADAPTERS", "HIERA_VARIANTS", "AdapterKind", "HieraVariant", "TaskConditionedHiera", "build_hiera"]
+
+AdapterKind = Literal["tca", "lora", "plain", "none"]
+ADAPTERS: tuple[AdapterKind, ...] = ("tca", "lora", "plain", "none")
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,14 @@ class TaskConditionedHiera(nn.Module):
         trunk: the Hiera of the `sam2` package.
         num_tasks: T.
         bottleneck: r of the adapters.
-        routes: see `TaskAdapter`; None leaves the adapters out (the bare trunk).
+        routes: see `TaskAdapter`.
         task_scale: see `TaskAdapter`.
         freeze: the trunk's parameters get no gradient and it stays in evaluation mode after `.train()`.
+        adapter: "tca", the paper's `TaskAdapter`; or what its ablations put in its place: "lora" (`LowRankAttention`),
+            "plain" (`PlainAdapter`), "none" (the bare trunk). `routes` and `task_scale` are those of "tca".
+
+    Raises:
+        ValueError: an unknown adapter.
     """
 
     def __init__(
@@ -69,19 +80,27 @@ class TaskConditionedHiera(nn.Module):
         trunk: Hiera,
         num_tasks: int,
         bottleneck: int = 64,
-        routes: Routes | None = "both",
+        routes: Routes = "both",
         task_scale: bool = False,
         freeze: bool = True,
+        adapter: AdapterKind = "tca",
     ) -> None:
         super().__init__()
+        if adapter not in ADAPTERS:
+            raise ValueError(f"Unknown adapter {adapter!r}; choose one of {', '.join(ADAPTERS)}.")
         self.trunk = trunk
         self.channels = tuple(reversed(trunk.channel_list))  # finest stage first
         self.adapters: nn.ModuleList | None = None
-        if routes is not None:
+        if adapter == "tca":
             self.adapters = nn.ModuleList(
                 TaskAdapter(block.dim, num_tasks, bottleneck, routes, task_scale) for block in trunk.blocks
             )
-        self.gate = SplitGate(num_tasks, len(trunk.blocks)) if routes == "both" else None
+        elif adapter == "plain":
+            self.adapters = nn.ModuleList(PlainAdapter(block.dim, bottleneck) for block in trunk.blocks)
+        elif adapter == "lora":
+            self.low_rank = nn.ModuleList(LowRankAttention(block.attn, bottleneck) for block in trunk.blocks)
+        gated = adapter == "tca" and routes == "both"
+        self.gate = SplitGate(num_tasks, len(trunk.blocks)) if gated else None
         self.frozen = freeze
         self._drawn = trunk.patch_embed.proj.weight.detach().clone()
         trunk.requires_grad_(not freeze)

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import Routes
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
-from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.hiera import HIERA_VARIANTS, AdapterKind, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.layers import expand_task, plain_tensor, resize
+from monai_tpseg.networks.plain import FinestOutput, UDecoder
 from monai_tpseg.networks.released import ReleasedExtras
 
 __all__ = [
+    "DECODERS",
     "TPSeg",
     "TPSegOutput",
     "tpseg_hiera",
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 Layout = Literal["paper", "released"]
+DecoderKind = Literal["pgtd", "unet"]
+DECODERS: tuple[DecoderKind, ...] = ("pgtd", "unet")
 
 
 class TPSegOutput(NamedTuple):
@@ -35,7 +39,8 @@ class TPSegOutput(NamedTuple):
 
     logits: fused prediction (B, 1, H, W).
     side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W).
-    features: f~ of PGTD1, PGTD2, PGTD3, each (B, C, h, w), for the prototype update.
+        (a plain U-shaped decoder gives those of its three blocks)
+    features: f~ of PGTD1, PGTD2, PGTD3 (those that there are), each (B, C, h, w), for the prototype update.
     prototypes: the prototypes of each sample's task in PGTD1, PGTD2, PGTD3, each (B, 2, C), 0 background.
     """
 
@@ -53,10 +58,11 @@ class TPSeg(nn.Module):
 
     Args:
         encoder: called with (image, task), returns four maps at strides 4, 8, 16, 32.
-        decoder: called with (features, task).
+        decoder: called with (features, task); the paper's, or a plain one of its ablations.
         num_tasks: T, rows of every task parameter.
         align_corners: of the last upsampling; the released layout aligns corners.
         extras: parameters of the released files that no computation uses, kept so that counts and files agree.
+        fusion: called with (outputs, task), gives the prediction; by default a `TaskFusion`.
 
     >>> net = tpseg_hiera_demo(num_tasks=2)
     >>> net(torch.zeros(2, 3, 64, 96), task=torch.tensor([0, 1])).shape
@@ -66,17 +72,18 @@ class TPSeg(nn.Module):
     def __init__(
         self,
         encoder: TaskConditionedHiera,
-        decoder: PrototypeGuidedDecoder,
+        decoder: PrototypeGuidedDecoder | UDecoder,
         num_tasks: int,
         align_corners: bool = False,
         extras: nn.Module | None = None,
+        fusion: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.num_tasks = num_tasks
         self.align_corners = align_corners
         self.encoder = encoder
         self.decoder = decoder
-        self.fusion = TaskFusion(num_tasks)
+        self.fusion = TaskFusion(num_tasks) if fusion is None else fusion
         if extras is not None:
             self.extras = extras
 
@@ -117,7 +124,7 @@ class TPSeg(nn.Module):
         The trace takes (image, task), any size divisible by 32 and any task. It is made at a size where every window
         of the trunk needs padding, so that the padding is part of it.
         """
-        image = torch.zeros(2, 3, 64, 64, device=self.fusion.task_weight.device)
+        image = torch.zeros(2, 3, 64, 64, device=next(self.parameters()).device)
         task = torch.zeros(2, dtype=torch.long, device=image.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of every shape check
@@ -137,8 +144,9 @@ class TPSeg(nn.Module):
 
     @property
     def pgtds(self) -> list[PGTD]:
-        """PGTD1, PGTD2, PGTD3."""
-        return [block for block in self.decoder.pgtds if isinstance(block, PGTD)]
+        """PGTD1, PGTD2, PGTD3, those that there are."""
+        blocks = self.decoder.pgtds if isinstance(self.decoder, PrototypeGuidedDecoder) else ()
+        return [block for block in blocks if isinstance(block, PGTD)]
 
     @property
     def backbone(self) -> str:
@@ -180,7 +188,9 @@ def tpseg_hiera(
     routes: Routes | None = None,
     freeze_encoder: bool = True,
     bottleneck: int | None = None,
-    **decoder: Any,
+    adapter: AdapterKind = "tca",
+    decoder: DecoderKind = "pgtd",
+    **options: Any,
 ) -> TPSeg:
     """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; see `monai_tpseg.networks.checkpoint` for loading.
 
@@ -192,23 +202,32 @@ def tpseg_hiera(
         routes: adapter routes, "both", "task" or "shared"; by default those of the layout.
         freeze_encoder: freeze the trunk, as the paper does with SAM 2 weights; False trains it too.
         bottleneck: r of the adapters, by default 64 (16 for "hiera_demo").
-        **decoder: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `momentum=0.99`; None is the
-            default of the variant, whose decoder is as the paper's but for "hiera_demo", which has a narrow one.
+        adapter: "tca" as in the paper; "lora", "plain" or "none" in its ablations, see `TaskConditionedHiera`.
+        decoder: "pgtd" as in the paper; "unet", a plain U-shaped one without anything per task, in its ablations.
+        **options: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `without_pgtd=[1]`; None is
+            the default of the variant, whose decoder is as the paper's but for "hiera_demo", which has a narrow one.
 
     Raises:
-        ValueError: an unknown backbone or layout, or no task.
+        ValueError: an unknown backbone, layout, adapter or decoder, no task, or a released layout with other parts.
     """
     if layout not in ("paper", "released"):
         raise ValueError(f"Unknown layout {layout!r}; choose one of paper, released.")
     if num_tasks < 1:
         raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
+    if decoder not in DECODERS:
+        raise ValueError(f"Unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
+    if layout == "released" and (adapter, decoder, list(options.get("without_pgtd") or ())) != ("tca", "pgtd", []):
+        raise ValueError("layout 'released' has parts of its own; use layout 'paper' for another adapter or decoder.")
     released = layout == "released"
     routes = routes or ("task" if released else "both")
-    options = {"bottleneck": 64, "momentum": 0.995 if released else 0.9, **_NARROW.get(backbone, {})}
-    options |= {k: v for k, v in {"bottleneck": bottleneck, **decoder}.items() if v is not None}
-    width = options.pop("bottleneck")
-    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, width, routes, released, freeze_encoder)
-    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **options)
+    numbers = {"bottleneck": 64, "momentum": 0.995 if released else 0.9, **_NARROW.get(backbone, {})}
+    numbers |= {k: v for k, v in {"bottleneck": bottleneck, **options}.items() if v is not None}
+    width = numbers.pop("bottleneck")
+    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, width, routes, released, freeze_encoder, adapter)
+    if decoder == "unet":
+        plain = UDecoder(encoder.channels, **{k: v for k, v in numbers.items() if k in ("rfb_channels", "channels")})
+        return TPSeg(encoder, plain, num_tasks, fusion=FinestOutput())
+    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **numbers)
     extras = ReleasedExtras(num_tasks) if released else None
     return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras)
 

@@ -17,7 +17,7 @@ from monai_tpseg import __version__
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
 from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
-from monai_tpseg.networks import tpseg_hiera
+from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
@@ -113,7 +113,7 @@ class Model:
         self.settings = settings or Settings()
         self.slice_batch = slice_batch
         self.preprocessing = pipelines_hash()
-        network = tpseg_hiera(num_tasks=len(self.info.tasks), **self.info.network)
+        network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
         load_weights(network, checkpoint)
         self.network: nn.Module = network.to(self.device).eval()
         self._read = LoadMedicalImage()
