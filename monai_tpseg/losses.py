@@ -247,14 +247,15 @@ class TPSegLoss(nn.Module):
         """Return the loss of a batch.
 
         Args:
-            output: the network's training output, or bare logits (B, 1, H, W) from a network without prototypes.
+            output: the network's training output, or bare logits (B, 1, H, W) from a network without prototypes; an
+                output without prototypes has no contrast.
             label: (B, 1, H, W) in {0, 1}.
 
         Returns:
             A float32 scalar.
         """
         total: Tensor = self.deep_supervision(output, label)
-        if isinstance(output, Tensor) or not self.contrastive_weight:
+        if isinstance(output, Tensor) or not self.contrastive_weight or not output.features:
             return total
         rows = torch.arange(label.shape[0], device=label.device)
         pairs = zip(output.features, output.prototypes, strict=True)

@@ -19,12 +19,13 @@ from monai_tpseg.networks.weights import read_info
 __all__ = ["collect", "prototype_figures"]
 
 
-def collect(run: Run, folder: Path, data: Path) -> dict[str, Any]:
+def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, Any]:
     """Return the record of a run from the files in its folder.
 
     Args:
         run: what was run.
-        folder: its output folder, trained and evaluated.
+        folder: its output folder.
+        evaluated: folder of the metrics of its weights.
         data: folder that the names of the images are given relative to.
     """
     info = read_info(folder / "model.pt")
@@ -39,9 +40,9 @@ def collect(run: Run, folder: Path, data: Path) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in network.parameters()),
         "epoch": info.training["epoch"],
         "clock": _json(folder / "clock.json"),
-        "metrics": _rounded(_json(folder / "evaluation" / "metrics.json")),
+        "metrics": _rounded(_json(evaluated / "metrics.json")),
         "history": _history(folder / "history.json"),
-        "images": _images(folder / "evaluation" / "metrics_per_image.csv", data),
+        "images": _images(evaluated / "metrics_per_image.csv", data),
         **_gate_figures(network),
         **prototype_figures(network),
     }

@@ -17,7 +17,7 @@ from monai_tpseg.experiments.results import ResultsFile
 from monai_tpseg.experiments.suite import Run, Suite, SuiteError
 from monai_tpseg.files import write_atomically
 
-__all__ = ["run_suite", "train_command"]
+__all__ = ["evaluation", "run_suite", "train_command"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def run_suite(suite: Suite, data: Path, out: Path, bundle: Path, only: Sequence[
         logger.info("%d/%d %s", i, len(runs), run.name)
         _prepare(run, suite, data, folder)
         if _train(run, data, folder, bundle) and _evaluate(data, folder, bundle):
-            results.add(collect(run, folder, data))
+            results.add(collect(run, folder, evaluation(folder), data))
         else:
             logger.warning("%s failed; see '%s'", run.name, folder / "log.txt")
             failed.append(run.name)
@@ -99,7 +99,18 @@ def _train(run: Run, data: Path, folder: Path, bundle: Path) -> bool:
     return True
 
 
+def evaluation(folder: Path) -> Path:
+    """Return where the metrics of a trained run's weights lie: its last validation, if that was of these weights."""
+    from monai_tpseg.networks.weights import read_info
+
+    training = read_info(folder / "model.pt").training
+    return folder / ("validation" if training["epoch"] == training["max_epochs"] else "evaluation")
+
+
 def _evaluate(data: Path, folder: Path, bundle: Path) -> bool:
+    """Run evaluate.json on the weights unless the training's last validation was of them; whether it ended well."""
+    if (evaluation(folder) / "metrics_per_image.csv").is_file():
+        return True
     words = ["-m", "monai.bundle", "run", "--config_file", str(bundle / "configs" / "evaluate.json")]
     words += ["--dataset_dir", str(data), "--datalist", str(folder / "datalist.json")]
     words += ["--output_dir", str(folder / "evaluation"), "--checkpoint", str(folder / "model.pt")]

@@ -28,7 +28,7 @@ class WeightsInfo:
 
     Attributes:
         tasks: task names in row order.
-        network: arguments of `tpseg_hiera`: backbone, layout, routes and widths.
+        network: arguments of `build_network`: architecture, backbone, layout, parts and widths.
         image_size: (H, W) of the network's input in training, pixels.
         window: "none" (the whole picture at `image_size`) or "sliding" (patches of that size).
         preprocessing: sha256 over the seven modality files, see `transforms.pipelines.pipelines_hash`.
