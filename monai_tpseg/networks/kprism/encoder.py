@@ -143,7 +143,7 @@ class HieraEncoder(nn.Module):
 
     def __init__(self, backbone: str = "hiera_tiny", freeze: bool = False) -> None:
         super().__init__()
-        self.hiera = TaskConditionedHiera(build_hiera(backbone), num_tasks=1, routes=None, freeze=freeze)
+        self.hiera = TaskConditionedHiera(build_hiera(backbone), num_tasks=1, adapter="none", freeze=freeze)
         widths = self.hiera.channels
         self.channels = tuple(widths[:3])
         self.lateral = nn.Conv2d(widths[3], widths[2], 1)
