@@ -18,7 +18,10 @@ Marks = tuple[str, ...]
 KINDS = {  # what tells slices at one position apart -> how a message calls one of them
     "EchoTime": "echo",
     "EchoNumbers": "echo",
+    "EffectiveEchoTime": "echo",
     "TemporalPositionIdentifier": "phase",
+    "TemporalPositionIndex": "phase",
+    "TemporalPositionTimeOffset": "phase",
     "TriggerTime": "phase",
     "NominalCardiacTriggerDelayTime": "phase",
     "DiffusionBValue": "b-value",
@@ -26,9 +29,13 @@ KINDS = {  # what tells slices at one position apart -> how a message calls one 
     "InversionTime": "contrast",
     "FlipAngle": "contrast",
     "KVP": "energy",
+    "StackID": "stack",
     "AcquisitionNumber": "acquisition",
+    "FrameAcquisitionNumber": "acquisition",
     "ContentTime": "acquisition",
+    "FrameAcquisitionDateTime": "acquisition",
     "ImageType": "image type",
+    "FrameType": "image type",
 }
 """Keyword -> word, the most telling first."""
 

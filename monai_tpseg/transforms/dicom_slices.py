@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,13 @@ from monai_tpseg.transforms.dicom import (
     intensity_of,
     physical_values,
 )
+from monai_tpseg.transforms.dicom_stack import sorted_slices
 from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadCode
-from monai_tpseg.transforms.meta import IRREGULAR, SOURCE_SHAPE
-from monai_tpseg.transforms.sources import Source, check_affine, finite
+from monai_tpseg.transforms.meta import IRREGULAR, SOURCE_SHAPE, Intensity
+from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
 
-__all__ = ["FAULTS", "Fault", "Irregular", "read_slices"]
+__all__ = ["FAULTS", "Fault", "Irregular", "read_frames", "read_slices"]
 
 Irregular = Literal["refuse", "slices"]
 """What to do with slices at unequal distances or stacked obliquely."""
@@ -34,10 +35,10 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_slices(datasets: list[Dataset], fault: Fault, name: object) -> Source:
-    """Read slices of one size and orientation, each as stored, sorted by position.
+    """Read single frames of one size and orientation, each as stored.
 
     Args:
-        datasets: single frames with positions, no two at the same place.
+        datasets: with positions, no two at the same place, sorted along their normal.
         fault: what is irregular about them.
         name: what the message calls them.
 
@@ -50,13 +51,36 @@ def read_slices(datasets: list[Dataset], fault: Fault, name: object) -> Source:
     decompress(datasets, 1, name)
     intensity = intensity_of(datasets[0])
     convert = display_values if intensity == "display" else physical_values
-    frames = np.stack([convert(decode(dataset, name)[0], dataset) for dataset in datasets])  # (z, y, x[, C])
+    frames = np.stack([convert(decode(dataset, name)[0], dataset) for dataset in datasets])
+    return _source(frames, datasets, intensity, dicom_meta(datasets[0]) | {IRREGULAR: fault}, name)
+
+
+def read_frames(dataset: Dataset, frames: list[Dataset], fault: Fault, name: object) -> Source:
+    """Read a multi-frame object whose frames form no regular grid, as `read_slices` does.
+
+    Args:
+        dataset: the object.
+        frames: the header of each frame, see `frames_of`, in the order of the object.
+        fault: what is irregular about them.
+        name: what the message calls it.
+    """
+    intensity, stored = intensity_of(dataset), decode(dataset, name)
+    numbers = {id(frame): number for number, frame in enumerate(frames)}
+    placed = sorted_slices(frames)
+    values = [(stored[numbers[id(frame)]], frame) for frame in placed]
+    physical = intensity == "physical"
+    converted = [physical_values(one, frame) if physical else display_values(one, dataset) for one, frame in values]
+    return _source(np.stack(converted), placed, intensity, dicom_meta(dataset) | {IRREGULAR: fault}, name)
+
+
+def _source(frames: Array, slices: list[Dataset], intensity: Intensity, meta: dict[str, Any], name: object) -> Source:
+    """(z, y, x[, C]) with the header of each slice."""
     stacked = frames[None] if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
     array, extra = finite(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), name)
-    places = [check_affine(_place(dataset, datasets), name) for dataset in datasets]
+    places = [check_affine(_place(one, slices), name) for one in slices]
     affine = places[0].copy()
     affine[:3, 2] = (places[-1][:3, 3] - places[0][:3, 3]) / (len(places) - 1)
-    meta = dicom_meta(datasets[0]) | extra | {IRREGULAR: fault, SOURCE_SHAPE: np.array(array.shape[1:])}
+    meta |= extra | {SOURCE_SHAPE: np.array(array.shape[1:])}
     return Source(
         array, intensity, check_affine(affine, name), 2, spaced=False, slice_affines=np.stack(places), meta=meta
     )

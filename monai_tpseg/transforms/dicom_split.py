@@ -67,8 +67,8 @@ def find_stacks(folder: str | Path) -> list[Stack]:
 
     A stack has one series, size, pixel spacing, kind of pixels and orientation, and each position once: echoes, phases,
     b-values, acquisitions and copies are stacks of their own. So are localizers, the levels of a whole slide, objects
-    without position, multi-frame objects, and files that cannot be parsed, unless all others are one stack: then they belong to it, and reading it
-    fails with their code. Objects that are no images are no part of any.
+    without position, multi-frame objects, and files that cannot be parsed, unless all others are one stack: then they
+    belong to it, and reading it fails with their code. Objects that are no images are no part of any.
 
     Args:
         folder: its own files count, not those of its sub-folders.

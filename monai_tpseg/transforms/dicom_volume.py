@@ -23,12 +23,12 @@ from monai_tpseg.transforms.dicom import (
     physical_values,
     read_dataset,
 )
-from monai_tpseg.transforms.dicom_slices import FAULTS, Irregular, read_slices
+from monai_tpseg.transforms.dicom_slices import FAULTS, Irregular, read_frames, read_slices
 from monai_tpseg.transforms.dicom_split import dicom_files
 from monai_tpseg.transforms.dicom_stack import check_stack, has_positions, is_localizer, sorted_slices
 from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.functional_groups import promote_groups
+from monai_tpseg.transforms.functional_groups import frames_of, promote_groups
 from monai_tpseg.transforms.guard import base_name, check_size
 from monai_tpseg.transforms.meta import SKIPPED, SOURCE_SHAPE, SPACING, Intensity
 from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
@@ -39,11 +39,12 @@ __all__ = ["read_dicom_file", "read_dicom_files", "read_dicom_folder"]
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_dicom_file(path: Path) -> Source:
+def read_dicom_file(path: Path, irregular: Irregular = "refuse") -> Source:
     """Read one DICOM object.
 
     Args:
         path: a DICOM file.
+        irregular: refuse frames with positions that are no regular grid, or read them one by one.
 
     Returns:
         A picture (C, H, W) for one frame; a volume (C, x, y, z) for several, z being time for a cine without positions.
@@ -51,19 +52,19 @@ def read_dicom_file(path: Path) -> Source:
     Raises:
         ReadError: with the code of what is wrong.
     """
-    source = _read_object(path)
+    source = _read_object(path, irregular)
     source.files = (path,)
     return source
 
 
-def _read_object(path: Path) -> Source:
+def _read_object(path: Path, irregular: Irregular) -> Source:
     dataset, name = read_dataset(path), base_name(path)
     check_image(dataset, name)
     if frame_count(dataset, name) == 1:
         promote_groups(dataset, name)
         return _picture(dataset, name)
     if "PerFrameFunctionalGroupsSequence" in dataset and has_positions(dataset):
-        return _multi_frame(dataset, name)
+        return _multi_frame(dataset, name, irregular)
     promote_groups(dataset, name)
     return _cine(dataset, name)
 
@@ -108,7 +109,7 @@ def read_dicom_files(files: Sequence[Path], irregular: Irregular = "refuse") -> 
 
 def _read_series(images: Mapping[Path, Dataset], name: str, irregular: Irregular) -> Source:
     if len(images) == 1:
-        return read_dicom_file(next(iter(images)))
+        return read_dicom_file(next(iter(images)), irregular)
     for path, dataset in images.items():
         check_image(dataset, base_name(path))
     paths = {id(dataset): path for path, dataset in images.items()}
@@ -154,7 +155,14 @@ def _cine(dataset: Dataset, name: object) -> Source:
     return source
 
 
-def _multi_frame(dataset: Dataset, name: object) -> Source:
+def _multi_frame(dataset: Dataset, name: object, irregular: Irregular) -> Source:
+    frames = frames_of(dataset, name)
+    try:
+        check_stack(frames, name)
+    except ReadError as error:
+        if error.code not in FAULTS or irregular == "refuse":
+            raise
+        return read_frames(dataset, frames, FAULTS[error.code], name)
     meta = dicom_meta(dataset)
     try:
         decompress([dataset], frame_count(dataset, name), name)

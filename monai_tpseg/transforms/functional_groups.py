@@ -4,14 +4,51 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydicom.dataset import Dataset
+
 from monai_tpseg.transforms.errors import ReadError
 
-__all__ = ["promote_groups"]
+__all__ = ["frames_of", "promote_groups"]
 
 _GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
     "PixelMeasuresSequence": ("PixelSpacing",),
 }
+
+_PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+_MARKS = ("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence")
+_KINDS = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_OF_OBJECT = ("Rows", "Columns", "SeriesInstanceUID")
+
+
+def frames_of(dataset: Any, name: object) -> list[Any]:
+    """Return a header for each frame of `dataset`, as if each were an object of its own: place, scale, what it shows.
+
+    Args:
+        dataset: an object with functional groups.
+        name: what the message calls it.
+
+    Raises:
+        ReadError: `E_DECODE`, the number of groups is not that of the frames.
+    """
+    shared = dataset.get("SharedFunctionalGroupsSequence") or (Dataset(),)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    if len(groups) != int(dataset.get("NumberOfFrames") or 1):
+        raise ReadError("E_DECODE", f"{name} describes {len(groups)} frames and has others; export it again.")
+    return [_flat(dataset, shared[0], group) for group in groups]
+
+
+def _flat(dataset: Any, shared: Any, group: Any) -> Any:
+    frame = Dataset()
+    for keyword in _OF_OBJECT:
+        if keyword in dataset:
+            setattr(frame, keyword, dataset[keyword].value)
+    for sequence in (*_PLACES, *_MARKS, *_KINDS, "PixelValueTransformationSequence"):
+        for items in (shared.get(sequence), group.get(sequence)):
+            for element in items[0] if items else ():
+                if element.VR != "SQ":
+                    frame.add(element)
+    return frame
 
 
 def promote_groups(dataset: Any, name: object) -> None:

@@ -214,7 +214,7 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
     if not path.is_file():  # a pipe would be waited for, a device read without end
         raise ReadError("E_FORMAT", f"{base_name(path)} is not a regular file; give a file or a folder.")
     if is_dicom(path):
-        return read_dicom_file(path)
+        return read_dicom_file(path, irregular)
     if is_slide(path):
         raise ReadError("E_SLIDE", f"{base_name(path)} is a whole slide; give it to tpseg run.")
     name = path.name.lower()

@@ -177,20 +177,14 @@ def test_an_index_that_leads_out_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_levels_of_a_slide_are_one_stack(tmp_path: Path) -> None:
-    levels = [
-        image_object(
-            np.zeros((2, 4, 4), np.uint8), "SM", NumberOfFrames=2, SOPClassUID="1.2.840.10008.5.1.4.1.1.77.1.6"
-        )
-        for _ in range(3)
-    ]
+    tags = {"NumberOfFrames": 2, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6"}
+    levels = [image_object(np.zeros((2, 4, 4), np.uint8), "SM", **tags) for _ in range(3)]
     folder = save(tmp_path / "a", levels)
     assert find_stacks(folder) == [Stack(tuple(images(folder)), "")]
     assert list_sources(folder) == [folder]
     levels[2].SeriesInstanceUID = "1.2.3.99"
-    assert [(len(stack.files), stack.reason) for stack in find_stacks(save(folder, levels))] == [
-        (2, "slide"),
-        (1, "slide"),
-    ]
+    found = find_stacks(save(folder, levels))
+    assert [(len(stack.files), stack.reason) for stack in found] == [(2, "slide"), (1, "slide")]
 
 
 def test_pictures_of_screens_are_told_from_those_of_patients(tmp_path: Path) -> None:
