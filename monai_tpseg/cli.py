@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from monai_tpseg import __version__
+from monai_tpseg.apart import warm_up
 from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.tasks import TASK_NAMES
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 logger = logging.getLogger("monai_tpseg.cli")  # __name__ is __main__ under python -m
+
+_READ = "monai_tpseg.transforms.handover:read_packed"  # by name: PyTorch is imported by the reading processes first
 
 _TOP = """\
 Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
@@ -50,13 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     try:
-        with _speaking(options.quiet):
+        with _speaking(options.quiet), _stoppable():
             return int(options.command(options))
     except (_UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
         sys.stderr.write(f"Error: {' '.join(str(error).split())}\n")
         return 2 if isinstance(error, _UsageError) else 1
     except KeyboardInterrupt:
-        sys.stderr.write("Stopped. The same command with --resume goes on.\n")
+        hint = " The same command with --resume goes on." if options.command is _run else ""
+        sys.stderr.write(f"Stopped.{hint}\n")
         return 1
 
 
@@ -109,6 +115,17 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
     command.add_argument("--slice-batch", type=int, default=8, help="slices of a volume that run together (8)")
     command.add_argument(
+        "--readers", type=int, default=0, help="processes that read the next cases (a half of the cores, up to 4)"
+    )
+    command.add_argument("--read-timeout", type=float, default=300, help="seconds to read one case (300)", metavar="S")
+    command.add_argument(
+        "--read-memory",
+        type=float,
+        default=0,
+        help="GiB to read one case (half of the machine's, divided among the readers)",
+        metavar="GIB",
+    )
+    command.add_argument(
         "--names", choices=("salted", "source"), default="salted",
         help="names of the cases: salted ids, or those of the sources (which may hold patients' names)",
     )  # fmt: skip
@@ -135,8 +152,10 @@ def _scan(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _check_run(options)
-    from monai_tpseg.studies import Model, Run, Settings, exit_status, prepare_output
+    warm_up(_READ)
+    from monai_tpseg.studies import Limits, Model, Reader, Run, Settings, exit_status, prepare_output
 
+    reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()))
     settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg)
     entries = _entries(options)
     model = Model(options.checkpoint, options.device, settings, options.slice_batch)
@@ -145,7 +164,7 @@ def _run(options: argparse.Namespace) -> int:
     if model.preprocessing != model.info.preprocessing:
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     cases = prepare_output(options.out, entries, options.names, options.resume or bool(options.shard))
-    counts = Run(model, options.out, options.shard, options.resume, options.quiet)(cases)
+    counts = Run(model, options.out, options.shard, options.resume, options.quiet, reader)(cases)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     logger.info("%s. Next: tpseg report OUT", ended or "No case in this shard")
     return exit_status(counts)
@@ -170,6 +189,8 @@ def _check_run(options: argparse.Namespace) -> None:
         raise _UsageError("--shard and --root need --manifest: write one with tpseg scan.")
     if options.slice_batch < 1:
         raise _UsageError(f"--slice-batch must be 1 or more, got {options.slice_batch}.")
+    if options.readers < 0 or options.read_timeout <= 0 or options.read_memory < 0:
+        raise _UsageError("--read-timeout must be more than 0, --readers and --read-memory 0 (automatic) or more.")
 
 
 def _entries(options: argparse.Namespace) -> list[Entry]:
@@ -179,6 +200,25 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
     if options.manifest:
         return read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
     return find_entries(options.input, options.task, salt)
+
+
+def _readers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, max(1, cores // 2))
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is being written is removed, and one line says how to go on."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from enum import Enum
 
 import torch
 
+from monai_tpseg.apart import CallLost
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, find_read_error
 
-__all__ = ["RUN_ACTIONS", "ExitStatus", "Outcome", "Status", "StudyError", "failed", "is_out_of_memory", "outcome_of"]
+__all__ = [
+    "RUN_ACTIONS",
+    "ExitStatus",
+    "Outcome",
+    "Status",
+    "StudyError",
+    "failed",
+    "is_disc_full",
+    "is_out_of_memory",
+    "outcome_of",
+]
 
 
 class Status(str, Enum):
@@ -34,12 +46,16 @@ class ExitStatus:
 RUN_ACTIONS: dict[str, str] = {
     "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
     "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
-    "E_MEMORY": "run again with --resume on a machine with more memory",
+    "E_CRASH": "the source crashes its decoder: export it again or convert it with another program",
+    "E_TIMEOUT": "copy the source to a faster disc or raise --read-timeout, then run again with --resume",
+    "E_MEMORY": "run again with --resume on a machine with more memory, or raise --read-memory",
     "E_WRITE": "free space in the output folder or correct its permissions, then run again with --resume",
     "E_INTERNAL": "report the code and the type of the exception; the other cases are not affected",
 }
 """Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
 
+_LOST = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
+_FULL = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
 _NO_IMAGE = frozenset({"E_NOT_IMAGE", "E_NO_PIXELS"})
 
 
@@ -72,6 +88,8 @@ def outcome_of(error: BaseException) -> Outcome:
     if read is not None:
         status = Status.SKIPPED if read.code in _NO_IMAGE else Status.FAILED
         return Outcome(status, read.code, NEXT_ACTIONS[read.code])
+    if isinstance(error, CallLost):
+        return failed(_LOST[error.reason])
     if is_out_of_memory(error):
         return failed("E_MEMORY")
     if isinstance(error, OSError):
@@ -90,3 +108,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # PyTorch has no class of its own for the memory of the CPU
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def is_disc_full(error: BaseException) -> bool:
+    """Say whether nothing can be written any more: no space, no quota, or a disc that has become read-only."""
+    return isinstance(error, OSError) and error.errno in _FULL

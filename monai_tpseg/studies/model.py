@@ -136,9 +136,8 @@ class Model:
         """Digest of `config`."""
         return digest(self.config)
 
-    @torch.no_grad()
     def segment(self, path: Path, task: str, slice_batch: int | None = None) -> Segmented:
-        """Read a source and segment it.
+        """Read a source, here and now, and segment it.
 
         Args:
             path: a file, or the folder of one DICOM series.
@@ -148,7 +147,17 @@ class Model:
         Raises:
             ReadError: the source cannot be read.
         """
-        image = self._read(path)
+        return self.segment_image(self._read(path), task, slice_batch)
+
+    @torch.no_grad()
+    def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+        """Segment what `LoadMedicalImage` has read.
+
+        Args:
+            image: (3, H, W) or (3, H, W, D).
+            task: a name in `info.tasks`.
+            slice_batch: instead of the model's own.
+        """
         inferer = TaskInferer(
             self.info.image_size,
             cast(Window, self.info.window),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pydicom
@@ -21,6 +24,7 @@ from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.studies import Model
 from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import pipelines_hash
+from monai_tpseg.transforms.handover import PackedImage, read_packed
 
 MARKER = "ZZMARKER"
 """Part of every path, name, id and institution of `corpus`; nothing that a run writes for others may hold it."""
@@ -87,3 +91,16 @@ def model(weights: Path) -> Model:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight studies, two of them broken; read-only by agreement."""
     return write_corpus(tmp_path_factory.mktemp("corpus") / f"{MARKER}_in")
+
+
+def read_or_fall(source: Path) -> PackedImage:
+    """Read a source as runs do, in the process of a reader; what a file is called decides what happens to that."""
+    once = source.with_name(f"{source.name}.seen")
+    if "crash" in source.name or ("stumble" in source.name and not once.exists()):
+        once.touch()
+        os.abort()
+    if "hang" in source.name:
+        time.sleep(100)
+    if "eat" in source.name:
+        os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
+    return read_packed(source)

@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.studies import (
@@ -74,7 +75,10 @@ def test_every_case_ends_once_and_bad_ones_carry_their_code(done: Path) -> None:
     assert (found["cut.dcm"]["status"], found["cut.dcm"]["code"]) == ("failed", "E_TRUNCATED")
     assert found["broken.png"]["code"] == "E_TRUNCATED"
     assert all(record["next_action"] for record in found.values() if record["code"])
-    lines = [json.loads(line) for line in (done / "events.jsonl").read_text().splitlines()]
+    start, *lines, end = [json.loads(line) for line in (done / "events.jsonl").read_text().splitlines()]
+    assert (start["event"], start["cases"]) == ("start", 8)
+    assert (end["event"], end["complete"], end["failed"], end["skipped"]) == ("end", True, 2, 1)
+    assert {"read", "network", "write"} <= set(next(line for line in lines if line["status"].startswith("ok")))
     assert sorted(line["case"] for line in lines) == sorted(path.name for path in (done / "cases").iterdir())
 
 
@@ -130,15 +134,15 @@ def test_no_message_repeats_what_is_private(
 
 def test_an_unexpected_exception_stays_with_its_case(corpus: Path, model: Model, tmp_path: Path) -> None:
     entries = [e for e in entries_of(corpus) if e.path.endswith((".png", "polyp.dcm")) and "broken" not in e.path]
-    plain = model.segment
+    plain = model.segment_image
 
-    def segment(path: Path, task: str, slice_batch: int | None = None) -> Segmented:
-        if path.suffix == ".png":
-            raise KeyError(f"{MARKER} of {path}")
-        return plain(path, task, slice_batch)
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+        if image.meta["filename_or_obj"].endswith(".png"):
+            raise KeyError(f"{MARKER} of {image.meta}")
+        return plain(image, task, slice_batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "segment", segment)
+        patch.setattr(model, "segment_image", segment)
         counts = go(model, tmp_path, entries)
     record = records(tmp_path)[f"{MARKER}_photo.png"]
     assert (record["status"], record["code"], record["detail"]) == ("failed", "E_INTERNAL", "KeyError")
@@ -154,15 +158,15 @@ def test_out_of_memory_is_tried_again_slice_by_slice(
     corpus: Path, model: Model, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = [e for e in entries_of(corpus) if "mr" in e.path]
-    plain, batches = model.segment, []
+    plain, batches = model.segment_image, []
 
-    def segment(path: Path, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
         batches.append(slice_batch)
         if slice_batch is None or tight:
             raise error
-        return plain(path, task, slice_batch)
+        return plain(image, task, slice_batch)
 
-    monkeypatch.setattr(model, "segment", segment)
+    monkeypatch.setattr(model, "segment_image", segment)
     tight = False
     assert go(model, tmp_path / "roomy", entries)["failed"] == 0
     tight = True
@@ -185,7 +189,8 @@ def test_resume_keeps_what_holds_and_makes_again_what_changed(weights: Path, cor
     def remade(model: Model, entries: list[Entry]) -> set[str]:
         done = len((out / "events.jsonl").read_text().splitlines())
         go(model, out, entries, resume=True)
-        events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()[done:]]
+        lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()[done:]]
+        events = [line for line in lines if line["event"] == "case"]
         assert len(events) == 3
         return {names[event["case"]] for event in events if not event["kept"]}
 

@@ -1,0 +1,252 @@
+"""A function in a process of its own: what crashes, hangs or eats memory there costs one call and nothing else.
+
+The process is forked from a server that has imported the function's module once, so a new one starts in a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import time
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["Apart", "Call", "CallLost", "LostReason", "NoProcessError", "warm_up"]
+
+LostReason = Literal["crash", "timeout", "memory"]
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_CHUNK = 2**26  # bytes of a message: nothing larger is ever held twice
+_GRACE = 10.0  # seconds beyond the limit, until a process that the kernel did not end is ended from here
+_START = 300.0  # seconds until a process must have imported its function
+
+
+class CallLost(RuntimeError):
+    """A call whose process ended before it answered.
+
+    Attributes:
+        reason: `timeout`, it took longer than allowed; `memory`, the system ended it, as it does where memory runs
+            out; `crash`, anything else.
+    """
+
+    def __init__(self, reason: LostReason) -> None:
+        self.reason = reason
+        super().__init__(f"The process ended without an answer: {reason}.")
+
+
+class NoProcessError(OSError):
+    """A process that could not be started."""
+
+
+class Call(NamedTuple):
+    """What a call gave, and how long it took there, in seconds."""
+
+    value: Any
+    seconds: float
+
+
+def warm_up(target: str) -> None:
+    """Start the server of processes, which then imports the module of `target` while this process does other things.
+
+    Args:
+        target: `package.module:function`.
+    """
+    if _METHOD == "forkserver":
+        multiprocessing.get_context(_METHOD).set_forkserver_preload([target.partition(":")[0]])
+        forkserver.ensure_running()
+
+
+class Apart:
+    """Calls one function, one call at a time, in another process that is started again when it ends.
+
+    What that process writes to its standard streams is dropped. Programs that use this need the guard
+    `if __name__ == "__main__":`, as for all of `multiprocessing`.
+
+    Args:
+        target: `package.module:function`; arguments, result and exceptions must be picklable. Arrays are handed over
+            without a second copy.
+        seconds: a call may take, more than 0. Where the system has alarms, its kernel keeps the time.
+        memory: bytes that the process may grow by; only kept on Linux.
+    """
+
+    def __init__(self, target: str, seconds: float, memory: int) -> None:
+        self.target, self.seconds, self.memory = target, seconds, memory
+        self._process: Any = None
+        self._connection: Connection | None = None
+        self._ready = False
+        self._sent = 0.0
+        warm_up(target)
+
+    def send(self, *arguments: Any) -> None:
+        """Start a call; `receive` gives its result."""
+        if self._connection is None:
+            self._start()
+        self._sent = time.monotonic()
+        with contextlib.suppress(OSError):  # it has just ended: `receive` says so
+            self._open().send(arguments)
+
+    def receive(self) -> Call:
+        """Return the result of the call that was started, or raise what it raised.
+
+        Raises:
+            CallLost: the process ended without an answer.
+            NoProcessError: no process could be started.
+        """
+        connection = self._open()
+        if not self._ready:
+            self._greet(connection)
+        try:
+            left = self.seconds + _GRACE - (time.monotonic() - self._sent)
+            if not connection.poll(max(left, 0.0)):
+                raise self._lost("timeout")
+            answered, value, seconds, last = _receive(connection)
+        except (EOFError, OSError):
+            raise self._lost() from None
+        except BaseException:
+            self.close()  # an answer may still be on its way
+            raise
+        if last:
+            self.close()
+        if not answered:
+            raise value
+        return Call(value, seconds)
+
+    def close(self) -> None:
+        """End the process; the next call starts another."""
+        if self._connection is not None:
+            self._connection.close()
+            _end(self._process)
+        self._process, self._connection, self._ready = None, None, False
+
+    def _open(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("No call was started; send one first.")
+        return self._connection
+
+    def _start(self) -> None:
+        context: Any = multiprocessing.get_context(_METHOD)
+        self._connection, theirs = context.Pipe()
+        arguments = (theirs, self.target, self.seconds, self.memory)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def _greet(self, connection: Connection) -> None:
+        try:
+            if not connection.poll(_START):
+                raise EOFError
+            connection.recv_bytes()
+        except (EOFError, OSError):
+            self.close()
+            guard = 'a program needs the guard if __name__ == "__main__":'
+            raise NoProcessError(f"A process for {self.target} could not be started; {guard}") from None
+        self._ready, self._sent = True, time.monotonic()
+
+    def _lost(self, reason: LostReason | None = None) -> CallLost:
+        """End what is left of the process, and say why it ended."""
+        process = self._process
+        if reason is None:
+            process.join(_GRACE)
+            code = process.exitcode
+            reason = "crash"
+            if code == -getattr(signal, "SIGALRM", 0):
+                reason = "timeout"
+            elif code == -getattr(signal, "SIGKILL", 0):
+                reason = "memory"
+        self.close()
+        return CallLost(reason)
+
+
+def _end(process: Any) -> None:
+    """Kill a process with the children that it may have."""
+    with contextlib.suppress(OSError, AttributeError):  # it is gone, or the system has no groups
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
+def _serve(connection: Connection, target: str, seconds: float, memory: int) -> None:
+    """The life of the other process: call after call, until nobody asks any more."""
+    _shield()
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    start = _limit(memory)
+    connection.send_bytes(b"")
+    with contextlib.suppress(EOFError, OSError):  # nobody waits any more
+        while True:
+            arguments = connection.recv()
+            before = time.monotonic()
+            _alarm(seconds)
+            try:
+                answer = (True, function(*arguments))
+            except Exception as error:  # the function's business: it goes to the caller
+                answer = (False, error)
+            _alarm(0)
+            last = memory > 0 and _size() - start > memory // 4  # what stays allocated is missing for the next call
+            _send(connection, (*answer, time.monotonic() - before, last))
+            del arguments, answer
+            if last:
+                return
+
+
+def _shield() -> None:
+    """Own group, so that a key stroke for the program does not end it; silence, because decoders print file names."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        with contextlib.suppress(OSError):
+            os.setsid()
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silence, stream)
+
+
+def _alarm(seconds: float) -> None:
+    """The kernel ends the process after `seconds`, whatever it is doing; 0 takes that back."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _limit(memory: int) -> int:
+    """Keep the process from growing by more than `memory` bytes, and return its size."""
+    size = _size()
+    if memory > 0 and size:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (size + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return size
+
+
+def _size() -> int:
+    """The address space in bytes; 0 where the system does not tell."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _send(connection: Connection, value: Any) -> None:
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    views = [buffer.raw() for buffer in buffers]
+    connection.send((head, [view.nbytes for view in views]))
+    for view in views:
+        for first in range(0, view.nbytes, _CHUNK):
+            connection.send_bytes(view[first : first + _CHUNK])
+
+
+def _receive(connection: Connection) -> Any:
+    head, sizes = connection.recv()
+    buffers = [bytearray(size) for size in sizes]
+    for buffer in buffers:
+        view = memoryview(buffer)
+        for first in range(0, len(buffer), _CHUNK):
+            connection.recv_bytes_into(view[first : first + _CHUNK])
+    return pickle.loads(head, buffers=buffers)

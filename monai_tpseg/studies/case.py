@@ -1,0 +1,224 @@
+"""One case of a run, from its line in the manifest to its folder: whatever goes wrong stays with the case."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_tpseg.studies.codes import (
+    Outcome,
+    Status,
+    StudyError,
+    failed,
+    is_disc_full,
+    is_out_of_memory,
+    outcome_of,
+)
+from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.studies.model import Model, Segmented
+from monai_tpseg.studies.reading import Read
+from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
+from monai_tpseg.studies.writing import Outputs, write_segmented
+from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.transforms.errors import ReadError
+
+__all__ = ["CASES", "CaseRunner", "Ended", "Plan", "input_identity"]
+
+CASES = "cases"
+"""The folder of an output folder that holds a folder for each case."""
+
+_HASHED = 2**22  # bytes: sources up to here are known by content, larger ones by size and time
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for a case.
+
+    Attributes:
+        name: of its folder.
+        entry: its line in the manifest.
+        key: what `--resume` goes by.
+        source: to be read; None where the case has ended already.
+        outcome: how it has ended: before, or for want of a task or a source.
+        kept: whether it ended so in an earlier run.
+    """
+
+    name: str
+    entry: Entry
+    key: str
+    source: Path | None = None
+    outcome: Outcome | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a case ended.
+
+    Attributes:
+        name: of its folder.
+        outcome: status, code, flags.
+        kept: it ended so in an earlier run, and still holds.
+        seconds: `read`, in its own process; `network`; `write`, with measuring and drawing; where they took place.
+    """
+
+    name: str
+    outcome: Outcome
+    kept: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def input_identity(source: Path) -> str:
+    """Return what tells a source from a changed one: names, sizes, and contents (small ones) or times of its files.
+
+    Args:
+        source: a file, or the folder of one DICOM series.
+    """
+    files = [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
+    stats = sorted(((path.name, path.stat(), path) for path in files), key=itemgetter(0))
+    small = sum(stat.st_size for _, stat, _ in stats) <= _HASHED
+    parts = [
+        (name, stat.st_size, hashlib.sha256(path.read_bytes()).hexdigest() if small else stat.st_mtime_ns)
+        for name, stat, path in stats
+    ]
+    return json.dumps(parts)
+
+
+class CaseRunner:
+    """Takes cases one by one through a model into an output folder.
+
+    Args:
+        model: loaded once.
+        out: output folder; `prepare_output` has made it.
+        resume: keep complete results that were made from the same input, weights, task and settings.
+        tag: a word that the other processes of the run do not use.
+    """
+
+    def __init__(self, model: Model, out: str | Path, resume: bool = False, tag: str = "all") -> None:
+        self.model = model
+        self.folder = Path(out) / CASES
+        self.resume = resume
+        self.tag = tag
+        self._made_by = provenance(model.info, model.config)
+
+    def plan(self, name: str, entry: Entry) -> Plan:
+        """Look at a case without reading its pixels."""
+        source, trouble = _locate(entry)
+        key = self._key(entry, source)
+        if self.resume and (kept := self._kept(name, key)) is not None:
+            return Plan(name, entry, key, outcome=kept, kept=True)
+        outcome = self._problem(entry) or trouble
+        return Plan(name, entry, key, None if outcome else source, outcome)
+
+    def finish(self, plan: Plan, read: Read | None) -> Ended:
+        """Segment a case that was read, and write its folder, complete or not at all.
+
+        Args:
+            plan: of the case.
+            read: what became of its source; None where the plan has none.
+
+        Raises:
+            StudyError: nothing can be written any more.
+        """
+        if plan.kept and plan.outcome is not None:
+            return Ended(plan.name, plan.outcome, kept=True)
+        seconds: dict[str, float] = {} if read is None else {"read": read.seconds}
+        task = plan.entry.task if plan.entry.task in TASK_NAMES else ""  # anything else may be somebody's note
+        try:
+            with case_folder(self.folder / plan.name, self.tag) as folder:
+                outcome, more = (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds)
+                write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
+        except OSError as error:
+            raise _no_writing(error) from error
+        return Ended(plan.name, outcome, seconds=seconds)
+
+    def _segment(
+        self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float]
+    ) -> tuple[Outcome, dict[str, Any]]:
+        """Isolation: whatever a case raises stays with the case, but for a disc that is full."""
+        try:
+            with _timed(seconds, "network"):
+                found = self._with_less_memory(read, plan.entry.task)
+            with _timed(seconds, "write"):
+                outputs = Outputs(seg=self.model.settings.seg)
+                return write_segmented(found, plan.entry.task, plan.name, folder, self._made_by, outputs)
+        except Exception as error:  # a network or a writer may raise anything
+            _empty(folder)
+            if is_disc_full(error):
+                raise
+            return outcome_of(error), {}
+
+    def _with_less_memory(self, read: Read | None, task: str) -> Segmented:
+        """Once more, slice by slice, where memory ran out."""
+        if read is None or read.image is None:
+            raise (read and read.error) or RuntimeError("the case was not read")
+        try:
+            return self.model.segment_image(read.image, task)
+        except Exception as error:  # decided below
+            if not is_out_of_memory(error):
+                raise
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self.model.segment_image(read.image, task, slice_batch=1)
+
+    def _problem(self, entry: Entry) -> Outcome | None:
+        if not entry.task:
+            return Outcome(Status.SKIPPED, "S_NO_TASK", failed("S_NO_TASK").action)
+        return None if entry.task in self.model.info.tasks and entry.task in TASK_NAMES else failed("E_TASK")
+
+    def _key(self, entry: Entry, source: Path | None) -> str:
+        """Input, weights, task and settings in one keyed digest."""
+        try:
+            identity = "unreadable" if source is None else input_identity(source)
+        except OSError:
+            identity = "unreadable"
+        parts = (entry.path, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
+        return entry.keyed(json.dumps(parts))
+
+    def _kept(self, name: str, key: str) -> Outcome | None:
+        """The outcome of an earlier run that still holds; what failed is tried again."""
+        record = read_result(self.folder / name)
+        if record is None or record.get("key") != key:
+            return None
+        status = Status(record["status"])
+        return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
+
+
+def _locate(entry: Entry) -> tuple[Path | None, Outcome | None]:
+    """Return where the source of a case lies, or how the case ends because it lies nowhere."""
+    try:
+        return entry.source(), None
+    except ReadError as error:
+        return None, outcome_of(error)
+    except (OSError, ValueError, RuntimeError):  # a name too long, a zero byte, a circle of links
+        return None, outcome_of(ReadError("E_NOT_FOUND", "The path leads nowhere; correct it."))
+
+
+def _no_writing(error: OSError) -> StudyError:
+    kind = "is full or read-only" if is_disc_full(error) else f"cannot be written ({type(error).__name__})"
+    return StudyError(f"The output folder {kind}; correct that, then the same command with --resume goes on.")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[name] = time.monotonic() - started
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a failed case had written so far."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,168 @@
+"""Sources are read in processes apart, the next ones while the network works on this one."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from monai.data import MetaTensor
+
+from monai_tpseg.apart import Apart, CallLost
+from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.handover import READ, unpack
+
+__all__ = ["Limits", "Read", "Reader", "available_memory"]
+
+_Item = TypeVar("_Item")
+
+_GIB = 2**30
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading one source may take, and how many are read at once.
+
+    Attributes:
+        seconds: more than 0.
+        memory: GiB that a reading process may grow by; 0 divides half of the machine's memory among them. Kept on
+            Linux only.
+        readers: processes that read ahead, 1 or more; each holds one case.
+    """
+
+    seconds: float = 300.0
+    memory: float = 0.0
+    readers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0:
+            raise StudyError(f"The time to read a source must be more than 0 seconds, got {self.seconds:g}.")
+        if self.memory < 0:
+            raise StudyError(f"The memory to read a source must be 0 GiB (automatic) or more, got {self.memory:g}.")
+        if self.readers < 1:
+            raise StudyError(f"There must be 1 process or more that reads, got {self.readers}.")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that one process may grow by."""
+        return int(self.memory * _GIB) or max(available_memory() // 2 // self.readers, _GIB)
+
+
+class Read(NamedTuple):
+    """What became of reading a source.
+
+    Attributes:
+        image: see `LoadMedicalImage`; None where it could not be read.
+        error: `ReadError` or `CallLost`; None where it was read.
+        seconds: that reading took in its process.
+    """
+
+    image: MetaTensor | None
+    error: Exception | None
+    seconds: float = 0.0
+
+
+class Reader:
+    """Reads sources in processes apart: one that crashes a decoder, hangs or eats memory is lost, and nothing else.
+
+    Args:
+        limits: of time, memory and processes.
+        target: `package.module:function` that reads, with the arguments and the result of `read_packed`.
+    """
+
+    def __init__(self, limits: Limits | None = None, target: str = READ) -> None:
+        self.limits = limits or Limits()
+        self._idle = [Apart(target, self.limits.seconds, self.limits.bytes) for _ in range(self.limits.readers)]
+        self._busy: deque[tuple[Path, Apart]] = deque()  # in the order of asking
+
+    def ask(self, source: Path) -> None:
+        """Begin to read `source`; where no process is free, what was asked for first is given up."""
+        if not self._idle:
+            _, process = self._busy.popleft()
+            process.close()
+            self._idle.append(process)
+        process = self._idle.pop()
+        process.send(source)
+        self._busy.append((source, process))
+
+    def get(self, source: Path) -> Read:
+        """Return what became of `source`, which is read now unless `ask` has begun to.
+
+        A source that ended its process is tried once more, while the network does not run; one that took too long is
+        not.
+
+        Raises:
+            NoProcessError: see `Apart`.
+        """
+        read = self._get(source)
+        if isinstance(read.error, CallLost) and read.error.reason != "timeout":
+            read = self._get(source)
+        return read
+
+    def in_order(
+        self, items: Iterable[_Item], source_of: Callable[[_Item], Path | None]
+    ) -> Iterator[tuple[_Item, Read | None]]:
+        """Yield each item with what was read for it, reading the sources of the next ones meanwhile.
+
+        Args:
+            items: are looked at as far ahead as there are processes.
+            source_of: the source of an item, or None where nothing is to be read for it.
+        """
+        ahead: deque[tuple[_Item, Path | None]] = deque()
+        more = iter(items)
+        self._look_ahead(ahead, more, source_of)
+        while ahead:
+            item, source = ahead.popleft()
+            read = None if source is None else self.get(source)
+            self._look_ahead(ahead, more, source_of)
+            yield item, read
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in [*self._idle, *(process for _, process in self._busy)]:
+            process.close()
+        self._idle += [process for _, process in self._busy]
+        self._busy.clear()
+
+    def _look_ahead(
+        self,
+        ahead: deque[tuple[_Item, Path | None]],
+        more: Iterator[_Item],
+        source_of: Callable[[_Item], Path | None],
+    ) -> None:
+        while len(ahead) < self.limits.readers:
+            try:
+                item = next(more)
+            except StopIteration:
+                return
+            source = source_of(item)
+            if source is not None:
+                self.ask(source)
+            ahead.append((item, source))
+
+    def _get(self, source: Path) -> Read:
+        if all(asked != source for asked, _ in self._busy):
+            self.ask(source)
+        asked = next(pair for pair in self._busy if pair[0] == source)
+        self._busy.remove(asked)
+        self._idle.append(asked[1])
+        try:
+            packed, seconds = asked[1].receive()
+            return Read(unpack(packed), None, seconds)
+        except (ReadError, CallLost, MemoryError) as error:
+            return Read(None, error)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that this machine, or the container that it is, may use."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * _GIB]
+    for path in _CGROUPS:
+        with suppress(OSError, ValueError):  # no container, or `max`: no limit of its own
+            sizes.append(int(Path(path).read_text()))
+    return min(sizes)

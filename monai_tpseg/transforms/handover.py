@@ -1,0 +1,53 @@
+"""An image read in one process and used in another: what travels is plain arrays, a grey image as one channel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from monai_tpseg.transforms.load import LoadMedicalImage
+
+__all__ = ["READ", "PackedImage", "pack", "read_packed", "unpack"]
+
+READ = f"{__name__}:read_packed"
+"""`read_packed` by name, for `monai_tpseg.apart`."""
+
+
+class PackedImage(NamedTuple):
+    """An image on its way.
+
+    Attributes:
+        values: float32, (1, H, W[, D]) of a grey image, whose three channels are equal, else (3, H, W[, D]).
+        meta: of `LoadMedicalImage`.
+    """
+
+    values: NDArray[np.float32]
+    meta: dict[str, Any]
+
+
+def read_packed(source: Path) -> PackedImage:
+    """Read `source` with `LoadMedicalImage` and pack it.
+
+    Raises:
+        ReadError: see `LoadMedicalImage`.
+    """
+    return pack(LoadMedicalImage()(source))
+
+
+def pack(image: MetaTensor) -> PackedImage:
+    """Return `image`, (3, H, W[, D]), as plain arrays."""
+    values = image.as_tensor().numpy()
+    grey = all(np.array_equal(values[0], channel) for channel in values[1:])
+    return PackedImage(np.ascontiguousarray(values[:1] if grey else values), dict(image.meta))
+
+
+def unpack(packed: PackedImage) -> MetaTensor:
+    """Return the image that was packed."""
+    values = torch.from_numpy(packed.values)
+    whole = values.repeat(3, *(1,) * (values.ndim - 1)) if len(values) == 1 else values
+    return MetaTensor(whole, meta=packed.meta)
