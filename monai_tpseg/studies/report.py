@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import base64
 import csv
-import io
+import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from math import log, log2
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jinja2
-from PIL import Image
+from markupsafe import Markup
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.studies.codes import Status, StudyError
 from monai_tpseg.studies.lesions import FLAGS
+from monai_tpseg.studies.report_pictures import Thumbnail, make_thumbnail
 from monai_tpseg.studies.results import read_result
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 
 __all__ = ["REPORT", "Case", "collect", "write_report"]
 
 REPORT = "report.html"
 """The name of the report in an output folder."""
 
-_LONG_SIDE = 400  # pixels of a picture in the report
-_COLOURS = 96  # of its palette: 500 cases stay below 50 MB
 _ORDER = (Status.FAILED, Status.REVIEW, Status.OK_EMPTY, Status.OK, Status.SKIPPED)
+_FLAGS = (*FLAGS, "outlying_size")  # worst first; one that is not here is worse than all
+_MOST = 20  # rows of lesions of one case
+_COMPARED = 5  # results of a task from which on one can be told to be unlike the others
+_OUTLYING = 3.5  # robust standard deviations of the logarithm of the size
+_DEVIATION = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
+_LEAST_DEVIATION = 0.2  # of the logarithm: sizes that are nearly equal make no outliers
 
 
 @dataclass(frozen=True)
@@ -36,20 +44,32 @@ class Case:
 
     Attributes:
         record: of `result.json`.
-        picture: PNG in base64, or "".
-        lesions: rows of `lesions.csv`.
+        flags: those of the record, and `outlying_size`: much larger or smaller than the other results of its task.
+        picture: of its overlay, or None.
+        lesions: rows of `lesions.csv`, the largest ones.
+        size: of all lesions; 0 where there is none.
+        entropy: of the mean probability of the lesions, bits: 0 certain, 1 undecided.
     """
 
     record: dict[str, Any]
-    picture: str
+    flags: tuple[str, ...]
+    picture: Thumbnail | None
     lesions: list[dict[str, str]]
+    size: float = 0.0
+    entropy: float = 0.0
 
     @property
-    def worst_first(self) -> tuple[int, int, str]:
-        """Where the case stands: by status, by its gravest flag, by name."""
-        worst_first = list(FLAGS)
-        ranks = [worst_first.index(flag) for flag in self.record["flags"] if flag in FLAGS]
-        return _ORDER.index(Status(self.record["status"])), min(ranks, default=len(FLAGS)), self.record["case"]
+    def worst_first(self) -> tuple[int, int, float, str]:
+        """Where the case stands: by status, by its gravest flag, by entropy, by name."""
+        ranks = (_FLAGS.index(flag) if flag in _FLAGS else -1 for flag in self.flags)
+        gravest = min(ranks, default=len(_FLAGS))
+        return _ORDER.index(Status(self.record["status"])), gravest, -self.entropy, self.record["case"]
+
+    @property
+    def text(self) -> str:
+        """What a search looks at, in lower case."""
+        words = (self.record["case"], self.record["task"], self.record["status"], self.record["code"], *self.flags)
+        return " ".join(words).lower()
 
 
 def collect(out: str | Path) -> list[Case]:
@@ -59,12 +79,11 @@ def collect(out: str | Path) -> list[Case]:
         StudyError: there are none.
     """
     folder = Path(out) / "cases"
-    folders = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-    found = [(path, record) for path in folders if (record := read_result(path)) is not None]
+    folders = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
+    found = [case for path in folders if (case := _case(path)) is not None]
     if not found:
         raise StudyError(f"'{out}' holds no results; name the --out of a tpseg run.")
-    cases = [Case(record, _picture(path, record), _lesions(path, record)) for path, record in found]
-    return sorted(cases, key=lambda case: case.worst_first)
+    return sorted(_compared(found), key=lambda case: case.worst_first)
 
 
 def write_report(out: str | Path) -> Path:
@@ -75,28 +94,84 @@ def write_report(out: str | Path) -> Path:
     """
     cases = collect(out)
     counts = Counter(case.record["status"] for case in cases)
-    tasks = [name for name in TASK_NAMES if any(case.record["task"] == name for case in cases)]
-    makers = {case.record["provenance"]["config_sha256"] + case.record["provenance"]["model"]["weights_sha256"]:
-              case.record["provenance"] for case in cases}  # fmt: skip
-    text = (files("monai_tpseg.studies") / "report.html.j2").read_text(encoding="utf-8")
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    codes = Counter((case.record["status"], case.record["code"], case.record["next_action"]) for case in cases
+                    if case.record["code"])  # fmt: skip
+    style, script = (_asset(name) for name in ("report.css", "report.js"))
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(_asset("report.html.j2")).render(
+        cases=cases,
+        statuses=[(status.value, counts[status.value]) for status in _ORDER],
+        codes=codes.most_common(),
+        tasks=[name for name in TASK_NAMES if any(case.record["task"] == name for case in cases)],
+        makers=_makers(cases),
+        pictures=sum(case.picture is not None for case in cases),
+        most=_MOST,
+        **{"style": Markup(style), "style_hash": _digest(style)},
+        **{"script": Markup(script), "script_hash": _digest(script)},
+    )
     path = Path(out) / REPORT
-    statuses = [(status.value, counts[status.value]) for status in _ORDER]
-    page = template.render(cases=cases, statuses=statuses, tasks=tasks, makers=list(makers.values()))
-    write_atomically(path, page.encode())
+    write_atomically(path, page.replace("@SIZE@", f"{len(page.encode()) / 1e6:.1f} MB", 1).encode())
     return path
 
 
-def _picture(folder: Path, record: dict[str, Any]) -> str:
-    name = record.get("files", {}).get("overlay", "")
-    if not name:
-        return ""
-    with Image.open(folder / Path(name).name) as picture:
-        small = picture.convert("RGB")
-    small.thumbnail((_LONG_SIDE, _LONG_SIDE))
-    data = io.BytesIO()
-    small.quantize(_COLOURS).save(data, format="PNG", optimize=True)
-    return base64.b64encode(data.getvalue()).decode()
+def _case(folder: Path) -> Case | None:
+    """None where a run removes or replaces the folder at this moment, or has not ended it."""
+    record = read_result(folder)
+    if record is None:
+        return None
+    try:
+        rows, picture = _lesions(folder, record), _picture(folder, record)
+    except FileNotFoundError:
+        return None if read_result(folder) is None else Case(record, tuple(record["flags"]), None, [])
+    size = sum(float(row["size"]) for row in rows)
+    mean = sum(float(row["mean_probability"]) * float(row["size"]) for row in rows) / size if size else 0.0
+    return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, _entropy(mean))
+
+
+def _compared(cases: Sequence[Case]) -> list[Case]:
+    """Flag what is much larger or smaller than the other results of its task, measured in the same unit."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for case in cases:
+        if case.size:
+            groups.setdefault(_group(case), []).append(log(case.size))
+    more = {case.record["case"]: ("outlying_size",) * _is_outlier(case, groups) for case in cases}
+    return [replace(case, flags=(*case.flags, *more[case.record["case"]])) for case in cases]
+
+
+def _group(case: Case) -> tuple[str, str]:
+    return case.record["task"], case.lesions[0]["size_unit"]
+
+
+def _is_outlier(case: Case, groups: dict[tuple[str, str], list[float]]) -> bool:
+    sizes = groups[_group(case)] if case.size else []
+    if len(sizes) < _COMPARED:
+        return False
+    middle = median(sizes)
+    deviation = _DEVIATION * median(abs(size - middle) for size in sizes)
+    return abs(log(case.size) - middle) > _OUTLYING * max(deviation, _LEAST_DEVIATION)
+
+
+def _entropy(probability: float) -> float:
+    return round(-sum(p * log2(p) for p in (probability, 1 - probability) if p > 0), 6)
+
+
+def _makers(cases: Sequence[Case]) -> list[tuple[dict[str, Any], int]]:
+    """What made the results, with the number of cases: several after a run with other weights or settings."""
+    made = {case.record["case"]: case.record["provenance"] for case in cases}
+    keys = {name: str(by) for name, by in made.items()}
+    first = {key: made[name] for name, key in keys.items()}
+    return [(first[key], count) for key, count in Counter(keys.values()).most_common()]
+
+
+def _picture(folder: Path, record: dict[str, Any]) -> Thumbnail | None:
+    names = record.get("files", {})
+    if not names.get("overlay"):
+        return None
+    # scanners write names and dates into ultrasound; within the region that a DICOM object declares there are none
+    is_ultrasound = record["task"] in TASK_NAMES and get_task(record["task"]).modality is Modality.ULTRASOUND
+    blurred = is_ultrasound and "region" not in record.get("decisions", {})
+    mask = folder / Path(names["mask"]).name
+    return make_thumbnail(folder / Path(names["overlay"]).name, mask if mask.suffix == ".png" else None, blurred)
 
 
 def _lesions(folder: Path, record: dict[str, Any]) -> list[dict[str, str]]:
@@ -104,3 +179,11 @@ def _lesions(folder: Path, record: dict[str, Any]) -> list[dict[str, str]]:
         return []
     with (folder / "lesions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _asset(name: str) -> str:
+    return (files("monai_tpseg.studies") / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from monai_tpseg.studies import Model, Run, StudyError, find_entries, prepare_output, write_report
 from monai_tpseg.studies.report import collect
+from monai_tpseg.studies.report_pictures import make_thumbnail
 
 from .conftest import MARKER
 
@@ -25,12 +31,12 @@ def done(corpus: Path, model: Model, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_all_cases_are_shown_worst_first(done: Path) -> None:
     page = write_report(done).read_text()
-    shown = re.findall(r'<figure data-status="(\w+)" data-task="(\w*)">', page)
+    shown = re.findall(r'<li data-status="(\w+)" data-task="(\w*)"', page)
     order = ["failed", "review", "ok_empty", "ok", "skipped"]
     assert len(shown) == len(list((done / "cases").iterdir()))
     assert [status for status, _ in shown] == sorted((status for status, _ in shown), key=order.index)
     assert shown[0][0] == "failed"
-    assert page.count("data:image/png;base64,") == len(shown) - sum(status == "failed" for status, _ in shown)
+    assert page.count("data:image/webp;base64,") == len(shown) - sum(status == "failed" for status, _ in shown)
     for case in collect(done):
         assert page.count(case.record["case"]) >= 1 + len(case.lesions)
 
@@ -49,6 +55,73 @@ def test_records_are_text_and_never_markup(done: Path, tmp_path: Path) -> None:
     page = write_report(out).read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
+
+
+def test_what_is_unlike_the_others_and_what_is_grave_comes_first(done: Path, tmp_path: Path) -> None:
+    def put(name: str, size: float, mean: float, flags: tuple[str, ...] = ()) -> None:
+        folder = tmp_path / "cases" / name
+        folder.mkdir(parents=True)
+        record = {"case": name, "task": "skin_lesion", "status": "ok", "code": "", "flags": flags, "next_action": ""}
+        (folder / "result.json").write_text(json.dumps(record | {"files": {"lesions": "lesions.csv"}}))
+        (folder / "lesions.csv").write_text(f"lesion,size,size_unit,mean_probability\n1,{size},px,{mean}\n")
+
+    for n in range(6):
+        put(f"plain{n}", 100 + n, 0.9)
+    put("huge", 4000, 0.99)
+    put("tiny", 3, 0.99)
+    put("doubtful", 100, 0.55)
+    put("edge", 100, 0.99, ("touches_border",))
+    put("odd", 100, 0.99, ("a_new_flag",))
+    found = collect(tmp_path)
+    assert [case.record["case"] for case in found][:5] == ["odd", "edge", "huge", "tiny", "doubtful"]
+    assert {case.record["case"] for case in found if "outlying_size" in case.flags} == {"huge", "tiny"}
+
+
+def test_text_in_ultrasound_is_blurred_and_the_outline_is_not(tmp_path: Path) -> None:
+    overlay = Image.new("RGB", (400, 324))
+    text = ImageFont.load_default(size=18)
+    ImageDraw.Draw(overlay).text((20, 40), "DOE JANE 1970-01-01", fill="white", font=text)
+    overlay.save(tmp_path / "overlay.png")
+    mask = np.zeros((150, 200), np.uint8)
+    mask[60:120, 80:160] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+
+    def shown(blurred: bool) -> NDArray[np.int16]:
+        small = make_thumbnail(tmp_path / "overlay.png", tmp_path / "mask.png", blurred)
+        picture = Image.open(io.BytesIO(base64.b64decode(small.base64))).convert("RGB")
+        return np.asarray(picture).astype(np.int16)
+
+    sharp, soft = shown(False), shown(True)
+    letters = np.s_[36:64, 15:220]
+    strokes = [int(np.abs(np.diff(picture[letters], axis=1)).max()) for picture in (sharp, soft)]
+    assert strokes[0] > 150
+    assert strokes[1] < 60
+    line = soft[24 + 2 * 60 + 1, 200]  # the upper edge of the mask, below the caption
+    assert line[0] < 100
+    assert min(line[1:]) > 150
+
+
+def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        "monai_tpseg.studies.report.make_thumbnail", lambda overlay, mask, blurred: asked.append(blurred)
+    )
+    for n, (task, made) in enumerate(
+        [("breast_lesion", {}), ("breast_lesion", {"region": [0, 0, 9, 9]}), ("wet_amd", {})]
+    ):
+        folder = tmp_path / "cases" / str(n)
+        folder.mkdir(parents=True)
+        record = {"case": str(n), "task": task, "status": "ok", "code": "", "flags": [], "decisions": made}
+        (folder / "result.json").write_text(json.dumps(record | {"files": {"mask": "m.png", "overlay": "o.png"}}))
+    collect(tmp_path)
+    assert asked == [True, False, False]
+
+
+def test_a_case_that_a_run_replaces_right_now_does_no_harm(done: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    kept = next(path for path in out.glob("cases/*/*_overlay.png"))
+    kept.unlink()
+    assert len(collect(out)) == len(list((out / "cases").iterdir()))
 
 
 def test_an_output_without_results_is_an_error(tmp_path: Path) -> None:
