@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from monai_tpseg.data.phantoms import make_phantom
 from monai_tpseg.studies import Model, Outcome, Status, write_report
 from monai_tpseg.studies.codes import RUN_ACTIONS
-from monai_tpseg.studies.lesions import lesions_csv, measure_lesions
+from monai_tpseg.studies.lesions import find_lesions, lesions_csv, measure_lesions
 from monai_tpseg.studies.results import provenance, write_result
 from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import draw_overlay
@@ -42,14 +42,15 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three results a task, one without a lesion, a failure and a skipped case."""
-    out, made_by = tmp_path_factory.mktemp("browser"), provenance(model)
+    out, made_by = tmp_path_factory.mktemp("browser"), provenance(model.info, model.config)
     for n, task in enumerate(TASK_NAMES):
         for seed in range(3):
             phantom = make_phantom(task, seed, 64)
             mask = phantom.label * (n + seed > 0)
-            lesions = measure_lesions(mask, mask * 0.9, {"source_kind": "picture"})
             folder = out / "cases" / f"{n}{seed:015x}"
             folder.mkdir(parents=True)
+            meta = {"source_kind": "picture"}
+            lesions = measure_lesions(find_lesions(mask, meta), mask * 0.9, meta, task, folder.name)
             image = np.atleast_3d(phantom.image).transpose(2, 0, 1).repeat(4 - np.atleast_3d(phantom.image).shape[2], 0)
             draw_overlay(image[:3] / 255, mask, task).save(folder / "o.png")
             Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "m.png")
