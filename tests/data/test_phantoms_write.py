@@ -20,6 +20,7 @@ from monai_tpseg.data.phantoms import (
     phantom_seed,
     write_dataset,
     write_demo_cases,
+    write_dicom_cine,
     write_dicom_picture,
     write_dicom_series,
     write_nifti,
@@ -227,6 +228,27 @@ def test_the_command_writes_and_names_what_is_wrong(tmp_path: Path, caplog: pyte
     assert len(list((tmp_path / "demo" / "lung_infection_series").iterdir())) == 12
     assert main([str(tmp_path), "--size", "8"]) == 1
     assert caplog.messages[-1] == "error: A phantom needs at least 32 x 32 pixels, got 8 x 8."
+
+
+def test_the_command_writes_many_studies_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert main([str(tmp_path / name), "--studies", "21", "--size", "32"]) == 0
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert all((tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes() for path in files)
+    listed = (tmp_path / "a" / "manifest.csv").read_text().splitlines()
+    assert listed[0] == "path,task"
+    assert len(listed) == 22
+    assert all((tmp_path / "a" / line.partition(",")[0]).exists() for line in listed[1:])
+    assert main([str(tmp_path / "c"), "--studies", "0"]) == 1
+
+
+def test_a_cine_has_its_frames_below_the_bar(tmp_path: Path) -> None:
+    volume = make_volume("breast_lesion", 1, SHAPE, SPACING)
+    data = pydicom.dcmread(write_dicom_cine(volume, tmp_path / "cine.dcm"))
+    (region,) = data.SequenceOfUltrasoundRegions
+    frames = data.pixel_array[:, region.RegionLocationMinY0 :].transpose(1, 2, 0)
+    assert np.array_equal(frames, volume.values)
+    assert not np.array_equal(data.pixel_array[:, 0], frames[0].T)
 
 
 def test_the_module_runs_and_teaches() -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from monai_tpseg.data.phantoms.dicom import write_dicom_picture, write_dicom_series
+from monai_tpseg.data.phantoms.dicom import write_dicom_cine, write_dicom_picture, write_dicom_series
 from monai_tpseg.data.phantoms.scene import (
     LUNG_WINDOW,
     PARTNERS,
@@ -16,6 +16,7 @@ from monai_tpseg.data.phantoms.scene import (
     make_phantom,
     make_volume,
 )
+from monai_tpseg.data.phantoms.studies import BROKEN, PhantomStudy, write_studies
 from monai_tpseg.data.phantoms.write import (
     DemoCases,
     phantom_seed,
@@ -26,10 +27,12 @@ from monai_tpseg.data.phantoms.write import (
 )
 
 __all__ = [
+    "BROKEN",
     "LUNG_WINDOW",
     "PARTNERS",
     "DemoCases",
     "Phantom",
+    "PhantomStudy",
     "PhantomVolume",
     "display",
     "make_phantom",
@@ -37,8 +40,10 @@ __all__ = [
     "phantom_seed",
     "write_dataset",
     "write_demo_cases",
+    "write_dicom_cine",
     "write_dicom_picture",
     "write_dicom_series",
     "write_nifti",
     "write_png",
+    "write_studies",
 ]

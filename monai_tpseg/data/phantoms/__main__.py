@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from monai_tpseg.data.phantoms.studies import STUDIES_MANIFEST, write_studies
 from monai_tpseg.data.phantoms.write import write_dataset, write_demo_cases
 
 logger = logging.getLogger("monai_tpseg.data.phantoms")
@@ -16,7 +17,10 @@ _DESCRIPTION = """Write synthetic sample data of all eight lesion tasks, made fr
 
 OUT/datalist.json   training and validation items: image, label, task
 OUT/images, labels  PNG pictures; each holds a lesion of its task and one of another task
-OUT/demo            a PNG picture, a NIfTI volume and a CT DICOM series with their labels, in neither list"""
+OUT/demo            a PNG picture, a NIfTI volume and a CT DICOM series with their labels, in neither list
+
+With --studies N instead: OUT/study_0001 and so on, of all modalities and formats, every tenth one broken, and
+OUT/manifest.csv for tpseg run."""
 
 _EXAMPLE = "example: python -m monai_tpseg.data.phantoms phantoms --train-per-task 48 --val-per-task 8 --size 64"
 
@@ -38,9 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-per-task", type=int, default=24, metavar="N", help="training pictures (default: 24)")
     parser.add_argument("--val-per-task", type=int, default=6, metavar="N", help="validation pictures (default: 6)")
     parser.add_argument("--size", type=int, default=96, metavar="PIXELS", help="side, 32 or more (default: 96)")
+    parser.add_argument("--studies", type=int, metavar="N", help="write N small studies, and nothing else")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
+        if args.studies is not None:
+            write_studies(args.out, args.studies, args.seed, args.size)
+            logger.info("wrote %s", args.out / STUDIES_MANIFEST)
+            return 0
         datalist = write_dataset(args.out, args.seed, args.train_per_task, args.val_per_task, args.size)
         write_demo_cases(args.out / "demo", args.seed)
     except (ValueError, OSError) as error:

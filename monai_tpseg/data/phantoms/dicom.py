@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from monai_tpseg.data.phantoms.dicom_modules import (
     add_oct_frames,
     add_pixels,
     add_plane,
+    add_region,
     decimals,
     item,
     make_header,
@@ -24,8 +26,9 @@ from monai_tpseg.data.phantoms.dicom_modules import (
 from monai_tpseg.data.phantoms.scene import FIELD_OF_VIEW, LUNG_WINDOW, Phantom, PhantomVolume
 from monai_tpseg.tasks import Modality, get_task
 
-__all__ = ["write_dicom_picture", "write_dicom_series"]
+__all__ = ["write_dicom_cine", "write_dicom_picture", "write_dicom_series"]
 
+_BAR, _BAR_GREY = 8, 40  # rows above the region of a cine, where scanners write names, and their value
 _CT_OFFSET = 1024  # stored value = HU + 1024, so that 12 unsigned bits hold air
 
 
@@ -89,6 +92,27 @@ def write_dicom_picture(phantom: Phantom, path: str | Path) -> Path:
         _add_colour(data, phantom.image, get_task(phantom.task).modality)
     else:
         _add_grey_picture(data, phantom.image, get_task(phantom.task).modality)
+    data.save_as(path, enforce_file_format=True)
+    return Path(path)
+
+
+def write_dicom_cine(volume: PhantomVolume, path: str | Path) -> Path:
+    """Write the slices of an ultrasound volume as the frames of a cine, below a bar of the screen; return its path.
+
+    Args:
+        volume: of an ultrasound task.
+        path: the file; its folder must exist.
+    """
+    frames = np.ascontiguousarray(volume.values.transpose(2, 0, 1)).astype(np.uint8)  # (H, W, D) -> (D, H, W)
+    frames = np.pad(frames, ((0, 0), (_BAR, 0), (0, 0)), constant_values=_BAR_GREY)
+    digest = hashlib.sha256(frames.tobytes()).hexdigest()
+    data = make_header(volume.task, f"{volume.task}-cine-{digest}", 1)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    add_pixels(data, frames, frames.shape[1:], 8)
+    data.NumberOfFrames, data.FrameTime, data.FrameIncrementPointer = len(frames), decimals(40)[0], 0x00181063
+    data.UltrasoundColorDataPresent = 0
+    add_region(data, volume.spacing, _BAR)
     data.save_as(path, enforce_file_format=True)
     return Path(path)
 

@@ -14,7 +14,7 @@ from pydicom.valuerep import DSfloat
 
 from monai_tpseg.tasks import Modality, get_task
 
-__all__ = ["add_oct_frames", "add_pixels", "add_plane", "decimals", "item", "make_header", "make_uid"]
+__all__ = ["add_oct_frames", "add_pixels", "add_plane", "add_region", "decimals", "item", "make_header", "make_uid"]
 
 _SOP_CLASSES: dict[Modality, tuple[str, str]] = {  # class, Modality attribute
     Modality.OCT: (uid.OphthalmicTomographyImageStorage, "OPT"),
@@ -93,7 +93,7 @@ def add_plane(data: FileDataset, position: tuple[float, float, float], spacing: 
     data.PixelSpacing = decimals(*spacing[:2])
     data.SliceThickness = data.SpacingBetweenSlices = decimals(spacing[2])[0]
     if data.Modality == "US":
-        data.SequenceOfUltrasoundRegions = Sequence([_region(data, spacing)])
+        add_region(data, spacing)
 
 
 def _add_frame_of_reference(data: FileDataset) -> None:
@@ -101,14 +101,14 @@ def _add_frame_of_reference(data: FileDataset) -> None:
     data.PositionReferenceIndicator, data.PatientPosition = "", "HFS"
 
 
-def _region(data: FileDataset, spacing: tuple[float, float, float]) -> Dataset:
-    """Return the ultrasound region: the whole frame, tissue, centimetres per pixel."""
-    return item(
+def add_region(data: FileDataset, spacing: tuple[float, ...], top: int = 0) -> None:
+    """Add the ultrasound region: tissue, centimetres per pixel, the whole frame below its first `top` rows."""
+    region = item(
         RegionSpatialFormat=1,  # two-dimensional
         RegionDataType=1,  # tissue
         RegionFlags=0,
         RegionLocationMinX0=0,
-        RegionLocationMinY0=0,
+        RegionLocationMinY0=top,
         RegionLocationMaxX1=data.Columns - 1,
         RegionLocationMaxY1=data.Rows - 1,
         PhysicalUnitsXDirection=3,  # cm
@@ -116,6 +116,7 @@ def _region(data: FileDataset, spacing: tuple[float, float, float]) -> Dataset:
         PhysicalDeltaX=spacing[1] / 10,
         PhysicalDeltaY=spacing[0] / 10,
     )
+    data.SequenceOfUltrasoundRegions = Sequence([region])
 
 
 def add_oct_frames(
