@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
 import shlex
 import sys
@@ -21,6 +22,8 @@ def add_commands(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` gave.
     """
     _add_experiment(commands.add_parser("experiment", help="run the rows of a comparison over seeds"))
+    _add_table(commands.add_parser("table", help="results of experiments as the paper's tables and figures"))
+    _add_cost(commands.add_parser("cost", help="parameters and multiply-adds of a network and its parts"))
 
 
 def _add_experiment(command: argparse.ArgumentParser) -> None:
@@ -54,3 +57,79 @@ def _experiment(options: argparse.Namespace) -> int:
     if failed:
         logger.error("%d runs failed: %s. The same command tries them again.", len(failed), ", ".join(failed))
     return 3 if failed else 0
+
+
+def _add_table(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Write results as the layouts of the paper's Tables 2 to 5, in Markdown on standard output, and with --out as "
+        "tableN.md and tableN.csv beside figures: learning curves, prototypes (Figures 7 and 8), gates."
+    )
+    command.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files of one suite")
+    command.add_argument("--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5; those that have rows")
+    command.add_argument(
+        "--iou", default="iou_mean", metavar="M",
+        help="reading of mIoU: iou_mean, iou_foreground or iou_dataset (%(default)s)",
+    )  # fmt: skip
+    command.add_argument("--out", metavar="DIR", help="folder for tables and figures")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_table)
+
+
+def _table(options: argparse.Namespace) -> int:
+    from monai_tpseg.experiments.figures import write_figures
+    from monai_tpseg.experiments.results import merge, read_results
+    from monai_tpseg.experiments.tables import make_table
+    from monai_tpseg.files import write_atomically
+
+    results = merge([read_results(path) for path in options.results])
+    present = {number for row in results["rows"] for number in row["tables"]} | {5}
+    for number in options.tables or sorted(present):
+        table = make_table(results, number, options.iou)
+        sys.stdout.write(f"## {table.title}\n\n{table.markdown()}\n")
+        if options.out:
+            write_atomically(Path(options.out) / f"table{number}.md", table.markdown().encode())
+            write_atomically(Path(options.out) / f"table{number}.csv", table.csv().encode())
+    if options.out:
+        figures = write_figures(results, Path(options.out))
+        logger.info("Wrote %s", ", ".join(path.name for path in figures))
+    return 0
+
+
+def _add_cost(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Count parameters and multiply-adds (torch's own counter, one image, one task) of a network, of its parts, "
+        "and their growth with the tasks: Table 5. Nothing is computed; Hiera-L takes a few seconds."
+    )
+    command.add_argument("--backbone", default="hiera_large", help="of TP-Seg (%(default)s)")
+    command.add_argument("--image-size", nargs="+", type=int, default=[512], metavar="N", help="side, or H and W (512)")
+    command.add_argument("--tasks", nargs=2, type=int, default=[1, 8], metavar="T", help="two numbers of tasks (1 8)")
+    command.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE",
+        help="arguments of the network, e.g. layout=released, adapter=lora, architecture=unet, without_pgtd=[1]",
+    )  # fmt: skip
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_cost)
+
+
+def _cost(options: argparse.Namespace) -> int:
+    from monai_tpseg.experiments.cost import cost_table
+    from monai_tpseg.inferers import image_size_2d
+
+    size = options.image_size[0] if len(options.image_size) == 1 else options.image_size
+    settings = dict(_setting(word) for word in options.set)
+    if not 1 <= options.tasks[0] < options.tasks[1]:
+        raise ValueError(f"--tasks needs two growing numbers such as 1 8, got {options.tasks[0]} {options.tasks[1]}.")
+    table = cost_table({"backbone": options.backbone, **settings}, image_size_2d(size), options.tasks)
+    sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")
+    return 0
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    """Return key and value of `key=value`, the value as Python where it is a number, a list or None, else a word."""
+    key, sign, value = word.partition("=")
+    if not sign or not key:
+        raise ValueError(f"--set needs KEY=VALUE, got '{word}'.")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
