@@ -59,7 +59,8 @@ def draw_similarity(run: dict[str, Any]) -> Figure:
         image = axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
         for row, values in enumerate(matrix):
             for column, value in enumerate(values):
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7)
+                colour = "white" if abs(value) > 0.7 else "black"
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
         axes.set_title(_pgtd_title(i, len(matrices)))
         axes.set_xticks(range(len(tasks)), tasks, rotation=60, ha="right", fontsize=8)
         axes.set_yticks(range(len(tasks)), tasks if i == 0 else [""] * len(tasks), fontsize=8)
