@@ -1,54 +1,47 @@
-"""One DICOM object: what it is, its pixels, and what its values mean. Positions are the business of `dicom_volume`."""
+"""One DICOM object: what it is, and whether it is an image that can be read; `dicom_values` decodes it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     MediaStorageDirectoryStorage,
 )
 
-from monai_tpseg.transforms.encoded import check_deflated, check_encoded, decoding_plugin, decompress, syntax_name
+from monai_tpseg.transforms.encoded import check_deflated, syntax_name
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, check_size
-from monai_tpseg.transforms.meta import FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
-from monai_tpseg.transforms.sources import Array
 
 __all__ = [
     "Dataset",
     "check_image",
-    "decode",
-    "dicom_meta",
-    "display_values",
     "frame_count",
     "index_parts",
-    "intensity_of",
     "is_dicom",
     "is_image",
     "is_secondary_capture",
-    "physical_values",
     "read_dataset",
 ]
 
 Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
-
-DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM", "OPT", "SM", "US", "XC"})
-"""DICOM modalities whose stored values are a picture at any bit depth."""
 
 _NOT_IMAGES = frozenset({"KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
+_GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour transforms, which its decoder undoes
+_OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
+_PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
@@ -148,10 +141,26 @@ def check_image(dataset: Dataset, name: object) -> None:
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
+    _check_colour(dataset, samples, name)
+    if dataset.get("RescaleSlope") is not None and float(dataset.RescaleSlope) == 0:
+        raise ReadError("E_FORMAT", f"{name} has a rescale slope of 0, which leaves no values; correct its header.")
     if "PixelData" in dataset:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
         if not 0 < stored <= bits or high != stored - 1:
             raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
+
+
+def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
+    """Refuse a photometric interpretation that is not looked up here: its values would pass for red, green and blue."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    known = _GREY if samples == 1 else _COLOUR
+    if samples == 3:
+        known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
+        known = known | (frozenset() if syntax.is_encapsulated else _OF_PLAIN)
+    if photometric and photometric not in known:
+        kind = photometric if photometric in _PHOTOMETRIC else "an unknown photometric interpretation"
+        raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples a pixel; convert it to grey or RGB.")
 
 
 def _check_cut(dataset: Dataset, name: object) -> None:
@@ -187,77 +196,3 @@ def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
             raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
         found += [parts] if parts else []
     return found
-
-
-def decode(dataset: Dataset, name: object) -> NDArray[Any]:
-    """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour as RGB, palettes looked up.
-
-    Raises:
-        ReadError: `E_TRUNCATED`, `E_CODEC` or `E_DECODE`.
-    """
-    frames = frame_count(dataset, name)
-    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
-    try:
-        check_encoded(dataset, frames, name)
-        if decoding_plugin(dataset) == "gdcm":
-            decompress([dataset], frames, name)
-        values = pixel_array(dataset, decoding_plugin=decoding_plugin(dataset))  # YBR becomes RGB here
-        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-            values = apply_color_lut(values, dataset)
-        return np.asarray(values).reshape(shape)
-    except ReadError:
-        raise
-    except Exception as error:  # every decoder behind pydicom has exceptions of its own
-        if "less than expected" in str(error) or "end of" in str(error).lower():
-            raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
-        raise ReadError(
-            "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to an uncompressed one."
-        ) from error
-
-
-def intensity_of(dataset: Dataset) -> Intensity:
-    """Return what the values mean: `display` for colour, pictures and plain 8 bits, else `physical`."""
-    rescaled = "ModalityLUTSequence" in dataset or (
-        float(dataset.get("RescaleSlope") or 1) != 1 or float(dataset.get("RescaleIntercept") or 0) != 0
-    )
-    if _is_colour(dataset) or dataset.get("Modality") in DISPLAY_MODALITIES:
-        return "display"
-    if "PixelData" not in dataset:  # floating point
-        return "physical"
-    return "display" if int(dataset.BitsStored) <= 8 and not rescaled else "physical"
-
-
-def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
-    """Stored values -> 0 to 255 by the number of bits that are stored."""
-    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
-        return np.asarray(values // 256 if _wide_palette(dataset) else values, dtype=np.float32)
-    bits = int(dataset.BitsStored)
-    shifted = values.astype(np.float32) + (2.0 ** (bits - 1) if int(dataset.get("PixelRepresentation") or 0) else 0.0)
-    scaled: Array = np.clip(shifted, 0, 2.0**bits - 1).astype(np.float32)
-    return scaled if bits == 8 else (scaled * np.float32(255 / (2.0**bits - 1))).astype(np.float32)
-
-
-def _wide_palette(dataset: Dataset) -> bool:
-    """A 16-bit table holds 8-bit colours in its high byte, unless none of its entries exceeds 8 bits."""
-    entries, first, bits = (int(n) for n in dataset.RedPaletteColorLookupTableDescriptor)
-    table = apply_color_lut(np.arange(first, first + (entries or 2**16)), dataset)
-    return bits > 8 and int(table.max()) > 255
-
-
-def physical_values(values: NDArray[Any], dataset: Dataset) -> Array:
-    """Stored values -> HU or other units by the modality LUT or rescale slope and intercept."""
-    return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
-
-
-def dicom_meta(dataset: Dataset) -> dict[str, Any]:
-    """Return the decisions of one object: photometric interpretation, whether it is to be inverted, modality."""
-    photometric = str(dataset.get("PhotometricInterpretation") or "")
-    shape = str(dataset.get("PresentationLUTShape") or "")
-    inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
-    meta = {FORMAT: "dicom", PHOTOMETRIC: photometric, INVERTED: inverted and not _is_colour(dataset)}
-    return meta | {MODALITY: str(dataset.get("Modality") or "")}
-
-
-def _is_colour(dataset: Dataset) -> bool:
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    return samples == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"

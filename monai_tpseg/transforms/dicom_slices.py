@@ -7,15 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.transforms.dicom import (
-    Dataset,
-    decode,
-    dicom_meta,
-    display_values,
-    intensity_of,
-    physical_values,
-)
+from monai_tpseg.transforms.dicom import Dataset
 from monai_tpseg.transforms.dicom_stack import sorted_slices
+from monai_tpseg.transforms.dicom_values import decode, dicom_meta, display_values, intensity_of, physical_values
 from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadCode
 from monai_tpseg.transforms.meta import IRREGULAR, SOURCE_SHAPE, Intensity

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
-from monai_tpseg.transforms.dicom import Dataset, frame_count, intensity_of, is_dicom, is_image, read_dataset
+from monai_tpseg.transforms.dicom import Dataset, frame_count, is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.dicom_repeats import (
     KINDS,
     Marks,
@@ -22,6 +22,7 @@ from monai_tpseg.transforms.dicom_repeats import (
     tell_apart,
 )
 from monai_tpseg.transforms.dicom_stack import has_positions, is_localizer, label_orientations
+from monai_tpseg.transforms.dicom_values import intensity_of
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 

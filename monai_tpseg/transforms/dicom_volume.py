@@ -11,21 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 
-from monai_tpseg.transforms.dicom import (
-    Dataset,
-    check_image,
-    decode,
-    dicom_meta,
-    display_values,
-    frame_count,
-    intensity_of,
-    is_image,
-    physical_values,
-    read_dataset,
-)
+from monai_tpseg.transforms.dicom import Dataset, check_image, frame_count, is_image, read_dataset
 from monai_tpseg.transforms.dicom_slices import FAULTS, Irregular, read_frames, read_slices
 from monai_tpseg.transforms.dicom_split import dicom_files
 from monai_tpseg.transforms.dicom_stack import check_stack, has_positions, is_localizer, sorted_slices
+from monai_tpseg.transforms.dicom_values import decode, dicom_meta, display_values, intensity_of, physical_values
 from monai_tpseg.transforms.encoded import decompress
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.functional_groups import frames_of, promote_groups

@@ -1,0 +1,110 @@
+"""The pixels of a DICOM object and what they mean: colour, grey as on a screen, or a physical unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+
+from monai_tpseg.transforms.dicom import Dataset, frame_count
+from monai_tpseg.transforms.encoded import check_encoded, decoding_plugin, decompress, syntax_name
+from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.meta import FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
+from monai_tpseg.transforms.sources import Array
+
+__all__ = ["decode", "dicom_meta", "display_values", "intensity_of", "physical_values"]
+
+DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM", "OPT", "SM", "US", "XC"})
+"""DICOM modalities whose stored values are a picture at any bit depth."""
+
+# PS3.3 C.7.6.3.1.2: red, green and blue -> Y, CB and CR of YBR_PARTIAL_422, less 16, 128 and 128
+_PARTIAL = np.array([[0.2568, 0.5041, 0.0979], [-0.1482, -0.2910, 0.4392], [0.4392, -0.3678, -0.0714]])
+
+
+def decode(dataset: Dataset, name: object) -> NDArray[Any]:
+    """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour as RGB, palettes looked up.
+
+    Raises:
+        ReadError: `E_TRUNCATED`, `E_CODEC` or `E_DECODE`.
+    """
+    frames = frame_count(dataset, name)
+    shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
+    try:
+        check_encoded(dataset, frames, name)
+        if decoding_plugin(dataset) == "gdcm":
+            decompress([dataset], frames, name)
+        if dataset.get("PhotometricInterpretation") == "YBR_PARTIAL_422":
+            return _from_partial(dataset).reshape(shape)
+        values = pixel_array(dataset, decoding_plugin=decoding_plugin(dataset))  # YBR becomes RGB here
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            values = apply_color_lut(values, dataset)
+        return np.asarray(values).reshape(shape)
+    except ReadError:
+        raise
+    except Exception as error:  # every decoder behind pydicom has exceptions of its own
+        if "less than expected" in str(error) or "end of" in str(error).lower():
+            raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
+        raise ReadError(
+            "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to an uncompressed one."
+        ) from error
+
+
+def _from_partial(dataset: Dataset) -> NDArray[Any]:
+    """YBR_PARTIAL_422 lies in memory as YBR_FULL_422, but its black is 16 and its white 235 (PS3.3 C.7.6.3.1.2)."""
+    full = pydicom.Dataset()
+    full.file_meta = dataset.file_meta
+    full.update({element.tag: element for element in dataset.group_dataset(0x0028)})
+    full.PixelData, full.PhotometricInterpretation = dataset.PixelData, "YBR_FULL_422"
+    ybr = np.asarray(pixel_array(full, raw=True), dtype=np.float64) - [16, 128, 128]
+    return np.clip(np.round(ybr @ np.linalg.inv(_PARTIAL).T), 0, 255).astype(np.uint8)
+
+
+def intensity_of(dataset: Dataset) -> Intensity:
+    """Return what the values mean: `display` for colour, pictures and plain 8 bits, else `physical`."""
+    rescaled = "ModalityLUTSequence" in dataset or (
+        float(dataset.get("RescaleSlope") or 1) != 1 or float(dataset.get("RescaleIntercept") or 0) != 0
+    )
+    if _is_colour(dataset) or dataset.get("Modality") in DISPLAY_MODALITIES:
+        return "display"
+    if "PixelData" not in dataset:  # floating point
+        return "physical"
+    return "display" if int(dataset.BitsStored) <= 8 and not rescaled else "physical"
+
+
+def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
+    """Stored values -> 0 to 255 by the number of bits that are stored."""
+    if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+        return np.asarray(values // 256 if _wide_palette(dataset) else values, dtype=np.float32)
+    bits = int(dataset.BitsStored)
+    shifted = values.astype(np.float32) + (2.0 ** (bits - 1) if int(dataset.get("PixelRepresentation") or 0) else 0.0)
+    scaled: Array = np.clip(shifted, 0, 2.0**bits - 1).astype(np.float32)
+    return scaled if bits == 8 else (scaled * np.float32(255 / (2.0**bits - 1))).astype(np.float32)
+
+
+def _wide_palette(dataset: Dataset) -> bool:
+    """A 16-bit table holds 8-bit colours in its high byte, unless none of its entries exceeds 8 bits."""
+    entries, first, bits = (int(n) for n in dataset.RedPaletteColorLookupTableDescriptor)
+    table = apply_color_lut(np.arange(first, first + (entries or 2**16)), dataset)
+    return bits > 8 and int(table.max()) > 255
+
+
+def physical_values(values: NDArray[Any], dataset: Dataset) -> Array:
+    """Stored values -> HU or other units by the modality LUT or rescale slope and intercept."""
+    return np.asarray(apply_modality_lut(values, dataset), dtype=np.float32)
+
+
+def dicom_meta(dataset: Dataset) -> dict[str, Any]:
+    """Return the decisions of one object: photometric interpretation, whether it is to be inverted, modality."""
+    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    shape = str(dataset.get("PresentationLUTShape") or "")
+    inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
+    meta = {FORMAT: "dicom", PHOTOMETRIC: photometric, INVERTED: inverted and not _is_colour(dataset)}
+    return meta | {MODALITY: str(dataset.get("Modality") or "")}
+
+
+def _is_colour(dataset: Dataset) -> bool:
+    samples = int(dataset.get("SamplesPerPixel") or 1)
+    return samples == 3 or dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
