@@ -6,7 +6,18 @@ pictures are (3, H, W), volumes (3, H, W, D) with the slices last. See `docs/con
 
 from __future__ import annotations
 
-__all__ = ["IMAGE", "LABEL", "PRED", "PROB", "TASK", "TASK_NAME"]
+__all__ = [
+    "CLICKS",
+    "EXEMPLAR_IMAGE",
+    "EXEMPLAR_LABEL",
+    "IMAGE",
+    "LABEL",
+    "PRED",
+    "PROB",
+    "ROUNDS",
+    "TASK",
+    "TASK_NAME",
+]
 
 IMAGE = "image"
 """(B, 3, H, W) float32, RGB, ImageNet-normalised after the modality pipeline; a volume is (B, 3, H, W, D)."""
@@ -25,3 +36,15 @@ PRED = "pred"
 
 PROB = "prob"
 """(B, 1, H, W) float32 in [0, 1]: the probabilities that `pred` was thresholded from."""
+
+EXEMPLAR_IMAGE = "exemplar_image"
+"""(B, K, 3, H, W) float32: K reference images of the sample's task, prepared like `image`."""
+
+EXEMPLAR_LABEL = "exemplar_label"
+"""(B, K, 1, H, W) float32 in {0, 1}: their labels."""
+
+CLICKS = "clicks"
+"""(B, N, 3) float32: row, column, polarity (1 inside, -1 outside, 0 padding), in pixels of the source picture."""
+
+ROUNDS = "rounds"
+"""(B, 1 + N, H, W): the masks before and after each of N simulated clicks."""

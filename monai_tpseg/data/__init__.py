@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from monai_tpseg.data.cache import CachedCases
 from monai_tpseg.data.datalists import DatalistError, read_datalist, task_rows
+from monai_tpseg.data.exemplars import ExemplarCases, ExemplarPool
 from monai_tpseg.data.samplers import TaskBalancedSampler
 
-__all__ = ["CachedCases", "DatalistError", "TaskBalancedSampler", "read_datalist", "task_rows"]
+__all__ = [
+    "CachedCases",
+    "DatalistError",
+    "ExemplarCases",
+    "ExemplarPool",
+    "TaskBalancedSampler",
+    "read_datalist",
+    "task_rows",
+]

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from monai.engines import PrepareBatch
 
-from monai_tpseg.keys import IMAGE, LABEL, TASK
+from monai_tpseg.keys import CLICKS, EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, TASK
 
-__all__ = ["PrepareTaskBatch"]
+__all__ = ["PreparePromptBatch", "PrepareTaskBatch"]
 
 
 class PrepareTaskBatch(PrepareBatch):
@@ -36,6 +36,33 @@ class PrepareTaskBatch(PrepareBatch):
         target = batchdata[IMAGE].device if volume else device
         moved = {key: _to(batchdata.get(key), target, non_blocking, **kwargs) for key in (IMAGE, LABEL)}
         return moved[IMAGE], moved[LABEL], (), {TASK: task.to(device=target, non_blocking=non_blocking)}
+
+
+class PreparePromptBatch(PrepareTaskBatch):
+    """As `PrepareTaskBatch`, with what else a prompt may hold: exemplars and clicks, where the batch has them.
+
+    Args:
+        label: also give the label to the inferer, for one that simulates clicks.
+    """
+
+    def __init__(self, label: bool = False) -> None:
+        self.label = label
+
+    def __call__(
+        self,
+        batchdata: dict[str, Any],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
+        """Return (image, label or None, (), prompt): `task`, `exemplar_image`, `exemplar_label`, `clicks`, `label`."""
+        image, label, args, extra = super().__call__(batchdata, device, non_blocking, **kwargs)
+        for key in (EXEMPLAR_IMAGE, EXEMPLAR_LABEL, CLICKS):
+            if key in batchdata:
+                extra[key] = _to(batchdata[key], device, non_blocking, **kwargs)
+        if self.label:
+            extra[LABEL] = label
+        return image, label, args, extra
 
 
 def _to(value: Any, device: str | torch.device | None, non_blocking: bool, **kwargs: Any) -> Any:

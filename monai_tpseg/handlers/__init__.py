@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
+from monai_tpseg.handlers.click_metrics import ClickMetricsHandler
 from monai_tpseg.handlers.clock import RunClock
 from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.handlers.divergence import DivergenceError, StopOnDivergence
@@ -22,6 +23,7 @@ from monai_tpseg.handlers.training import (
 
 __all__ = [
     "CaseProgress",
+    "ClickMetricsHandler",
     "DivergenceError",
     "EpochSeed",
     "FillCache",

@@ -1,8 +1,17 @@
-"""Inferers that take a task."""
+"""Inferers that take a task or another prompt."""
 
 from __future__ import annotations
 
+from monai_tpseg.inferers.prompt import PromptInferer, SimulatedUser
 from monai_tpseg.inferers.slide import SlideInferer, WindowGrid
 from monai_tpseg.inferers.task import DeepSupervisionInferer, TaskInferer, image_size_2d
 
-__all__ = ["DeepSupervisionInferer", "SlideInferer", "TaskInferer", "WindowGrid", "image_size_2d"]
+__all__ = [
+    "DeepSupervisionInferer",
+    "PromptInferer",
+    "SimulatedUser",
+    "SlideInferer",
+    "TaskInferer",
+    "WindowGrid",
+    "image_size_2d",
+]

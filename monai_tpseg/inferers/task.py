@@ -16,7 +16,7 @@ from torch import Tensor
 
 from monai_tpseg.networks.layers import plain_tensor
 
-__all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d"]
+__all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
 
 Amp = Literal["none", "bf16", "fp16"]
 Window = Literal["none", "sliding"]
@@ -161,10 +161,10 @@ class TaskInferer(Inferer):
 
     def _whole_or_windows(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
         if self.window == "none":
-            resized = _resize(image, self.image_size)
+            resized = resize_antialiased(image, self.image_size)
             with autocast(image.device, self.amp):
                 logits = network(resized, task)
-            return _resize(logits.float().sigmoid(), image.shape[-2:])
+            return resize_antialiased(logits.float().sigmoid(), image.shape[-2:])
 
         # one slice at a time: the patches of a window batch then share their task
         return torch.cat([self._windows(image[i : i + 1], network, task[i]) for i in range(image.shape[0])])
@@ -179,7 +179,7 @@ class TaskInferer(Inferer):
         return probabilities
 
 
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+def resize_antialiased(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resize bilinearly, averaging when shrinking, as the training transform does."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x

@@ -1,4 +1,4 @@
-"""One entrance for every network that the bundle trains: TP-Seg, its ablations, and the peers it is compared with."""
+"""One entrance for every network: TP-Seg, its ablations, the peers it is compared with, and K-Prism."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Any
 
 from torch import nn
 
+from monai_tpseg.networks.kprism.kprism import kprism_net
 from monai_tpseg.networks.peers import PEERS, build_peer
 from monai_tpseg.networks.tpseg import tpseg_hiera
 
 __all__ = ["ARCHITECTURES", "build_network"]
 
-ARCHITECTURES: tuple[str, ...] = ("tpseg", *PEERS)
+ARCHITECTURES: tuple[str, ...] = ("tpseg", "kprism", *PEERS)
 
 
 def build_network(
@@ -26,18 +27,20 @@ def build_network(
     """Build a network from what the description of its weights (`model.json`) says.
 
     Args:
-        architecture: "tpseg", or one of `PEERS`, which know no tasks.
+        architecture: "tpseg", "kprism", or one of `PEERS`, which know no tasks.
         num_tasks: T.
         image_size: of the network's input in training, pixels; only "dynunet" is built by it.
-        width: of a peer, see `build_peer`.
-        backbone: of TP-Seg; not used by a peer.
-        **options: of TP-Seg, see `tpseg_hiera`; not used by a peer.
+        width: of a peer, see `build_peer`, or of K-Prism's stems, see `kprism_net`.
+        backbone: of TP-Seg or K-Prism; not used by a peer.
+        **options: see `tpseg_hiera` and `kprism_net`; not used by a peer.
 
     Raises:
-        ValueError: an unknown architecture; see also `tpseg_hiera` and `build_peer`.
+        ValueError: an unknown architecture; see also `tpseg_hiera`, `kprism_net` and `build_peer`.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"Unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
     if architecture == "tpseg":
         return tpseg_hiera(backbone, num_tasks, **options)
+    if architecture == "kprism":
+        return kprism_net(backbone, num_tasks, width=width, **options)
     return build_peer(architecture, image_size, width)

@@ -14,10 +14,11 @@ from monai_tpseg.networks.kprism.kprism import (
     kprism_utnet,
 )
 from monai_tpseg.networks.kprism.moe import MixtureAttention, MixtureFFN
-from monai_tpseg.networks.kprism.prompt import Prompt
+from monai_tpseg.networks.kprism.prompt import MODES, Mode, Prompt, first_prompt
 
 __all__ = [
     "BACKBONES",
+    "MODES",
     "HieraEncoder",
     "ImageEncoder",
     "ImageState",
@@ -26,8 +27,10 @@ __all__ = [
     "Memory",
     "MixtureAttention",
     "MixtureFFN",
+    "Mode",
     "Prompt",
     "UTNetEncoder",
+    "first_prompt",
     "kprism_demo",
     "kprism_net",
     "kprism_utnet",

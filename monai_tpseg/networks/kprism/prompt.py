@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from monai_tpseg.networks.layers import is_tracing, plain_tensor
 
-__all__ = ["Prompt", "check_exemplars", "check_prompt"]
+__all__ = ["MODES", "Mode", "Prompt", "check_exemplars", "check_prompt", "first_prompt"]
+
+Mode = Literal["semantic", "in_context", "interactive"]
+MODES: tuple[Mode, ...] = ("semantic", "in_context", "interactive")
+"""What training and evaluation start from; the network itself looks at what a prompt holds."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,23 @@ class Prompt:
         """Whether nothing is said: neither a class, clicks, a previous mask nor exemplars."""
         given: tuple[Any, ...] = (self.task, self.clicks, self.previous_logits, self.exemplar_image)
         return all(value is None for value in given)
+
+
+def first_prompt(mode: Mode, task: Tensor, exemplar_image: Tensor | None, exemplar_label: Tensor | None) -> Prompt:
+    """Return what a batch of `mode` starts from; nothing for "interactive", whose first round has a click.
+
+    Raises:
+        ValueError: "in_context" without exemplars, or an unknown mode.
+    """
+    if mode not in MODES:
+        raise ValueError(f"Unknown mode {mode!r}; choose one of {', '.join(MODES)}.")
+    if mode == "semantic":
+        return Prompt(task=task)
+    if mode == "interactive":
+        return Prompt()
+    if exemplar_image is None or exemplar_label is None:
+        raise ValueError("In-context batches need exemplar_image and exemplar_label; see ExemplarDataset.")
+    return Prompt(exemplar_image=exemplar_image, exemplar_label=exemplar_label)
 
 
 def check_prompt(prompt: Prompt, batch: int, size: tuple[int, int], remembered: bool) -> None:

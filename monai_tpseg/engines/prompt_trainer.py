@@ -1,0 +1,83 @@
+"""MONAI's supervised trainer for K-Prism: a mode a batch, and rounds of clicks."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+
+from monai_tpseg.engines.rounds import ModeMix, average_over_ranks, train_rounds
+from monai_tpseg.inferers.task import Amp, autocast
+from monai_tpseg.keys import EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, PRED, TASK
+from monai_tpseg.networks import unwrap
+from monai_tpseg.networks.kprism import first_prompt
+from monai_tpseg.networks.layers import plain_tensor
+
+__all__ = ["PromptTrainer"]
+
+
+class PromptTrainer(SupervisedTrainer):
+    """Trains K-Prism; each iteration is `train_rounds` from what `mix` has drawn.
+
+    Args:
+        mix: probabilities of the modes.
+        rounds: decoder passes an iteration, at least 1.
+        click_weight: weight of the loss of every round after the first.
+        precision: "none", "bf16" or "fp16" (with scaled losses).
+        **kwargs: as in `SupervisedTrainer`, but for `amp`, `inferer`, `compile` and `accumulation_steps`;
+            `prepare_batch` is `PreparePromptBatch`.
+
+    Raises:
+        ValueError: `rounds` is below 1.
+    """
+
+    def __init__(
+        self,
+        mix: ModeMix | None = None,
+        rounds: int = 3,
+        click_weight: float = 0.8,
+        precision: Amp = "none",
+        **kwargs: Any,
+    ) -> None:
+        if rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {rounds}.")
+        super().__init__(amp=precision == "fp16", **kwargs)
+        self.mix, self.rounds, self.click_weight = mix or ModeMix(), rounds, click_weight
+        self.precision: Amp = precision
+
+    def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Run one iteration; the output holds image, label, the last round's logits and the loss over all rounds."""
+        image, label, _, extra = engine.prepare_batch(
+            batchdata, engine.state.device, engine.non_blocking, **engine.to_kwargs
+        )
+        image, label = plain_tensor(image), plain_tensor(label)
+        net = unwrap(engine.network)
+        net.train()
+        engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
+        mode = engine.mix.draw(image.device)
+        output = train_rounds(
+            net,  # type: ignore[arg-type]
+            image,
+            label,
+            first_prompt(mode, extra[TASK], extra.get(EXEMPLAR_IMAGE), extra.get(EXEMPLAR_LABEL)),
+            engine.loss_function,
+            engine.rounds,
+            engine.click_weight,
+            scale=engine.scaler.scale if engine.scaler is not None else lambda value: value,
+            autocast=partial(autocast, image.device, engine.precision),
+        )
+        average_over_ranks(net)
+        engine.state.output = {IMAGE: image, LABEL: label, PRED: output.logits, CommonKeys.LOSS: output.loss}
+        for event in (IterationEvents.FORWARD_COMPLETED, IterationEvents.LOSS_COMPLETED):
+            engine.fire_event(event)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if engine.scaler is not None:
+            engine.scaler.step(engine.optimizer)
+            engine.scaler.update()
+        else:
+            engine.optimizer.step()
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output  # type: ignore[no-any-return]
