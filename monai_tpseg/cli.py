@@ -110,7 +110,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resume", action="store_true", help="go on in OUT; recompute what has changed or failed")
     command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    command.add_argument("--threshold", type=float, default=0.5, help="probability above which is lesion (0.5)")
+    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
     command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
     command.add_argument("--slice-batch", type=int, default=8, help="slices of a volume that run together (8)")

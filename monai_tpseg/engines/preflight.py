@@ -243,7 +243,7 @@ def check_inference(
     cases = inference_cases(dataset_dir, datalist, task, tasks)
     if flag(check_inputs):
         for case in cases:
-            LoadMedicalImage()(case["image"])
+            LoadMedicalImage(irregular="slices")(case["image"])
 
 
 def _say(findings: Sequence[Finding]) -> None:

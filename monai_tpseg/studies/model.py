@@ -31,7 +31,7 @@ class Settings:
     """What decides a result besides weights and input; it is part of the key of `--resume`.
 
     Attributes:
-        threshold: probabilities above it are lesion, in (0, 1).
+        threshold: probability from which a pixel is lesion, in (0, 1).
         min_lesion_area: smallest lesion that stays, pixels or voxels.
         mpp: micrometres a pixel that whole slides are read at; that of the modality file by default.
         slide_mpp: micrometres a pixel of the finest level of slides that do not say.
@@ -116,7 +116,7 @@ class Model:
         network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
         load_weights(network, checkpoint)
         self.network: nn.Module = network.to(self.device).eval()
-        self._read = LoadMedicalImage()
+        self._read = LoadMedicalImage(irregular="slices")
         self._normalise = NormalizeByModalityd()
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
 
@@ -167,5 +167,5 @@ class Model:
         inputs: Mapping[Any, Any] = self._normalise({IMAGE: image, TASK_NAME: task})
         row = self.info.tasks.index(task)
         prob = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=row)[0]
-        mask = (prob > self.settings.threshold).to(torch.float32)
+        mask = (prob >= self.settings.threshold).to(torch.float32)
         return Segmented(image, prob, self._clean({PRED: mask})[PRED])

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_tpseg import __version__
 from monai_tpseg.keys import IMAGE, PRED, PROB, TASK_NAME
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import provenance, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented
+from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.load import load_again
 from monai_tpseg.transforms.output_names import OutputNames, base_path
 from monai_tpseg.transforms.source_grid import on_image_grid
@@ -71,7 +75,8 @@ class SaveResultd(MapTransform):
         if not isinstance(task, str):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
         if self._made_by is None:
-            self._made_by = provenance(read_info(self.checkpoint), self.settings)
+            config = {"version": __version__, "preprocessing": pipelines_hash(), **self.settings}
+            self._made_by = provenance(read_info(self.checkpoint), config)
         image, mask, prob = (data[key] for key in self.keys)
         name = self._names(image.meta).as_posix()
         found = _found(image.meta, mask, prob)
@@ -85,5 +90,10 @@ class SaveResultd(MapTransform):
 def _found(meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor) -> Segmented:
     """The case with its image as read: what the network saw is not what a person looks at."""
     image = load_again(meta)
-    probabilities, flat = (on_image_grid(x, image)[None].float() for x in (prob, mask))
+    probabilities, flat = (on_image_grid(_placed(x), image)[None].float() for x in (prob, mask))
     return Segmented(image, probabilities, flat)
+
+
+def _placed(values: torch.Tensor) -> torch.Tensor:
+    """What the network made carries a meta without a place: it lies on the image's grid."""
+    return values.as_tensor() if isinstance(values, MetaTensor) and m.KIND not in values.meta else values

@@ -110,7 +110,7 @@ def _segment(model: Model, reader: SlideReader, task: str, name: str, quiet: boo
     windows = _Windows(reader, corners, inferer.roi_size, model.settings.skip_glass, quiet)
     row, limit = model.info.tasks.index(task), model.settings.threshold
     strips = inferer(windows, reader.grid.shape, model.network, row)
-    parts = [RunMask.encode((strip > limit).numpy(), strip.numpy()) for strip in strips]
+    parts = [RunMask.encode((strip >= limit).numpy(), strip.numpy()) for strip in strips]
     mask = RunMask.stack(parts).without_small(model.settings.min_lesion_area)
     polygons = outlines(mask)
     lesions, regions = measure_regions(mask, polygons, reader.grid, task, name)
