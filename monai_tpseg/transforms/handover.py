@@ -36,7 +36,7 @@ def read_packed(source: Path) -> PackedImage:
     Raises:
         ReadError: see `LoadMedicalImage`.
     """
-    return pack(LoadMedicalImage()(source))
+    return pack(LoadMedicalImage(irregular="slices")(source))
 
 
 def pack(image: MetaTensor) -> PackedImage:

@@ -22,6 +22,9 @@ from pydicom.dataset import Dataset
 
 from monai_tpseg.data.phantoms import make_volume, write_dicom_series
 from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
+from monai_tpseg.studies.case import CaseRunner
+from monai_tpseg.studies.reading import Read
+from monai_tpseg.transforms.handover import read_packed, unpack
 from tests.transforms.conftest import image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -67,10 +70,20 @@ def volume() -> Array:
     return np.ascontiguousarray(found.transpose(2, 1, 0))
 
 
+def segment_all(model: Model, source: Path, out: Path, task: str, names: Any = "salted") -> list[Path]:
+    """Run all cases, without a process apart, and return their folders."""
+    runner, folders = CaseRunner(model, out), []
+    for name, entry in prepare_output(out, find_entries(source, task), names, False):
+        plan = runner.plan(name, entry)
+        assert plan.source is not None
+        runner.finish(plan, Read(unpack(read_packed(plan.source)), None))
+        folders.append(runner.folder / name)
+    return folders
+
+
 def segment(model: Model, source: Path, out: Path, task: str) -> tuple[Path, dict[str, Any]]:
     """Run one case and return its folder and its record."""
-    Run(model, out, quiet=True)(prepare_output(out, find_entries(source, task), "salted", False))
-    (folder,) = (out / "cases").iterdir()
+    (folder,) = segment_all(model, source, out, task)
     return folder, json.loads((folder / "result.json").read_text())
 
 
@@ -159,8 +172,7 @@ def test_pictures_of_every_kind_come_back_as_they_are_shown(tmp_path: Path, brig
     (tmp_path / "in").mkdir()
     for name, picture in pictures.items():
         picture.save(tmp_path / "in" / name, **({"exif": exif} if name == "turned.jpg" else {}))
-    named = prepare_output(tmp_path / "out", find_entries(tmp_path / "in", "skin_lesion"), "source", False)
-    assert Run(bright, tmp_path / "out", quiet=True)(named)["ok"] == len(pictures)
+    assert len(segment_all(bright, tmp_path / "in", tmp_path / "out", "skin_lesion", "source")) == len(pictures)
     for name in pictures:
         stem = Path(name).stem
         with (
