@@ -115,6 +115,9 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
     command.add_argument("--slice-batch", type=int, default=8, help="slices of a volume that run together (8)")
     command.add_argument(
+        "--allow-secondary-capture", action="store_true", help="segment DICOM pictures of screens and paper too"
+    )
+    command.add_argument(
         "--readers", type=int, default=0, help="processes that read the next cases (a half of the cores, up to 4)"
     )
     command.add_argument("--read-timeout", type=float, default=300, help="seconds to read one case (300)", metavar="S")
@@ -155,7 +158,9 @@ def _run(options: argparse.Namespace) -> int:
     warm_up(_READ)
     from monai_tpseg.studies import Limits, Model, Reader, Run, Settings, exit_status, prepare_output
 
-    reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()))
+    # a file that is named itself is meant, whatever it is
+    screenshots = options.allow_secondary_capture or os.path.isfile(options.input or "")
+    reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()), screenshots)
     settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg)
     entries = _entries(options)
     model = Model(options.checkpoint, options.device, settings, options.slice_batch)

@@ -24,12 +24,13 @@ from monai_tpseg.studies.codes import (
     is_out_of_memory,
     outcome_of,
 )
-from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.studies.manifest import Entry, files_of_source
 from monai_tpseg.studies.model import Model, Segmented
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.errors import ReadError
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Plan", "input_identity"]
@@ -56,7 +57,7 @@ class Plan:
     name: str
     entry: Entry
     key: str
-    source: Path | None = None
+    source: CaseSource | None = None
     outcome: Outcome | None = None
     kept: bool = False
 
@@ -78,14 +79,13 @@ class Ended:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def input_identity(source: Path) -> str:
+def input_identity(source: CaseSource) -> str:
     """Return what tells a source from a changed one: names, sizes, and contents (small ones) or times of its files.
 
     Args:
-        source: a file, or the folder of one DICOM series.
+        source: a file, the folder of one DICOM series, or the files of one stack.
     """
-    files = [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
-    stats = sorted(((path.name, path.stat(), path) for path in files), key=itemgetter(0))
+    stats = sorted(((path.name, path.stat(), path) for path in files_of_source(source)), key=itemgetter(0, 2))
     small = sum(stat.st_size for _, stat, _ in stats) <= _HASHED
     parts = [
         (name, stat.st_size, hashlib.sha256(path.read_bytes()).hexdigest() if small else stat.st_mtime_ns)
@@ -176,13 +176,13 @@ class CaseRunner:
             return Outcome(Status.SKIPPED, "S_NO_TASK", failed("S_NO_TASK").action)
         return None if entry.task in self.model.info.tasks and entry.task in TASK_NAMES else failed("E_TASK")
 
-    def _key(self, entry: Entry, source: Path | None) -> str:
+    def _key(self, entry: Entry, source: CaseSource | None) -> str:
         """Input, weights, task and settings in one keyed digest."""
         try:
             identity = "unreadable" if source is None else input_identity(source)
         except OSError:
             identity = "unreadable"
-        parts = (entry.path, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
+        parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
         return entry.keyed(json.dumps(parts))
 
     def _kept(self, name: str, key: str) -> Outcome | None:
@@ -194,7 +194,7 @@ class CaseRunner:
         return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
 
 
-def _locate(entry: Entry) -> tuple[Path | None, Outcome | None]:
+def _locate(entry: Entry) -> tuple[CaseSource | None, Outcome | None]:
     """Return where the source of a case lies, or how the case ends because it lies nowhere."""
     try:
         return entry.source(), None

@@ -10,6 +10,7 @@ import torch
 
 from monai_tpseg.apart import CallLost
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, find_read_error
+from monai_tpseg.transforms.handover import ScreenshotError
 
 __all__ = [
     "RUN_ACTIONS",
@@ -45,6 +46,7 @@ class ExitStatus:
 
 RUN_ACTIONS: dict[str, str] = {
     "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
+    "S_SCREENSHOT": "give the image itself, or allow pictures of screens with --allow-secondary-capture and --resume",
     "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
     "E_CRASH": "the source crashes its decoder: export it again or convert it with another program",
     "E_TIMEOUT": "copy the source to a faster disc or raise --read-timeout, then run again with --resume",
@@ -88,6 +90,8 @@ def outcome_of(error: BaseException) -> Outcome:
     if read is not None:
         status = Status.SKIPPED if read.code in _NO_IMAGE else Status.FAILED
         return Outcome(status, read.code, NEXT_ACTIONS[read.code])
+    if isinstance(error, ScreenshotError):
+        return Outcome(Status.SKIPPED, "S_SCREENSHOT", RUN_ACTIONS["S_SCREENSHOT"])
     if isinstance(error, CallLost):
         return failed(_LOST[error.reason])
     if is_out_of_memory(error):

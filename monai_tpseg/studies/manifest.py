@@ -9,14 +9,18 @@ import io
 import os
 import re
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
 from monai_tpseg.files import complete
 from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.transforms.cases import stem
+from monai_tpseg.studies.table import read_table
+from monai_tpseg.transforms.cases import CaseSource, list_sources, stem
+from monai_tpseg.transforms.dicom_split import find_stacks
 from monai_tpseg.transforms.errors import ReadError
 
 __all__ = [
@@ -25,7 +29,9 @@ __all__ = [
     "Entry",
     "Names",
     "case_names",
+    "files_of_source",
     "new_salt",
+    "parts_of",
     "read_manifest",
     "shard_of",
     "write_manifest",
@@ -34,11 +40,12 @@ __all__ = [
 MANIFEST = "manifest.csv"
 """The name of the manifest in an output folder."""
 
-COLUMNS = ("case", "path", "task", "modality", "note", "root", "salt")
+COLUMNS = ("case", "path", "part", "task", "modality", "note", "root", "salt")
 """The columns of a manifest. `path` is needed; the others are filled in when they are absent."""
 
 Names = Literal["salted", "source"]
 
+_LONGEST = 60  # characters of a source's name in that of its folder: file systems allow 255 bytes
 _ID_LENGTH = 16  # hexadecimal digits: two of a million cases meet with a chance of 3e-8
 
 
@@ -51,6 +58,7 @@ class Entry:
         root: the folder that the source must lie in.
         task: name of the task; "" where nobody has named it.
         salt: hexadecimal, secret: without it no case id leads back to a path.
+        part: `i/n`, the i-th of the n stacks that the images of a folder or of a disc's index form; "" for all of it.
         modality: DICOM modality, or "".
         note: why no task is proposed, or "".
     """
@@ -61,26 +69,60 @@ class Entry:
     salt: str
     modality: str = ""
     note: str = ""
+    part: str = ""
 
     @property
     def case_id(self) -> str:
-        """16 hexadecimal digits, the same for the same path and salt."""
-        return self.keyed(self.path)[:_ID_LENGTH]
+        """16 hexadecimal digits, the same for the same path, part and salt."""
+        return self.keyed(f"{self.path}\0{self.part}" if self.part else self.path)[:_ID_LENGTH]
 
     def keyed(self, text: str) -> str:
         """Return the keyed digest of `text`: it cannot be reversed or guessed without the salt."""
         return hmac.new(bytes.fromhex(self.salt), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
-    def source(self) -> Path:
-        """Return where the source lies.
+    def source(self) -> CaseSource:
+        """Return where the source lies: a path, or the files of a part.
 
         Raises:
-            ReadError: `E_OUTSIDE`, the path or a link in it leads out of `root`.
+            ReadError: `E_OUTSIDE`, the path or a link in it leads out of `root`; `E_NOT_FOUND`, there is no such part.
         """
         path = self.root / self.path
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        root = self.root.resolve()
+        if not path.resolve().is_relative_to(root):
             raise ReadError("E_OUTSIDE", "The path leads out of the folder of the manifest; correct it or its root.")
-        return path
+        source = self._part(path) if self.part else path
+        for file in files_of_source(source):
+            if file.is_symlink() and not file.resolve().is_relative_to(root):
+                raise ReadError("E_OUTSIDE", "A link of the case leads out of the folder of the manifest; remove it.")
+        return source
+
+    def _part(self, path: Path) -> CaseSource:
+        number, count = (int(n) for n in self.part.split("/"))
+        parts = parts_of(path)
+        if len(parts) != count:
+            raise ReadError(
+                "E_NOT_FOUND", f"{count} stacks were expected and {len(parts)} found; scan the folder again."
+            )
+        return parts[number - 1]
+
+
+def files_of_source(source: CaseSource) -> list[Path]:
+    """Return the files of a case: a file, those of a folder without its sub-folders, or those that are named."""
+    if isinstance(source, tuple):
+        return list(source)
+    return [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
+
+
+@lru_cache(maxsize=4)
+def parts_of(path: Path) -> tuple[tuple[Path, ...], ...]:
+    """Return the stacks that the images of a folder, or of the index of a disc, form; found once in a run.
+
+    Raises:
+        ReadError: there are none.
+    """
+    if path.is_dir():
+        return tuple(stack.files for stack in find_stacks(path))
+    return tuple(source if isinstance(source, tuple) else (source,) for source in list_sources(path))
 
 
 def new_salt() -> str:
@@ -101,16 +143,18 @@ def case_names(entries: Sequence[Entry], names: Names = "salted") -> list[str]:
     if names not in get_args(Names):
         raise StudyError(f"Unknown names {names!r}; choose one of {', '.join(get_args(Names))}.")
     ids = [entry.case_id for entry in entries]
-    if len(set(ids)) < len(ids):
-        line = next(n for n, one in enumerate(ids) if one in ids[:n]) + 2
-        raise StudyError(
-            f"Line {line} of the manifest repeats a source; give its other task a run and --out of its own."
-        )
+    first: dict[str, int] = {}
+    for number, one in enumerate(ids, start=1):
+        if first.setdefault(one, number) != number:
+            raise StudyError(
+                f"Cases {first[one]} and {number} of the manifest are one source; give its other task a run and --out "
+                "of its own."
+            )
     if names == "salted":
         return ids
-    stems = [stem(Path(entry.path)).lstrip(".") or "case" for entry in entries]
-    folded = [name.casefold() for name in stems]  # some file systems do not tell A from a
-    return [one if folded.count(low) == 1 else f"{one}_{i}" for one, low, i in zip(stems, folded, ids, strict=True)]
+    stems = [stem(Path(entry.path)).lstrip(".")[:_LONGEST] or "case" for entry in entries]
+    met = Counter(name.casefold() for name in stems)  # some file systems do not tell A from a
+    return [one if met[one.casefold()] == 1 else f"{one}_{i}" for one, i in zip(stems, ids, strict=True)]
 
 
 def write_manifest(path: str | Path, entries: Sequence[Entry], names: Sequence[str] | None = None) -> None:
@@ -125,7 +169,7 @@ def write_manifest(path: str | Path, entries: Sequence[Entry], names: Sequence[s
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
     for name, entry in zip(names or case_names(entries), entries, strict=True):
-        table.writerow((name, entry.path, entry.task, entry.modality, entry.note, entry.root, entry.salt))
+        table.writerow((name, entry.path, entry.part, entry.task, entry.modality, entry.note, entry.root, entry.salt))
     with complete(path) as part:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
@@ -145,25 +189,17 @@ def read_manifest(
         salted: refuse rows without a salt: the shards of a run would name the same case differently.
 
     Raises:
-        StudyError: no such file, no column `path`, a row without a path, or a salt that is none or is missing.
+        StudyError: no such file, no table, no column `path`, a row without a path, or a salt or part that is none.
     """
     path = Path(path)
     if not path.is_file():
         raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {path.name}.")
     salt = salt or new_salt()
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:  # spreadsheets add a BOM
-        table = csv.DictReader(file)
-        if "path" not in (table.fieldnames or ()):
-            raise StudyError(f"'{path}' has no column 'path'; a manifest has the columns {', '.join(COLUMNS)}.")
-        rows = [_row(row, n, "" if salted else salt) for n, row in enumerate(table, start=2)]
+    rows = read_table(path, COLUMNS, "path")
     if not rows:
         raise StudyError(f"'{path}' lists no case; write it again with tpseg scan.")
     folder = path.absolute().parent
-    roots = [folder / row["root"] if root is None else Path(root).absolute() for row in rows]
-    return [
-        Entry(row["path"], start, row["task"], row["salt"], row["modality"], row["note"])
-        for row, start in zip(rows, roots, strict=True)
-    ]
+    return [_entry(row, line, folder, root, "" if salted else salt) for line, row in rows]
 
 
 def shard_of(entries: Iterable[tuple[str, Entry]], shard: str) -> list[tuple[str, Entry]]:
@@ -177,16 +213,36 @@ def shard_of(entries: Iterable[tuple[str, Entry]], shard: str) -> list[tuple[str
         StudyError: another form.
     """
     first, _, count = shard.partition("/")
-    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+    if not _is_part(shard):
         raise StudyError(f"Unknown shard {shard!r}; give i/n with i from 1 to n, e.g. 1/4.")
     return list(entries)[int(first) - 1 :: int(count)]
 
 
-def _row(row: dict[str, str | None], line: int, salt: str) -> dict[str, str]:
-    value = {key: (row.get(key) or "").strip() for key in COLUMNS}
-    value["salt"] = value["salt"] or salt
-    if not value["path"]:
+def _entry(row: dict[str, str], line: int, folder: Path, root: str | Path | None, salt: str) -> Entry:
+    salt = row["salt"] or salt
+    if not row["path"]:
         raise StudyError(f"Line {line} of the manifest has no path; fill it in or delete the line.")
-    if not re.fullmatch(r"([0-9a-f]{2})+", value["salt"]):
+    if not re.fullmatch(r"([0-9a-f]{2})+", salt):
         raise StudyError(f"Line {line} of the manifest has no salt of hexadecimal digits; write it with tpseg scan.")
-    return value
+    if row["part"] and not _is_part(row["part"]):
+        raise StudyError(
+            f"Line {line} of the manifest has a part that is not i/n; leave the column as tpseg scan wrote it."
+        )
+    start = folder / row["root"] if root is None else Path(root).absolute()
+    path = _below(row["path"], start)
+    if path != path.encode("utf-8", "replace").decode() and not (start / path).exists():
+        raise StudyError(f"Line {line} of the manifest is no UTF-8 and names no file; save it as 'CSV UTF-8'.")
+    return Entry(path, start, row["task"], salt, row["modality"], row["note"], row["part"])
+
+
+def _below(path: str, root: Path) -> str:
+    """A path in one way of writing: the same source must not be two cases."""
+    plain = os.path.normpath(path)
+    if os.path.isabs(plain) and Path(plain).is_relative_to(root):
+        plain = os.path.relpath(plain, root)
+    return Path(plain).as_posix()
+
+
+def _is_part(text: str) -> bool:
+    number, _, count = text.partition("/")
+    return number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)

@@ -21,7 +21,10 @@ from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
+from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
+from monai_tpseg.transforms.cases import CaseSource
+from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.transforms.regions import crop_to_region, paste_region
 
 __all__ = ["Model", "Segmented", "Settings", "choose_device", "digest"]
 
@@ -116,7 +119,6 @@ class Model:
         network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
         load_weights(network, checkpoint)
         self.network: nn.Module = network.to(self.device).eval()
-        self._read = LoadMedicalImage(irregular="slices")
         self._normalise = NormalizeByModalityd()
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
 
@@ -136,18 +138,18 @@ class Model:
         """Digest of `config`."""
         return digest(self.config)
 
-    def segment(self, path: Path, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(self, source: CaseSource, task: str, slice_batch: int | None = None) -> Segmented:
         """Read a source, here and now, and segment it.
 
         Args:
-            path: a file, or the folder of one DICOM series.
+            source: a file, the folder of one DICOM series, or the files of one stack.
             task: a name in `info.tasks`.
             slice_batch: instead of the model's own.
 
         Raises:
             ReadError: the source cannot be read.
         """
-        return self.segment_image(self._read(path), task, slice_batch)
+        return self.segment_image(load_case(source), task, slice_batch)
 
     @torch.no_grad()
     def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
@@ -164,8 +166,10 @@ class Model:
             slice_batch=slice_batch or self.slice_batch,
             device=self.device,  # slices go there, the volume stays in the host's memory
         )
-        inputs: Mapping[Any, Any] = self._normalise({IMAGE: image, TASK_NAME: task})
+        region = crop_to_region(image, image.meta)
+        inputs: Mapping[Any, Any] = self._normalise({IMAGE: region, TASK_NAME: task})
         row = self.info.tasks.index(task)
         prob = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=row)[0]
+        prob = paste_region(prob, image.meta)
         mask = (prob >= self.settings.threshold).to(torch.float32)
         return Segmented(image, prob, self._clean({PRED: mask})[PRED])

@@ -14,8 +14,9 @@ from monai.data import MetaTensor
 
 from monai_tpseg.apart import Apart, CallLost
 from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.handover import READ, unpack
+from monai_tpseg.transforms.handover import READ, ScreenshotError, unpack
 
 __all__ = ["Limits", "Read", "Reader", "available_memory"]
 
@@ -59,7 +60,7 @@ class Read(NamedTuple):
 
     Attributes:
         image: see `LoadMedicalImage`; None where it could not be read.
-        error: `ReadError` or `CallLost`; None where it was read.
+        error: `ReadError`, `ScreenshotError` or `CallLost`; None where it was read.
         seconds: that reading took in its process.
     """
 
@@ -73,25 +74,27 @@ class Reader:
 
     Args:
         limits: of time, memory and processes.
+        screenshots: read DICOM secondary captures too.
         target: `package.module:function` that reads, with the arguments and the result of `read_packed`.
     """
 
-    def __init__(self, limits: Limits | None = None, target: str = READ) -> None:
+    def __init__(self, limits: Limits | None = None, screenshots: bool = True, target: str = READ) -> None:
         self.limits = limits or Limits()
+        self.screenshots = screenshots
         self._idle = [Apart(target, self.limits.seconds, self.limits.bytes) for _ in range(self.limits.readers)]
-        self._busy: deque[tuple[Path, Apart]] = deque()  # in the order of asking
+        self._busy: deque[tuple[CaseSource, Apart]] = deque()  # in the order of asking
 
-    def ask(self, source: Path) -> None:
+    def ask(self, source: CaseSource) -> None:
         """Begin to read `source`; where no process is free, what was asked for first is given up."""
         if not self._idle:
             _, process = self._busy.popleft()
             process.close()
             self._idle.append(process)
         process = self._idle.pop()
-        process.send(source)
+        process.send(source, self.screenshots)
         self._busy.append((source, process))
 
-    def get(self, source: Path) -> Read:
+    def get(self, source: CaseSource) -> Read:
         """Return what became of `source`, which is read now unless `ask` has begun to.
 
         A source that ended its process is tried once more, while the network does not run; one that took too long is
@@ -106,7 +109,7 @@ class Reader:
         return read
 
     def in_order(
-        self, items: Iterable[_Item], source_of: Callable[[_Item], Path | None]
+        self, items: Iterable[_Item], source_of: Callable[[_Item], CaseSource | None]
     ) -> Iterator[tuple[_Item, Read | None]]:
         """Yield each item with what was read for it, reading the sources of the next ones meanwhile.
 
@@ -114,7 +117,7 @@ class Reader:
             items: are looked at as far ahead as there are processes.
             source_of: the source of an item, or None where nothing is to be read for it.
         """
-        ahead: deque[tuple[_Item, Path | None]] = deque()
+        ahead: deque[tuple[_Item, CaseSource | None]] = deque()
         more = iter(items)
         self._look_ahead(ahead, more, source_of)
         while ahead:
@@ -132,9 +135,9 @@ class Reader:
 
     def _look_ahead(
         self,
-        ahead: deque[tuple[_Item, Path | None]],
+        ahead: deque[tuple[_Item, CaseSource | None]],
         more: Iterator[_Item],
-        source_of: Callable[[_Item], Path | None],
+        source_of: Callable[[_Item], CaseSource | None],
     ) -> None:
         while len(ahead) < self.limits.readers:
             try:
@@ -146,7 +149,7 @@ class Reader:
                 self.ask(source)
             ahead.append((item, source))
 
-    def _get(self, source: Path) -> Read:
+    def _get(self, source: CaseSource) -> Read:
         if all(asked != source for asked, _ in self._busy):
             self.ask(source)
         asked = next(pair for pair in self._busy if pair[0] == source)
@@ -155,7 +158,7 @@ class Reader:
         try:
             packed, seconds = asked[1].receive()
             return Read(unpack(packed), None, seconds)
-        except (ReadError, CallLost, MemoryError) as error:
+        except (ReadError, ScreenshotError, CallLost, MemoryError) as error:
             return Read(None, error)
 
 

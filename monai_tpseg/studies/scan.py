@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from monai_tpseg.studies.manifest import Entry, new_salt
-from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, is_series_folder, list_cases, stem
-from monai_tpseg.transforms.dicom import frame_count, is_dicom, is_image, read_dataset
+from monai_tpseg.studies.manifest import Entry, files_of_source, new_salt, parts_of
+from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, CaseSource, is_screenshot, stem
+from monai_tpseg.transforms.dicom import is_dicom, is_image, read_dataset
+from monai_tpseg.transforms.dicom_split import find_stacks
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.guard import guarded
+from monai_tpseg.transforms.guard import base_name, guarded
 
-__all__ = ["PROPOSED_TASKS", "find_cases", "find_entries", "scan"]
+__all__ = ["PROPOSED_TASKS", "Case", "find_cases", "find_entries", "scan"]
 
 PROPOSED_TASKS: dict[str, str] = {
     "CT": "lung_infection",
@@ -54,59 +55,75 @@ def find_entries(source: str | Path, task: str = "", salt: str = "") -> list[Ent
     """
     # not resolved: links inside the folder keep the names that people see
     path, salt = Path(source).absolute(), salt or new_salt()
-    root = path if path.is_dir() and not is_series_folder(path) else path.parent
-    return [Entry(case.relative_to(root).as_posix(), root, task, salt) for case in find_cases(path)]
+    cases = find_cases(path)
+    root = path if path.is_dir() and [case.path for case in cases] != [path] else path.parent
+    return [
+        Entry(case.path.relative_to(root).as_posix(), root, task, salt, note=case.note, part=case.part)
+        for case in cases
+    ]
 
 
-def find_cases(path: Path) -> list[Path]:
-    """Return the cases that `list_cases` finds, and what it leaves out or gives up on, so that all is accounted for.
+class Case(NamedTuple):
+    """A case of a folder.
 
-    A folder with the slices of several series is one case, which then fails with its code. DICOM objects that are no
-    images are cases, which are then skipped.
+    Attributes:
+        path: a file, or a folder of DICOM slices.
+        part: `i/n` where the folder holds n stacks.
+        note: why it was split, or "".
+    """
+
+    path: Path
+    part: str = ""
+    note: str = ""
+
+
+def find_cases(path: Path) -> list[Case]:
+    """Return everything that could be a case, so that all is accounted for.
+
+    A folder with several series, echoes, phases or copies gives each stack of `find_stacks` as a part, and so does the
+    index of a disc (DICOMDIR) that is named itself. DICOM objects that are no images are cases too, which are skipped.
 
     Raises:
         ReadError: see `scan`.
     """
+    if not path.exists():
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
     if not path.is_dir():
-        return list_cases(path)
-    cases = sorted(_tolerant(path))
+        parts = parts_of(path) if path.name == "DICOMDIR" else ((path,),)
+        return [Case(path)] if len(parts) < 2 else [Case(path, f"{i}/{len(parts)}") for i in range(1, len(parts) + 1)]
+    cases = sorted(_walk(path, frozenset()))
     if not cases:
-        return list_cases(path)  # says why
+        raise ReadError("E_EMPTY", f"{base_name(path)} holds nothing that could be a case; check the path.")
     return cases
 
 
-def _tolerant(folder: Path) -> set[Path]:
-    try:
-        cases = set(list_cases(folder))
-    except ReadError as error:
-        if error.code == "E_EMPTY":
-            cases = set()
-        else:
-            cases = _own(folder).union(*(_tolerant(path) for path in _visible(folder) if path.is_dir()))
-    return cases | {path for path in _left_out(folder) if path not in cases and path.parent not in cases}
+def _walk(folder: Path, above: frozenset[Path]) -> list[Case]:
+    above |= {folder.resolve()}
+    visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.name != "__MACOSX"]
+    files = [path for path in visible if path.is_file() and path.name != "DICOMDIR"]
+    # a link to a folder above would be followed without end; slices of our own results are no inputs
+    folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
+    folders = [path for path in folders if not path.name.endswith(OUTPUT_ENDINGS)]
+    return _own(folder, files) + [case for child in folders for case in _walk(child, above)]
 
 
-def _own(folder: Path) -> set[Path]:
+def _own(folder: Path, files: list[Path]) -> list[Case]:
     """The cases among the files of a folder, apart from its sub-folders."""
-    files = [path for path in _visible(folder) if path.is_file()]
-    pictures = {path for path in files if path.name.lower().endswith(READABLE_SUFFIXES)}
-    dicom = {path: _series(path) for path in files if path not in pictures and _is_dicom(path)}
-    slices = Counter(series for series in dicom.values() if series)
-    mixed = any(count > 1 for count in slices.values())
-    kept = {path for path in pictures if not stem(path).endswith(OUTPUT_ENDINGS)}
-    return kept | ({folder} if mixed else set(dicom))
-
-
-def _left_out(folder: Path) -> list[Path]:
-    """Files that are, or by their name should be, DICOM objects."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR"]
-    hidden = ("__MACOSX", ".")
-    shown = [path for path in files if not any(part.startswith(hidden) for part in path.relative_to(folder).parts)]
-    return [path for path in shown if path.name.lower().endswith(_DICOM_SUFFIXES) or _is_dicom(path)]
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name[0] != "." and path.name != "__MACOSX"]
+    dicom = {path for path in files if _is_dicom(path)}
+    others = [path for path in files if path not in dicom and path.name.lower().endswith(READABLE_SUFFIXES)]
+    others = [path for path in others if not stem(path).endswith(OUTPUT_ENDINGS)]
+    named = [path for path in files if path not in dicom and path.name.lower().endswith(_DICOM_SUFFIXES)]
+    stacks = find_stacks(folder) if dicom else []
+    if len(stacks) == 1 and (len(stacks[0].files) > 1 or not (others or named)):
+        return [Case(folder), *map(Case, others + named)]
+    used = {path for stack in stacks for path in stack.files}
+    alone = [Case(stack.files[0], note=stack.reason) for stack in stacks if len(stack.files) == 1]
+    parts = [
+        Case(folder, f"{number}/{len(stacks)}", stack.reason)
+        for number, stack in enumerate(stacks, start=1)
+        if len(stack.files) > 1
+    ]
+    return [*parts, *alone, *map(Case, others + named + sorted(dicom - used))]
 
 
 def _is_dicom(path: Path) -> bool:
@@ -116,29 +133,31 @@ def _is_dicom(path: Path) -> bool:
         return False  # not to be opened at all: it has no content to go by
 
 
-def _series(path: Path) -> str:
-    """The series of a placed slice; "" for everything else."""
-    try:
-        header = guarded(lambda: read_dataset(path, pixels=False), "A file")
-        placed = is_image(header) and frame_count(header) == 1 and header.get("ImagePositionPatient") is not None
-    except ReadError:
-        return ""
-    return str(header.get("SeriesInstanceUID")) if placed else ""
-
-
 def _propose(entry: Entry) -> Entry:
     path = entry.root / entry.path
-    files = sorted(_visible(path)) if path.is_dir() else [path]
-    headers = (_header(file) for file in files if file.is_file() and _is_dicom(file))
-    modality, code = next((found for found in headers if found != ("", "no image")), ("", "no image"))
-    if not any(file.is_file() and _is_dicom(file) for file in files):
+    source = parts_of(path)[int(entry.part.partition("/")[0]) - 1] if entry.part else path
+    files = [file for file in sorted(files_of_source(source)) if _is_dicom(file)]
+    if not files:
         return replace(entry, note="the file does not say what it shows; name the task")
+    headers = (_header(file) for file in files)
+    modality, code = next((found for found in headers if found[1] != "no image"), ("", "no image"))
+    note, task = entry.note, PROPOSED_TASKS.get(modality, "")
     if code:
-        return replace(entry, modality=modality, note=code)
-    task = PROPOSED_TASKS.get(modality, "")
-    return replace(
-        entry, task=task, modality=modality, note="" if task else "the modality may show several things; name the task"
-    )
+        task, note = "", code
+    elif "localizer" in note.split(", "):
+        task = ""  # it shows where the slices of another stack lie
+    elif _is_screenshot(source):
+        task, note = "", "a picture of a screen (secondary capture); name the task, and allow it to tpseg run"
+    elif not task:
+        note = "; ".join(filter(None, (note, "the modality may show several things; name the task")))
+    return replace(entry, task=task, modality=modality, note=note)
+
+
+def _is_screenshot(source: CaseSource) -> bool:
+    try:
+        return is_screenshot(source)
+    except ReadError:
+        return False  # reading says what is wrong
 
 
 def _header(path: Path) -> tuple[str, str]:

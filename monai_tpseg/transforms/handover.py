@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +9,10 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from monai_tpseg.transforms.cases import CaseSource, is_screenshot
 from monai_tpseg.transforms.load import LoadMedicalImage
 
-__all__ = ["READ", "PackedImage", "pack", "read_packed", "unpack"]
+__all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
 
 READ = f"{__name__}:read_packed"
 """`read_packed` by name, for `monai_tpseg.apart`."""
@@ -30,13 +30,33 @@ class PackedImage(NamedTuple):
     meta: dict[str, Any]
 
 
-def read_packed(source: Path) -> PackedImage:
-    """Read `source` with `LoadMedicalImage` and pack it.
+class ScreenshotError(ValueError):
+    """A case of DICOM secondary captures: pictures of a screen or of paper, which nobody has allowed."""
+
+
+def load_case(source: CaseSource) -> MetaTensor:
+    """Read a case for inference: slices of an irregular series as they are, instead of a refusal.
 
     Raises:
         ReadError: see `LoadMedicalImage`.
     """
-    return pack(LoadMedicalImage(irregular="slices")(source))
+    return LoadMedicalImage(irregular="slices")(source)
+
+
+def read_packed(source: CaseSource, screenshots: bool = True) -> PackedImage:
+    """Read `source` with `load_case` and pack it.
+
+    Args:
+        source: a file, a folder of DICOM slices, or the files of one stack.
+        screenshots: read DICOM secondary captures too.
+
+    Raises:
+        ReadError: see `LoadMedicalImage`.
+        ScreenshotError: it is one.
+    """
+    if not screenshots and is_screenshot(source):
+        raise ScreenshotError("The case is a picture of a screen.")
+    return pack(load_case(source))
 
 
 def pack(image: MetaTensor) -> PackedImage:

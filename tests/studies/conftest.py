@@ -93,7 +93,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_corpus(tmp_path_factory.mktemp("corpus") / f"{MARKER}_in")
 
 
-def read_or_fall(source: Path) -> PackedImage:
+def read_or_fall(source: Path, screenshots: bool) -> PackedImage:
     """Read a source as runs do, in the process of a reader; what a file is called decides what happens to that."""
     once = source.with_name(f"{source.name}.seen")
     if "crash" in source.name or ("stumble" in source.name and not once.exists()):
@@ -103,4 +103,4 @@ def read_or_fall(source: Path) -> PackedImage:
         time.sleep(100)
     if "eat" in source.name:
         os.kill(os.getpid(), signal.SIGKILL)  # as the system does where memory runs out
-    return read_packed(source)
+    return read_packed(source, screenshots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ def entry(path: str, root: Path = Path("/data"), task: str = "skin_lesion", salt
 
 
 def test_what_is_written_is_read_back_and_private(tmp_path: Path) -> None:
+    (tmp_path / "bad\udcff.png").touch()
     entries = [entry('a, "b"/c.png', tmp_path), entry("ä.nii.gz", tmp_path, ""), entry("bad\udcff.png", tmp_path)]
+    entries.append(replace(entries[0], part="2/3"))
     write_manifest(tmp_path / "m.csv", entries)
     assert read_manifest(tmp_path / "m.csv") == entries
     assert stat.S_IMODE((tmp_path / "m.csv").stat().st_mode) == 0o600
@@ -32,13 +35,53 @@ def test_a_list_by_hand_needs_only_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [("file\na.png\n", "no column 'path'"), ("path\n", "lists no case"), ("path,salt\na,xyz\n", "Line 2")],
+    "content",
+    [
+        'path;task\r\n"x/a, b.png";skin_lesion\r\n'.encode("utf-8-sig"),
+        b"sep=;\npath;task\nx/a, b.png;skin_lesion\n\n;\n",
+        "path\ttask\nx/a, b.png\tskin_lesion\n".encode("utf-16"),
+        b' Task , PATH , site\n skin_lesion , "x/a, b.png", Bern\n',
+        b'path,task\n"./x/../x//a, b.png",skin_lesion\n',
+    ],
+    ids=["excel", "semicolon", "utf-16", "order", "detour"],
 )
-def test_a_wrong_manifest_says_what_is_wrong(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "m.csv").write_text(content)
-    with pytest.raises(StudyError, match=message):
+def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.csv").write_bytes(content.replace(b' , "x', b',"x'))
+    (one,) = read_manifest(tmp_path / "m.csv", SALT)
+    assert (one.path, one.root, one.task, one.salt) == ("x/a, b.png", tmp_path, "skin_lesion", SALT)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file\na.png\n", "no column 'path'"),
+        (b"path\n", "lists no case"),
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"path,salt\na,xyz\n", "Line 2"),
+        (b"path,part\na,2\n", "Line 2 .* part"),
+        (b"path,part\na,3/2\n", "Line 2 .* part"),
+        (b"path,task\na.png,wet_amd\n,wet_amd\n", "Line 3 .* no path"),
+        (b"path,taks\na.png,wet_amd\n", "Column 2 .* almost 'task'"),
+        (b"path,task,path\na,b,c\n", "'path' twice"),
+        (b"path,task\nx, y.png,wet_amd\n", "Line 2 .* more cells"),
+        (b'path,task\n"x.png,wet_amd\n', "no CSV"),
+        (b"PK\x03\x04 and so on", "spreadsheet"),
+        (b"path\na\0b\n", "zero bytes"),
+        (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* no UTF-8"),
+    ],
+)
+def test_a_wrong_manifest_says_in_one_line_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(StudyError, match=message) as caught:
         read_manifest(tmp_path / "m.csv")
+    assert "\n" not in str(caught.value)
+
+
+def test_one_source_is_one_case_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"path\nx/a.png\n{tmp_path}/x/a.png\n")
+    with pytest.raises(StudyError, match="Cases 1 and 2"):
+        case_names(read_manifest(tmp_path / "m.csv"))
 
 
 def test_shards_need_a_common_salt(tmp_path: Path) -> None:
@@ -70,8 +113,11 @@ def test_names_of_sources_are_told_apart_and_stay_in_the_folder() -> None:
     assert names[2:] == ["b", "case"]
     assert names[0].startswith("a_")
     assert names[1].startswith("A_")
-    with pytest.raises(StudyError, match="Line 3"):
+    with pytest.raises(StudyError, match="Cases 1 and 2"):
         case_names([entry("a.png"), entry("a.png", task="wet_amd")])
+    long = case_names([entry("x" * 250 + ".png"), entry("x" * 249 + ".png")], "source")
+    assert len({*long}) == 2
+    assert max(map(len, long)) < 100
 
 
 def test_shards_divide_the_cases() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import torch
+from pydicom.uid import SecondaryCaptureImageStorage
 
-from monai_tpseg.data.phantoms import make_phantom, write_png
-from monai_tpseg.studies import Limits, Model, Reader, Run, StudyError, exit_status, find_entries, prepare_output
+from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_series, write_png
+from monai_tpseg.studies import Limits, Model, Reader, Run, StudyError, case, exit_status, find_entries, prepare_output
 from monai_tpseg.studies.reading import available_memory
 from monai_tpseg.transforms import LoadMedicalImage, ReadError
 
@@ -97,7 +101,7 @@ def test_a_crash_a_hang_and_a_glutton_cost_one_case_each(model: Model, tmp_path:
     names = ("a.png", "b_crash.png", "c.png", "d_hang.png", "e.png", "f_eat.png", "g.png")
     folder, out = pictures(tmp_path / "in", *names), tmp_path / "out"
     entries = find_entries(folder, "skin_lesion")
-    run = Run(model, out, quiet=True, reader=Reader(Limits(seconds=3.0, readers=2), FALL))
+    run = Run(model, out, quiet=True, reader=Reader(Limits(seconds=3.0, readers=2), target=FALL))
     counts = run(prepare_output(out, entries, "source", False))
     records = {path.parent.name: json.loads(path.read_text()) for path in out.glob("cases/*/result.json")}
     assert {name: record["code"] for name, record in records.items()} == {
@@ -118,6 +122,64 @@ def test_memory_that_runs_out_while_reading_is_a_refusal(tmp_path: Path) -> None
     assert error.code == "E_TOO_LARGE"
     assert reader.get(pictures(tmp_path / "in", "a.png") / "a.png").image is not None
     reader.close()
+
+
+def test_a_picture_of_a_screen_is_skipped_until_it_is_allowed(corpus: Path, model: Model, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    header = pydicom.dcmread(corpus / f"{MARKER}_colon_polyp.dcm")
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    header.save_as(tmp_path / "in" / "screen.dcm")
+    cases = prepare_output(tmp_path / "out", find_entries(tmp_path / "in", "colon_polyp"), "source", False)
+    record = tmp_path / "out" / "cases" / "in" / "result.json"  # the folder is the case
+    assert Run(model, tmp_path / "out", quiet=True, reader=Reader(screenshots=False))(cases)["skipped"] == 1
+    assert json.loads(record.read_text())["code"] == "S_SCREENSHOT"
+    assert "--allow-secondary-capture" in json.loads(record.read_text())["next_action"]
+    assert Run(model, tmp_path / "out", resume=True, quiet=True)(cases)["skipped"] == 0
+
+
+def test_slices_at_unequal_distances_are_segmented_and_need_a_review(model: Model, tmp_path: Path) -> None:
+    series = write_dicom_series(make_volume("lung_infection", 1, (32, 32, 8)), tmp_path / "in" / "series")
+    next(file for file in series.iterdir() if pydicom.dcmread(file).InstanceNumber == 4).unlink()
+    counts = Run(model, tmp_path / "out", quiet=True)(
+        prepare_output(tmp_path / "out", find_entries(tmp_path / "in", "lung_infection"), "source", False)
+    )
+    record = json.loads((tmp_path / "out" / "cases" / "series" / "result.json").read_text())
+    assert counts["review"] == 1
+    assert "slice_gap" in record["flags"]
+
+
+def test_a_full_disc_stops_the_run_and_leaves_nothing_half(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = pictures(tmp_path / "in", "a.png", "b.png", "c.png"), tmp_path / "out"
+    cases = prepare_output(out, find_entries(folder, "skin_lesion"), "source", False)
+    plain = case.write_segmented
+
+    def write(found: Any, task: str, name: str, *more: Any) -> Any:
+        if name == "b" and full:
+            (more[0] / "half").write_bytes(b"half")
+            raise OSError(full, "as the system says it")
+        return plain(found, task, name, *more)
+
+    monkeypatch.setattr(case, "write_segmented", write)
+    full = errno.ENOSPC
+    with pytest.raises(StudyError, match="full or read-only.*--resume"):
+        Run(model, out, quiet=True)(cases)
+    assert [path.name for path in (out / "cases").iterdir()] == ["a"]
+    assert json.loads((out / "events.jsonl").read_text().splitlines()[-1])["complete"] is False
+    full = errno.EIO  # one file that cannot be written is the business of its case
+    counts = Run(model, out, resume=True, quiet=True)(cases)
+    assert (counts["failed"], sum(counts.values())) == (1, 3)
+    assert [path.name for path in (out / "cases" / "b").iterdir()] == ["result.json"]
+    assert json.loads((out / "cases" / "b" / "result.json").read_text())["code"] == "E_WRITE"
+    full = 0
+    assert Run(model, out, resume=True, quiet=True)(cases)["failed"] == 0
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match="cannot be written"):
+        prepare_output(tmp_path / "file" / "out", [], "salted", False)
 
 
 @pytest.mark.parametrize("limits", [{"seconds": 0}, {"memory": -1}, {"readers": 0}])

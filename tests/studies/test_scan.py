@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from monai_tpseg.data.phantoms import make_volume, write_dicom_series
-from monai_tpseg.studies import find_entries, scan
-from monai_tpseg.transforms import ReadError
+from monai_tpseg.studies import Entry, find_entries, scan
+from monai_tpseg.studies.manifest import parts_of
+from monai_tpseg.transforms import LoadMedicalImage, ReadError
 
 from .conftest import MARKER
 
@@ -36,13 +38,56 @@ def test_a_single_file_is_its_own_study(corpus: Path) -> None:
     assert (series.root, series.path) == (corpus / f"{MARKER}_ct", "series")
 
 
-def test_a_mixed_folder_is_one_case_and_the_others_stay(corpus: Path, tmp_path: Path) -> None:
+def mixed(folder: Path) -> Path:
+    """Two CT series in one folder."""
     for seed in (1, 2):
-        series = write_dicom_series(make_volume("lung_infection", seed, (32, 32, 6)), tmp_path / str(seed), seed)
-        shutil.copytree(series, tmp_path / "in" / "mixed", dirs_exist_ok=True,
+        series = write_dicom_series(make_volume("lung_infection", seed, (32, 32, 6 + seed)), folder / str(seed), seed)
+        shutil.copytree(series, folder / "in" / "mixed", dirs_exist_ok=True,
                         copy_function=lambda a, b, n=seed: shutil.copy(a, f"{b}.{n}"))  # fmt: skip
-    shutil.copy(corpus / f"{MARKER}_photo.png", tmp_path / "in")
-    assert [entry.path for entry in find_entries(tmp_path / "in")] == [f"{MARKER}_photo.png", "mixed"]
+    return folder / "in"
+
+
+def test_a_mixed_folder_is_split_and_each_part_can_be_read(corpus: Path, tmp_path: Path) -> None:
+    folder = mixed(tmp_path)
+    shutil.copy(corpus / f"{MARKER}_photo.png", folder)
+    photo, *parts = scan(folder)
+    assert photo.path == f"{MARKER}_photo.png"
+    assert [(part.path, part.part, part.task) for part in parts] == [
+        ("mixed", "1/2", "lung_infection"),
+        ("mixed", "2/2", "lung_infection"),
+    ]
+    assert len({part.case_id for part in parts}) == 2
+    assert all("series" in part.note for part in parts)
+    depths = {LoadMedicalImage()(part.source()).shape[-1] for part in parts}
+    assert depths == {7, 8}
+
+
+def test_a_folder_that_has_changed_since_its_scan_is_not_read(tmp_path: Path) -> None:
+    folder = mixed(tmp_path)
+    first, _ = scan(folder)
+    for file in (folder / "mixed").glob("*.2"):
+        file.unlink()
+    parts_of.cache_clear()
+    with pytest.raises(ReadError) as caught:
+        first.source()
+    assert caught.value.code == "E_NOT_FOUND"
+
+
+def test_a_link_in_a_series_leads_nowhere_else(corpus: Path, tmp_path: Path) -> None:
+    folder = write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), tmp_path / "root" / "series")
+    (folder / "more.dcm").symlink_to(corpus / f"{MARKER}_skin_lesion.dcm")
+    with pytest.raises(ReadError) as caught:
+        Entry("series", tmp_path / "root", "lung_infection", "00").source()
+    assert caught.value.code == "E_OUTSIDE"
+
+
+def test_pictures_of_a_screen_are_listed_and_not_proposed(corpus: Path, tmp_path: Path) -> None:
+    header = pydicom.dcmread(corpus / f"{MARKER}_colon_polyp.dcm")
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
+    header.save_as(tmp_path / "screen.dcm")
+    (one,) = scan(tmp_path)
+    assert (one.task, one.modality) == ("", "ES")
+    assert "secondary capture" in one.note
 
 
 def test_objects_that_are_no_images_are_listed(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""A CSV table as people and spreadsheets write it, or one line that says what is wrong with it."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from monai_tpseg.studies.codes import StudyError
+
+__all__ = ["Row", "read_table"]
+
+logger = logging.getLogger(__name__)
+
+Row = tuple[int, dict[str, str]]
+"""The number of a line, from 1, and its cells by column."""
+
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
+_SEPARATORS = ",;\t"
+_ALIKE = 0.7  # share of common letters from which a column's name counts as a slip
+
+
+def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
+    """Return the rows of a table.
+
+    Columns are found by name, whatever their order and case; those of other names are ignored with a message. Values
+    are stripped; what is missing is "". Bytes that are no UTF-8 come as lone surrogates, as names of files do.
+
+    Args:
+        path: a CSV file with a line of names: comma, semicolon or tab; UTF-8, or UTF-16 with its mark.
+        columns: names that are known.
+        required: the one that must be there.
+
+    Raises:
+        StudyError: the file cannot be read as such a table; one line without any cell's content.
+    """
+    lines = _text(path).splitlines(keepends=True)
+    skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a hint that spreadsheets write
+    head = next((line for line in lines[skipped:] if line.strip()), "")
+    separator = max(_SEPARATORS, key=head.count)
+    table = csv.reader(
+        io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True, strict=True
+    )
+    names: list[str] = []
+    rows: list[Row] = []
+    try:
+        for cells in table:
+            line = table.line_num + skipped
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = _names(cells, columns, required, path)
+                continue
+            if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
+                raise StudyError(
+                    f"Line {line} of '{path}' has more cells than columns; put paths with commas in quotes."
+                )
+            found = dict(zip(names, (cell.strip() for cell in cells), strict=False))
+            rows.append((line, {column: found.get(column, "") for column in columns}))
+    except csv.Error as error:
+        line = table.line_num + skipped
+        raise StudyError(f"Line {line} of '{path}' is no CSV: a quote is not closed, or a cell has no end.") from error
+    if not names:
+        raise StudyError(
+            f"'{path}' is empty; it needs the columns {', '.join(columns)}, of which '{required}' must be filled in."
+        )
+    return rows
+
+
+def _text(path: Path) -> str:
+    data = path.read_bytes()
+    if data.startswith(_SPREADSHEETS):
+        raise StudyError(f"'{path}' is a spreadsheet; save it as 'CSV UTF-8' and give that file.")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        text = data.decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise StudyError(f"'{path}' holds zero bytes: it is no text; write it again with tpseg scan.")
+    return text
+
+
+def _names(cells: Sequence[str], columns: Sequence[str], required: str, path: Path) -> list[str]:
+    names = [cell.strip().casefold() for cell in cells]
+    twice = [name for name, count in Counter(names).items() if count > 1 and name in columns]
+    if twice:
+        raise StudyError(f"'{path}' has the column '{twice[0]}' twice; delete one of them.")
+    others = 0
+    for place, name in enumerate(names, start=1):
+        close = difflib.get_close_matches(name, [column for column in columns if column not in names], 1, _ALIKE)
+        if name not in columns and close:
+            raise StudyError(f"Column {place} of '{path}' is almost '{close[0]}'; call it that, or something else.")
+        others += bool(name) and name not in columns
+    if required not in names:
+        raise StudyError(f"'{path}' has no column '{required}'; the columns are {', '.join(columns)}.")
+    if others:
+        logger.warning("Columns that are not known are ignored: %d of %d.", others, len(names))
+    return names
