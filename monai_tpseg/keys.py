@@ -12,9 +12,11 @@ __all__ = [
     "EXEMPLAR_LABEL",
     "IMAGE",
     "LABEL",
+    "PATIENT",
     "PRED",
     "PROB",
     "ROUNDS",
+    "SOURCE",
     "TASK",
     "TASK_NAME",
 ]
@@ -30,6 +32,12 @@ TASK = "task"
 
 TASK_NAME = "task_name"
 """The name of the task of one case, kept beside its row."""
+
+PATIENT = "patient"
+"""Whom an entry of a data list shows, as text; not every list tells. Pictures of one patient belong into one list."""
+
+SOURCE = "source"
+"""The path that the image of a training case was read from, kept beside its tensor; a list of them in a batch."""
 
 PRED = "pred"
 """(B, 1, H, W) logits from the network; after postprocessing the mask in {0, 1} on the source grid."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.keys import IMAGE, LABEL, TASK
+from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
 from monai_tpseg.tasks import resolve_task
 
 __all__ = ["Case", "DatalistError", "checked_entry", "read_datalist", "read_lists", "task_rows"]
@@ -39,7 +39,8 @@ def read_datalist(
         label: whether every entry needs a label.
 
     Returns:
-        dictionaries with absolute `image` and `label` paths and the `task` name.
+        dictionaries with absolute `image` and `label` paths, the `task` name, and the path of the image once more under
+        `source`, which is still there when the image has been loaded.
 
     Raises:
         DatalistError: the file, the section, a key, a file on disk or a task is missing; one line with its place.
@@ -53,10 +54,11 @@ def read_datalist(
     if not entries:
         raise DatalistError(f"'{path}' has an empty list '{section}'.")
     keys = (IMAGE, LABEL) if label else (IMAGE,)
-    return [
+    cases = [
         checked_entry(entry, keys, f"'{path}', {section}[{i}]", Path(base_dir), tasks)
         for i, entry in enumerate(entries)
     ]
+    return [{**case, SOURCE: case[IMAGE]} for case in cases]
 
 
 def task_rows(cases: Sequence[Case], tasks: Sequence[str]) -> list[int]:

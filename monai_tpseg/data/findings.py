@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from monai_tpseg.data.datalists import Case
-from monai_tpseg.keys import IMAGE, TASK
+from monai_tpseg.keys import IMAGE, PATIENT, TASK
 
-__all__ = ["PATIENT", "TRAINING", "VALIDATION", "Finding", "Level", "list_findings"]
+__all__ = ["TRAINING", "VALIDATION", "Finding", "Level", "list_findings"]
 
 TRAINING, VALIDATION = "training", "validation"
-PATIENT = "patient"
-"""Key of an entry that names its patient; pictures of one patient belong into one list."""
 
 Level = Literal["error", "warning", "note"]
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from monai.bundle import ConfigParser
 
+from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.engines.cases import inference_cases
@@ -29,7 +30,7 @@ from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import resolve_task, task_names
 from monai_tpseg.transforms import LoadMedicalImage, ReadError
 
-__all__ = ["check_evaluate", "check_inference", "check_names", "check_train", "flag", "one_line", "stop"]
+__all__ = ["check_data", "check_evaluate", "check_inference", "check_names", "check_train", "flag", "one_line", "stop"]
 
 logger = logging.getLogger(__name__)
 
@@ -244,6 +245,23 @@ def check_inference(
     if flag(check_inputs):
         for case in cases:
             LoadMedicalImage(irregular="slices")(case["image"])
+
+
+@one_line
+def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequence[str], num_workers: int) -> None:
+    """Read every file of both lists before the first step, if asked to; arguments are the keys of `train.json`.
+
+    Raises:
+        SystemExit: with one line, a file cannot be trained on.
+    """
+    if not flag(check, "check_data") or (dist.is_initialized() and dist.get_rank() > 0):
+        return
+    report = check_datalist(datalist, dataset_dir, tasks, num_workers, progress=True)
+    errors = [finding for finding in report.findings if finding.level == "error"]
+    if errors:
+        first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
+        raise DatalistError(f"{len(errors)} entries cannot be trained on, e.g. {first}; tpseg check lists all.")
+    logger.info("Datalist\n%s", report.markdown())
 
 
 def _say(findings: Sequence[Finding]) -> None:

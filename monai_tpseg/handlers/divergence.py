@@ -17,7 +17,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_tpseg.files import complete
-from monai_tpseg.keys import IMAGE, LABEL, TASK
+from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
 
 __all__ = ["BAD_BATCH", "DivergenceError", "StopOnDivergence"]
 
@@ -48,8 +48,8 @@ class StopOnDivergence:
     was finite says so. Looking at the loss waits for the device once an iteration.
 
     The file holds, for `torch.load(weights_only=True)`: `image` (B, 3, H, W), `label` (B, 1, H, W), `task` (B,),
-    `task_names`, `files` (names of the images as read), `epoch`, `iteration`, `loss`, `gradient_norm`, `losses` (of
-    the iterations before, oldest first) and `reason`.
+    `task_names`, `files` (paths of the images, from the batch's `source`), `epoch`, `iteration`, `loss`,
+    `gradient_norm`, `losses` (of the iterations before, oldest first) and `reason`.
 
     Args:
         output_dir: folder of the file.
@@ -168,8 +168,8 @@ def _on_all_ranks(loss: Tensor, norm: Tensor) -> tuple[float, float, bool]:
 
 
 def _files(batch: Mapping[str, Any]) -> list[str]:
-    names = getattr(batch[IMAGE], "meta", {}).get("filename_or_obj", [])
-    return [names] if isinstance(names, str) else [str(name) for name in names]
+    """Paths of the images; [] for a batch that does not carry them."""
+    return [str(path) for path in batch.get(SOURCE, ())]
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ def test_nan_ends_the_run_with_one_line_and_the_batch(
     assert "\n" not in line
     kept = torch.load(tmp_path / "out" / "bad_batch.pt", weights_only=True)
     assert kept["image"].shape == (4, 3, 32, 32)
+    assert len(kept["files"]) == 4
     assert all(Path(file).is_file() for file in kept["files"])
+    assert Path(kept["files"][0]).name in line
     state = read_checkpoint(tmp_path / "out" / "last.pt")
     assert state["epoch"] == 1
     assert all(bool(torch.isfinite(v).all()) for v in state["network"].values() if v.is_floating_point())
@@ -100,3 +102,17 @@ def test_a_training_says_what_its_lists_lack(phantoms: Path, tmp_path: Path, cap
     said = {(record.levelname, record.getMessage().split("[")[-1].rstrip("]")) for record in caplog.records}
     codes = ("D_ONE_PICTURE", "D_NO_VALIDATION", "D_LEAK_FILE")
     assert said == {("INFO", "D_ABSENT_TASK"), *(("WARNING", code) for code in codes)}
+
+
+def test_a_corrupt_file_is_refused_before_the_first_step_when_asked_to(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    root = odd_data(tmp_path / "data", phantoms)
+    (tmp_path / "data" / "wet_amd.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    options = {**SMALL, "tasks": ["wet_amd", "skin_lesion", "colon_polyp"], "max_epochs": 1, "output_dir": "out"}
+    with pytest.raises(SystemExit, match=r"^Error: 1 entries cannot be trained on, e\.g\. training\[0\].*wet_amd\.png"):
+        run(bundle_dir, "train", dataset_dir=root, check_data="true", **options)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="Unknown check_data 'perhaps'"):
+        run(bundle_dir, "train", dataset_dir=root, check_data="perhaps", **options)

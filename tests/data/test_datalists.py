@@ -33,7 +33,9 @@ def entry(**changes: Any) -> dict[str, Any]:
 def test_paths_become_absolute(folder: Path) -> None:
     path = write(folder, {"training": [entry(), entry(task=0)]})
     cases = read_datalist(path, "training", folder, TASKS)
-    assert cases[0] == {"image": str(folder / "a.png"), "label": str(folder / "a_label.png"), "task": "skin_lesion"}
+    image = str(folder / "a.png")
+    label = str(folder / "a_label.png")
+    assert cases[0] == {"image": image, "label": label, "task": "skin_lesion", "source": image}
     assert task_rows(cases, TASKS) == [1, 0]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch.nn.parallel import DistributedDataParallel
@@ -29,9 +30,9 @@ def batch(number: int, bad: bool = False) -> dict[str, Any]:
     image = torch.randn(2, 3, 32, 32, generator=generator)
     if bad:
         image[1, 0, 4, 4] = math.nan
-    meta = {"filename_or_obj": [f"/data/{number}_{row}.png" for row in range(2)]}
+    source = [f"/data/{number}_{row}.png" for row in range(2)]
     label = (torch.rand(2, 1, 32, 32, generator=generator) > 0.6).float()
-    return {"image": MetaTensor(image, meta=meta), "label": MetaTensor(label), "task": torch.tensor([0, 1])}
+    return {"image": MetaTensor(image), "label": MetaTensor(label), "task": torch.tensor([0, 1]), "source": source}
 
 
 def trainer(net: Any, folder: Path, batches: list[dict[str, Any]], **changes: Any) -> SupervisedTrainer:
@@ -112,6 +113,20 @@ def test_skips_of_the_scaler_are_no_error_until_there_are_many_in_a_row(tmp_path
         engine.step(1.0, math.inf)
     with pytest.raises(DivergenceError, match="the loss is nan"):
         Fake(tmp_path, scaler=object()).step(math.nan)
+
+
+@pytest.mark.filterwarnings("ignore")  # MONAI asks for autocast and scaler of a GPU
+def test_a_real_scaler_finds_its_scale_and_training_goes_on(tmp_path: Path) -> None:
+    net = tpseg_hiera_demo(num_tasks=2)
+    weights = [p.detach().clone() for p in net.parameters()]
+    engine = trainer(net, tmp_path, [batch(n) for n in range(4)], max_skips=2)
+    engine.amp = True
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-60)
+    engine.add_event_handler(Events.STARTED, lambda: setattr(engine, "scaler", scaler))
+    engine.run()
+    assert scaler.get_scale() == 2.0**67  # one step was skipped
+    assert any((a != b).any() for a, b in zip(net.parameters(), weights, strict=True))
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_clipping_it_measures_the_gradients_itself(tmp_path: Path) -> None:
