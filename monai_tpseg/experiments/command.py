@@ -23,6 +23,7 @@ def add_commands(commands: Any) -> None:
     """
     _add_experiment(commands.add_parser("experiment", help="run the rows of a comparison over seeds"))
     _add_table(commands.add_parser("table", help="results of experiments as the paper's tables and figures"))
+    _add_grid(commands.add_parser("grid", help="pictures of several trained networks side by side"))
     _add_cost(commands.add_parser("cost", help="parameters and multiply-adds of a network and its parts"))
 
 
@@ -92,6 +93,31 @@ def _table(options: argparse.Namespace) -> int:
     if options.out:
         figures = write_figures(results, Path(options.out))
         logger.info("Wrote %s", ", ".join(path.name for path in figures))
+    return 0
+
+
+def _add_grid(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Draw the first validation picture with a lesion of every task, with the outlines of the label (blue) and of "
+        "each network (amber), like Figure 5 of the paper."
+    )
+    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, e.g. OUT/runs/A4-0 OUT/runs/UNet-0")
+    command.add_argument("--data", required=True, metavar="DIR", help="folder that the datalist's paths start from")
+    command.add_argument("--out", required=True, metavar="PNG", help="picture to write")
+    command.add_argument(
+        "--outlines", action="store_true", help="leave the pictures out; they may not be yours to show"
+    )
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_grid)
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from monai_tpseg.experiments.grid import draw_grid
+    from monai_tpseg.files import complete
+
+    figure = draw_grid([Path(run) for run in options.runs], Path(options.data), options.outlines)
+    with complete(options.out) as part:
+        figure.savefig(part, dpi=110)
     return 0
 
 
