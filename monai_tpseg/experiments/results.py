@@ -12,7 +12,7 @@ from typing import Any
 from monai_tpseg.experiments.suite import Run, Suite, SuiteError
 from monai_tpseg.files import write_atomically
 
-__all__ = ["SCHEMA", "ResultsFile", "read_results"]
+__all__ = ["SCHEMA", "ResultsFile", "merge", "read_results", "write_results"]
 
 SCHEMA = "tpseg-results/1"
 
@@ -48,7 +48,7 @@ class ResultsFile:
     def add(self, record: dict[str, Any]) -> None:
         """Put in a run, in place of an earlier one of its name, and write the file."""
         self.content["runs"] = [r for r in self.content["runs"] if r["name"] != record["name"]] + [record]
-        write_atomically(self.path, _text(self.content).encode())
+        write_results(self.path, self.content)
 
 
 def _head(suite: Suite) -> Results:
@@ -70,11 +70,11 @@ def _head(suite: Suite) -> Results:
     }
 
 
-def _text(content: Results) -> str:
-    """Return JSON with one line a run, so that a file under version control shows which run was added."""
+def write_results(path: str | os.PathLike[str], content: Results) -> None:
+    """Write a results file with one line a run, so that under version control one sees which run was added."""
     head = json.dumps({k: v for k, v in content.items() if k != "runs"}, indent=1)
     runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in content["runs"])
-    return head[:-2] + ',\n "runs": [\n' + runs + "\n ]\n}\n"
+    write_atomically(path, (head[:-2] + ',\n "runs": [\n' + runs + "\n ]\n}\n").encode())
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:

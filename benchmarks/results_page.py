@@ -1,0 +1,214 @@
+"""Writes docs/results.md, its tables and its figures from the results files under docs/results.
+
+The files come from `tpseg experiment` (see docs/experiments.md); rows that have not been run are named as missing, so
+that the page can be written again after every run:
+
+    python benchmarks/results_page.py --add OUT/results.json    # take a new results file into docs/results first
+    python benchmarks/results_page.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_tpseg.experiments.figures import write_figures
+from monai_tpseg.experiments.results import merge, read_results, write_results
+from monai_tpseg.experiments.statistics import Scores, compare, row_scores
+from monai_tpseg.experiments.tables import make_table
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PEERS = ("UNet", "UNet-time", "SAM2-UNet", "SwinUNETR", "DynUNet", "AttentionUnet", "FlexibleUNet")
+
+
+def add(paths: Sequence[Path], docs: Path) -> None:
+    """Join results files with those of their suite under `docs/results`."""
+    for path in paths:
+        content = read_results(path)
+        target = docs / "results" / f"{content['suite']}.json"
+        before = [read_results(target)] if target.is_file() else []
+        write_results(target, merge([*before, content]))
+
+
+def scored(results: dict[str, Any]) -> dict[str, Scores]:
+    """Return the scores of all rows that have any."""
+    found = {row["id"]: row_scores(results, row["id"]) for row in results["rows"]}
+    return {row: scores for row, scores in found.items() if scores is not None}
+
+
+def verdict(results: dict[str, Any]) -> list[str]:
+    """Return one sentence a peer on whether the reference row is ahead of it, with the interval."""
+    scores, titles = scored(results), {row["id"]: row["title"] for row in results["rows"]}
+    reference = results["reference"]
+    lines = []
+    for peer in PEERS:
+        if peer in scores and reference in scores:
+            c = compare(scores[reference], scores[peer])
+            word = "ahead of" if c.low > 0 else "behind" if c.high < 0 else "not clearly apart from"
+            span = f"95 % interval {100 * c.low:+.1f} to {100 * c.high:+.1f}"
+            gap = f"{100 * c.difference:+.1f} points of mean Dice, {span}"
+            lines.append(f"- {titles[reference]} is {word} {titles[peer]}: {gap}.")
+    return lines
+
+
+def ordering(results: dict[str, Any]) -> list[str]:
+    """Return the table that sets our difference to the reference beside the paper's, row by row."""
+    scores, reference = scored(results), results["reference"]
+    rows = {row["id"]: row for row in results["rows"]}
+    lines = ["| row | paper | here | 95 % interval | |", "|---|---|---|---|---|"]
+    for name, row in rows.items():
+        if name == reference or row["paper"] is None or name not in scores or reference not in scores:
+            continue
+        c, paper = compare(scores[name], scores[reference]), row["paper"] - rows[reference]["paper"]
+        clear = c.low > 0 or c.high < 0
+        same = (c.difference > 0) == (paper > 0)
+        said = "within noise" if not clear else "as in the paper" if same else "against the paper"
+        lines.append(
+            f"| {row['title']} ({name}) | {paper:+.2f} | {100 * c.difference:+.1f} | "
+            f"{100 * c.low:+.1f} to {100 * c.high:+.1f} | {said} |"
+        )
+    return lines
+
+
+def tuning(docs: Path) -> list[str]:
+    """Return the section on choices made on a held-out part of the training list, for every such results file."""
+    lines: list[str] = []
+    for path in sorted((docs / "results").glob("tune*.json")):
+        results = read_results(path)
+        share = f"the last of {results['holdout']} parts of each task's training list"
+        lines += [f"### {results['title']}", "", f"Validated on {share}; suite `{results['suite']}`.", ""]
+        lines += [make_table(results, 2).markdown()]
+    return lines
+
+
+def earlier(docs: Path) -> list[str]:
+    """Return the section on the longer run of two networks, made before suites were."""
+    content = json.loads((docs / "results" / "lesions_128_24_epochs.json").read_text())
+    lines = ["| | parameters | minutes | mean Dice | mean IoU |", "|---|---|---|---|---|"]
+    for entry in content["networks"].values():
+        mean = entry["metrics"]["mean"]
+        lines.append(
+            f"| {entry['title']} | {entry['parameters'] / 1e6:.2f} M | {entry['minutes']} | "
+            f"{mean['dice']:.3f} | {mean['iou_mean']:.3f} |"
+        )
+    return lines
+
+
+def page(results: dict[str, Any], docs: Path) -> str:
+    """Return `docs/results.md`."""
+    tables = "\n".join(
+        f"### {table.title}\n\n{table.markdown()}" for table in (make_table(results, n) for n in (2, 3, 4, 5))
+    )
+    options = next((run["options"] for run in results["runs"]), {})
+    return TEXT.format(
+        suite=results["suite"],
+        machine=results["machine"],
+        steps=options.get("max_epochs", 0) * options.get("epoch_cases", 0) // options.get("batch_size", 8),
+        lr=options.get("lr", "that of the recipe"),
+        verdict="\n".join(verdict(results)) or "No peer has been run yet.",
+        tables=tables,
+        ordering="\n".join(ordering(results)),
+        tuning="\n".join(tuning(docs)) or "No choice was made: the recipe is as it was.",
+        earlier="\n".join(earlier(docs)),
+        notes=NOTES.strip(),
+    )
+
+
+NOTES = """
+"""
+
+TEXT = """# Results
+
+Written by `benchmarks/results_page.py` from the files under [results](results); every table can be made again with
+`tpseg table docs/results/{suite}.json` ([experiments.md](experiments.md)).
+
+## Real lesions of eight tasks, from scratch
+
+1,471 training and 374 validation pictures of public research data sets, all eight tasks (OCT, MR, histopathology,
+ultrasound, endoscopy, CT, dermoscopy). They are a fraction of the paper's data, and for some tasks other sources. SAM 2
+weights were not available: the trunk is a very small Hiera trained from nothing. So the figures compare rows with each
+other under one small budget, and not with the paper's table.
+
+Every row: {steps} steps of batch 8 at 128 x 128, recipe `from_scratch`, the same pictures in the same order for a seed.
+One validation after the last step; nothing was chosen on the validation list. TP-Seg is told the task; peers have no
+input for it. Metrics are taken at the pictures' own size ([conventions.md](conventions.md)).
+Machine: {machine}, CPU, one thread, beside other work: CPU minutes say more than wall minutes.
+
+{verdict}
+
+{tables}
+
+### The paper's ordering
+
+Difference to TP-Seg (A4) in mean Dice, in points: the paper's, with SAM 2's weights, and ours, without them.
+
+{ordering}
+
+{notes}
+
+![Curves](figures/curves.png)
+
+![Prototype similarity](figures/similarity.png)
+
+![Prototype separation](figures/separation.png)
+
+![Gates](figures/gates.png)
+
+## Choices made on a part of the training list
+
+{tuning}
+
+## A longer run of two networks
+
+24 epochs (4416 steps) of the same networks and data, one seed, the best epoch by the validation list for both, before
+the loss took its present default at the image's edge
+([results/lesions_128_24_epochs.json](results/lesions_128_24_epochs.json)). TP-Seg led until epoch 8 and was behind
+from epoch 12.
+
+{earlier}
+
+![Curves of 24 epochs](figures/lesions_128_curves.png)
+
+Outlines of predictions (amber) and labels (blue) for the first, worst and best validation pictures of each task. The
+pictures themselves are not ours to pass on; a run of your own draws them (`overlays/`).
+
+![Outlines of TP-Seg](figures/lesions_128_outlines.png)
+
+## Commands
+
+DATA holds `datalist.json` with the lists `training` and `validation`.
+
+    tpseg experiment benchmarks/suites/{suite}.yaml --data DATA --out OUT
+    tpseg table OUT/results.json --out tables
+    tpseg grid OUT/runs/A4-0 OUT/runs/UNet-0 --data DATA --out grid.png
+
+The full table of the paper needs its eight data sets, SAM 2's weights (`sam2.1_hiera_large.pt`, put as
+`encoder_checkpoint` into `options` of the suite) and a GPU:
+
+    tpseg experiment benchmarks/suites/paper.yaml --data DATA --out OUT
+
+## Phantoms
+
+`make demo` prints its own table. Phantoms show that the program works, not how it does on patients.
+"""
+
+
+def main() -> None:
+    """Take in new results and write page and figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="RESULTS", help="results files to take in")
+    parser.add_argument("--suite", default="lesions_128", help="suite that the page is about (default: %(default)s)")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page (default: %(default)s)")
+    args = parser.parse_args()
+    add(args.add, args.docs)
+    results = read_results(args.docs / "results" / f"{args.suite}.json")
+    write_figures(results, args.docs / "figures")
+    (args.docs / "results.md").write_text(page(results, args.docs))
+    print(f"Wrote {args.docs / 'results.md'}")
+
+
+if __name__ == "__main__":
+    main()
