@@ -50,6 +50,10 @@ NETWORKS: dict[str, set[str]] = {
     "released": {"layers"},
     "peers": {"layers"},
     "build": {"kprism", "peers", "tpseg"},
+    "multi_task": {"decoder", "hiera", "layers", "plain"},
+    "fast_encoder": {"adapter", "layers"},
+    "fast_decoder": {"decoder", "layers", "prototype"},
+    "inference": {"adapter", "decoder", "fast_decoder", "fast_encoder", "hiera", "layers", "multi_task"},
 }
 KPRISM: dict[str, set[str]] = {
     "prompt": {"layers"},

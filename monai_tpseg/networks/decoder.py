@@ -13,7 +13,15 @@ from monai_tpseg.networks.layers import RFB, TaskHead, is_tracing, mlp, resize
 from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 
-__all__ = ["PGTD", "DynamicExperts", "PGTDOutput", "Projection", "PrototypeGuidedDecoder", "TaskFusion"]
+__all__ = [
+    "PGTD",
+    "DynamicExperts",
+    "PGTDOutput",
+    "Projection",
+    "PrototypeGuidedDecoder",
+    "TaskFusion",
+    "depthwise_by_taps",
+]
 
 
 class Projection(nn.Sequential):
@@ -86,14 +94,14 @@ class DynamicExperts(nn.Module):
         """Run the mixed kernel of each sample depthwise over x (B, C, h, w)."""
         mixed = torch.einsum("bm,bmcij->bcij", weights, kernels).to(x.dtype)
         if is_tracing():  # the number of groups would be baked into the trace, and with it the batch size
-            return _depthwise_by_taps(x, mixed)
+            return depthwise_by_taps(x, mixed)
         batch, channels = x.shape[:2]
         # samples become groups: (B, C, h, w) -> (1, B * C, h, w)
         grouped, kernel = x.reshape(1, batch * channels, *x.shape[2:]), mixed.reshape(-1, 1, 3, 3)
         return F.conv2d(grouped, kernel, padding=1, groups=batch * channels).view_as(x)
 
 
-def _depthwise_by_taps(x: Tensor, kernel: Tensor) -> Tensor:
+def depthwise_by_taps(x: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), tap by tap."""
     height, width = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1))
@@ -263,7 +271,10 @@ class PrototypeGuidedDecoder(nn.Module):
             logits of PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own size (B, 1, h, w), and the encodings
             f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype update needs.
         """
-        stages = [rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)]
+        return self.decode([rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)], task)
+
+    def decode(self, stages: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """As `forward`, for stages that have been through their RFBs."""
         logits: list[Tensor] = [self.side_head(stages[3], task)]
         encoded: list[Tensor] = []
         high = stages[3]

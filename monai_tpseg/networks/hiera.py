@@ -124,23 +124,38 @@ class TaskConditionedHiera(nn.Module):
         Returns:
             four maps (B, C_i, H / 2^(i+2), W / 2^(i+2)), finest first.
         """
-        h = self.trunk.patch_embed(image)  # (B, H / 4, W / 4, C)
         gates = None if self.gate is None else self.gate(task)
-        h = h + self._position(h, gates)
+        h = self.start(image, gates)
         features: list[Tensor] = []
         for i, block in enumerate(self.trunk.blocks):
-            h = block(self._adapt(i, h, task, gates))
+            h = block(self.adapt(i, h, task, gates))
             if i in self.trunk.stage_ends:
                 features.append(h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
         return tuple(features)
 
-    def _position(self, h: Tensor, gates: Tensor | None) -> Tensor:
+    def shared_blocks(self, row: int, hard: bool | None = None) -> int:
+        """Return how many blocks, from the first, do the same for task `row` as for every task.
+
+        Args:
+            row: of the task.
+            hard: count for hard gates; by default for the gates as they are. A soft gate shares the first block only.
+        """
+        if self.gate is None:
+            own = any(isinstance(a, TaskAdapter) and a.routes == "task" for a in self.adapters or ())
+            return 0 if own else len(self.trunk.blocks)
+        hard = self.gate.is_hard if hard is None else hard
+        return int(self.gate.split_positions()[row]) - 1 if hard else 1
+
+    def start(self, image: Tensor, gates: Tensor | None = None) -> Tensor:
+        """Patches with their position: (B, 3, H, W) -> (B, H / 4, W / 4, C)."""
+        h: Tensor = self.trunk.patch_embed(image)
         position: Tensor = self.trunk._get_pos_embed(h.shape[1:3])
         if self.training and self.gate is not None and self.gate.is_hard and gates is not None:
             position = position + 0 * gates.sum()  # a zero gradient, not none: parallel ranks reduce every parameter
-        return position
+        return h + position
 
-    def _adapt(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+    def adapt(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+        """Run the adapter before block `i` on (B, h, w, C); `gates` are those of `task`, (B, blocks)."""
         if self.adapters is None:
             return h
         if self.gate is None or gates is None:

@@ -13,6 +13,7 @@ __all__ = [
     "RFB",
     "ConvNormReLU",
     "TaskHead",
+    "check_image",
     "expand_task",
     "is_tracing",
     "mlp",
@@ -30,6 +31,18 @@ def plain_tensor(image: Tensor) -> Tensor:
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` or the ONNX exporter is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def check_image(image: Tensor) -> None:
+    """Check that `image` is (B, 3, H, W) with H and W divisible by 32.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"image must be (B, 3, H, W), got shape {tuple(image.shape)}.")
+    if image.shape[-2] % 32 or image.shape[-1] % 32:
+        raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
 
 
 def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.device) -> Tensor:

@@ -98,7 +98,10 @@ class UDecoder(nn.Module):
         Returns:
             logits of the three blocks, finest first, each at its own size (B, 1, h, w), and no encodings.
         """
-        stages = [rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)]
+        return self.decode([rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)], task)
+
+    def decode(self, stages: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """As `forward`, for stages that have been through their RFBs."""
         rows = torch.zeros_like(task)
         logits: list[Tensor] = []
         high = stages[3]

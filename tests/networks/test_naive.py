@@ -28,8 +28,13 @@ def network(layout: str = "paper", routes: str | None = None, hard: bool = False
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("layout", "routes", "hard"),
-    [("paper", None, False), ("paper", None, True), ("paper", "task", False), ("paper", "shared", False)]
-    + [("released", None, False)],
+    [
+        ("paper", None, False),
+        ("paper", None, True),
+        ("paper", "task", False),
+        ("paper", "shared", False),
+        ("released", None, False),
+    ],
 )
 def test_forward(layout: str, routes: str | None, hard: bool) -> None:
     net = network(layout, routes, hard)

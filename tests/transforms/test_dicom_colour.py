@@ -14,9 +14,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
-from tests.transforms.conftest import image_object
 
 from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from tests.transforms.conftest import image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]

@@ -1,0 +1,135 @@
+"""The decoder for inference: the same function as `PrototypeGuidedDecoder`, channels last, per task precomputed."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_tpseg.networks.decoder import PGTD, depthwise_by_taps
+from monai_tpseg.networks.layers import TaskHead, is_tracing, resize
+from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
+
+__all__ = ["FastHead", "FastPGTD"]
+
+
+class FastHead(nn.Module):
+    """`TaskHead` for one task a call.
+
+    Args:
+        head: copied.
+    """
+
+    def __init__(self, head: TaskHead) -> None:
+        super().__init__()
+        head = copy.deepcopy(head)
+        self.depthwise, self.norm = head.depthwise, head.norm
+        self.weight, self.bias = head.task_weight, head.task_bias
+
+    def forward(self, x: Tensor, row: int) -> Tensor:
+        """(B, C, h, w) -> float32 logits (B, 1, h, w)."""
+        tokens = F.gelu(self.norm(self.depthwise(x))).permute(0, 2, 3, 1)
+        logits: Tensor = torch.matmul(tokens, self.weight[row]).float() + self.bias[row]
+        return logits.unsqueeze(1)
+
+
+class FastPGTD(nn.Module):
+    """`PGTD` for one task a call; what depends on the prototypes alone is computed once.
+
+    The queries of the attention, folded onto its key projection, and the difference of the two prototypes are the
+    columns of one matrix per task, so that scores and similarity are one product with the pixels.
+
+    Args:
+        pgtd: copied.
+    """
+
+    columns: Tensor
+
+    def __init__(self, pgtd: PGTD) -> None:
+        super().__init__()
+        pgtd = copy.deepcopy(pgtd).requires_grad_(False)
+        self.project_low, self.project_high, self.fuse = pgtd.project_low, pgtd.project_high, pgtd.fuse
+        self.encode, self.descriptor, self.experts = pgtd.encode, pgtd.descriptor, pgtd.experts
+        self.head = FastHead(pgtd.head)
+        self.alpha, self.released = pgtd.alpha, pgtd.released
+        self.strength = float(pgtd.reinforcement * pgtd.amplifier)
+        self.temperature = max(float(pgtd.temperature), 1e-3)
+        self.heads = pgtd.attention.num_heads
+        self.value, self.output = _value_projections(pgtd.attention)
+        self.register_buffer("columns", _columns(pgtd))  # (T, C, heads * 2 + 1)
+
+    def forward(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        """(B, C_low, h, w), (B, C_high, h', w') -> float32 logits (B, 1, h, w) and y (B, C, h, w)."""
+        high = self.project_high.on_upsampled(high, low.shape[-2:], self.released)
+        fused = self.fuse(torch.cat([high, self.project_low(low)], dim=1))
+        pixels = self.encode(fused).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
+        scores = torch.matmul(pixels, self.columns[row]).float()
+        length = torch.linalg.vector_norm(pixels, dim=-1, dtype=torch.float32).clamp_min(1e-12)
+        similarity = (scores[..., -1] / length).view(-1, 1, *fused.shape[-2:])
+        mixed = self._kernels(pixels, scores[..., :-1])
+        enhanced = fused * (1 + self.alpha * similarity.sigmoid()).to(fused.dtype)
+        features = _depthwise(enhanced, mixed)
+        return self.head(features, row) + self._vote(similarity), features
+
+    def _kernels(self, pixels: Tensor, scores: Tensor) -> Tensor:
+        """Equations (6), (7) and the mixing of (10): the one 3x3 kernel per sample and channel, (B, C, 3, 3)."""
+        weights = scores.softmax(dim=1).to(pixels.dtype).transpose(1, 2)  # (B, heads * 2, N)
+        batch, channels = len(pixels), pixels.shape[-1]
+        pooled = torch.matmul(weights, pixels).view(batch, self.heads, 2, channels)
+        value = torch.matmul(pooled, self.value.weight.view(self.heads, -1, channels).transpose(1, 2))
+        background, foreground = self.output(value.transpose(1, 2).flatten(2) + self.value.bias).unbind(1)
+        z = self.descriptor(torch.cat([foreground, background, foreground - background], dim=-1))
+        kernels, mix = self.experts(z)
+        return torch.einsum("bm,bmcij->bcij", mix, kernels)
+
+    def _vote(self, similarity: Tensor) -> Tensor:
+        if self.released:
+            similarity = similarity / (similarity.abs().mean(dim=(1, 2, 3), keepdim=True) + 1e-6)
+        return self.strength * torch.tanh(similarity / self.temperature)
+
+
+def _value_projections(attention: PrototypeAttention) -> tuple[nn.Linear, nn.Linear]:
+    """Return copies of the value and the output projection."""
+    channels = attention.in_proj_weight.shape[1]
+    value = nn.Linear(channels, channels)
+    with torch.no_grad():
+        value.weight.copy_(attention.in_proj_weight[2 * channels :])
+        value.bias.copy_(attention.in_proj_bias[2 * channels :])
+    return value, copy.deepcopy(attention.out_proj)
+
+
+@torch.no_grad()
+def _columns(pgtd: PGTD) -> Tensor:
+    """Return per task the scaled queries of each head and prototype, and P_fg - P_bg last: (T, C, heads * 2 + 1)."""
+    prototypes, attention = pgtd.bank.prototypes.float(), pgtd.attention
+    tasks, _, channels = prototypes.shape
+    heads, width = attention.num_heads, channels // attention.num_heads
+    w_q, w_k, _ = attention.in_proj_weight.float().chunk(3)
+    query = F.linear(prototypes, w_q, attention.in_proj_bias.float()[:channels]).view(tasks, 2, heads, width)
+    folded = torch.einsum("tqhd,hdc->thqc", query, w_k.view(heads, width, channels)) * width**-0.5
+    difference = prototypes[:, FOREGROUND] - prototypes[:, BACKGROUND]
+    return torch.cat([folded.flatten(1, 2), difference.unsqueeze(1)], dim=1).transpose(1, 2).contiguous()
+
+
+def _depthwise(x: Tensor, kernel: Tensor) -> Tensor:
+    """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), channels last."""
+    kernel = kernel.to(x.dtype)
+    if x.device.type != "cpu" or is_tracing() or torch.compiler.is_compiling():
+        return depthwise_by_taps(x, kernel)
+    channels = x.shape[1]
+    parts = [
+        F.conv2d(sample, weight.unsqueeze(1), padding=1, groups=channels)
+        for sample, weight in zip(torch.split(x, 1), kernel, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def upsampled_sum(logits: list[Tensor], weights: Tensor, size: torch.Size, align_corners: bool) -> Tensor:
+    """Return the sum of `logits` (B, 1, h, w) at `size`, each times its entry of `weights` while it is still small."""
+    scaled = (resize(x * w, size, align_corners) for x, w in zip(logits, weights, strict=True))
+    total = next(scaled)
+    for x in scaled:
+        total = total + x
+    return total

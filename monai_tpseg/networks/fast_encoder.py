@@ -1,0 +1,181 @@
+"""The encoder for inference: the same function as `TaskConditionedHiera` with hard gates, with less work around it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from sam2.modeling.backbones.hieradet import MultiScaleBlock
+from torch import Tensor, nn
+
+from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.layers import is_tracing
+
+__all__ = ["FastBlock", "FoldedAdapter", "attend"]
+
+_SCORES = 2**21  # attention scores that one product may make: they stay in the cache
+_PART = 10 * 2**20  # bytes of an intermediate: much larger ones would be new memory from the system, page by page
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Softmax attention of (G, n, d) queries, scaled already, over (G, m, d) keys and values -> (G, n, d).
+
+    PyTorch's own kernel, but for bf16 on a CPU: there it is no faster than in float32, while batched products are.
+    """
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0]
+    if torch.compiler.is_compiling() or is_tracing():
+        return torch.bmm(torch.bmm(query, key.transpose(1, 2)).softmax(-1), value)
+    step = max(1, _SCORES // (query.shape[1] * key.shape[1]))
+    result = torch.empty_like(query)
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        weights = torch.bmm(query[part], key[part].transpose(1, 2)).softmax(-1)
+        torch.bmm(weights, value[part], out=result[part])
+    return result
+
+
+class FastBlock(nn.Module):
+    """One block of the trunk, with the weights and the function of `sam2`'s `MultiScaleBlock`.
+
+    Windows are cut after the projection to queries, keys and values and put together after attention, in the same
+    copies that separate the heads; the scale of the scores lies in the weights.
+
+    Args:
+        block: of the trunk, copied.
+    """
+
+    def __init__(self, block: MultiScaleBlock) -> None:
+        super().__init__()
+        block = copy.deepcopy(block).eval().requires_grad_(False)
+        self.norm1: nn.LayerNorm = block.norm1
+        self.norm2: nn.LayerNorm = block.norm2
+        self.qkv: nn.Linear = block.attn.qkv
+        self.merge: nn.Linear = block.attn.proj
+        self.mlp_in: nn.Linear = block.mlp.layers[0]
+        self.mlp_out: nn.Linear = block.mlp.layers[1]
+        self.shortcut: nn.Linear | None = block.proj if block.dim != block.dim_out else None
+        self.heads: int = block.attn.num_heads
+        self.window: int = block.window_size
+        self.stride: int = block.q_stride[0] if block.q_stride else 1
+        width: int = block.dim_out // self.heads
+        with torch.no_grad():
+            for part in (self.qkv.weight, self.qkv.bias):
+                part[: block.dim_out] *= width**-0.5
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, h, w, C) -> (B, h', w', C'), half the size where the block pools."""
+        normed = self.norm1(h)
+        if self.shortcut is not None:
+            h = _pool(self.shortcut(normed), self.stride)
+        h = h + self._attention(normed)
+        tokens = h.flatten(0, 2)
+        return torch.cat([self._mlp(part) for part in _parts(tokens, self.mlp_in.out_features)]).view_as(h)
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x))))
+        return result
+
+    def _attention(self, x: Tensor) -> Tensor:
+        """Attention inside of windows, or over the whole map: (B, h, w, C) -> (B, h', w', C')."""
+        batch, height, width, channels = x.shape
+        rows, columns = (self.window, self.window) if self.window else (height, width)
+        if is_tracing() or height % rows or width % columns:
+            x = F.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
+        bands = x.reshape(-1, rows, x.shape[2], channels)  # a band is one row of windows
+        parts = _parts(bands, self.qkv.out_features * rows * x.shape[2])
+        result = torch.cat([self.merge(self._windows(part, columns)) for part in parts])
+        result = result.view(batch, -1, *result.shape[2:])
+        return result[:, : height // self.stride, : width // self.stride]
+
+    def _windows(self, x: Tensor, columns: int) -> Tensor:
+        """Attention inside of the windows of bands, heads side by side: (G, h, w, C) -> (G, h', w', C')."""
+        bands, rows, across = x.shape[0], x.shape[1], x.shape[2] // columns
+        qkv = self.qkv(x).view(bands, rows, across, columns, 3, self.heads, -1)
+        # (3, G, across, heads, rows, columns, d): every window of every head in one piece
+        query, key, value = qkv.permute(4, 0, 2, 5, 1, 3, 6).contiguous().unbind(0)
+        if self.stride > 1:
+            query = _largest(_largest(query, 3, self.stride), 4, self.stride)
+            rows, columns = rows // self.stride, columns // self.stride
+        result = attend(
+            *(part.reshape(bands * across * self.heads, -1, part.shape[-1]) for part in (query, key, value))
+        )
+        result = result.view(bands, across, self.heads, rows, columns, -1).permute(0, 3, 1, 4, 2, 5)
+        return result.reshape(bands, rows, across * columns, -1)
+
+
+def _parts(x: Tensor, width: int) -> Sequence[Tensor]:
+    """Cut the first axis so that an intermediate of `width` numbers an entry stays small; whole on an accelerator."""
+    if x.device.type != "cpu" or is_tracing() or torch.compiler.is_compiling():
+        return (x,)
+    return x.chunk(-(-len(x) * width * x.element_size() // _PART))
+
+
+def _largest(x: Tensor, axis: int, stride: int) -> Tensor:
+    """The largest of every `stride` neighbours along an axis."""
+    neighbours = torch.unflatten(x, axis, (-1, stride)).unbind(axis + 1)
+    return reduce(torch.maximum, neighbours)
+
+
+def _pool(x: Tensor, stride: int) -> Tensor:
+    """Max-pool (B, h, w, C)."""
+    if stride == 1:
+        return x
+    return F.max_pool2d(x.permute(0, 3, 1, 2), stride).permute(0, 2, 3, 1)
+
+
+class FoldedAdapter(nn.Module):
+    """The adapter before one block with one route a call, and its normalisation folded into the first projection.
+
+    GroupNorm of one group is (x - mean) / std with two numbers a sample, then a scale and a shift a channel, so
+
+        Down(GN(x)) = (Down diag(scale)) x / std + (Down shift - mean / std * Down scale),
+
+    and no normalised copy of x is made.
+
+    Args:
+        adapter: whose rows are copied.
+        rows: the routes that are needed, each a row of the task parameters, or None for the shared route.
+        dtype: of the two projections; the two small vectors stay in float32.
+    """
+
+    down: Tensor
+    up: Tensor
+    shift: Tensor
+    slope: Tensor
+
+    def __init__(self, adapter: TaskAdapter, rows: Iterable[int | None], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.rows = list(rows)
+        self.eps = adapter.norm.eps
+        pairs = [_route(adapter, row) for row in self.rows]
+        down, up = (torch.stack(parts).detach().float() for parts in zip(*pairs, strict=True))
+        folded = down * adapter.norm.weight.detach()
+        self.register_buffer("down", folded.transpose(1, 2).to(dtype).contiguous())  # (R, C, r)
+        self.register_buffer("up", up.transpose(1, 2).to(dtype).contiguous())  # (R, r, C)
+        self.register_buffer("shift", down @ adapter.norm.bias.detach())  # (R, r)
+        self.register_buffer("slope", folded.sum(2))
+
+    def forward(self, h: Tensor, row: int | None) -> Tensor:
+        """(B, h, w, C) -> the same; `row` is one of `rows`."""
+        r = self.rows.index(row)
+        flat = h.flatten(1)
+        mean = flat.sum(1, dtype=torch.float32) / flat.shape[1]
+        square = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32).square() / flat.shape[1]
+        scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt().view(-1, 1, 1)
+        tokens = h.flatten(1, 2)
+        shift = self.shift[r] - mean.view(-1, 1, 1) * scale * self.slope[r]  # (B, 1, r)
+        hidden = torch.addcmul(shift.to(h.dtype), torch.matmul(tokens, self.down[r]), scale.to(h.dtype))
+        hidden = F.gelu(hidden)
+        return torch.addmm(tokens.flatten(0, 1), hidden.flatten(0, 1), self.up[r]).view_as(h)
+
+
+def _route(adapter: TaskAdapter, row: int | None) -> tuple[Tensor, Tensor]:
+    """Return the down (r, C) and up (C, r) matrices of one route, with the factor of the released layout in `up`."""
+    if row is None:
+        return adapter.shared_down, adapter.shared_up
+    scale = 1.0 if adapter.task_scale is None else adapter.task_scale[row]
+    return adapter.task_down[row], adapter.task_up[row] * scale

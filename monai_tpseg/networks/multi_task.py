@@ -1,0 +1,148 @@
+"""Several tasks on one image: what they share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from monai_tpseg.networks.decoder import PrototypeGuidedDecoder
+from monai_tpseg.networks.hiera import TaskConditionedHiera
+from monai_tpseg.networks.layers import resize
+from monai_tpseg.networks.plain import UDecoder
+
+__all__ = ["PlainSteps", "Steps", "check_rows", "finish", "segment_tasks"]
+
+
+def check_rows(tasks: int | Iterable[int], known: Sequence[int]) -> list[int]:
+    """Return one or several rows of tasks as a list.
+
+    Raises:
+        ValueError: none, an unknown one, or one twice.
+    """
+    rows = [tasks] if isinstance(tasks, int) else [int(task) for task in tasks]
+    strange = [row for row in rows if row not in known]
+    if not rows or strange or len(set(rows)) < len(rows):
+        raise ValueError(f"tasks must be different rows out of {', '.join(map(str, known))}, got {rows}.")
+    return rows
+
+
+class Steps(Protocol):
+    """A network as the steps of one call; `row` is a row of the task parameters."""
+
+    @property
+    def stage_ends(self) -> Sequence[int]:
+        """The last block of every stage, counted from 0."""
+
+    def shared_blocks(self, row: int) -> int:
+        """Return how many blocks, from the first, do not depend on the task."""
+
+    def start(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, H / 4, W / 4, C)."""
+
+    def block(self, i: int, h: Tensor, row: int) -> Tensor:
+        """Run block `i` with its adapter."""
+
+    def reduce(self, stage: int, h: Tensor) -> Tensor:
+        """Run the receptive-field block of a stage: (B, h, w, C) -> (B, C', h, w)."""
+
+    def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+        """Four reduced stages, finest first -> logits (B, 1, H, W)."""
+
+
+def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+    """Run blocks `first` and later, and the decoder, for one task.
+
+    Args:
+        steps: of the network.
+        first: number of blocks that `h` has been through.
+        h: (B, h, w, C).
+        stages: the reduced stages that lie before.
+        row: of the task.
+        size: of the logits.
+
+    Returns:
+        logits (B, 1, H, W).
+    """
+    own = list(stages)
+    for i in range(first, steps.stage_ends[-1] + 1):
+        h = steps.block(i, h, row)
+        if i in steps.stage_ends:
+            own.append(steps.reduce(len(own), h))
+    return steps.decode(own, row, size)
+
+
+def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
+    """Segment `image` (B, 3, H, W) for each of `rows`.
+
+    The blocks before a task's split position run shared adapters only, so one pass through them serves all tasks, and
+    so do the receptive-field blocks of the stages that end there. Each task leaves that pass at its own position and
+    runs the rest alone, one after the other: beside the shared pass there is never more than one of them in memory.
+
+    Returns:
+        logits (B, len(rows), H, W), in the order of `rows`.
+    """
+    h, stages = steps.start(image), list[Tensor]()
+    leaves = {row: steps.shared_blocks(row) for row in rows}
+    latest = max(leaves, key=lambda row: leaves[row])
+    results: dict[int, Tensor] = {}
+    for i in range(leaves[latest] + 1):
+        for row in (row for row, leave in leaves.items() if leave == i):
+            results[row] = finish(steps, i, h, stages, row, image.shape[-2:])
+        if i < leaves[latest]:
+            h = steps.block(i, h, latest)
+            if i in steps.stage_ends:
+                stages.append(steps.reduce(len(stages), h))
+    return torch.cat([results[row] for row in rows], dim=1)
+
+
+class PlainSteps:
+    """The steps of a `TPSeg`, with its gates as they are.
+
+    Args:
+        encoder, decoder, fusion: of the network.
+        align_corners: as in `TPSeg`.
+    """
+
+    def __init__(
+        self,
+        encoder: TaskConditionedHiera,
+        decoder: PrototypeGuidedDecoder | UDecoder,
+        fusion: nn.Module,
+        align_corners: bool,
+    ) -> None:
+        self.encoder, self.decoder, self.fusion, self.align_corners = encoder, decoder, fusion, align_corners
+        self.stage_ends: Sequence[int] = encoder.trunk.stage_ends
+
+    def shared_blocks(self, row: int) -> int:
+        """As in `Steps`."""
+        return self.encoder.shared_blocks(row)
+
+    def start(self, image: Tensor) -> Tensor:
+        """As in `Steps`."""
+        return self.encoder.start(image)
+
+    def block(self, i: int, h: Tensor, row: int) -> Tensor:
+        """As in `Steps`."""
+        task = self._task(h, row)
+        gates = None if self.encoder.gate is None else self.encoder.gate(task)
+        result: Tensor = self.encoder.trunk.blocks[i](self.encoder.adapt(i, h, task, gates))
+        return result
+
+    def reduce(self, stage: int, h: Tensor) -> Tensor:
+        """As in `Steps`."""
+        reduced: Tensor = self.decoder.rfbs[stage](h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
+        return reduced
+
+    def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+        """As in `Steps`."""
+        task = self._task(stages[0], row)
+        logits, _ = self.decoder.decode(stages, task)
+        fused: Tensor = self.fusion([resize(x, size, self.align_corners) for x in logits], task)
+        return fused
+
+    @staticmethod
+    def _task(like: Tensor, row: int) -> Tensor:
+        return torch.full((like.shape[0],), row, dtype=torch.long, device=like.device)
