@@ -32,6 +32,8 @@ class WeightsInfo:
         image_size: (H, W) of the network's input in training, pixels.
         window: "none" (the whole picture at `image_size`) or "sliding" (patches of that size).
         preprocessing: sha256 over the seven modality files, see `transforms.pipelines.pipelines_hash`.
+        mpp: micrometres a pixel of the network's input, where the pictures of the training had one: whole slides are
+            read at it.
         sha256: digest of the weights file; empty until it is written.
         training: recipe, data and result, for the reader.
     """
@@ -43,6 +45,7 @@ class WeightsInfo:
     preprocessing: str = ""
     sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
+    mpp: float | None = None
 
 
 def info_path(weights: str | os.PathLike[str]) -> Path:

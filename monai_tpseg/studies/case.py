@@ -7,11 +7,11 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -26,12 +26,15 @@ from monai_tpseg.studies.codes import (
 )
 from monai_tpseg.studies.manifest import Entry, files_of_source
 from monai_tpseg.studies.model import Model, Segmented
-from monai_tpseg.studies.reading import Read
+from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
+from monai_tpseg.studies.slide_process import SlideProcess
+from monai_tpseg.studies.slides import segment_slide
 from monai_tpseg.studies.writing import Outputs, write_segmented
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.slides import is_slide
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Plan", "input_identity"]
 
@@ -49,7 +52,8 @@ class Plan:
         name: of its folder.
         entry: its line in the manifest.
         key: what `--resume` goes by.
-        source: to be read; None where the case has ended already.
+        source: to be read; None where the case has ended already, or is a slide.
+        slide: a whole slide, which is read in windows while it is segmented.
         outcome: how it has ended: before, or for want of a task or a source.
         kept: whether it ended so in an earlier run.
     """
@@ -58,6 +62,7 @@ class Plan:
     entry: Entry
     key: str
     source: CaseSource | None = None
+    slide: Path | None = None
     outcome: Outcome | None = None
     kept: bool = False
 
@@ -102,10 +107,21 @@ class CaseRunner:
         out: output folder; `prepare_output` has made it.
         resume: keep complete results that were made from the same input, weights, task and settings.
         tag: a word that the other processes of the run do not use.
+        limits: of reading a window of a slide; those of other sources are the reader's.
+        quiet: no progress bar for a slide.
     """
 
-    def __init__(self, model: Model, out: str | Path, resume: bool = False, tag: str = "all") -> None:
+    def __init__(
+        self,
+        model: Model,
+        out: str | Path,
+        resume: bool = False,
+        tag: str = "all",
+        limits: Limits | None = None,
+        quiet: bool = True,
+    ) -> None:
         self.model = model
+        self.limits, self.quiet = limits, quiet
         self.folder = Path(out) / CASES
         self.resume = resume
         self.tag = tag
@@ -118,7 +134,11 @@ class CaseRunner:
         if self.resume and (kept := self._kept(name, key)) is not None:
             return Plan(name, entry, key, outcome=kept, kept=True)
         outcome = self._problem(entry) or trouble
-        return Plan(name, entry, key, None if outcome else source, outcome)
+        if source is None or outcome is not None:
+            return Plan(name, entry, key, outcome=outcome)
+        if get_task(entry.task).modality is Modality.PATHOLOGY and _is_slide(source):
+            return Plan(name, entry, key, slide=source)
+        return Plan(name, entry, key, source)
 
     def finish(self, plan: Plan, read: Read | None) -> Ended:
         """Segment a case that was read, and write its folder, complete or not at all.
@@ -147,6 +167,9 @@ class CaseRunner:
     ) -> tuple[Outcome, dict[str, Any]]:
         """Isolation: whatever a case raises stays with the case, but for a disc that is full."""
         try:
+            if plan.slide is not None:
+                with _timed(seconds, "network"):
+                    return self._slide(plan, plan.slide, folder)
             with _timed(seconds, "network"):
                 found = self._with_less_memory(read, plan.entry.task)
             with _timed(seconds, "write"):
@@ -157,6 +180,11 @@ class CaseRunner:
             if is_disc_full(error):
                 raise
             return outcome_of(error), {}
+
+    def _slide(self, plan: Plan, path: Path, folder: Path) -> tuple[Outcome, dict[str, Any]]:
+        source = SlideProcess(path, self.model.mpp, self.model.settings.slide_mpp, self.limits)
+        with closing(source):
+            return segment_slide(self.model, source, plan.entry.task, plan.name, folder, self.quiet)
 
     def _with_less_memory(self, read: Read | None, task: str) -> Segmented:
         """Once more, slice by slice, where memory ran out."""
@@ -192,6 +220,13 @@ class CaseRunner:
             return None
         status = Status(record["status"])
         return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
+
+
+def _is_slide(source: CaseSource) -> TypeGuard[Path]:
+    try:
+        return isinstance(source, Path) and is_slide(source)
+    except ReadError:
+        return False  # whoever reads it says what is wrong
 
 
 def _locate(entry: Entry) -> tuple[CaseSource | None, Outcome | None]:

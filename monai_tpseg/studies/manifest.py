@@ -107,9 +107,14 @@ class Entry:
 
 
 def files_of_source(source: CaseSource) -> list[Path]:
-    """Return the files of a case: a file, those of a folder without its sub-folders, or those that are named."""
+    """Return the files of a case: a file, those of a folder without its sub-folders, or those that are named.
+
+    The pixels of a MIRAX slide (`a.mrxs`) lie in the folder `a` beside it.
+    """
     if isinstance(source, tuple):
         return list(source)
+    if source.suffix.lower() == ".mrxs" and source.with_suffix("").is_dir():
+        return [source, *files_of_source(source.with_suffix(""))]
     return [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
 
 

@@ -24,6 +24,7 @@ from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
 from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.regions import crop_to_region, paste_region
 
 __all__ = ["Model", "Segmented", "Settings", "choose_device", "digest"]
@@ -123,6 +124,11 @@ class Model:
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
 
     @property
+    def mpp(self) -> float:
+        """Micrometres a pixel that whole slides are read at: of the settings, the weights or the modality file."""
+        return self.settings.mpp or self.info.mpp or slide_mpp()
+
+    @property
     def config(self) -> dict[str, Any]:
         """What decides a result besides weights, task and input."""
         return {
@@ -131,6 +137,7 @@ class Model:
             "version": __version__,
             "window": self.info.window,
             **asdict(self.settings),
+            "mpp": self.mpp,
         }
 
     @property

@@ -89,7 +89,7 @@ class Run:
         self.shard = shard
         self.quiet = quiet
         self.reader = reader or Reader()
-        self.runner = CaseRunner(model, out, resume, shard.replace("/", "-of-") or "all")
+        self.runner = CaseRunner(model, out, resume, shard.replace("/", "-of-") or "all", self.reader.limits, quiet)
 
     def __call__(self, cases: Sequence[tuple[str, Entry]]) -> Counter[str]:
         """Segment `cases` and return how many ended with each status, those of an earlier run included.

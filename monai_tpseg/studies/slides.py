@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.networks.checkpoint import file_sha256
-from monai_tpseg.studies.lesions import UNCERTAIN, Lesion, lesions_csv
+from monai_tpseg.studies.codes import Outcome, Status
+from monai_tpseg.studies.lesions import REVIEW_FLAGS, UNCERTAIN, Lesion, lesions_csv
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.outlines import Polygon, outlines
 from monai_tpseg.studies.rle import RunMask
@@ -25,10 +26,10 @@ from monai_tpseg.studies.slide_files import contours_geojson, slide_overlay, wri
 from monai_tpseg.studies.slide_lesions import measure_regions
 from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms.meta import INTENSITY
-from monai_tpseg.transforms.pipelines import load_pipeline, slide_mpp
-from monai_tpseg.transforms.slide_reader import SlideGrid, SlideReader
+from monai_tpseg.transforms.pipelines import load_pipeline
+from monai_tpseg.transforms.slide_reader import SlideGrid
 
-__all__ = ["is_glass", "segment_slide"]
+__all__ = ["SlideSource", "is_glass", "segment_slide"]
 
 _THUMBNAIL = 1024  # pixels of the longer side
 _SHRINK = 8  # pixels that are averaged before a window is judged: noise and fine dust go
@@ -62,79 +63,75 @@ class _Found:
     glass: int
 
 
+class SlideSource(Protocol):
+    """What a slide is read through: a `SlideReader`, or a `SlideProcess` around one."""
+
+    grid: SlideGrid
+
+    def windows(self, corners: Sequence[tuple[int, int]], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield (3, height, width) at each corner."""
+
+    def thumbnail(self, side: int) -> NDArray[np.uint8]:
+        """Return (3, h, w)."""
+
+
 def segment_slide(
-    model: Model, path: Path, task: str, name: str, folder: Path, quiet: bool = True
-) -> tuple[tuple[str, ...], dict[str, Any]]:
+    model: Model, source: SlideSource, task: str, name: str, folder: Path, quiet: bool = True
+) -> tuple[Outcome, dict[str, Any]]:
     """Segment a slide and write its mask, contours, table of lesions and overlay into `folder`.
 
     Args:
-        model: weights and settings; `settings.mpp` or the modality's own is the magnification.
-        path: see `SlideReader`.
+        model: weights and settings.
+        source: the slide, at `model.mpp`.
         task: a task of pathology that the weights know.
         name: of the case.
         folder: of the case; made.
         quiet: no progress bar.
 
     Returns:
-        flags of the result, and the fields of its record: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
+        the outcome, and the fields of the record: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
 
     Raises:
         ReadError: see `SlideReader`.
     """
-    settings = model.settings
-    mpp = settings.mpp or slide_mpp()
-    reader = SlideReader(path, mpp, settings.slide_mpp)
-    grid = reader.grid
-    found = _segment(model, reader, task, name, quiet)
-    files = _write(found, reader, task, name, folder)
-    decisions = {
-        "source_kind": "slide",
-        "levels": len(grid.levels),
-        "source_shape": list(grid.size),
-        "mask_shape": list(grid.shape),
-        "slide_mpp": [round(step, 6) for step in grid.slide_mpp],
-        "mpp": mpp,
-        "downsample": [round(step, 6) for step in grid.scale],
-        "windows": found.windows,
-        "windows_glass": found.glass,
+    found = _segment(model, source, task, name, quiet)
+    files = _write(found, source, task, name, folder)
+    flags = _flags(found, source.grid)
+    status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if found.lesions else Status.OK_EMPTY
+    return Outcome(status, flags=flags), {
+        "files": files,
+        "sha256": {file: file_sha256(folder / file) for file in files.values()},
+        "lesions": len(found.lesions),
+        "voxels": int(found.mask.lengths.sum()),
+        "decisions": _decisions(found, source.grid),
     }
-    voxels = int(found.mask.lengths.sum())
-    digests = {path: file_sha256(folder / path) for path in files.values()}
-    more = {"files": files, "sha256": digests, "lesions": len(found.lesions), "voxels": voxels, "decisions": decisions}
-    return _flags(found, grid), more
 
 
-def _segment(model: Model, reader: SlideReader, task: str, name: str, quiet: bool) -> _Found:
+def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: bool) -> _Found:
     inferer = SlideInferer(model.info.image_size, sw_batch_size=model.slice_batch, device=model.device)
-    corners = inferer.grid(reader.grid.shape).corners
-    windows = _Windows(reader, corners, inferer.roi_size, model.settings.skip_glass, quiet)
+    corners = inferer.grid(source.grid.shape).corners
+    pictures = source.windows(corners, inferer.roi_size)
+    bar = tqdm(pictures, total=len(corners), unit="window", desc="slide", leave=False, disable=quiet)
+    windows = _Windows(bar, model.settings.skip_glass)
     row, limit = model.info.tasks.index(task), model.settings.threshold
-    strips = inferer(windows, reader.grid.shape, model.network, row)
+    strips = inferer(windows, source.grid.shape, model.network, row)
     parts = [RunMask.encode((strip >= limit).numpy(), strip.numpy()) for strip in strips]
     mask = RunMask.stack(parts).without_small(model.settings.min_lesion_area)
     polygons = outlines(mask)
-    lesions, regions = measure_regions(mask, polygons, reader.grid, task, name)
+    lesions, regions = measure_regions(mask, polygons, source.grid, task, name)
     return _Found(mask, polygons, lesions, regions, len(corners), windows.glass)
 
 
 class _Windows:
     """The windows of a slide as network input, one after the other; None for glass."""
 
-    def __init__(
-        self,
-        reader: SlideReader,
-        corners: list[tuple[int, int]],
-        size: tuple[int, int],
-        skip_glass: bool,
-        quiet: bool,
-    ) -> None:
-        self.reader, self.corners, self.size, self.skip_glass, self.quiet = reader, corners, size, skip_glass, quiet
+    def __init__(self, pictures: Iterable[NDArray[np.uint8]], skip_glass: bool) -> None:
+        self.pictures, self.skip_glass = pictures, skip_glass
         self.glass = 0
         self._normalise = load_pipeline(Modality.PATHOLOGY, "display")
 
     def __iter__(self) -> Iterator[Tensor | None]:
-        for top, left in tqdm(self.corners, unit="window", desc="slide", leave=False, disable=self.quiet):
-            window = self.reader.read(top, left, *self.size)
+        for window in self.pictures:
             if self.skip_glass and is_glass(window):
                 self.glass += 1
                 yield None
@@ -160,7 +157,21 @@ def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:
     return tuple(name for name, raised in flags.items() if raised)
 
 
-def _write(found: _Found, reader: SlideReader, task: str, name: str, folder: Path) -> dict[str, str]:
+def _decisions(found: _Found, grid: SlideGrid) -> dict[str, Any]:
+    return {
+        "source_kind": "slide",
+        "levels": len(grid.levels),
+        "source_shape": list(grid.size),
+        "mask_shape": list(grid.shape),
+        "slide_mpp": [round(step, 6) for step in grid.slide_mpp],
+        "mpp": [round(step, 6) for step in grid.mpp],
+        "downsample": [round(step, 6) for step in grid.scale],
+        "windows": found.windows,
+        "windows_glass": found.glass,
+    }
+
+
+def _write(found: _Found, source: SlideSource, task: str, name: str, folder: Path) -> dict[str, str]:
     base = f"{name}_{task}"
     files = {
         "mask": f"{base}_mask.tiff",
@@ -168,10 +179,10 @@ def _write(found: _Found, reader: SlideReader, task: str, name: str, folder: Pat
         "lesions": "lesions.csv",
         "overlay": f"{base}_overlay.png",
     }
-    write_pyramid(found.mask, reader.grid.mpp, folder / files["mask"])
-    contours = contours_geojson(found.polygons, found.lesions, found.regions, reader.grid.scale, task)
+    write_pyramid(found.mask, source.grid.mpp, folder / files["mask"])
+    contours = contours_geojson(found.polygons, found.lesions, found.regions, source.grid.scale, task)
     (folder / files["contours"]).write_bytes(contours)
     (folder / files["lesions"]).write_bytes(lesions_csv(found.lesions))
     side = min(_THUMBNAIL, max(found.mask.shape))
-    slide_overlay(reader.thumbnail(side), found.mask, task).save(folder / files["overlay"], format="PNG")
+    slide_overlay(source.thumbnail(side), found.mask, task).save(folder / files["overlay"], format="PNG")
     return files

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ from PIL import Image
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 
-__all__ = ["SlideGrid", "SlideReader"]
+__all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
+
+READ_SLIDE = f"{__name__}:read_slide"
+"""`read_slide` by name, for `monai_tpseg.apart`."""
 
 _MPP = (0.02, 20.0)  # micrometres: what lies outside was not measured under a microscope, e.g. 72 dots an inch
 _TO_MICROMETRES = {"centimeter": 1e4, "inch": 25400.0}
@@ -98,6 +102,10 @@ class SlideReader:
         """
         return guarded(lambda: self._read((top, left), (height, width), self.grid.scale), base_name(self._path))
 
+    def windows(self, corners: Iterable[tuple[int, int]], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the windows of `size` (height, width) at `corners` (top, left), see `read`."""
+        return (self.read(*corner, *size) for corner in corners)
+
     def thumbnail(self, side: int) -> NDArray[np.uint8]:
         """Return the whole slide, (3, h, w), its longer side `side` pixels or that of the slide if it is shorter.
 
@@ -155,6 +163,27 @@ class SlideReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": (0, None)}
+
+
+def read_slide(path: Path, mpp: float, slide_mpp: float | None, what: tuple[int, ...]) -> SlideGrid | NDArray[np.uint8]:
+    """Return something of a slide, which stays open for the next call.
+
+    Args:
+        path, mpp, slide_mpp: see `SlideReader`.
+        what: nothing, for the grid; the side of a thumbnail; or top, left, height and width of a window.
+
+    Raises:
+        ReadError: see `SlideReader`.
+    """
+    reader = _opened(path, mpp, slide_mpp)
+    if not what:
+        return reader.grid
+    return reader.thumbnail(*what) if len(what) == 1 else reader.read(*what)
+
+
+@lru_cache(maxsize=1)
+def _opened(path: Path, mpp: float, slide_mpp: float | None) -> SlideReader:
+    return SlideReader(path, mpp, slide_mpp)
 
 
 class _Axis(NamedTuple):

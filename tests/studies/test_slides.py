@@ -23,6 +23,7 @@ from monai_tpseg.studies import Model, Settings
 from monai_tpseg.studies.rle import RunMask
 from monai_tpseg.studies.slide_files import write_pyramid
 from monai_tpseg.studies.slides import is_glass, segment_slide
+from monai_tpseg.transforms.slide_reader import SlideReader
 
 SHAPE, TASK = (520, 760), "adenocarcinoma"
 
@@ -37,6 +38,12 @@ def model(**settings: Any) -> Model:
     info = SimpleNamespace(image_size=(64, 96), tasks=("skin_lesion", TASK))
     parts = {"info": info, "network": blue_is_lesion, "device": torch.device("cpu"), "slice_batch": 3}
     return cast(Model, SimpleNamespace(**parts, settings=Settings(**settings)))
+
+
+def segment(path: Path, folder: Path, mpp: float = 0.5, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Flags and record of a slide that is read in this process."""
+    outcome, more = segment_slide(model(**settings), SlideReader(path, mpp), TASK, "c", folder)
+    return outcome.flags, more
 
 
 def scene() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -62,7 +69,7 @@ def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 @pytest.mark.parametrize("mpp", [0.2, 0.25, 0.5, 0.6])
 def test_the_mask_lies_on_the_lesion(slide: Path, tmp_path: Path, mpp: float) -> None:
-    flags, more = segment_slide(model(mpp=mpp), slide, TASK, "c", tmp_path)
+    flags, more = segment(slide, tmp_path, mpp)
     label = scene()[1]
     mask = openslide.OpenSlide(tmp_path / more["files"]["mask"])
     pixels = np.asarray(mask.read_region((0, 0), 0, mask.dimensions).convert("L"))
@@ -77,7 +84,7 @@ def test_the_mask_lies_on_the_lesion(slide: Path, tmp_path: Path, mpp: float) ->
 
 
 def test_contours_cover_the_mask_and_carry_its_numbers(slide: Path, tmp_path: Path) -> None:
-    _, more = segment_slide(model(mpp=0.5), slide, TASK, "c", tmp_path)
+    _, more = segment(slide, tmp_path)
     content = json.loads((tmp_path / more["files"]["contours"]).read_text())
     assert content["type"] == "FeatureCollection"
     with (tmp_path / "lesions.csv").open(newline="") as file:
@@ -105,7 +112,7 @@ def test_glass_is_not_run_and_does_not_change_the_mask(slide: Path, tmp_path: Pa
     for skip in (True, False):
         folder = tmp_path / str(skip)
         folder.mkdir()
-        _, more = segment_slide(model(mpp=0.5, skip_glass=skip), slide, TASK, "c", folder)
+        _, more = segment(slide, folder, skip_glass=skip)
         masks.append((folder / more["files"]["mask"]).read_bytes())
         assert (more["decisions"]["windows_glass"] > 0) is skip
     assert masks[0] == masks[1]
@@ -126,14 +133,14 @@ def test_glass_is_told_from_faint_tissue() -> None:
 
 def test_a_slide_without_tissue_says_so(tmp_path: Path) -> None:
     path = write_slide(np.full((200, 300, 3), 240, np.uint8), tmp_path / "a.tif")
-    flags, more = segment_slide(model(mpp=0.5), path, TASK, "c", tmp_path)
+    flags, more = segment(path, tmp_path)
     assert flags == ("no_tissue", "empty")
     assert more["voxels"] == 0
     assert json.loads((tmp_path / more["files"]["contours"]).read_text())["features"] == []
 
 
 def test_small_lesions_are_dropped_on_request(slide: Path, tmp_path: Path) -> None:
-    _, more = segment_slide(model(mpp=0.5, min_lesion_area=1000), slide, TASK, "c", tmp_path)
+    _, more = segment(slide, tmp_path, min_lesion_area=1000)
     assert more["lesions"] == 1
 
 
