@@ -113,7 +113,10 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
     command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
-    command.add_argument("--slice-batch", type=int, default=8, help="slices of a volume that run together (8)")
+    command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
+    command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
+    command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
+    command.add_argument("--slice-batch", type=int, default=8, help="slices or windows that run together (8)")
     command.add_argument(
         "--allow-secondary-capture", action="store_true", help="segment DICOM pictures of screens and paper too"
     )
@@ -161,7 +164,9 @@ def _run(options: argparse.Namespace) -> int:
     # a file that is named itself is meant, whatever it is
     screenshots = options.allow_secondary_capture or os.path.isfile(options.input or "")
     reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()), screenshots)
-    settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg)
+    reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()))
+    slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
+    settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
     entries = _entries(options)
     model = Model(options.checkpoint, options.device, settings, options.slice_batch)
     if options.task and options.task not in model.info.tasks:

@@ -12,6 +12,7 @@ from monai_tpseg.transforms.dicom import is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.dicom_split import find_stacks
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
+from monai_tpseg.transforms.slides import SLIDE_SUFFIXES
 
 __all__ = ["PROPOSED_TASKS", "Case", "find_cases", "find_entries", "scan"]
 
@@ -135,6 +136,8 @@ def _is_dicom(path: Path) -> bool:
 
 def _propose(entry: Entry) -> Entry:
     path = entry.root / entry.path
+    if path.suffix.lower() in SLIDE_SUFFIXES:
+        return replace(entry, modality="SM", task=PROPOSED_TASKS["SM"])
     source = parts_of(path)[int(entry.part.partition("/")[0]) - 1] if entry.part else path
     files = [file for file in sorted(files_of_source(source)) if _is_dicom(file)]
     if not files:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,12 +20,18 @@ from PIL import Image
 from shapely.geometry import shape as to_shape
 from torch import Tensor
 
+from monai_tpseg.cli import main
+from monai_tpseg.data.phantoms import make_phantom, write_png
 from monai_tpseg.data.phantoms.slide import make_slide, write_slide
-from monai_tpseg.studies import Model, Settings
+from monai_tpseg.studies import Model, Settings, read_manifest
 from monai_tpseg.studies.rle import RunMask
 from monai_tpseg.studies.slide_files import write_pyramid
+from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import is_glass, segment_slide
+from monai_tpseg.transforms import ReadError
 from monai_tpseg.transforms.slide_reader import SlideReader
+
+from ..wsi import write_dicom_slide
 
 SHAPE, TASK = (520, 760), "adenocarcinoma"
 
@@ -157,3 +165,53 @@ def test_a_mask_becomes_a_tiled_pyramid(tmp_path: Path) -> None:
     first = (tmp_path / "m.tiff").read_bytes()
     write_pyramid(RunMask.encode(mask), (0.5, 0.5), tmp_path / "m.tiff")
     assert (tmp_path / "m.tiff").read_bytes() == first
+
+
+def test_slides_go_through_a_run_like_any_case(slide: Path, weights: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a.tif", "b.svs"):
+        shutil.copy(slide, source / name)
+    write_slide(scene()[0], source / "no_scale.tif", mpp=None)
+    (source / "broken.ndpi").write_bytes(b"no slide")
+    write_dicom_slide(scene()[0], source / "dicom")
+    write_png(make_phantom(TASK, 0, 40).image, source / "picture.png")
+    manifest, out = tmp_path / "m.csv", tmp_path / "out"
+    assert main(["scan", str(source), "--out", str(manifest), "--quiet"]) == 0
+    rows = {row["path"]: row for row in csv.DictReader(manifest.open(newline=""))}
+    assert {path: row["task"] for path, row in rows.items() if row["task"]} == {
+        "b.svs": TASK, "broken.ndpi": TASK, "dicom": TASK,
+    }  # fmt: skip
+    run = ["run", str(source), "--task", TASK, "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
+    assert main([*run, "--quiet", "--mpp", "1.0"]) == 3
+    names = {entry.case_id: entry.path for entry in read_manifest(out / "manifest.csv")}
+    found = {names[path.name]: json.loads((path / "result.json").read_text()) for path in (out / "cases").iterdir()}
+    assert {path: record["code"] for path, record in found.items()} == {
+        "a.tif": "", "b.svs": "", "dicom": "", "picture.png": "", "no_scale.tif": "E_NO_MPP", "broken.ndpi": "E_FORMAT",
+    }  # fmt: skip
+    for path in ("a.tif", "b.svs", "dicom"):
+        assert found[path]["files"]["mask"].endswith("_mask.tiff")
+        assert found[path]["decisions"]["downsample"] == [4.0, 4.0]
+        assert found[path]["voxels"] == pytest.approx(
+            found["a.tif"]["voxels"], rel=0.05
+        )  # other levels lie in the DICOM
+    assert found["picture.png"]["files"]["mask"].endswith("_mask.png")
+    assert main([*run, "--quiet", "--resume", "--mpp", "1.0", "--slide-mpp", "0.25"]) == 3
+    assert found["b.svs"]["voxels"] == found["a.tif"]["voxels"] > 0
+    again = json.loads((out / "cases" / found["no_scale.tif"]["case"] / "result.json").read_text())
+    assert again["voxels"] == found["a.tif"]["voxels"]
+    assert main(["report", str(out), "--quiet"]) == 0
+    assert "um2" in (out / "report.html").read_text()
+
+
+def test_a_slide_process_reads_as_the_reader_does_and_crashes_apart(slide: Path, tmp_path: Path) -> None:
+    reader, corners = SlideReader(slide, 0.5), [(0, 0), (100, 100), (200, 300)]
+    with closing(SlideProcess(slide, 0.5)) as process:
+        assert process.grid == reader.grid
+        windows = process.windows(corners, (64, 96))
+        assert all(np.array_equal(a, b) for a, b in zip(windows, reader.windows(corners, (64, 96)), strict=True))
+        assert np.array_equal(process.thumbnail(50), reader.thumbnail(50))
+    (tmp_path / "a.svs").write_bytes(b"no slide")
+    with pytest.raises(ReadError) as caught:
+        SlideProcess(tmp_path / "a.svs", 0.5)
+    assert caught.value.code == "E_FORMAT"

@@ -9,13 +9,13 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
-from wsi import write_dicom_slide
 
 from monai_tpseg.data.phantoms.slide import make_slide, write_slide
 from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases, slide_reader
 from monai_tpseg.transforms.pipelines import pipeline_path, pipelines_hash, slide_mpp
 from monai_tpseg.transforms.slide_reader import SlideReader
 from monai_tpseg.transforms.slides import is_slide
+from tests.wsi import write_dicom_slide
 
 SHAPE = (300, 430)
 
