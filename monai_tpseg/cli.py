@@ -164,7 +164,6 @@ def _run(options: argparse.Namespace) -> int:
     # a file that is named itself is meant, whatever it is
     screenshots = options.allow_secondary_capture or os.path.isfile(options.input or "")
     reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()), screenshots)
-    reader = Reader(Limits(options.read_timeout, options.read_memory, options.readers or _readers()))
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
     settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
     entries = _entries(options)
