@@ -49,7 +49,7 @@ NETWORKS: dict[str, set[str]] = {
     "hiera": {"adapter", "route", "plain", "lora"},
     "released": {"layers"},
     "peers": {"layers"},
-    "build": {"kprism", "peers", "tpseg"},
+    "build": {"hiera", "kprism", "peers", "tpseg"},
     "multi_task": {"decoder", "hiera", "layers", "plain"},
     "fast_encoder": {"adapter", "layers"},
     "fast_decoder": {"decoder", "layers", "prototype"},

@@ -15,8 +15,9 @@ from monai_tpseg.engines.cases import data_root, inference_cases
 from monai_tpseg.engines.preflight import flag, one_line, stop
 from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.networks.build import hiera_of
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
-from monai_tpseg.networks.tpseg import TPSeg, unwrap
+from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import task_names
 from monai_tpseg.transforms import find_read_error, pipelines_hash
@@ -106,17 +107,18 @@ def describe(
 
 @one_line
 def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | None, backbone: str) -> None:
-    """Fill a network before training: SAM 2's trunk, or all TP-Seg weights. A resumed run brings its own.
+    """Fill a network before training: SAM 2's trunk, or all weights. A resumed run brings its own.
 
     Args:
-        network: TP-Seg, bare or wrapped for parallel training.
+        network: TP-Seg or K-Prism, bare or wrapped for parallel training.
         encoder_checkpoint: official SAM 2 file, or None.
         checkpoint: `model.pt`, or None.
         backbone: name of the trunk's variant.
     """
     net = unwrap(network)
-    if encoder_checkpoint and isinstance(net, TPSeg):
-        load_sam2_trunk(net.encoder.trunk, encoder_checkpoint, backbone)
+    hiera = hiera_of(net)
+    if encoder_checkpoint and hiera is not None:
+        load_sam2_trunk(hiera.trunk, encoder_checkpoint, backbone)
     if checkpoint:
         load_weights(net, checkpoint)
         logger.info("Started from %s", Path(checkpoint).name)

@@ -107,14 +107,15 @@ class TaskAdamW(AdamW):
         parameter.mul_(1 - group["lr"] * group["weight_decay"] * mask).sub_(group["lr"] * mask * update)
 
 
-def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0) -> LambdaLR:
+def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0, final_lr: float = 0.0) -> LambdaLR:
     """Return a schedule to be stepped every iteration.
 
     Args:
         optimizer: whose learning rates are scaled.
-        name: "constant" (the paper's) or "cosine" down to zero.
+        name: "constant" (the paper's) or "cosine" down to `final_lr`.
         total: iterations of the training.
         warmup: part of them with a linear rise at the start, in [0, 1); only for "cosine".
+        final_lr: the smallest learning rate; only for "cosine".
 
     Raises:
         ValueError: another name.
@@ -122,6 +123,8 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
     if name == "constant":
         return LambdaLR(optimizer, lambda step: 1.0)
     if name == "cosine":
-        cosine: LambdaLR = WarmupCosineSchedule(optimizer, warmup_steps=int(warmup * total), t_total=max(1, total))
+        cosine: LambdaLR = WarmupCosineSchedule(
+            optimizer, warmup_steps=int(warmup * total), t_total=max(1, total), end_lr=final_lr
+        )
         return cosine
     raise ValueError(f"Unknown lr_schedule {name!r}; choose one of constant, cosine.")

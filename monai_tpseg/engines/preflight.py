@@ -153,6 +153,7 @@ def check_train(
     device: str | torch.device,
     max_epochs: int,
     batch_size: int,
+    backbones: Sequence[str] = tuple(HIERA_VARIANTS),
 ) -> None:
     """Check everything a training needs; arguments are the keys of `train.json`.
 
@@ -162,8 +163,8 @@ def check_train(
     task_names(tasks)
     image_size_2d(image_size)
     _check_device(device, amp)
-    if backbone not in HIERA_VARIANTS:
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
+    if backbone not in backbones:
+        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(backbones)}.")
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")

@@ -42,11 +42,12 @@ class PreparePromptBatch(PrepareTaskBatch):
     """As `PrepareTaskBatch`, with what else a prompt may hold: exemplars and clicks, where the batch has them.
 
     Args:
+        task: give the class as a prompt; without it, it only says how pixels become input.
         label: also give the label to the inferer, for one that simulates clicks.
     """
 
-    def __init__(self, label: bool = False) -> None:
-        self.label = label
+    def __init__(self, task: bool = True, label: bool = False) -> None:
+        self.task, self.label = task, label
 
     def __call__(
         self,
@@ -60,6 +61,8 @@ class PreparePromptBatch(PrepareTaskBatch):
         for key in (EXEMPLAR_IMAGE, EXEMPLAR_LABEL, CLICKS):
             if key in batchdata:
                 extra[key] = _to(batchdata[key], device, non_blocking, **kwargs)
+        if not self.task:
+            del extra[TASK]
         if self.label:
             extra[LABEL] = label
         return image, label, args, extra

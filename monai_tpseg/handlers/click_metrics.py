@@ -30,7 +30,7 @@ __all__ = ["ClickMetricsHandler", "draw_clicks"]
 
 logger = logging.getLogger(__name__)
 
-AFTER = (1, 3, 5, 10)
+AFTER = (0, 1, 3, 5, 10)
 THRESHOLDS = (0.85, 0.9)
 
 
@@ -38,7 +38,7 @@ class ClickMetricsHandler:
     """Measures the masks of a `SimulatedUser` after each click.
 
     At the end of the epoch `engine.state.metrics` holds, for every task that occurs and for `mean` (each task counting
-    once), `dice_after_<n>/<task>` for 1, 3, 5 and 10 clicks as far as there are so many, and `noc85/<task>` and
+    once), `dice_after_<n>/<task>` for 0, 1, 3, 5 and 10 clicks as far as there are so many, and `noc85/<task>` and
     `noc90/<task>`, the mean number of clicks until the IoU is 0.85 or 0.9 (the number of all clicks where it never is).
     Rank 0 logs a table and writes `clicks.json` (these and the mean Dice curve of each task) and `clicks.png`.
 

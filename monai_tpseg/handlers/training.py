@@ -14,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
 from monai_tpseg.data.cache import CachedCases
-from monai_tpseg.networks import TPSeg, unwrap
+from monai_tpseg.networks import hiera_of, unwrap
 from monai_tpseg.networks.checkpoint import CheckpointError
 
 __all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss", "StartWeights"]
@@ -138,7 +138,7 @@ class StartWeights:
     the training ends.
 
     Args:
-        network: TP-Seg; another network is left alone.
+        network: TP-Seg or K-Prism; one without a trunk of SAM 2 is left alone.
         load: called without arguments to load weights, or None when there are none.
 
     Raises:
@@ -154,11 +154,12 @@ class StartWeights:
 
     def __call__(self, engine: Any) -> None:
         """Load what is missing, or end the training."""
-        if not isinstance(self.network, TPSeg) or not self.network.encoder.trunk_is_random:
+        hiera = hiera_of(self.network)
+        if hiera is None or not hiera.trunk_is_random:
             return
         if self.load is not None:
             self.load()
-        if self.network.encoder.frozen and self.network.encoder.trunk_is_random:
+        if hiera.frozen and hiera.trunk_is_random:
             raise CheckpointError(
                 "freeze_encoder=true, and nothing was loaded into the trunk: give encoder_checkpoint or checkpoint, "
                 "or train the trunk too with freeze_encoder=false."

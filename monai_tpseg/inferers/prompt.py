@@ -107,7 +107,8 @@ def _for_batch(memory: Memory | None, batch: int) -> Memory | None:
 class SimulatedUser(Inferer):
     """Starts from a class, from exemplars or from nothing, and corrects the mask with simulated clicks.
 
-    Clicks are made on masks of the network's size. Who is satisfied does not click any more: the mask stays.
+    Clicks are made on masks of the network's size. Who is satisfied does not click any more: the mask stays. Without
+    clicks, volumes are segmented too, slice by slice.
 
     Args:
         image_size: (H, W) of the network's input.
@@ -115,6 +116,7 @@ class SimulatedUser(Inferer):
         clicks: N, 0 or more; 1 or more for "interactive".
         threshold: probability from which a pixel is marked.
         amp: "none", "bf16" or "fp16".
+        device: where slices of volumes are sent to, see `TaskInferer`.
 
     Raises:
         ValueError: an unknown start or too few clicks.
@@ -127,6 +129,7 @@ class SimulatedUser(Inferer):
         clicks: int = 10,
         threshold: float = 0.5,
         amp: Amp = "none",
+        device: str | torch.device | None = None,
     ) -> None:
         if start not in MODES:
             raise ValueError(f"Unknown start {start!r}; choose one of {', '.join(MODES)}.")
@@ -135,7 +138,7 @@ class SimulatedUser(Inferer):
                 f"clicks must be at least {int(start == 'interactive')} for start '{start}', got {clicks}."
             )
         self.image_size, self.start, self.clicks = image_size_2d(image_size), start, clicks
-        self.threshold, self.amp = threshold, amp
+        self.threshold, self.amp, self.device = threshold, amp, device
 
     def __call__(
         self,
@@ -151,17 +154,22 @@ class SimulatedUser(Inferer):
         """Segment pictures as a user would who sees their labels.
 
         Args:
-            inputs: (B, 3, H, W).
+            inputs: (B, 3, H, W); without clicks also (B, 3, H, W, D).
             network: K-Prism.
-            label: (B, 1, H, W) in {0, 1}.
+            label: (B, 1, H, W) in {0, 1}; not looked at for a volume.
             task, exemplar_image, exemplar_label: what the start needs.
 
         Returns:
-            probabilities (B, 1 + N, H, W), float32: before the first click and after each.
+            probabilities (B, 1 + N, H, W), float32: before the first click and after each; (B, 1, H, W, D) of a volume.
 
         Raises:
-            ValueError: a volume, no label, or a start without what it needs.
+            ValueError: clicks on a volume, no label, or a start without what it needs.
         """
+        given: dict[str, Any] = {"task": task}
+        if self.start == "in_context":
+            given = {"exemplar_image": exemplar_image, "exemplar_label": exemplar_label}
+        if inputs.ndim == 5 and not self.clicks:
+            return PromptInferer(self.image_size, amp=self.amp, device=self.device)(inputs, network, **given)
         if inputs.ndim != 4 or label is None:
             raise ValueError(f"A simulated user needs pictures (B, 3, H, W) and labels, got {tuple(inputs.shape)}.")
         net: KPrism = unwrap(network)  # type: ignore[assignment]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.networks.adapter import TaskAdapter
-from monai_tpseg.networks.build import ARCHITECTURES, build_network
+from monai_tpseg.networks.build import ARCHITECTURES, build_network, hiera_of
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.kprism import KPrism, Prompt, kprism_demo, kprism_net, kprism_utnet
@@ -45,6 +45,7 @@ __all__ = [
     "build_hiera",
     "build_network",
     "build_peer",
+    "hiera_of",
     "kprism_demo",
     "kprism_net",
     "kprism_utnet",

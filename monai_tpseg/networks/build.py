@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from monai_tpseg.networks.kprism.kprism import kprism_net
+from monai_tpseg.networks.hiera import TaskConditionedHiera
+from monai_tpseg.networks.kprism.encoder import HieraEncoder
+from monai_tpseg.networks.kprism.kprism import KPrism, kprism_net
 from monai_tpseg.networks.peers import PEERS, build_peer
-from monai_tpseg.networks.tpseg import tpseg_hiera
+from monai_tpseg.networks.tpseg import TPSeg, tpseg_hiera
 
-__all__ = ["ARCHITECTURES", "build_network"]
+__all__ = ["ARCHITECTURES", "build_network", "hiera_of"]
 
 ARCHITECTURES: tuple[str, ...] = ("tpseg", "kprism", *PEERS)
 
@@ -44,3 +46,12 @@ def build_network(
     if architecture == "kprism":
         return kprism_net(backbone, num_tasks, width=width, **options)
     return build_peer(architecture, image_size, width)
+
+
+def hiera_of(network: nn.Module) -> TaskConditionedHiera | None:
+    """Return the part of a network that holds SAM 2's trunk, or None where it has none."""
+    if isinstance(network, TPSeg):
+        return network.encoder
+    if isinstance(network, KPrism) and isinstance(network.encoder, HieraEncoder):
+        return network.encoder.hiera
+    return None

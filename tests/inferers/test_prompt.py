@@ -93,6 +93,13 @@ def test_who_is_satisfied_stops_clicking(net: KPrism) -> None:
     assert torch.equal(found[:, 0], found[:, 2])
 
 
+@torch.no_grad()
+def test_without_clicks_volumes_are_segmented_too(net: KPrism) -> None:
+    volume, task = torch.randn(1, 3, *SIZE, 2), torch.tensor([1])
+    found = SimulatedUser(SIZE, "semantic", clicks=0)(volume, net, task=task)
+    assert torch.equal(found, PromptInferer(SIZE)(volume, net, task=task))
+
+
 def test_users_that_cannot_be(net: KPrism) -> None:
     with pytest.raises(ValueError, match="Unknown start 'box'"):
         SimulatedUser(SIZE, "box")  # type: ignore[arg-type]

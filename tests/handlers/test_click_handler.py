@@ -1,0 +1,63 @@
+"""The handler of clicks: numbers per task and their mean, tables, the curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from monai_tpseg.handlers import ClickMetricsHandler
+from monai_tpseg.handlers.click_metrics import summarise
+
+
+def case(task: int, found: list[int]) -> dict[str, Any]:
+    """A lesion of 10 pixels, of which more and more are found."""
+    label = torch.zeros(1, 4, 5)
+    label[:, :2] = 1
+    rounds = torch.stack([(torch.arange(20) < n).float().view(4, 5) for n in found])
+    return {"task": torch.tensor(task), "label": label, "rounds": rounds}
+
+
+def test_numbers_of_an_evaluation(tmp_path: Path) -> None:
+    handler = ClickMetricsHandler(("a", "b", "c"), tmp_path)
+    cases = [[case(0, [0, 5, 9, 10])], [case(0, [0, 0, 5, 8]), case(2, [10, 10, 10, 10])]]
+
+    def step(engine: Engine, batch: Any) -> Any:
+        return batch
+
+    engine = Engine(step)
+    handler.attach(engine)
+    for _ in range(2):  # a second epoch forgets the first
+        engine.run(cases)
+    metrics = engine.state.metrics
+    assert metrics["noc90/a"] == 2.5
+    assert metrics["noc90/c"] == 0
+    assert metrics["noc90/mean"] == 1.25
+    assert metrics["dice_after_0/c"] == 1
+    assert metrics["dice_after_1/a"] == pytest.approx((2 * 5 / 15) / 2)
+    assert metrics["dice_after_3/mean"] == pytest.approx(((1 + 16 / 18) / 2 + 1) / 2)
+    assert "dice_after_5/a" not in metrics
+    assert "noc90/b" not in metrics
+    written = json.loads((tmp_path / "clicks.json").read_text())
+    assert list(written) == ["a", "c", "mean"]
+    assert [written[k]["n"] for k in written] == [2, 1, 3]
+    assert len(written["mean"]["curve"]) == 4
+    assert (tmp_path / "clicks.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_scores_that_never_suffice_count_all_clicks() -> None:
+    scores = torch.full((3, 6), 0.5, dtype=torch.float64)
+    summary = summarise([1, 1, 0], scores, scores, ("a", "b"))
+    assert summary["mean"]["noc85"] == summary["a"]["noc90"] == 5
+    assert summary["b"]["dice_after_5"] == 0.5
+
+
+def test_output_must_be_decollated() -> None:
+    engine = SimpleNamespace(state=SimpleNamespace(batch={}, output={}))
+    with pytest.raises(ValueError, match="decollate"):
+        ClickMetricsHandler(("a",))._iteration(engine)
