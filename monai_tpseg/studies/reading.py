@@ -12,11 +12,10 @@ from typing import NamedTuple, TypeVar
 
 from monai.data import MetaTensor
 
-from monai_tpseg.apart import Apart, CallLost
+from monai_tpseg.apart import Apart, CallLost, NoProcessError
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms.cases import CaseSource
-from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.handover import READ, ScreenshotError, unpack
+from monai_tpseg.transforms.handover import READ, unpack
 
 __all__ = ["Limits", "Read", "Reader", "available_memory"]
 
@@ -60,7 +59,7 @@ class Read(NamedTuple):
 
     Attributes:
         image: see `LoadMedicalImage`; None where it could not be read.
-        error: `ReadError`, `ScreenshotError` or `CallLost`; None where it was read.
+        error: mostly `ReadError`, `ScreenshotError` or `CallLost`; None where it was read.
         seconds: that reading took in its process.
     """
 
@@ -158,7 +157,9 @@ class Reader:
         try:
             packed, seconds = asked[1].receive()
             return Read(unpack(packed), None, seconds)
-        except (ReadError, ScreenshotError, CallLost, MemoryError) as error:
+        except NoProcessError:
+            raise
+        except Exception as error:  # foreign bytes: whatever it is, it is the case's
             return Read(None, error)
 
 

@@ -95,6 +95,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read_or_fall(source: Path, screenshots: bool) -> PackedImage:
     """Read a source as runs do, in the process of a reader; what a file is called decides what happens to that."""
+    if isinstance(source, tuple):
+        return read_packed(source, screenshots)
     once = source.with_name(f"{source.name}.seen")
     if "crash" in source.name or ("stumble" in source.name and not once.exists()):
         once.touch()
