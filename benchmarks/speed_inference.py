@@ -1,0 +1,81 @@
+"""One image, one task: the network for inference beside the naive twin and beside the bare encoder.
+
+    python -m benchmarks.speed_inference
+    python -m benchmarks.speed_inference --device cuda --batch 16 --compile
+
+The bare encoder is the trunk of the `sam2` package as it is, without adapters or decoder: the least that any network on
+this trunk takes. `twin` is `benchmarks/naive.py`. Same weights and images for all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.naive import NaiveTPSeg
+from benchmarks.timing import arguments, interleave, network, save
+
+LIMITS = {  # of docs/performance.md
+    "twin fp32 / network bf16": ("twin_fp32", "network_bf16"),
+    "twin bf16 autocast / network bf16": ("twin_autocast", "network_bf16"),
+    "network bf16 / bare encoder bf16": ("network_bf16", "encoder_bf16"),
+    "twin fp32 / network fp32": ("twin_fp32", "network_fp32"),
+    "network fp32 / bare encoder fp32": ("network_fp32", "encoder_fp32"),
+}
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = arguments(str(__doc__))
+    parser.add_argument("--compile", action="store_true", help="compile the parts of the network for inference")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    net = network(args.backbone, device=args.device)
+    image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
+    half, twin = image.bfloat16(), NaiveTPSeg(net)
+    fast = {d: net.optimize_for_inference(0, getattr(torch, d), args.compile) for d in ("float32", "bfloat16")}
+    trunk, trunk_half = net.encoder.trunk, copy.deepcopy(net.encoder.trunk).bfloat16()
+
+    def autocast() -> Any:
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16):
+            return twin(image, 0)
+
+    candidates: dict[str, Callable[[], Any]] = {
+        "twin_fp32": lambda: twin(image, 0),
+        "twin_autocast": autocast,
+        "plain_fp32": lambda: net(image, 0),
+        "network_fp32": lambda: fast["float32"](image, 0),
+        "network_bf16": lambda: fast["bfloat16"](image, 0),
+        "encoder_fp32": lambda: trunk(image),
+        "encoder_bf16": lambda: trunk_half(half),
+    }
+    times = interleave(candidates, args.rounds, args.device)
+    exact = candidates["twin_fp32"]()
+    errors = {
+        name: float((candidates[name]() - exact).abs().max() / exact.abs().max()) for name in list(candidates)[1:5]
+    }
+    ratios = {
+        name: {key: times[a][key] / times[b][key] for key in ("seconds", "least_seconds", "cpu_seconds")}
+        for name, (a, b) in LIMITS.items()
+    }
+    save("inference", args, times=times, ratios=ratios, relative_errors=errors, operations=operations(candidates))
+
+
+def operations(candidates: dict[str, Callable[[], Any]]) -> dict[str, dict[str, float]]:
+    """Return the share of each operation in the time of the bf16 network and of the bare bf16 encoder."""
+    shares = {}
+    for name in ("network_bf16", "encoder_bf16"):
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            candidates[name]()
+        rows = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+        total = sum(rows.values())
+        shares[name] = {k: v / total for k, v in sorted(rows.items(), key=lambda row: -row[1]) if v > 0.01 * total}
+    return shares
+
+
+if __name__ == "__main__":
+    main()
