@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tpseg import __version__
 from monai_tpseg.apart import warm_up
 from monai_tpseg.cli_data import add_data_commands
+from monai_tpseg.cli_export import add_export_command
 from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.tasks import TASK_NAMES
 
@@ -74,12 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,prepare,check}")
+    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,prepare,check,export}")
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     _add_run(commands.add_parser("run", help="segment studies", description=_RUN, epilog=_STATUS, formatter_class=raw))
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
     add_data_commands(commands)
     add_experiments(commands)
+    add_export_command(commands)
     return parser
 
 

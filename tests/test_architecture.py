@@ -30,10 +30,11 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"clicks", "keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "apart", "data", "engines", "handlers", "inferers", "networks", "transforms"},
     "cli_data": {"tasks", "data"},
+    "cli_export": {"tasks", "networks"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli": {
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
-        *("apart", "cli_data", "experiments"),
+        *("apart", "cli_data", "cli_export", "experiments"),
     },
 }
 NETWORKS: dict[str, set[str]] = {
@@ -54,6 +55,7 @@ NETWORKS: dict[str, set[str]] = {
     "fast_encoder": {"adapter", "layers"},
     "fast_decoder": {"decoder", "layers", "prototype"},
     "inference": {"adapter", "decoder", "fast_decoder", "fast_encoder", "hiera", "layers", "multi_task"},
+    "export": {"inference", "tpseg"},
 }
 KPRISM: dict[str, set[str]] = {
     "prompt": {"layers"},

@@ -76,7 +76,7 @@ class FastPGTD(nn.Module):
     def _kernels(self, pixels: Tensor, scores: Tensor) -> Tensor:
         """Equations (6), (7) and the mixing of (10): the one 3x3 kernel per sample and channel, (B, C, 3, 3)."""
         weights = scores.softmax(dim=1).to(pixels.dtype).transpose(1, 2)  # (B, heads * 2, N)
-        batch, channels = len(pixels), pixels.shape[-1]
+        batch, channels = pixels.shape[0], self.value.in_features
         pooled = torch.matmul(weights, pixels).view(batch, self.heads, 2, channels)
         value = torch.matmul(pooled, self.value.weight.view(self.heads, -1, channels).transpose(1, 2))
         background, foreground = self.output(value.transpose(1, 2).flatten(2) + self.value.bias).unbind(1)

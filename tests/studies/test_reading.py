@@ -163,7 +163,7 @@ def test_a_full_disc_stops_the_run_and_leaves_nothing_half(
 
     monkeypatch.setattr(case, "write_segmented", write)
     full = errno.ENOSPC
-    with pytest.raises(StudyError, match="full or read-only.*--resume"):
+    with pytest.raises(StudyError, match=r"full or read-only.*--resume"):
         Run(model, out, quiet=True)(cases)
     assert [path.name for path in (out / "cases").iterdir()] == ["a"]
     assert json.loads((out / "events.jsonl").read_text().splitlines()[-1])["complete"] is False

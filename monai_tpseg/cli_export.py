@@ -1,0 +1,53 @@
+"""The `tpseg export` command: one task of a model as a file. It imports PyTorch only when there is work for it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from monai_tpseg.tasks import TASK_NAMES
+
+__all__ = ["add_export_command"]
+
+_EXPORT = """\
+Write one task of a model to a file that runs without this package. The file is loaded again and compared with the
+model before the command ends. It takes images as docs/conventions.md says, (B, 3, H, W), and gives logits (B, 1, H, W);
+torchscript and onnx take any batch and any H and W divisible by 32, program one image of the model's own size.
+"""
+
+
+def add_export_command(commands: Any) -> None:
+    """Add the command to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    export = commands.add_parser(
+        "export", help="write one task as TorchScript or ONNX", description=_EXPORT, formatter_class=raw
+    )
+    export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
+    export.add_argument("--task", required=True, metavar="T", help=f"one of the model's: {', '.join(TASK_NAMES)}")
+    export.add_argument("--format", choices=("torchscript", "onnx", "program"), default="torchscript")
+    export.add_argument("--out", required=True, metavar="FILE", help="file to write")
+    export.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    export.set_defaults(command=_export)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from monai_tpseg.networks import TPSeg, build_network
+    from monai_tpseg.networks.checkpoint import load_weights
+    from monai_tpseg.networks.export import export_task
+    from monai_tpseg.networks.weights import read_info
+    from monai_tpseg.tasks import resolve_task
+
+    info = read_info(options.checkpoint, verify=True)
+    row = resolve_task(options.task, info.tasks)
+    net = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    if not isinstance(net, TPSeg):
+        raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg is exported.")
+    if not Path(options.out).absolute().parent.is_dir():
+        raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; make it, or correct --out.")
+    load_weights(net, options.checkpoint)
+    error = export_task(net.eval(), row, options.out, options.format, info.image_size)
+    if not options.quiet:
+        sys.stdout.write(f"{options.out}: largest difference {error:.1g} of the largest logit\n")
+    return 0
