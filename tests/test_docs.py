@@ -16,7 +16,9 @@ from monai_tpseg.networks import tpseg_hiera_large
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "tpseg_lesion_segmentation"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), BUNDLE / "docs" / "README.md"])
+KPRISM = ROOT / "bundles" / "kprism_universal_segmentation"
+CARDS = [bundle / "docs" / "README.md" for bundle in (BUNDLE, KPRISM)]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *CARDS])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 FOLDERS = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
 OWN_OPTIONS = {"config_file", "meta_file", "logging_file", "tracking"}  # of `monai.bundle run` itself
@@ -26,8 +28,8 @@ def _blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, re.M | re.S)
 
 
-def _config(name: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+def _config(name: str, bundle: Path = BUNDLE) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((bundle / "configs" / f"{name}.json").read_text())
     return config
 
 
@@ -66,24 +68,29 @@ def _resolve(name: str) -> Any:
     raise AssertionError(f"{name} is not there")
 
 
-@pytest.mark.parametrize(
-    "name", ["train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate"], ids=lambda name: str(name)
-)
-def test_every_key_of_a_config_is_documented(name: str) -> None:
-    text = (ROOT / "docs" / "bundle.md").read_text()
+CONFIGS = [
+    ("bundle.md", BUNDLE, n) for n in ("train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate")
+]
+CONFIGS += [("kprism.md", KPRISM, n) for n in ("train", "evaluate", "inference")]
+
+
+@pytest.mark.parametrize(("page", "bundle", "name"), CONFIGS, ids=lambda value: getattr(value, "stem", value))
+def test_every_key_of_a_config_is_documented(page: str, bundle: Path, name: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
     section = text.split(f"\n## {name}.json\n")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `([\w:]+)` \|", section, re.M)
-    config = _config(name)
+    config = _config(name, bundle)
     keys = list(config) + [f"{part}::{key}" for part in ("train", "validate") for key in config.get(part, ())]
     assert sorted(documented) == sorted(keys)
 
 
-def test_documented_defaults_are_those_of_the_configs() -> None:
-    text = (ROOT / "docs" / "bundle.md").read_text()
+@pytest.mark.parametrize(("page", "bundle"), [("bundle.md", BUNDLE), ("kprism.md", KPRISM)], ids=str)
+def test_documented_defaults_are_those_of_the_configs(page: str, bundle: Path) -> None:
+    text = (ROOT / "docs" / page).read_text()
     for name in ("train", "evaluate", "inference"):
         section = text.split(f"\n## {name}.json\n")[1].split("\n## ")[0]
         for key, default in re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", section, re.M):
-            value = _config(name)[key]
+            value = _config(name, bundle)[key]
             if isinstance(value, bool | int | float) or (isinstance(value, str) and value and value[0] not in "$@"):
                 assert default == (value if isinstance(value, str) else json.dumps(value)), f"{name}: {key}"
 
@@ -102,7 +109,8 @@ def test_options_of_commands_exist(page: Path) -> None:
             assert [option for option in options if f'"--{option}"' not in source] == [], command
             continue
         configs = re.findall(r"(?:configs|CONFIGS)/(\w+)\.json", shlex.split(command.partition("--config_file ")[2])[0])
-        keys = set().union(*(_config(name) for name in configs)) | OWN_OPTIONS
+        bundle = KPRISM if "kprism" in command or page.is_relative_to(KPRISM) else BUNDLE
+        keys = set().union(*(_config(name, bundle) for name in configs)) | OWN_OPTIONS
         assert configs, command
         assert [option for option in options if option.split("::")[0] not in keys] == [], command
 

@@ -18,6 +18,7 @@ from PIL import Image
 from monai_tpseg.networks import KPrism, kprism_demo
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.weights import read_info
+from monai_tpseg.studies.model import Model
 from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import _restore_logging, history, run
 from tests.bundle.test_errors import refused
@@ -142,6 +143,13 @@ def test_a_volume_with_exemplars(kprism_dir: Path, phantoms: Path, weights: Path
         progress=False,
     )
     assert (tmp_path / "out" / "brain_tumor_brain_tumor_mask.nii.gz").is_file()
+
+
+@torch.no_grad()
+def test_the_studies_command_runs_the_weights_by_class(phantoms: Path, weights: Path) -> None:
+    source = phantoms / "demo" / "skin_lesion.png"
+    found = Model(str(weights), "cpu").segment(source, "skin_lesion")
+    assert tuple(found.mask.shape[-2:]) == picture(source).shape[:2]
 
 
 @pytest.mark.parametrize(
