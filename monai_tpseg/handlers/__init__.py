@@ -20,6 +20,7 @@ from monai_tpseg.handlers.training import (
     KeepLoss,
     StartWeights,
 )
+from monai_tpseg.handlers.weights import WeightsLoader
 
 __all__ = [
     "CaseProgress",
@@ -42,4 +43,5 @@ __all__ = [
     "StopOnDivergence",
     "TrainProgress",
     "ValidationOverlays",
+    "WeightsLoader",
 ]
