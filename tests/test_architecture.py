@@ -47,7 +47,7 @@ NETWORKS: dict[str, set[str]] = {
     "plain": {"layers"},
     "lora": set(),
     "decoder": {"layers", "prototype", "plain"},
-    "hiera": {"adapter", "route", "plain", "lora"},
+    "hiera": {"adapter", "layers", "route", "plain", "lora"},
     "released": {"layers"},
     "peers": {"layers"},
     "build": {"hiera", "kprism", "peers", "tpseg"},

@@ -15,6 +15,7 @@ from monai_tpseg.engines.cases import data_root, inference_cases
 from monai_tpseg.engines.preflight import flag, one_line, stop
 from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.build import hiera_of
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
 from monai_tpseg.networks.tpseg import unwrap
@@ -23,6 +24,7 @@ from monai_tpseg.tasks import task_names
 from monai_tpseg.transforms import find_read_error, pipelines_hash
 
 __all__ = [
+    "checkpointed",
     "data_root",
     "describe",
     "find_bundle_root",
@@ -52,6 +54,19 @@ def find_bundle_root() -> str:
             return str(folder.parent if folder.name == "configs" else folder)
         frame = frame.f_back
     return "."
+
+
+def checkpointed(network: Any, enabled: bool | str) -> Any:
+    """Return `network`, whose training keeps less where `enabled`; see `TPSeg.checkpoint_activations`.
+
+    Raises:
+        ValueError: enabled for a network that has no such choice, or neither true nor false.
+    """
+    if not flag(enabled, "checkpoint_activations"):
+        return network
+    if not isinstance(network, TPSeg):
+        raise ValueError(f"checkpoint_activations=true is for TP-Seg, not {type(network).__name__}; leave it out.")
+    return network.checkpoint_activations()
 
 
 def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str) -> Any:

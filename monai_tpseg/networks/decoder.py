@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import RFB, TaskHead, is_tracing, mlp, resize
+from monai_tpseg.networks.layers import RFB, TaskHead, is_tracing, mlp, resize, run_checkpointed
 from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 
@@ -263,6 +263,7 @@ class PrototypeGuidedDecoder(nn.Module):
             for number, low, up, mid in zip((1, 2, 3), rfb_channels, high, channels, strict=False)
         )
         self.side_head = TaskHead(rfb_channels[3], num_tasks)
+        self.checkpointing = False
 
     def forward(self, features: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Decode four stages, finest first.
@@ -271,7 +272,8 @@ class PrototypeGuidedDecoder(nn.Module):
             logits of PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own size (B, 1, h, w), and the encodings
             f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype update needs.
         """
-        return self.decode([rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)], task)
+        pairs = zip(self.rfbs, features, strict=True)
+        return self.decode([run_checkpointed(rfb, x, enabled=self.checkpointing) for rfb, x in pairs], task)
 
     def decode(self, stages: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """As `forward`, for stages that have been through their RFBs."""
@@ -279,7 +281,7 @@ class PrototypeGuidedDecoder(nn.Module):
         encoded: list[Tensor] = []
         high = stages[3]
         for i in (2, 1, 0):
-            output = self.pgtds[i](stages[i], high, task)
+            output = run_checkpointed(self.pgtds[i], stages[i], high, task, enabled=self.checkpointing)
             high = output.features
             logits.insert(0, output.logits)
             if isinstance(output, PGTDOutput):

@@ -10,6 +10,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import Routes, TaskAdapter
+from monai_tpseg.networks.layers import run_checkpointed
 from monai_tpseg.networks.lora import LowRankAttention
 from monai_tpseg.networks.plain import PlainAdapter
 from monai_tpseg.networks.route import SplitGate
@@ -102,6 +103,7 @@ class TaskConditionedHiera(nn.Module):
         gated = adapter == "tca" and routes == "both"
         self.gate = SplitGate(num_tasks, len(trunk.blocks)) if gated else None
         self.frozen = freeze
+        self.checkpointing = False
         self._drawn = trunk.patch_embed.proj.weight.detach().clone()
         trunk.requires_grad_(not freeze)
         self.train(self.training)
@@ -127,11 +129,15 @@ class TaskConditionedHiera(nn.Module):
         gates = None if self.gate is None else self.gate(task)
         h = self.start(image, gates)
         features: list[Tensor] = []
-        for i, block in enumerate(self.trunk.blocks):
-            h = block(self.adapt(i, h, task, gates))
+        for i in range(len(self.trunk.blocks)):
+            h = run_checkpointed(self._step, i, h, task, gates, enabled=self.checkpointing)
             if i in self.trunk.stage_ends:
                 features.append(h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
         return tuple(features)
+
+    def _step(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+        result: Tensor = self.trunk.blocks[i](self.adapt(i, h, task, gates))
+        return result
 
     def shared_blocks(self, row: int, hard: bool | None = None) -> int:
         """Return how many blocks, from the first, do the same for task `row` as for every task.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 __all__ = [
     "RFB",
@@ -20,7 +23,10 @@ __all__ = [
     "norm_channels_last",
     "plain_tensor",
     "resize",
+    "run_checkpointed",
 ]
+
+T = TypeVar("T")
 
 
 def plain_tensor(image: Tensor) -> Tensor:
@@ -68,6 +74,14 @@ def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.de
     if task.device.type == "cpu" and not is_tracing() and bool(((task < 0) | (task >= num_tasks)).any()):
         raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
     return task.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
+
+
+def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:
+    """Return `part(*args)`; if `enabled`, its intermediate results are dropped and made again in the backward pass."""
+    if not enabled or not torch.is_grad_enabled():
+        return part(*args)
+    result: T = checkpoint(part, *args, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
+    return result
 
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:

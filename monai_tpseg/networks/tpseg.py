@@ -132,6 +132,19 @@ class TPSeg(nn.Module):
             warnings.simplefilter("ignore")  # the tracer warns of every shape check
             return _Traced(torch.jit.trace(self.eval(), (image, task), check_trace=False))  # type: ignore[no-untyped-call]
 
+    def checkpoint_activations(self, enabled: bool = True) -> TPSeg:
+        """Choose whether training keeps the intermediate results of blocks, RFBs and PGTD, or makes them again.
+
+        Without them a step needs a fraction of the memory and about a third more time; gradients are the same.
+
+        Returns:
+            this network.
+        """
+        self.encoder.checkpointing = enabled
+        if isinstance(self.decoder, PrototypeGuidedDecoder):
+            self.decoder.checkpointing = enabled
+        return self
+
     @torch.no_grad()
     def segment_tasks(self, image: Tensor, tasks: Iterable[int]) -> Tensor:
         """Segment one batch for several tasks, computing what they share once.
