@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --retries 10
 
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo demo-kprism test lint format clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -21,6 +21,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 demo: install    ## phantoms, training, evaluation, inference: about three minutes on two cores, into demo_output/
 	$(RUN) examples/demo.py --output demo_output
 
+demo-kprism: install  ## K-Prism on phantoms: about three minutes on two cores, into kprism_output/
+	$(RUN) examples/kprism_demo.py --output kprism_output
+
 test: install    ## lint, format, types and all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
@@ -32,5 +35,5 @@ lint: install    ## the quick part of `make test`
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-clean:           ## remove what the demo wrote
-	rm -rf demo_output
+clean:           ## remove what the demos wrote
+	rm -rf demo_output kprism_output
