@@ -71,13 +71,16 @@ class PromptTrainer(SupervisedTrainer):
         )
         average_over_ranks(net)
         engine.state.output = {IMAGE: image, LABEL: label, PRED: output.logits, CommonKeys.LOSS: output.loss}
-        for event in (IterationEvents.FORWARD_COMPLETED, IterationEvents.LOSS_COMPLETED):
-            engine.fire_event(event)
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        if engine.scaler is not None:
-            engine.scaler.step(engine.optimizer)
-            engine.scaler.update()
-        else:
-            engine.optimizer.step()
+        for event in ("FORWARD_COMPLETED", "LOSS_COMPLETED", "BACKWARD_COMPLETED"):
+            engine.fire_event(IterationEvents[event])
+        _step(engine)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output  # type: ignore[no-any-return]
+
+
+def _step(engine: Any) -> None:
+    if engine.scaler is None:
+        engine.optimizer.step()
+        return
+    engine.scaler.step(engine.optimizer)
+    engine.scaler.update()

@@ -9,7 +9,8 @@ from torch import nn
 
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.kprism.encoder import HieraEncoder
-from monai_tpseg.networks.kprism.kprism import KPrism, kprism_net
+from monai_tpseg.networks.kprism.kprism import KPrism
+from monai_tpseg.networks.kprism.variants import kprism_net
 from monai_tpseg.networks.peers import PEERS, build_peer
 from monai_tpseg.networks.tpseg import TPSeg, tpseg_hiera
 

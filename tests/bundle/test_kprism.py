@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 from PIL import Image
 
 from monai_tpseg.networks import KPrism, kprism_demo
@@ -250,3 +255,30 @@ def test_load_returns_the_trained_network(kprism_dir: Path, weights: Path, tmp_p
     image = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
         assert torch.equal(net.eval()(image, 5), network(weights)(image, 5))
+
+
+def test_federated_client(kprism_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    settings = {**SMALL, "dataset_dir": str(phantoms), "output_dir": str(tmp_path / "client")}
+    options = {"train_kwargs": dict(settings), "eval_kwargs": dict(settings), "send_weight_diff": False}
+    algo = MonaiAlgo(bundle_root=str(kprism_dir), local_epochs=1, **options)
+    algo.initialize(extra={ExtraItems.CLIENT_NAME: "site"})
+    start = {k: v.clone() for k, v in algo.get_weights().weights.items()}
+    algo.train(ExchangeObject(weights=start))
+    after = algo.get_weights().weights
+    assert any(not torch.equal(v, start[k]) for k, v in after.items())
+    assert 0.0 <= algo.evaluate(ExchangeObject(weights=after)).metrics["dice"] <= 1.0
+    algo.finalize()
+
+
+@pytest.mark.slow
+def test_two_processes_train(kprism_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    configs = [str(kprism_dir / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
+    words = ["-m", "monai.bundle", "run", "--config_file", str(configs), "--dataset_dir", str(phantoms)]
+    words += [w for k, v in {**SMALL, "output_dir": str(tmp_path / "run")}.items() for w in (f"--{k}", str(v))]
+    words = [w for w in words if w not in ("--device", "cpu")]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(SOURCE.parents[1]), environment.get("PYTHONPATH", "")])
+    subprocess.run([*launcher, *words], check=True, env=environment, capture_output=True, timeout=240)
+    assert len(history(tmp_path / "run")) == 2
+    assert read_info(tmp_path / "run" / "model.pt", verify=True).network["architecture"] == "kprism"

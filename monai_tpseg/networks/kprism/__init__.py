@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from monai_tpseg.networks.kprism.encoder import HieraEncoder, ImageEncoder, UTNetEncoder
 from monai_tpseg.networks.kprism.in_context import Memory
-from monai_tpseg.networks.kprism.kprism import (
-    BACKBONES,
-    ImageState,
-    KPrism,
-    KPrismOutput,
-    kprism_demo,
-    kprism_net,
-    kprism_utnet,
-)
+from monai_tpseg.networks.kprism.kprism import ImageState, KPrism, KPrismOutput
 from monai_tpseg.networks.kprism.moe import MixtureAttention, MixtureFFN
 from monai_tpseg.networks.kprism.prompt import MODES, Mode, Prompt, first_prompt
+from monai_tpseg.networks.kprism.variants import BACKBONES, kprism_demo, kprism_net, kprism_utnet
 
 __all__ = [
     "BACKBONES",

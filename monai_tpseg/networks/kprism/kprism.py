@@ -1,4 +1,4 @@
-"""K-Prism: semantic, in-context and interactive segmentation in one network, and its variants."""
+"""K-Prism: semantic, in-context and interactive segmentation in one network."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.kprism.blocks import to_tokens
 from monai_tpseg.networks.kprism.click_map import ClickPyramid, click_map
 from monai_tpseg.networks.kprism.decoder import STRIDES, DualPromptDecoder
-from monai_tpseg.networks.kprism.encoder import HieraEncoder, ImageEncoder, UTNetEncoder
+from monai_tpseg.networks.kprism.encoder import ImageEncoder
 from monai_tpseg.networks.kprism.fusion import PixelFusion
 from monai_tpseg.networks.kprism.in_context import InContextPrompt, Memory, read_memory
 from monai_tpseg.networks.kprism.interactive import InteractivePrompt
@@ -22,7 +21,7 @@ from monai_tpseg.networks.kprism.queries import Queries, join
 from monai_tpseg.networks.kprism.semantic import SemanticPrompt
 from monai_tpseg.networks.layers import expand_task, plain_tensor, resize
 
-__all__ = ["BACKBONES", "ImageState", "KPrism", "KPrismOutput", "kprism_demo", "kprism_net", "kprism_utnet"]
+__all__ = ["ImageState", "KPrism", "KPrismOutput"]
 
 
 class ImageState(NamedTuple):
@@ -66,6 +65,7 @@ class KPrism(nn.Module):
         summaries: tokens an exemplar and level.
         **decoder: other arguments of `DualPromptDecoder`.
 
+    >>> from monai_tpseg.networks import kprism_demo
     >>> net = kprism_demo(num_tasks=2).eval()
     >>> state = net.encode(torch.zeros(1, 3, 64, 96))
     >>> first = net.decode(state, Prompt(task=1))
@@ -255,49 +255,3 @@ def _levels(valid: Tensor | None, image: Tensor) -> tuple[Tensor, ...] | None:
         raise ValueError(f"valid must be {expected}, got shape {tuple(valid.shape)}.")
     whole = plain_tensor(valid).to(image.device).float()
     return tuple(F.max_pool2d(whole, stride).flatten(1) > 0 for stride in STRIDES)
-
-
-_NARROW: dict[str, int] = {"width": 8, "channels": 32, "groups": 8, "num_experts": 2, "num_heads": 4}
-_NARROW |= {"num_layers": 3, "head_channels": 8}
-BACKBONES = ("utnet", "utnet_demo", *HIERA_VARIANTS)
-"""Image encoders: that of the paper, a narrow one of ours, and SAM 2's."""
-
-
-def kprism_net(
-    backbone: str = "utnet", num_tasks: int = 8, freeze_encoder: bool = False, width: int | None = None, **decoder: Any
-) -> KPrism:
-    """Build K-Prism with fresh weights.
-
-    Args:
-        backbone: "utnet" (the paper's), "utnet_demo", or a variant of SAM 2's Hiera such as "hiera_tiny".
-        num_tasks: T classes.
-        freeze_encoder: freeze a Hiera trunk; UTNet is always trained.
-        width: channels of the stems, by default 48 (8 in the demo variants).
-        **decoder: other arguments of `KPrism` and `DualPromptDecoder`; None is the default of the variant.
-
-    Raises:
-        ValueError: an unknown backbone, no task, or a UTNet that is to be frozen.
-    """
-    if backbone not in BACKBONES:
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}.")
-    options = {"width": 48} | (_NARROW if backbone.endswith("_demo") else {})
-    options |= {k: v for k, v in {"width": width, **decoder}.items() if v is not None}
-    stem = options.pop("width")
-    encoder: UTNetEncoder | HieraEncoder
-    if backbone.startswith("utnet"):
-        if freeze_encoder:
-            raise ValueError("freeze_encoder is for SAM 2's trunks; UTNet has no published weights and is trained.")
-        encoder = UTNetEncoder(stem)
-    else:
-        encoder = HieraEncoder(backbone, freeze_encoder)
-    return KPrism(encoder, MaskEncoder(tuple(encoder.channels), stem), num_tasks, **options)
-
-
-def kprism_utnet(num_tasks: int = 33, **kwargs: Any) -> KPrism:
-    """K-Prism as the paper has it, by default with its 33 classes; arguments as `kprism_net`."""
-    return kprism_net("utnet", num_tasks, **kwargs)
-
-
-def kprism_demo(num_tasks: int = 8, **kwargs: Any) -> KPrism:
-    """K-Prism as small as serves for demonstrations and tests: same classes, three narrow layers of two experts."""
-    return kprism_net("utnet_demo", num_tasks, **kwargs)
