@@ -30,7 +30,7 @@ from monai_tpseg.studies.slides import segment_slide
 from monai_tpseg.transforms.slide_reader import SlideReader
 
 MARKS = ("<!-- slides: begin -->", "<!-- slides: end -->")
-SIZES = ((4096, 4096), (8192, 8192), (16384, 16384), (32768, 16384))
+SIZES = ((4096, 4096), (8192, 4096), (16384, 4096), (8192, 8192))
 TILE, MPP = 512, (0.25, 0.5)
 PIECE = 4  # tiles along a piece of tissue or of glass
 RADIUS = 150  # pixels of the slide: one lesion in each tile of tissue

@@ -24,6 +24,7 @@ __all__ = ["contours_geojson", "slide_overlay", "write_pyramid"]
 tifffile, _ = optional_import("tifffile")
 
 _TILE = 512  # pixels of a side
+_BUFFER = 2**24  # bytes of tiles that wait to be packed
 _SMALLEST = 1024  # pixels: no smaller level is made of one whose sides are below this
 _COLOUR = [0, 255, 255]  # cyan, as in the overlay pictures
 
@@ -47,7 +48,7 @@ def write_pyramid(mask: RunMask, mpp: tuple[float, float], path: Path) -> None:
             file.write(
                 _tiles(level), shape=level.shape, dtype=np.uint8, tile=(_TILE, _TILE), photometric="minisblack",
                 compression="zlib", subfiletype=int(n > 0), resolution=per_centimetre, resolutionunit="CENTIMETER",
-                metadata=None, software=False,
+                metadata=None, software=False, buffersize=_BUFFER,
             )  # fmt: skip
 
 
