@@ -3,7 +3,7 @@
 Each ratio comes from one run in which both sides take turns; the median of their times counts. Memory is the peak of a
 process of its own for each number of rounds (of the device's allocator on a GPU).
 
-    python benchmarks/kprism_speed.py --size 256 --out docs/results/kprism_speed.json
+    python benchmarks/kprism_speed.py --size 192 --out docs/results/kprism_speed.json
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from monai.losses import DiceCELoss
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kprism_naive import NaiveMixtureAttention
 from monai_tpseg.engines import train_rounds
@@ -98,6 +99,30 @@ def experts(size: int, queries: int, repeats: int, device: torch.device) -> dict
     return {"queries": queries, "pixels": pixels, "ms": times, "ratio": ratio, "largest difference": error}
 
 
+def multiply_adds(size: int = 512, queries: int = 2) -> dict[str, float]:
+    """Billions of multiply-adds of the paper's network, counted without computing; the same on every machine."""
+
+    def count(run: Callable[[], Any]) -> tuple[float, Any]:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            result = run()
+        return counter.get_total_flops() / 2e9, result
+
+    with torch.device("meta"):
+        net = kprism_net("utnet", 33).eval()
+        image, task = torch.zeros(1, 3, size, size), torch.zeros(1, dtype=torch.long)
+        encode, state = count(lambda: net.encode(image))
+        decode, _ = count(lambda: net.decode(state, Prompt(task=task)))
+        fused = MixtureAttention(256)
+        forms = {"experts, fused": fused, "experts, in a loop": NaiveMixtureAttention(fused)}
+        total = dict.fromkeys(forms, 0.0)
+        for stride in (16, 8, 4):
+            few, many = torch.zeros(1, queries, 256), torch.zeros(1, (size // stride) ** 2, 256)
+            for name, form in forms.items():
+                both = [(few, many, few, many), (many, few, many, few)]
+                total[name] += 2 * sum(count(lambda form=form, given=given: form(*given))[0] for given in both)
+    return {k: round(v, 1) for k, v in {"encode": encode, "decode a class": decode, **total}.items()}
+
+
 def peak_memory(backbone: str, size: int, rounds: int, device: torch.device) -> float:
     """Peak memory of one training iteration, in MiB."""
     torch.manual_seed(0)
@@ -125,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--backbone", default="utnet")
-    parser.add_argument("--size", type=int, default=256, help="side of the image, pixels (%(default)s)")
+    parser.add_argument("--size", type=int, default=192, help="side of the image, pixels (%(default)s)")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--machine", default="2 cores, x86_64, CPU", help="what the JSON says of the machine")
     parser.add_argument("--out", type=Path)
@@ -142,6 +167,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "backbone": args.backbone,
         "size": args.size,
+        "billions of multiply-adds, utnet at 512": multiply_adds(),
         "encode and decode": clicks_against_encoding(net, args.size, args.repeats, device),
         "experts": [experts(args.size, queries, args.repeats, device) for queries in (2, 6, 12)],
         "training memory": memory_against_rounds(args),
