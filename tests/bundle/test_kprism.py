@@ -14,6 +14,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.bundle import ConfigWorkflow
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
@@ -21,7 +22,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from PIL import Image
 
 from monai_tpseg.networks import KPrism, kprism_demo
-from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.studies.model import Model
 from monai_tpseg.tasks import TASK_NAMES
@@ -282,3 +283,23 @@ def test_two_processes_train(kprism_dir: Path, phantoms: Path, tmp_path: Path) -
     subprocess.run([*launcher, *words], check=True, env=environment, capture_output=True, timeout=240)
     assert len(history(tmp_path / "run")) == 2
     assert read_info(tmp_path / "run" / "model.pt", verify=True).network["architecture"] == "kprism"
+
+
+def test_a_resumed_run_ends_where_the_whole_one_does(kprism_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    def train(folder: str, stop: bool = False, resume: bool = False) -> dict[str, torch.Tensor]:
+        settings = {**SMALL, "val_clicks": 0, "dataset_dir": str(phantoms), "output_dir": folder, "resume": resume}
+        file = str(kprism_dir / "configs" / "train.json")
+        workflow = ConfigWorkflow(config_file=file, workflow_type="train", logging_file=False, **settings)
+        workflow.initialize()
+        if stop:
+            trainer = workflow.parser.get_parsed_content("train::trainer")
+            trainer.add_event_handler(Events.EPOCH_COMPLETED(once=1), lambda engine: engine.terminate())
+        workflow.run()
+        workflow.finalize()
+        state: dict[str, torch.Tensor] = read_checkpoint(Path(folder) / "last.pt")["network"]
+        return state
+
+    whole = train("whole")
+    train("parts", stop=True)
+    resumed = train("parts", resume=True)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
