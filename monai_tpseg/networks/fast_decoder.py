@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.decoder import PGTD, depthwise_by_taps
-from monai_tpseg.networks.layers import TaskHead, is_tracing, resize
+from monai_tpseg.networks.layers import TaskHead, cast, is_tracing, resize
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
 
 __all__ = ["FastHead", "FastPGTD"]
@@ -39,7 +39,8 @@ class FastPGTD(nn.Module):
     """`PGTD` for one task a call; what depends on the prototypes alone is computed once.
 
     The queries of the attention, folded onto its key projection, and the difference of the two prototypes are the
-    columns of one matrix per task, so that scores and similarity are one product with the pixels.
+    columns of one matrix per task. The similarity and everything that is one vector a sample stay in float32: there a
+    rounding would shift all pixels alike.
 
     Args:
         pgtd: copied.
@@ -60,24 +61,29 @@ class FastPGTD(nn.Module):
         self.value, self.output = _value_projections(pgtd.attention)
         self.register_buffer("columns", _columns(pgtd))  # (T, C, heads * 2 + 1)
 
+    def cast_maps(self, dtype: torch.dtype) -> None:
+        """Let the maps be of `dtype`."""
+        for part in (self.project_low, self.project_high, self.fuse, self.encode, self.head):
+            cast(part, dtype)
+
     def forward(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """(B, C_low, h, w), (B, C_high, h', w') -> float32 logits (B, 1, h, w) and y (B, C, h, w)."""
         high = self.project_high.on_upsampled(high, low.shape[-2:], self.released)
         fused = self.fuse(torch.cat([high, self.project_low(low)], dim=1))
         pixels = self.encode(fused).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
-        scores = torch.matmul(pixels, self.columns[row]).float()
+        columns = self.columns[row]
         length = torch.linalg.vector_norm(pixels, dim=-1, dtype=torch.float32).clamp_min(1e-12)
-        similarity = (scores[..., -1] / length).view(-1, 1, *fused.shape[-2:])
-        mixed = self._kernels(pixels, scores[..., :-1])
+        similarity = (torch.matmul(pixels.float(), columns[:, -1]) / length).view(-1, 1, *fused.shape[-2:])
+        mixed = self._kernels(pixels, torch.matmul(pixels, columns[:, :-1].to(pixels.dtype)))
         enhanced = fused * (1 + self.alpha * similarity.sigmoid()).to(fused.dtype)
         features = _depthwise(enhanced, mixed)
         return self.head(features, row) + self._vote(similarity), features
 
     def _kernels(self, pixels: Tensor, scores: Tensor) -> Tensor:
         """Equations (6), (7) and the mixing of (10): the one 3x3 kernel per sample and channel, (B, C, 3, 3)."""
-        weights = scores.softmax(dim=1).to(pixels.dtype).transpose(1, 2)  # (B, heads * 2, N)
+        weights = scores.float().softmax(dim=1).to(pixels.dtype).transpose(1, 2)  # (B, heads * 2, N)
         batch, channels = pixels.shape[0], self.value.in_features
-        pooled = torch.matmul(weights, pixels).view(batch, self.heads, 2, channels)
+        pooled = torch.matmul(weights, pixels).float().view(batch, self.heads, 2, channels)
         value = torch.matmul(pooled, self.value.weight.view(self.heads, -1, channels).transpose(1, 2))
         background, foreground = self.output(value.transpose(1, 2).flatten(2) + self.value.bias).unbind(1)
         z = self.descriptor(torch.cat([foreground, background, foreground - background], dim=-1))

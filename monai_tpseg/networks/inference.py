@@ -14,7 +14,7 @@ from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusio
 from monai_tpseg.networks.fast_decoder import FastHead, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
-from monai_tpseg.networks.layers import check_image, expand_task, is_tracing, plain_tensor
+from monai_tpseg.networks.layers import cast, check_image, expand_task, is_tracing, plain_tensor
 
 __all__ = ["InferenceNetwork"]
 
@@ -66,10 +66,13 @@ class InferenceNetwork(nn.Module):
         self.stem = trunk
         self.adapters = nn.ModuleList(FoldedAdapter(a, self._routes(i), dtype) for i, a in enumerate(adapters))
         self.rfbs = copy.deepcopy(decoder.rfbs)
-        self.pgtds = nn.ModuleList(FastPGTD(pgtd) for pgtd in pgtds)
+        fast = [FastPGTD(pgtd) for pgtd in pgtds]
         self.side_head = FastHead(decoder.side_head)
-        for part in (self.stem.patch_embed, self.blocks, self.rfbs, self.pgtds, self.side_head):
-            part.to(dtype).to(memory_format=torch.channels_last)
+        for part in (self.stem.patch_embed, self.blocks, self.rfbs, self.side_head):
+            cast(part, dtype)
+        for pgtd in fast:
+            pgtd.cast_maps(dtype)
+        self.pgtds = nn.ModuleList(fast)
         self.register_buffer("fusion", fusion.task_weight.detach().softmax(dim=-1))
         self._position: tuple[object, Tensor] | None = None
         self.eval().requires_grad_(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ __all__ = [
     "RFB",
     "ConvNormReLU",
     "TaskHead",
+    "cast",
     "check_image",
     "expand_task",
     "is_tracing",
@@ -37,6 +39,19 @@ def plain_tensor(image: Tensor) -> Tensor:
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` or the ONNX exporter is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def cast(part: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a part to `dtype`, channels last. On a CPU its norms stay in float32, which their kernels take there.
+
+    The rounding of a scale or shift moves all pixels alike, and so moves outlines more than its size suggests.
+    """
+    norms = [module for module in part.modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
+    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
+    part.to(dtype).to(memory_format=torch.channels_last)
+    for norm, state in zip(norms, kept, strict=True):
+        if norm.weight.device.type == "cpu":
+            norm.float().load_state_dict(state)
 
 
 def check_image(image: Tensor) -> None:

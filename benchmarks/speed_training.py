@@ -1,0 +1,92 @@
+"""One training step: the network beside the naive twin, time and peak memory.
+
+    python -m benchmarks.speed_training
+
+Forward, loss, backward and optimiser of a frozen trunk, batch of mixed tasks. `loss` is the same for all; the optimiser
+of the twin is PyTorch's plain AdamW, one parameter after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.naive import NaiveTPSeg
+from benchmarks.timing import arguments, interleave, network, peak_memory, save, started
+from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
+from monai_tpseg.losses import TPSegLoss
+
+TASKS = 8
+CANDIDATES = ("twin", "network", "network_checkpointed", "network_bf16", "network_bf16_checkpointed")
+
+
+def build(name: str, args: argparse.Namespace) -> Callable[[], None]:
+    """Return one training step of a candidate."""
+    net: Any = network(args.backbone, TASKS, args.device)
+    net.requires_grad_(True).train()
+    net.encoder.trunk.requires_grad_(False)
+    net.encoder.gate.set_hard(False)
+    net.checkpoint_activations(name.endswith("checkpointed"))
+    optimizer: torch.optim.Optimizer
+    if name == "twin":
+        net = NaiveTPSeg(net)
+        optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-5, foreach=False)
+    else:
+        optimizer = TaskAdamW(parameter_groups(net, 1e-5, 1e-5), lr=1e-5)
+    image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
+    label = (torch.rand(args.batch, 1, args.size, args.size, device=args.device) > 0.7).float()
+    task = torch.arange(args.batch, device=args.device) % TASKS
+    loss = TPSegLoss()
+
+    def step() -> None:
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled="bf16" in name):
+            output = net(image, task, deep_supervision=True)
+        loss(output, label).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def one_candidate(name: str, args: argparse.Namespace) -> None:
+    """Two steps of a candidate, for the peak memory."""
+    torch.set_num_threads(args.threads)
+    step = build(name, args)
+    started()
+    step()
+    step()
+
+
+def main() -> None:
+    args = arguments(str(__doc__), backbone="hiera_tiny", size=256, batch=16, rounds=3).parse_args()
+    torch.set_num_threads(args.threads)
+    memory = {name: peak_memory(one_candidate, name, args) for name in CANDIDATES}
+    steps = {name: build(name, args) for name in CANDIDATES}
+    times = interleave(steps, args.rounds, args.device)
+    ratios = {
+        name: {
+            **{key: times["twin"][key] / times[name][key] for key in ("seconds", "least_seconds", "cpu_seconds")},
+            "memory": memory[name] / memory["twin"],
+        }
+        for name in CANDIDATES[1:]
+    }
+    save("training", args, times=times, peak_mib=memory, twin_over=ratios, operations=operations(steps["network_bf16"]))
+
+
+def operations(step: Callable[[], None]) -> dict[str, float]:
+    """Return the share of each operation in a step."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        step()
+    rows = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    total = sum(rows.values())
+    return {k: v / total for k, v in sorted(rows.items(), key=lambda row: -row[1]) if v > 0.02 * total}
+
+
+if __name__ == "__main__":
+    main()
