@@ -96,7 +96,8 @@ def tasks(r: dict[str, Any]) -> str:
 def training(r: dict[str, Any]) -> str:
     """One training step."""
     twin = r["times"]["twin"]["cpu_seconds"]
-    rows = [(NAMES[n], *(t[k] for k in KEYS), r["peak_mib"][n]) for n, t in r["times"].items()]
+    names = NAMES | {"network_bf16": "network, bf16"}
+    rows = [(names[n], *(t[k] for k in KEYS), r["peak_mib"][n]) for n, t in r["times"].items()]
     return text(
         "## A training step",
         made_by("speed_training", r),
