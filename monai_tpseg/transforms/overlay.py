@@ -15,6 +15,10 @@ __all__ = ["draw_overlay", "montage_slices"]
 _LESION = (0, 255, 255)  # cyan: rare in tissue, visible on grey, red and brown
 _FILL = 0.25  # share of the lesion colour inside
 _CONTOUR = 2  # pixels
+_RING = (255, 214, 0)  # yellow: around a lesion, and not to be taken for its outline
+_TINY = 8  # pixels of a tile: a lesion of no more than that on both sides gets a ring
+_RADIUS = 12  # of the ring, pixels
+_RINGS = 50  # at most in one tile: more are noise
 _COLUMNS = 4  # tiles in a row
 _CAPTION = 24  # pixels above the tiles
 _TILE = 320  # long side of a slice, pixels
@@ -47,7 +51,9 @@ def montage_slices(mask: NDArray[Any], count: int = 12) -> list[int]:
 def draw_overlay(
     image: NDArray[Any], mask: NDArray[Any], title: str, spacing: Sequence[float] | None = None
 ) -> Image.Image:
-    """Draw the lesion on a picture, or on a montage of slices.
+    """Draw the lesion on a picture, or on a montage of slices: outline and translucent fill.
+
+    A lesion of a few pixels is never lost when the picture is made smaller, and gets a yellow ring around it.
 
     Args:
         image: (3, H, W) or (3, H, W, D) in 0..1.
@@ -93,14 +99,38 @@ def _tile(image: NDArray[Any], mask: NDArray[Any], size: tuple[int, int]) -> Ima
     """(3, H, W) and (H, W) -> one RGB tile."""
     values = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0))).resize(size, Image.Resampling.BILINEAR)
-    flat = Image.fromarray((mask > 0).astype(np.uint8) * 255).resize(size, Image.Resampling.NEAREST)
-    inside = np.asarray(flat) > 0
+    inside = _shrunk(mask > 0, size)
     contour = inside & ~ndimage.binary_erosion(inside, iterations=_CONTOUR)
     pixels = np.asarray(picture, dtype=np.float32).copy()
     colour = np.array(_LESION, dtype=np.float32)
     pixels[inside] = (1 - _FILL) * pixels[inside] + _FILL * colour
     pixels[contour] = colour
-    return Image.fromarray(pixels.round().astype(np.uint8))
+    tile = Image.fromarray(pixels.round().astype(np.uint8))
+    _ring(tile, inside)
+    return tile
+
+
+def _shrunk(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at the size (width, height) of its tile; a tile's pixel is lesion where any of its part of the mask is."""
+    flat = Image.fromarray(mask.astype(np.uint8) * 255)
+    filters = [Image.Resampling.BOX if new < old else Image.Resampling.NEAREST
+               for new, old in zip(size, flat.size, strict=True)]  # fmt: skip
+    flat = flat.resize((size[0], flat.height), filters[0]).point(_any).resize(size, filters[1])
+    return np.asarray(flat) > 0
+
+
+def _any(value: int) -> int:
+    return 255 if value else 0
+
+
+def _ring(tile: Image.Image, inside: NDArray[np.bool_]) -> None:
+    labels, _ = ndimage.label(inside, structure=np.ones((3, 3)))
+    sides = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(labels)]
+    tiny = [box for box in sides if max(box[1] - box[0], box[3] - box[2]) <= _TINY]
+    draw = ImageDraw.Draw(tile)
+    for top, bottom, left, right in tiny[:_RINGS]:
+        row, column = (top + bottom - 1) / 2, (left + right - 1) / 2
+        draw.ellipse((column - _RADIUS, row - _RADIUS, column + _RADIUS, row + _RADIUS), outline=_RING, width=2)
 
 
 def _montage(tiles: list[Image.Image], title: str) -> Image.Image:

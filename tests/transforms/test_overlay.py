@@ -47,6 +47,18 @@ def test_contour_lies_on_the_edge_and_the_fill_lets_the_picture_through() -> Non
     assert (sheet[:24] == 255).any()  # the name of the task
 
 
+def test_a_lesion_of_one_pixel_is_not_lost_and_gets_a_ring() -> None:
+    mask = np.zeros((3000, 4001), dtype=np.uint8)
+    mask[501, 803] = 1
+    mask[1500:2200, 2000:2900] = 1
+    sheet = np.asarray(draw_overlay(np.zeros((3, 3000, 4001)), mask, "skin lesion")).astype(int)[24:]
+    scale = 1024 / 4001
+    row, column = round(501.5 * scale - 0.5), round(803.5 * scale - 0.5)
+    assert (sheet[row - 1 : row + 2, column - 1 : column + 2] == (0, 255, 255)).all(axis=-1).any()
+    ring = np.argwhere((sheet == (255, 214, 0)).all(axis=-1))
+    assert np.abs(np.linalg.norm(ring - (row, column), axis=1) - 12).max() < 3  # and the large one has none
+
+
 def test_slices_have_the_aspect_of_the_tissue() -> None:
     mask = np.zeros((10, 20, 3), dtype=np.uint8)
     sheet = draw_overlay(np.zeros((3, 10, 20, 3)), mask, "brain tumor", spacing=(2.0, 1.0, 5.0))
