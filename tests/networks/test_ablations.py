@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,29 @@ def test_lora_leaves_the_trunks_names_and_trains_alone() -> None:
     assert len(ups) == 2 * len(net.encoder.trunk.blocks)
     assert all(bool(grad.any()) for grad in ups if grad is not None)
     assert None not in ups
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("options", [{"adapter": "lora"}, {"adapter": "plain", "decoder": "unet"}], ids=str)
+def test_rows_export_to_torchscript(options: dict[str, str]) -> None:
+    net = tpseg_hiera_demo(num_tasks=2, **options).eval()
+    for parameter in net.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    image, task = torch.randn(3, 3, 96, 32), torch.tensor([0, 1, 1])
+    torch.testing.assert_close(torch.jit.script(net)(image, task), net(image, task), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_copy_has_updates_of_its_own() -> None:
+    net = tpseg_hiera_demo(num_tasks=1, adapter="lora").eval()
+    copied = copy.deepcopy(net)
+    image = torch.randn(1, 3, 32, 32)
+    before = copied(image)
+    nn.init.normal_(net.encoder.low_rank[0].qkv.up)
+    assert torch.equal(copied(image), before)
+    nn.init.normal_(copied.encoder.low_rank[0].qkv.up)
+    assert not torch.equal(copied(image), before)
 
 
 @torch.no_grad()
