@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.tasks import TASK_NAMES, get_task, task_names
 
 __all__ = ["add_data_commands"]
 
@@ -160,11 +160,10 @@ def _merge(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from monai_tpseg.data.check import check_datalist
-    from monai_tpseg.tasks import task_names
 
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers must be 0 or more processes, got {options.workers}.")
-    tasks = task_names(options.tasks.split(",")) if options.tasks else TASK_NAMES
+    tasks = task_names(map(get_task, options.tasks.split(","))) if options.tasks else TASK_NAMES
     report = check_datalist(options.datalist, options.root, tasks, options.workers, not options.quiet)
     sys.stdout.write((report.to_json() if options.json else report.markdown()) + "\n")
     return report.status

@@ -61,7 +61,7 @@ class CheckReport:
         """Return a table per task and one of the findings, at most 20 of a code."""
         counts = Counter(finding.level for finding in self.findings)
         lines = [f"# {Path(self.datalist).name}", "", *_task_table(self.tasks), ""]
-        lines.append(", ".join(f"{counts[level]} {level}s" for level in ("error", "warning", "note")) + ".")
+        lines.append(", ".join(f"{level}s: {counts[level]}" for level in ("error", "warning", "note")))
         if self.findings:
             lines += ["", "| level | code | where | what |", "|---|---|---|---|", *_finding_rows(self.findings)]
         return "\n".join(lines)
@@ -142,10 +142,10 @@ def _of_masks(read: Sequence[_Read], tasks: Sequence[str]) -> Iterator[Finding]:
                 message = "no picture with a lesion: an empty prediction is perfect; add pictures with lesions"
                 yield Finding("warning", "D_NO_LESION", where, message)
             elif 0.0 in shares:
-                message = f"{shares.count(0.0)} of {len(shares)} pictures without lesion"
+                message = f"pictures without lesion: {shares.count(0.0)} of {len(shares)}"
                 yield Finding("note", "D_EMPTY_MASK", where, message)
             if 1.0 in shares:
-                message = f"{shares.count(1.0)} masks cover the whole picture; are they inverted?"
+                message = f"masks that cover the whole picture: {shares.count(1.0)}; are they inverted?"
                 yield Finding("warning", "D_FULL_MASK", where, message)
 
 

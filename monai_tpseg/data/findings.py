@@ -79,12 +79,12 @@ def _shared_files(training: Sequence[Case], validation: Sequence[Case]) -> list[
     shared = sorted({str(c[IMAGE]) for c in training} & {str(c[IMAGE]) for c in validation})
     if not shared:
         return []
-    message = f"{len(shared)} images stand in both lists, e.g. {Path(shared[0]).name}: validation would measure memory"
+    message = f"images in both lists: {len(shared)}, e.g. {Path(shared[0]).name}; validation would measure memory"
     return [Finding("warning", "D_LEAK_FILE", "training and validation", message)]
 
 
 def _shared_patients(training: Sequence[Case], validation: Sequence[Case]) -> list[Finding]:
     named = [{(str(c[TASK]), str(c[PATIENT])) for c in part if c.get(PATIENT)} for part in (training, validation)]
     shared = Counter(task for task, _ in named[0] & named[1])
-    message = "{} patients have pictures in both lists: validation looks better than on new patients"
+    message = "patients with pictures in both lists: {}; validation looks better than on new patients"
     return [Finding("warning", "D_LEAK_PATIENT", task, message.format(count)) for task, count in sorted(shared.items())]

@@ -154,8 +154,8 @@ def _divided(layout: Layout, read: Sequence[_Read], options: Options) -> tuple[l
         validation = _draw([read[n] for n in numbers], _share(layout.sets[name], options.val_share), options.seed)
         for position, number in enumerate(numbers):
             sections[number] = VALIDATION if position in validation else TRAINING
-    rules = [f"{len(sections) - drawn} pictures by the published split"] if len(sections) > drawn else []
-    rules += [f"{drawn} pictures drawn by us with seed {options.seed}, patients and equal pictures together"] * (
+    rules = [f"as published: {len(sections) - drawn} pictures"] if len(sections) > drawn else []
+    rules += [f"drawn by us with seed {options.seed}, patients and equal pictures together: {drawn} pictures"] * (
         drawn > 0
     )
     return sections, "; ".join(rules)

@@ -261,7 +261,7 @@ def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequen
     errors = [finding for finding in report.findings if finding.level == "error"]
     if errors:
         first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
-        raise DatalistError(f"{len(errors)} entries cannot be trained on, e.g. {first}; tpseg check lists all.")
+        raise DatalistError(f"Entries that cannot be trained on: {len(errors)}, e.g. {first}; tpseg check lists all.")
     logger.info("Datalist\n%s", report.markdown())
 
 

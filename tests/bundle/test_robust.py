@@ -111,7 +111,9 @@ def test_a_corrupt_file_is_refused_before_the_first_step_when_asked_to(
     root = odd_data(tmp_path / "data", phantoms)
     (tmp_path / "data" / "wet_amd.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     options = {**SMALL, "tasks": ["wet_amd", "skin_lesion", "colon_polyp"], "max_epochs": 1, "output_dir": "out"}
-    with pytest.raises(SystemExit, match=r"^Error: 1 entries cannot be trained on, e\.g\. training\[0\].*wet_amd\.png"):
+    with pytest.raises(
+        SystemExit, match=r"^Error: Entries that cannot be trained on: 1, e\.g\. training\[0\].*wet_amd\.png"
+    ):
         run(bundle_dir, "train", dataset_dir=root, check_data="true", **options)
     assert not (tmp_path / "out").exists()
     with pytest.raises(SystemExit, match="Unknown check_data 'perhaps'"):

@@ -172,7 +172,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     assert "| wet_amd | 2 | 2 | 0 | 0 |" in out
-    assert "0 errors, 1 warnings, 0 notes." in out
+    assert "errors: 0, warnings: 1, notes: 0" in out
     assert main([*command, "--json"]) == 3
     report = json.loads(capsys.readouterr().out)
     assert report["tasks"]["wet_amd"]["validation"] == 2
@@ -200,6 +200,12 @@ def test_what_is_no_datalist(
     assert words in err
     assert err.startswith("Error: ")
     assert err.count("\n") == 1
+
+
+def test_a_task_that_is_not_in_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.json").write_text(json.dumps(lists(tmp_path)))
+    assert main(["check", str(tmp_path / "list.json"), "--tasks", "wet_amd,lung"]) == 1
+    assert "Unknown task 'lung'; choose one of wet_amd" in capsys.readouterr().err
 
 
 def test_real_lesions(shared_dir: Path) -> None:

@@ -91,7 +91,7 @@ def test_merged_lists_of_all_tasks_can_be_trained_on(
     merged = tmp_path / "all" / "datalist.json"
     assert main(["prepare", "merge", *lists, lists[0], "--out", str(merged)]) == 3
     said = capsys.readouterr().out
-    assert "brain_tumor: 1 patients have pictures in both lists" in said
+    assert "brain_tumor: patients with pictures in both lists: 1;" in said
     training = read_datalist(merged, "training", merged.parent, TASK_NAMES)
     assert {case["task"] for case in training} == set(TASK_NAMES)
     assert len(training) == sum(len(json.loads(Path(one).read_text())["training"]) for one in lists)

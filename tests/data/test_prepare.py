@@ -117,7 +117,7 @@ def test_amd_sd_without_its_lists_keeps_patients_together(tmp_path: Path, capsys
     assert sizes(content) == (12, 3, 0)
     assert len({entry["patient"] for entry in content["validation"]}) == 1
     said = capsys.readouterr().out
-    assert "15 pictures drawn by us with seed 0" in said
+    assert "drawn by us with seed 0, patients and equal pictures together: 15 pictures" in said
     assert "the split is drawn by seed" in said
 
 
