@@ -32,9 +32,10 @@ ALLOWED: dict[str, set[str]] = {
     "cli_data": {"tasks", "data"},
     "cli_export": {"tasks", "networks"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
+    "cli_run": {"tasks", "apart", "networks", "studies"},
     "cli": {
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
-        *("apart", "cli_data", "cli_export", "experiments"),
+        *("cli_data", "cli_export", "cli_run", "experiments"),
     },
 }
 NETWORKS: dict[str, set[str]] = {

@@ -115,7 +115,7 @@ def test_scan_run_report(weights: Path, pictures: Path, tmp_path: Path, capsys: 
     manifest, out = tmp_path / "manifest.csv", tmp_path / "out"
     assert main(["scan", str(pictures), "--out", str(manifest), "--quiet"]) == 0
     lines = manifest.read_text().splitlines()
-    named = [line.replace(".png,,", ".png,skin_lesion,") for line in lines[:3]]
+    named = [line.replace(".png,,,", ".png,,skin_lesion,") for line in lines[:3]]
     manifest.write_text("\n".join([*named, lines[3]]) + "\n")
     run = ["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
     assert main([*run, "--quiet"]) == 3

@@ -131,7 +131,7 @@ class CaseRunner:
         """Look at a case without reading its pixels."""
         source, trouble = _locate(entry)
         key = self._key(entry, source)
-        if self.resume and (kept := self._kept(name, key)) is not None:
+        if self.resume and (kept := self.kept(name, key)) is not None:
             return Plan(name, entry, key, outcome=kept, kept=True)
         outcome = self._problem(entry) or trouble
         if source is None or outcome is not None:
@@ -161,6 +161,19 @@ class CaseRunner:
         except OSError as error:
             raise _no_writing(error) from error
         return Ended(plan.name, outcome, seconds=seconds)
+
+    def kept(self, name: str, key: str) -> Outcome | None:
+        """Return the outcome on disc if it still holds, else None: what failed or was skipped is tried again.
+
+        Args:
+            name: of the case.
+            key: of its plan.
+        """
+        record = read_result(self.folder / name)
+        if record is None or record.get("key") != key:
+            return None
+        status = Status(record["status"])
+        return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
 
     def _segment(
         self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float]
@@ -212,14 +225,6 @@ class CaseRunner:
             identity = "unreadable"
         parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
         return entry.keyed(json.dumps(parts))
-
-    def _kept(self, name: str, key: str) -> Outcome | None:
-        """The outcome of an earlier run that still holds; what failed is tried again."""
-        record = read_result(self.folder / name)
-        if record is None or record.get("key") != key:
-            return None
-        status = Status(record["status"])
-        return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
 
 
 def _is_slide(source: CaseSource) -> TypeGuard[Path]:

@@ -22,7 +22,7 @@ from monai_tpseg.studies.manifest import (
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.reading import Reader
 
-__all__ = ["Run", "exit_status", "known_salt", "prepare_output"]
+__all__ = ["Run", "exit_status", "known_salt", "prepare_output", "sweep"]
 
 
 def prepare_output(out: str | Path, entries: Sequence[Entry], names: Names, resume: bool) -> list[tuple[str, Entry]]:
@@ -98,7 +98,7 @@ class Run:
             StudyError: nothing can be written any more.
         """
         todo = shard_of(cases, self.shard) if self.shard else list(cases)
-        _sweep(self.out / CASES, self.runner.tag)
+        sweep(self.out / CASES, self.runner.tag)
         plans = (self.runner.plan(name, entry) for name, entry in todo)
         name = EVENTS if not self.shard else f"events-{self.runner.tag}.jsonl"
         try:
@@ -110,8 +110,13 @@ class Run:
         return record.counts
 
 
-def _sweep(folder: Path, tag: str) -> None:
-    """Remove what a killed run of this part had begun."""
+def sweep(folder: Path, tag: str) -> None:
+    """Remove what a killed run had begun.
+
+    Args:
+        folder: of the cases.
+        tag: of the run, see `case_folder`.
+    """
     for kind in ("new", "old"):
         for path in folder.glob(f".{kind}-{tag}-*"):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,195 @@
+"""`tpseg run`: segment studies, here or on a Ray cluster. PyTorch and MONAI are imported only for real work."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from monai_tpseg.apart import warm_up
+from monai_tpseg.tasks import TASK_NAMES
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Sequence
+
+    from monai_tpseg.networks.weights import WeightsInfo
+    from monai_tpseg.studies import Entry, Limits, Settings
+
+    Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
+
+__all__ = ["UsageError", "add_run_command", "run_studies"]
+
+logger = logging.getLogger(__name__)
+
+_READ = "monai_tpseg.transforms.handover:read_packed"  # by name: PyTorch is imported by the reading processes first
+_SHOWN = 5  # numbers of cases in a message
+
+_RUN = """\
+Segment one input for one task, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with its mask,
+lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it private.
+"""
+
+
+class UsageError(Exception):
+    """A command line that contradicts itself."""
+
+
+def add_run_command(commands: Any, status: str) -> None:
+    """Add `run` to the sub-parsers of `tpseg`.
+
+    Args:
+        commands: the sub-parsers.
+        status: what its help says about exit statuses.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser("run", help="segment studies", description=_RUN, epilog=status, formatter_class=raw)
+    command.set_defaults(command=run_studies)
+    _add_sources(command)
+    _add_settings(command.add_argument_group("what is lesion, what is written"))
+    _add_reading(command.add_argument_group("reading"))
+    _add_engine(command.add_argument_group("where it runs"))
+
+
+def _add_sources(command: Any) -> None:
+    command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
+    command.add_argument("--task", choices=TASK_NAMES, metavar="T", help=f"what to segment: {', '.join(TASK_NAMES)}")
+    command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
+    command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
+    command.add_argument("--out", required=True, metavar="OUT", help="folder of the results")
+    command.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
+    command.add_argument("--resume", action="store_true", help="go on in OUT; recompute what has changed or failed")
+    command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
+
+
+def _add_settings(command: Any) -> None:
+    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
+    command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
+    command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
+    command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
+    command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
+    command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
+    command.add_argument(
+        "--names", choices=("salted", "source"), default="salted",
+        help="names of the cases: salted ids, or those of the sources (which may hold patients' names)",
+    )  # fmt: skip
+
+
+def _add_reading(command: Any) -> None:
+    command.add_argument(
+        "--allow-secondary-capture", action="store_true", help="segment DICOM pictures of screens and paper too"
+    )
+    command.add_argument(
+        "--readers", type=int, default=0, metavar="N", help="processes that read ahead (half of the cores, up to 4)"
+    )
+    command.add_argument("--read-timeout", type=float, default=300, metavar="S", help="seconds to read one case (300)")
+    command.add_argument(
+        "--read-memory", type=float, default=0, metavar="GIB",
+        help="GiB to read one case (half of the machine's, divided among the readers)",
+    )  # fmt: skip
+
+
+def _add_engine(command: Any) -> None:
+    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    command.add_argument("--slice-batch", type=int, default=8, help="slices or windows that run together (8)")
+    command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
+    command.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="this process, or workers on a Ray cluster (local)"
+    )
+    command.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="of Ray: one for each GPU, or for each 4 CPUs without GPU"
+    )
+    command.add_argument(
+        "--ray-address", default="", metavar="A", help="of a cluster, e.g. auto; by default one starts on this machine"
+    )
+
+
+def run_studies(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    _check(options)
+    if options.engine == "local":
+        warm_up(_READ)
+    from monai_tpseg.networks.weights import read_info
+    from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
+
+    slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
+    settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
+    readers = options.readers or (_readers() if options.engine == "local" else 1)
+    limits = Limits(options.read_timeout, options.read_memory, readers)
+    entries = _entries(options)
+    info = read_info(options.checkpoint)
+    _check_tasks(options.task, entries, info)
+    engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits, info)
+    cases = prepare_output(options.out, entries, options.names, options.resume or bool(options.shard))
+    counts = engine(cases)
+    ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    logger.info("%s. Next: tpseg report OUT", ended or "No case in this shard")
+    return exit_status(counts)
+
+
+def _here(options: argparse.Namespace, settings: Settings, limits: Limits, info: WeightsInfo) -> Engine:
+    from monai_tpseg.studies import Model, Reader, Run
+
+    model = Model(options.checkpoint, options.device, settings, options.slice_batch)
+    if model.preprocessing != info.preprocessing:
+        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    reader = Reader(limits, _screenshots(options))
+    return Run(model, options.out, options.shard, options.resume, options.quiet, reader)
+
+
+def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits, info: WeightsInfo) -> Engine:
+    from monai_tpseg.networks.weights import read_info
+    from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
+
+    read_info(options.checkpoint, verify=True)
+    more = (options.slice_batch, options.resume, limits, _screenshots(options))
+    job = Job(options.checkpoint, options.out, options.device, settings, *more)
+    return RayRun(job, Cluster(options.ray_address, options.workers), options.quiet)
+
+
+def _screenshots(options: argparse.Namespace) -> bool:
+    """A file that is named itself is meant, whatever it is."""
+    return options.allow_secondary_capture or os.path.isfile(options.input or "")
+
+
+def _check_tasks(task: str | None, entries: Sequence[Entry], info: WeightsInfo) -> None:
+    if task and task not in info.tasks:
+        raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
+    wrong = [str(n) for n, entry in enumerate(entries, start=1) if entry.task and entry.task not in info.tasks]
+    if wrong:  # the word itself may be somebody's note
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        logger.warning("The weights do not know the task of case %s%s: E_TASK.", ", ".join(wrong[:_SHOWN]), more)
+
+
+def _check(options: argparse.Namespace) -> None:
+    if bool(options.input) == bool(options.manifest):
+        raise UsageError("Give either IN with --task, or --manifest; not both, not neither.")
+    if options.input and not options.task:
+        raise UsageError(f"There is no default task: give --task, one of {', '.join(TASK_NAMES)}.")
+    if options.manifest and options.task:
+        raise UsageError("The manifest names the task of each case: leave --task out.")
+    if not options.manifest and (options.shard or options.root):
+        raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
+    if options.slice_batch < 1:
+        raise UsageError(f"--slice-batch must be 1 or more, got {options.slice_batch}.")
+    if options.readers < 0 or options.read_timeout <= 0 or options.read_memory < 0:
+        raise UsageError("--read-timeout must be more than 0, --readers and --read-memory 0 (automatic) or more.")
+    if options.engine == "local" and (options.workers or options.ray_address):
+        raise UsageError("--workers and --ray-address need --engine ray; --readers is for both engines.")
+    if options.engine == "ray" and options.shard:
+        raise UsageError("--engine ray divides the cases itself: leave --shard out.")
+
+
+def _entries(options: argparse.Namespace) -> list[Entry]:
+    from monai_tpseg.studies import find_entries, known_salt, read_manifest
+
+    salt = known_salt(options.out)
+    if options.manifest:
+        return read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
+    return find_entries(options.input, options.task, salt)
+
+
+def _readers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, max(1, cores // 2))

@@ -1,0 +1,261 @@
+"""The same run on a Ray cluster: an actor for each GPU, or for some CPUs, takes case after case."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_tpseg.apart import NoProcessError
+from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
+from monai_tpseg.studies.codes import StudyError, failed
+from monai_tpseg.studies.events import EVENTS, events
+from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.studies.model import Model, Settings
+from monai_tpseg.studies.reading import Limits, Reader
+from monai_tpseg.studies.run import sweep
+
+__all__ = ["Cluster", "Job", "RayRun", "Worker"]
+
+_CPUS = 4  # of a worker without a GPU: more add little to one network
+_RETRIES = 1  # of a case whose worker died with it
+_Case = tuple[str, Entry]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know.
+
+    Attributes:
+        checkpoint: weights, at a path that all machines know.
+        out: output folder, likewise.
+        device: see `choose_device`.
+        settings: see `Model`.
+        slice_batch: see `Model`.
+        resume: see `CaseRunner`.
+        limits: see `Reader`.
+        screenshots: see `Reader`.
+    """
+
+    checkpoint: Path
+    out: Path
+    device: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    slice_batch: int = 8
+    resume: bool = False
+    limits: Limits = field(default_factory=Limits)
+    screenshots: bool = True
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where a job runs.
+
+    Attributes:
+        address: of a Ray cluster, `auto` for the one that this machine belongs to; "" starts one here for the run.
+        workers: number of actors; 0 takes one for each GPU, or for each four CPUs where there is no GPU.
+    """
+
+    address: str = ""
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise StudyError(f"The number of workers must be 0 (automatic) or more, got {self.workers}.")
+        if importlib.util.find_spec("ray") is None:
+            raise StudyError("Ray is not installed: pip install 'monai-tpseg[ray]', or use --engine local.")
+
+    def share(self, resources: dict[str, float], device: str | None) -> tuple[int, dict[str, float]]:
+        """Return the number of workers, and the CPUs and GPUs of each.
+
+        Args:
+            resources: of the cluster, by Ray's names.
+            device: that the job asks for; None takes GPUs where there are some.
+
+        Raises:
+            StudyError: the cluster has too little.
+        """
+        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
+        wants_gpu = gpus > 0 if device is None else device.startswith("cuda")
+        available, kind = (gpus, "GPUs") if wants_gpu else (cpus, "CPUs")
+        count = self.workers or (gpus if wants_gpu else max(1, cpus // _CPUS))
+        if not 1 <= count <= available:
+            raise StudyError(
+                f"{max(count, 1)} workers need as many {kind}, the cluster has {available}; change --workers."
+            )
+        each = max(1, cpus // count)
+        return count, {"num_cpus": each if wants_gpu else min(each, 2 * _CPUS), "num_gpus": float(wants_gpu)}
+
+
+class Worker:
+    """What an actor does: it loads the model once and takes cases, reading the next one meanwhile.
+
+    Args:
+        job: of the run.
+        threads: of PyTorch.
+    """
+
+    def __init__(self, job: Job, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.runner: CaseRunner | None = None
+        self.trouble = ""
+        self._ahead: dict[str, Plan] = {}
+        self._reader = Reader(job.limits, job.screenshots)
+        try:
+            model = Model(job.checkpoint, job.device, job.settings, job.slice_batch)
+            self.runner = CaseRunner(model, job.out, job.resume, limits=job.limits)
+        except (ValueError, OSError) as error:  # what Ray would show is a traceback
+            self.trouble = str(error)
+
+    def ready(self) -> str:
+        """Return why this worker cannot work, "" if it can."""
+        return self.trouble
+
+    def case(self, case: _Case, ahead: _Case | None) -> Ended | StudyError:
+        """Take a case through the model, while the source of the one that may come next is read.
+
+        Returns:
+            how it ended, or why nothing can be written any more.
+        """
+        assert self.runner is not None
+        try:
+            plan = self._ahead.pop(case[0], None) or self.runner.plan(*case)
+            read = None if plan.source is None else self._reader.get(plan.source)
+            self._read_ahead(ahead)
+            return self.runner.finish(plan, read)
+        except (NoProcessError, StudyError) as error:  # no case's fault: the run ends
+            return StudyError(str(error))
+
+    def _read_ahead(self, case: _Case | None) -> None:
+        assert self.runner is not None
+        self._ahead.clear()
+        if case is not None:
+            following = self._ahead[case[0]] = self.runner.plan(*case)
+            if following.source is not None:
+                self._reader.ask(following.source)
+
+    def lost(self, case: _Case, code: str) -> Ended | StudyError:
+        """Record a case whose worker has died with it, again and again."""
+        assert self.runner is not None
+        plan = self.runner.plan(*case)
+        kept = self.runner.kept(plan.name, plan.key)  # it may have died just after it had written the case
+        if kept is not None:
+            return Ended(plan.name, kept, kept=plan.kept)
+        return self.runner.finish(replace(plan, source=None, outcome=failed(code)), None)
+
+
+class RayRun:
+    """Segments cases into an output folder with the workers of a cluster.
+
+    Args:
+        job: what to do.
+        cluster: where.
+        quiet: no progress bar.
+    """
+
+    def __init__(self, job: Job, cluster: Cluster, quiet: bool = False) -> None:
+        self.job = replace(job, checkpoint=Path(job.checkpoint).absolute(), out=Path(job.out).absolute())
+        self.cluster = cluster
+        self.quiet = quiet
+
+    def __call__(self, cases: Sequence[_Case]) -> Counter[str]:
+        """Segment `cases` and return how many ended with each status, those of an earlier run included.
+
+        Raises:
+            StudyError: the cluster is too small, its workers cannot work, or nothing can be written any more.
+        """
+        sweep(self.job.out / CASES, "all")
+        try:
+            with _connected(self.cluster.address) as ray:
+                workers = self._workers(ray)
+                with events(self.job.out / EVENTS, len(cases), self.quiet) as record:
+                    for ended in _distributed(ray, workers, cases):
+                        if isinstance(ended, StudyError):
+                            raise ended
+                        record.ended(ended)
+                return record.counts
+        finally:
+            sweep(self.job.out / CASES, "all")
+
+    def _workers(self, ray: Any) -> list[Any]:
+        count, share = self.cluster.share(ray.cluster_resources(), self.job.device)
+        # a worker that dies is started again for as long as the cluster lives, and its case is tried once more
+        options = {**share, "max_restarts": -1, "max_task_retries": _RETRIES}
+        actor = ray.remote(Worker).options(**options)
+        workers = [actor.remote(self.job, int(share["num_cpus"])) for _ in range(count)]
+        for trouble in ray.get([worker.ready.remote() for worker in workers]):
+            if trouble:
+                raise StudyError(trouble)
+        return workers
+
+
+def _distributed(ray: Any, workers: Sequence[Any], cases: Sequence[_Case]) -> Iterator[Ended | StudyError]:
+    """Yield how cases end, in whatever order; each worker knows the one that it will be given next."""
+    waiting = deque(cases)
+    following: dict[Any, _Case] = {}
+    running: dict[Any, tuple[Any, _Case]] = {}
+
+    def give(worker: Any) -> None:
+        if worker in following:
+            case = following.pop(worker)
+        elif waiting:
+            case = waiting.popleft()
+        elif following:  # what another one would only come to later
+            case = following.pop(next(iter(following)))
+        else:
+            return
+        if waiting:
+            following[worker] = waiting.popleft()
+        running[worker.case.remote(case, following.get(worker))] = worker, case
+
+    for worker in workers:
+        give(worker)
+    while running:
+        (done, *_), _ = ray.wait(list(running), num_returns=1)
+        worker, case = running.pop(done)
+        try:
+            yield ray.get(done)
+        except ray.exceptions.RayError as error:
+            code = "E_MEMORY" if isinstance(error, ray.exceptions.OutOfMemoryError) else "E_CRASH"
+            yield _recorded(ray, worker, case, code)
+        give(worker)
+
+
+def _recorded(ray: Any, worker: Any, case: _Case, code: str) -> Ended | StudyError:
+    try:
+        ended: Ended | StudyError = ray.get(worker.lost.remote(case, code))
+        return ended
+    except ray.exceptions.RayError:
+        return StudyError("A Ray worker dies whatever it does; see to the cluster, then go on with --resume.")
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Ray without dashboard, telemetry and messages; a cluster of our own leaves nothing behind."""
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
+    import ray
+
+    own = tempfile.mkdtemp(prefix="tpseg-ray-") if not address else ""
+    where = {"_temp_dir": own} if own else {"address": address}
+    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+    try:
+        ray.init(include_dashboard=False if own else None, log_to_driver=False, logging_level="ERROR", **where)
+        signal.signal(signal.SIGTERM, before)
+        yield ray
+    except ConnectionError as error:
+        raise StudyError(
+            f"No Ray cluster at '{address}'; start one with ray start, or leave --ray-address out."
+        ) from error
+    finally:
+        ray.shutdown()
+        shutil.rmtree(own, ignore_errors=True) if own else None

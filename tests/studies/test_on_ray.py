@@ -1,0 +1,108 @@
+"""A run on a local Ray cluster: every case once, also when a worker dies in the middle of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from monai_tpseg.cli import main
+from monai_tpseg.data.phantoms import write_studies
+from monai_tpseg.studies import Model, Run, StudyError, find_entries, known_salt, prepare_output, read_manifest
+from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
+
+COUNT = 20
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("cases/**/*") if path.is_file()}
+
+
+def worker_processes() -> list[int]:
+    """Ids of the processes of this user that run our actor, by the title that Ray gives them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                title = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if title.startswith(b"ray::Worker"):
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_loses_nothing(weights: Path, model: Model, tmp_path: Path) -> None:
+    write_studies(tmp_path / "in", COUNT, size=40)
+    out = tmp_path / "out"
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        for _ in range(60_000):
+            done = len(list(out.glob("cases/[!.]*/result.json")))
+            if 3 <= done < COUNT - 4 and (workers := worker_processes()):
+                os.kill(workers[0], signal.SIGKILL)
+                killed.append(done)
+                return
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    entries = read_manifest(tmp_path / "in" / "manifest.csv")
+    cases = prepare_output(out, entries, "salted", False)
+    counts = RayRun(Job(weights, out, "cpu"), Cluster(workers=2), quiet=True)(cases)
+    killer.join()
+    assert killed
+    assert sum(counts.values()) == COUNT
+    assert len(list((out / "cases").iterdir())) == COUNT
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert Counter(event["case"] for event in events if event["event"] == "case") == Counter(name for name, _ in cases)
+    assert events[-1]["complete"]
+
+    here = tmp_path / "here"
+    Run(model, here, quiet=True)(prepare_output(here, entries, "salted", False))
+    assert contents(out) == contents(here)
+    assert known_salt(out) == known_salt(here)
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "device", "count", "each"),
+    [
+        ({"CPU": 16.0}, 0, None, 4, {"num_cpus": 4, "num_gpus": 0.0}),
+        ({"CPU": 2.0}, 2, "cpu", 2, {"num_cpus": 1, "num_gpus": 0.0}),
+        ({"CPU": 16.0, "GPU": 4.0}, 0, None, 4, {"num_cpus": 4, "num_gpus": 1.0}),
+        ({"CPU": 16.0, "GPU": 4.0}, 0, "cpu", 4, {"num_cpus": 4, "num_gpus": 0.0}),
+    ],
+)
+def test_each_worker_gets_its_share(
+    resources: dict[str, float], workers: int, device: str | None, count: int, each: dict[str, float]
+) -> None:
+    assert Cluster(workers=workers).share(resources, device) == (count, each)
+
+
+def test_more_workers_than_the_cluster_can_hold_are_refused() -> None:
+    with pytest.raises(StudyError, match="3 workers need as many CPUs, the cluster has 2"):
+        Cluster(workers=3).share({"CPU": 2.0}, None)
+    with pytest.raises(StudyError, match="GPUs, the cluster has 0"):
+        Cluster().share({"CPU": 2.0}, "cuda")
+
+
+def test_without_ray_one_line_names_the_extra(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    write_studies(tmp_path / "in", 1, size=32)
+    run = ["run", str(tmp_path / "in"), "--task", "lung_infection", "--out", str(tmp_path / "out")]
+    assert main([*run, "--checkpoint", str(weights), "--engine", "ray"]) == 1
+    error = capsys.readouterr().err
+    assert "pip install 'monai-tpseg[ray]'" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert find_entries(tmp_path / "in", "lung_infection")
