@@ -70,4 +70,6 @@ def _like_source(array: NDArray[Any], meta: Mapping[str, Any]) -> Any:
     source, header = header_class(block, endianness="<", check=False), header_class()
     for name in _GEOMETRY:
         header[name] = source[name]
-    return image_class(array, None, header=header, dtype=array.dtype)
+    image = image_class(array, None, header=header, dtype=array.dtype)
+    image.header["pixdim"] = source["pixdim"]  # made positive by nibabel, while ITK obeys the sign
+    return image

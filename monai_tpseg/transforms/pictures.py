@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_PIXELS, base_name
@@ -53,6 +54,7 @@ def read_picture(path: Path, label: bool = False) -> Source:
         with Image.open(path, formats=_FORMATS) as picture:
             _check_size(picture, path)
             _check_pages(picture, path)
+            grey = _grey_scale(picture, path)
             picture.load()
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             upright = ImageOps.exif_transpose(picture)
@@ -70,7 +72,7 @@ def read_picture(path: Path, label: bool = False) -> Source:
                 "E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again."
             ) from error
         raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
-    values = _label_values(upright, path) if label else _values(upright, path)
+    values = _label_values(upright, path, grey) if label else _values(upright, path, grey)
     orientation = orientation if 1 <= orientation <= 8 else 1
     return Source(values, "display", meta={FORMAT: "picture", EXIF: orientation, PHOTOMETRIC: upright.mode})
 
@@ -94,17 +96,42 @@ def _check_pages(picture: Image.Image, path: Path) -> None:
         )
 
 
-def _values(picture: Image.Image, path: Path) -> Array:
+class _GreyScale(NamedTuple):
+    """What PIL leaves to the caller in TIFF of more than 8 bits."""
+
+    white: int = 65535  # the largest value
+    inverted: bool = False  # 0 is white
+
+
+def _grey_scale(picture: Image.Image, path: Path) -> _GreyScale:
+    """Refuse a TIFF whose values PIL gets wrong, and return how those of its wide pixels are to be read."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return _GreyScale()
+    tags = picture.tag_v2
+    bits = max(int(n) for n in tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    signed = 2 in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 and tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) > 1
+    if (signed and bits <= 8) or (planes and bits > 8):
+        what = "signed bytes" if signed else f"planes of {bits} bits"
+        raise ReadError("E_FORMAT", f"{base_name(path)} holds {what}; save it as a PNG with 8 or 16 bits.")
+    inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return _GreyScale(2**bits - 1 if 8 < bits < 16 else 65535, inverted)
+
+
+def _wide(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
+    """Values of more than 8 bits -> (1, H, W) in 0 to 255."""
+    wide = _planes(picture)
+    if wide.min() < 0 or wide.max() > grey.white:
+        found = f"values from {wide.min():.0f} to {wide.max():.0f}"
+        raise ReadError("E_FORMAT", f"{base_name(path)} has {found}; save it with 8 or 16 bits, without a sign.")
+    values: Array = (grey.white - wide if grey.inverted else wide) * np.float32(255 / grey.white)
+    return values
+
+
+def _values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
     """Return (1 or 3, H, W) in 0 to 255."""
-    if picture.mode in _SIXTEEN_BIT:
-        return _planes(picture) / np.float32(257)  # 65535 / 255
-    if picture.mode == "I":
-        wide = _planes(picture)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ReadError(
-                "E_FORMAT", f"{base_name(path)} has 32-bit values up to {wide.max():.0f}; save it with 8 or 16 bits."
-            )
-        return wide / np.float32(257)
+    if picture.mode in (*_SIXTEEN_BIT, "I"):
+        return _wide(picture, path, grey)
     if picture.mode in ("1", "L", "LA", "La"):
         return _planes(picture.convert("L"))
     if picture.mode in _COLOUR:
@@ -112,13 +139,13 @@ def _values(picture: Image.Image, path: Path) -> Array:
     raise ReadError("E_FORMAT", f"{base_name(path)} has pixels of kind {picture.mode!r}; save it with 8 or 16 bits.")
 
 
-def _label_values(picture: Image.Image, path: Path) -> Array:
+def _label_values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
     """Return (1 or 3, H, W) as stored, 16 bits brought to 0 to 255 only where they exceed it."""
     if picture.mode == "P":
         indices = _planes(picture)
         if indices.max() <= 1:
             return indices
-    values = _planes(picture) if picture.mode in (*_SIXTEEN_BIT, "I", "F") else _values(picture, path)
+    values = _planes(picture) if picture.mode in (*_SIXTEEN_BIT, "I", "F") else _values(picture, path, grey)
     return values / np.float32(257) if 255 < values.max() <= 65535 else values
 
 

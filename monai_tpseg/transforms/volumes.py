@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import zlib
 from math import prod
@@ -24,6 +25,8 @@ __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 
+_GZIP = b"\x1f\x8b"
+_SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -42,6 +45,7 @@ def read_nifti(path: Path) -> Source:
         ReadError: `E_FORMAT`, `E_DECODE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
     """
     try:
+        _check_packing(path)
         image: Any = nib.load(path)
         if not isinstance(image, nib.nifti1.Nifti1Pair):
             raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
@@ -61,11 +65,10 @@ def read_nifti(path: Path) -> Source:
     affine = check_affine(image.affine, base_name(path))
     array, intensity = _channels(stored.reshape(_three(shape)), path)
     array, meta = finite(array, base_name(path))
-    header = image.header if image.header.endianness == "<" else image.header.as_byteswapped("<")
     meta |= {
         FORMAT: "nifti",
         SOURCE_SHAPE: np.array(shape),
-        NIFTI_HEADER: np.frombuffer(header.binaryblock, dtype=np.uint8).copy(),
+        NIFTI_HEADER: _stored_header(path, image.header),
     }
     return Source(array, intensity, affine, meta=meta)
 
@@ -113,6 +116,26 @@ def read_itk(path: Path) -> Source:
     return Source(array, intensity, affine, meta=meta | {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)})
 
 
+def _check_packing(path: Path) -> None:
+    """nibabel goes by the suffix, so that a wrong one would pass for damage."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    packed = path.name.lower().endswith(".gz")
+    if packed == (head[:2] == _GZIP) or (packed and head not in _SIZES):
+        return
+    right = ".nii" if packed else ".nii.gz"
+    raise ReadError("E_FORMAT", f"{base_name(path)} is {'not ' if packed else ''}compressed; rename it to {right}.")
+
+
+def _stored_header(path: Path, header: Any) -> NDArray[np.uint8]:
+    """The header as it lies in the file, little-endian: nibabel repairs, e.g. a negative pixdim that others obey."""
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if packed else path.open("rb") as file:
+        stored = type(header)(file.read(header.sizeof_hdr), endianness=header.endianness, check=False)
+    little = stored if stored.endianness == "<" else stored.as_byteswapped("<")
+    return np.frombuffer(little.binaryblock, dtype=np.uint8).copy()
+
+
 def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
     if len(shape) < 2 or min(shape) < 1:
         raise ReadError("E_FORMAT", f"{base_name(path)} has shape {shape}; a slice or a volume is needed.")
@@ -144,6 +167,8 @@ def _data_files(path: Path) -> list[Path]:
         raise ReadError("E_FORMAT", f"{base_name(path)} is spread over several files; save it as one .nrrd or .mha.")
     if name.startswith("/") or any(part == ".." or ":" in part for part in re.split(r"[/\\]", name)):
         raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels from outside its folder; do not trust it.")
+    if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels through a link out of its folder; copy them.")
     if not (path.parent / name).is_file():
         raise ReadError("E_NOT_FOUND", f"{base_name(path)} names a file of voxels that is not beside it; copy both.")
     return [path, path.parent / name]

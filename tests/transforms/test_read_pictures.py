@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged, ReadError
@@ -147,3 +150,137 @@ def test_real_pictures_equal_pil(shared_dir: Path) -> None:
         with Image.open(image) as picture, Image.open(path) as mask:
             np.testing.assert_array_equal(case["image"].numpy(), np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
             np.testing.assert_array_equal(case["label"][0].numpy(), np.asarray(mask.convert("L")) > 127)
+
+
+def chunked_png(size: tuple[int, int], depth: int, kind: int, rows: list[bytes]) -> bytes:
+    """A PNG of any bit depth and colour type, as PIL does not write them."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = struct.pack(">IIBBBBB", size[1], size[0], depth, kind, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_png_of_sixteen_bits(tmp_path: Path, kind: int, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (12, 10, channels)).astype(np.uint16)
+    (tmp_path / "a.png").write_bytes(chunked_png((12, 10), 16, kind, [row.astype(">u2").tobytes() for row in values]))
+    found = LoadMedicalImage()(tmp_path / "a.png").numpy()
+    seen = values[..., :3] if channels >= 3 else values[..., :1].repeat(3, axis=-1)  # alpha is dropped
+    # PIL keeps the upper 8 bits of all kinds but plain grey
+    np.testing.assert_allclose(found, seen.transpose(2, 0, 1) / 257, atol=1e-4 if kind == 0 else 1)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_png_of_few_bits(tmp_path: Path, depth: int) -> None:
+    values = np.random.default_rng(0).integers(0, 2**depth, (12, 8))
+    bits = (values[..., None] >> np.arange(depth)[::-1]) & 1
+    rows = [np.packbits(row.ravel()).tobytes() for row in bits.astype(np.uint8)]
+    (tmp_path / "a.png").write_bytes(chunked_png((12, 8), depth, 0, rows))
+    expected = values * (255 / (2**depth - 1))
+    np.testing.assert_allclose(LoadMedicalImage()(tmp_path / "a.png")[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("transparency", [1, bytes([0, 128, 255])])
+def test_a_transparent_palette_keeps_its_colours(tmp_path: Path, letter: Array, transparency: int | bytes) -> None:
+    colours = np.array([[10, 20, 30], [40, 50, 60], [70, 80, 90]], dtype=np.uint8)
+    picture = Image.fromarray(letter, "P")
+    picture.putpalette(colours.tobytes())
+    picture.save(tmp_path / "a.png", transparency=transparency)
+    picture.save(tmp_path / "a.bmp")
+    for name in ("a.png", "a.bmp"):
+        found = LoadMedicalImage()(tmp_path / name).numpy()
+        np.testing.assert_array_equal(found, colours[letter].transpose(2, 0, 1))
+
+
+def test_cmyk_comes_as_rgb(tmp_path: Path, rgb: Array) -> None:
+    picture = Image.fromarray(rgb).convert("CMYK")
+    picture.save(tmp_path / "a.tif")
+    picture.save(tmp_path / "a.jpg", quality=100, subsampling=0)
+    Image.fromarray(rgb).save(tmp_path / "b.jpg", quality=100, subsampling=0, progressive=True)
+    for name, off in (("a.tif", 0), ("a.jpg", 4), ("b.jpg", 4)):
+        np.testing.assert_allclose(LoadMedicalImage()(tmp_path / name).numpy(), rgb.transpose(2, 0, 1), atol=off)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"tile": (16, 16)},
+        {"planarconfig": "separate"},
+        {"compression": "zlib", "predictor": True},
+        {"extrasamples": ["unassalpha"]},
+    ],
+    ids=str,
+)
+def test_kinds_of_tiff(tmp_path: Path, rgb: Array, how: dict[str, Any]) -> None:
+    values = np.concatenate([rgb, rgb[..., :1] // 2], axis=-1) if "extrasamples" in how else rgb
+    values = np.ascontiguousarray(values.transpose(2, 0, 1)) if "planarconfig" in how else values
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", **how)
+    np.testing.assert_array_equal(LoadMedicalImage()(tmp_path / "a.tif").numpy(), rgb.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("kind", "order"), [(np.uint8, "<"), (np.uint8, ">"), (np.uint16, "<")])
+def test_tiff_whose_white_is_nothing(tmp_path: Path, rgb: Array, kind: type, order: str) -> None:
+    stored = rgb[..., 0].astype(kind) * kind(np.iinfo(kind).max // 255)
+    for photometric, expected in (("minisblack", rgb[..., 0]), ("miniswhite", 255 - rgb[..., 0])):
+        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=photometric, byteorder=order)
+        np.testing.assert_allclose(LoadMedicalImage()(tmp_path / "a.tif")[0].numpy(), expected, atol=1e-4)
+
+
+def test_tiff_of_twelve_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (6, 8))
+    bits = (values[..., None] >> np.arange(12)[::-1]) & 1
+    data = np.packbits(bits.astype(np.uint8).ravel()).tobytes()
+    tags = [(256, 8), (257, 6), (258, 12), (259, 1), (262, 1), (273, 8), (277, 1), (278, 6), (279, len(data))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data)) + data
+    (tmp_path / "a.tif").write_bytes(head + struct.pack("<H", len(tags)) + entries + bytes(4))
+    found = LoadMedicalImage()(tmp_path / "a.tif")[0].numpy()
+    np.testing.assert_allclose(found, values * (255 / 4095), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "how"),
+    [
+        (np.ones((3, 6, 8), np.uint16), {"planarconfig": "separate", "photometric": "rgb"}),  # PIL mixes them up
+        (np.full((6, 8), -3, np.int8), {}),
+        (np.full((6, 8), -3, np.int16), {}),
+        (np.full((6, 8), 70_000, np.uint32), {}),
+        (np.ones((6, 8), np.float64), {}),
+        (np.ones((6, 8, 3), np.float32), {"photometric": "rgb"}),
+        (np.ones((6, 8, 6), np.uint8), {"photometric": "minisblack", "planarconfig": "contig"}),
+    ],
+    ids=lambda value: str(getattr(value, "dtype", value)),
+)
+def test_tiff_that_is_no_picture_of_eight_or_sixteen_bits(tmp_path: Path, values: Array, how: dict[str, Any]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", values, **how)
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "a.tif")
+    assert caught.value.code == "E_FORMAT"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "ppm", "jp2"])
+def test_other_formats_are_refused_under_any_name(tmp_path: Path, rgb: Array, suffix: str) -> None:
+    Image.fromarray(rgb).save(tmp_path / f"a.{suffix}")
+    (tmp_path / "b.png").write_bytes((tmp_path / f"a.{suffix}").read_bytes())
+    for name in (f"a.{suffix}", "b.png"):
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(tmp_path / name)
+        assert caught.value.code == "E_FORMAT"
+
+
+def test_jpeg_of_twelve_bits_and_without_loss(tmp_path: Path, rgb: Array) -> None:
+    Image.fromarray(rgb).save(tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    place = data.index(b"\xff\xc0")
+    for marker, bits in ((0xC0, 12), (0xC3, 8)):
+        data[place + 1], data[place + 4] = marker, bits
+        (tmp_path / "b.jpg").write_bytes(data)
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(tmp_path / "b.jpg")
+        assert caught.value.code in ("E_FORMAT", "E_DECODE")

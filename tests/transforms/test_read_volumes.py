@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.transforms import LoadMedicalImage, MaskWriter, ReadError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -204,3 +205,140 @@ def test_real_volumes_equal_simpleitk(shared_dir: Path) -> None:
         # PLS in RAS words is what ITK calls rows A -> P, columns R -> L: its own order once the image is LPS
         expected = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")).transpose(1, 2, 0)
         np.testing.assert_array_equal(LoadMedicalImage()(path)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"])
+def test_every_type_of_voxel(tmp_path: Path, kind: str) -> None:
+    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+    values = np.linspace(max(float(limits.min), -1e6), min(float(limits.max), 1e6), 60).reshape(3, 4, 5).astype(kind)
+    nib.save(nib.Nifti1Image(values.T, np.eye(4), dtype=kind), tmp_path / "a.nii.gz")
+    nib.save(nib.Nifti2Image(values.T, np.eye(4), dtype=kind), tmp_path / "b.nii")
+    image = sitk.GetImageFromArray(values)
+    for name, compressed in (("a.nrrd", True), ("b.nrrd", False), ("a.mha", True), ("a.mhd", False), ("a.nhdr", True)):
+        sitk.WriteImage(image, str(tmp_path / name), compressed)
+    for name in ("a.nii.gz", "b.nii", "a.nrrd", "b.nrrd", "a.mha", "a.mhd", "a.nhdr"):
+        found = LoadMedicalImage(plane="stored")(tmp_path / name)
+        np.testing.assert_allclose(found[0].numpy(), values.transpose(1, 2, 0), rtol=1e-6, err_msg=name)
+
+
+def nifti(path: Path, **fields: Any) -> Path:
+    """A volume of 4 x 5 x 3 voxels of 2 x 3 x 4 mm whose header holds `fields`, as nibabel does not write them."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((4, 5, 3))
+    header.set_data_dtype(np.int16)
+    header["pixdim"][1:4], header["vox_offset"], header["magic"] = (2, 3, 4), 352, b"n+1"
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.binaryblock + bytes(4) + np.arange(60, dtype=np.int16).tobytes())
+    return path
+
+
+ROWS = {"srow_x": [2, 0, 0, 1], "srow_y": [0, 3, 0, 2], "srow_z": [0, 0, 4, 3]}
+
+
+@pytest.mark.parametrize(
+    ("fields", "edges"),
+    [
+        ({"sform_code": 1, "qform_code": 0}, (2, 3, 4)),
+        ({"sform_code": 1, "qform_code": 1, "quatern_b": 0.6}, (2, 3, 4)),  # the sform goes first
+        ({"sform_code": 0, "qform_code": 1}, (2, 3, 4)),
+        ({"sform_code": 0, "qform_code": 1, "pixdim": [1, -2, 3, 4, 1, 1, 1, 1]}, (2, 3, 4)),
+        ({"sform_code": 1, "pixdim": [-1, 2, 3, 4, 1, 1, 1, 1]}, (2, 3, 4)),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": [1, 0, 3, 4, 1, 1, 1, 1]}, (1, 3, 4)),
+    ],
+)
+def test_forms_follow_nibabel_and_reach_the_mask_bit_for_bit(
+    tmp_path: Path, fields: dict[str, Any], edges: tuple[int, ...]
+) -> None:
+    path = nifti(tmp_path / "a.nii", **(ROWS | fields))
+    image = LoadMedicalImage()(path)
+    expected = nib.load(path).affine
+    np.testing.assert_allclose(image.meta["original_affine"], expected)
+    np.testing.assert_allclose(np.sqrt((expected[:3, :3] ** 2).sum(axis=0)), edges)
+    written = MaskWriter(tmp_path / "out", save_overlay=False).write(
+        (image[:1] > 20).float(), None, image.meta, "brain_tumor"
+    )
+    np.testing.assert_array_equal(nib.load(written["mask"]).affine, expected)
+    before, after = sitk.ReadImage(str(path)), sitk.ReadImage(str(written["mask"]))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):  # SimpleITK obeys a negative pixdim
+        assert getattr(before, what)() == getattr(after, what)()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(after) > 0, sitk.GetArrayFromImage(before) > 20)
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(0.0, 5.0), (float("nan"), 5.0), (float("inf"), 5.0), (2.0, -3.0)])
+def test_slopes_that_mean_nothing(tmp_path: Path, slope: float, inter: float) -> None:
+    path = nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, sform_code=1, **ROWS)
+    found = LoadMedicalImage(plane="stored")(path)[0].numpy()
+    stored = np.arange(60).reshape(3, 5, 4).transpose(1, 2, 0)
+    np.testing.assert_allclose(found, stored * 2.0 - 3 if slope == 2 else stored)  # the standard: 0 is no scaling
+
+
+def test_a_wrong_suffix_is_no_damage(tmp_path: Path) -> None:
+    plain = nifti(tmp_path / "plain.nii", sform_code=1, **ROWS).read_bytes()
+    (tmp_path / "a.nii").write_bytes(gzip.compress(plain))
+    (tmp_path / "b.nii.gz").write_bytes(plain)
+    for name, right in (("a.nii", "nii.gz"), ("b.nii.gz", "to .nii")):
+        with pytest.raises(ReadError, match=right) as caught:
+            LoadMedicalImage()(tmp_path / name)
+        assert caught.value.code == "E_FORMAT"
+
+
+def test_four_channels_and_complex_voxels(tmp_path: Path) -> None:
+    colour = np.zeros((4, 5, 3), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")])
+    colour["G"], colour["A"] = 7, 255
+    nib.save(nib.Nifti1Image(colour, np.eye(4)), tmp_path / "a.nii")
+    assert LoadMedicalImage()(tmp_path / "a.nii").amax((1, 2, 3)).tolist() == [0, 7, 0]  # alpha is dropped
+    nib.save(nib.Nifti1Image(np.ones((4, 5, 3), np.complex64), np.eye(4)), tmp_path / "b.nii")
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "b.nii")
+    assert caught.value.code == "E_FORMAT"
+
+
+def nrrd(path: Path, values: Array, *lines: str, data: bytes | None = None) -> Path:
+    """(z, y, x) with further header lines."""
+    sizes = " ".join(str(n) for n in values.shape[::-1])
+    kind = {"i": "int", "u": "uint"}[values.dtype.kind] + str(8 * values.dtype.itemsize)
+    head = ["NRRD0004", f"type: {kind}", f"dimension: {values.ndim}", f"sizes: {sizes}", *lines]
+    raw = data if data is not None else values.tobytes()
+    path.write_bytes("\n".join([*head, "", ""]).encode() + raw)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("space", "sign"),
+    [
+        ("right-anterior-superior", (1, 1)),
+        ("left-anterior-superior", (-1, 1)),
+        ("left-posterior-superior", (-1, -1)),
+        (None, (-1, -1)),  # as ITK takes it
+    ],
+)
+def test_nrrd_spaces(tmp_path: Path, space: str | None, sign: tuple[int, int]) -> None:
+    values = np.arange(60, dtype="<i2").reshape(3, 5, 4)
+    place = ["space directions: (2,0,0) (0,3,0) (0,0,4)", "space origin: (5,6,7)"]
+    lines = [f"space: {space}", *place] if space else ["spacings: 2 3 4"]
+    path = nrrd(tmp_path / "a.nrrd", values, "encoding: raw", "endian: little", *lines)
+    image = LoadMedicalImage(plane="stored")(path)
+    np.testing.assert_array_equal(image[0].numpy(), values.transpose(1, 2, 0))
+    x, y = sign
+    origin = [5 * x, 6 * y, 7] if space else [0, 0, 0]
+    expected = np.array([[2 * x, 0, 0, origin[0]], [0, 3 * y, 0, origin[1]], [0, 0, 4, origin[2]]])
+    np.testing.assert_allclose(image.meta["original_affine"][:3], expected)
+
+
+def test_nrrd_encodings(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-900, 900, (3, 5, 4)).astype("<i2")
+    text = " ".join(str(n) for n in values.ravel()).encode()
+    for lines, data in (
+        (("encoding: raw", "endian: big"), values.astype(">i2").tobytes()),
+        (("encoding: gzip", "endian: little"), gzip.compress(values.tobytes())),
+        (("encoding: ascii",), text),
+    ):
+        found = LoadMedicalImage(plane="stored")(nrrd(tmp_path / "a.nrrd", values, *lines, data=data))
+        np.testing.assert_array_equal(found[0].numpy(), values.transpose(1, 2, 0))
+    last = nrrd(tmp_path / "a.nrrd", values[None], "encoding: raw", "endian: little")
+    assert LoadMedicalImage()(last).shape[0] == 3  # a fourth dimension of 1
+    vectors = nrrd(tmp_path / "a.nrrd", values, "encoding: raw", "endian: little", "kinds: vector domain domain")
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(vectors)
+    assert caught.value.code == "E_4D"
