@@ -28,7 +28,7 @@ test: install    ## lint, format, types and all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 lint: install    ## the quick part of `make test`
 	$(RUN) -m ruff check .
