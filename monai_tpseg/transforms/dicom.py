@@ -157,7 +157,7 @@ def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
     known = _GREY if samples == 1 else _COLOUR
     if samples == 3:
         known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
-        known = known | (frozenset() if syntax.is_encapsulated else _OF_PLAIN)
+        known = known | (_OF_PLAIN if syntax.is_transfer_syntax and not syntax.is_encapsulated else frozenset())
     if photometric and photometric not in known:
         kind = photometric if photometric in _PHOTOMETRIC else "an unknown photometric interpretation"
         raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples a pixel; convert it to grey or RGB.")

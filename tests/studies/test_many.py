@@ -16,6 +16,8 @@ import pytest
 from monai_tpseg.cli import main
 from monai_tpseg.data.phantoms import BROKEN, PhantomStudy, write_studies
 from monai_tpseg.studies import read_manifest
+from monai_tpseg.transforms import LoadMedicalImage
+from monai_tpseg.transforms.errors import ReadError
 
 COUNT = 30
 KILLS = 2
@@ -70,6 +72,16 @@ def test_each_study_is_accounted_for_once(whole: Path, studies: tuple[Path, list
     cases = [event["case"] for event in events if event["event"] == "case"]
     assert sorted(cases) == sorted(sources)
     assert [event["event"] for event in events if event["event"] != "case"] == ["start", "end"]
+
+
+def test_each_way_to_be_broken_has_its_code(tmp_path: Path) -> None:
+    broken = [study for study in write_studies(tmp_path, 10 * len(BROKEN), size=32) if study.broken]
+    found = {}
+    for study in broken:
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(tmp_path / study.path)
+        found[study.broken] = caught.value.code
+    assert found == BROKEN
 
 
 @pytest.mark.slow

@@ -353,8 +353,11 @@ def test_an_image_cut_off_before_its_pixels_is_no_object_without_pixels(
         ("1.2.3.4444", "E_CODEC"),
     ],
 )
-def test_syntaxes_without_a_decoder(write_dicom: Write, tmp_path: Path, syntax: str, code: str) -> None:
-    dataset = pydicom.dcmread(write_dicom("a", np.zeros((4, 4), dtype=np.uint8), "ES"))
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)], ids=["gray", "colour"])
+def test_syntaxes_without_a_decoder(
+    write_dicom: Write, tmp_path: Path, shape: tuple[int, ...], syntax: str, code: str
+) -> None:
+    dataset = pydicom.dcmread(write_dicom("a", np.zeros(shape, dtype=np.uint8), "ES"))
     written = "1.2.3." + "9" * (len(syntax) - 6)  # pydicom writes private syntaxes, but no public one it does not know
     dataset.file_meta.TransferSyntaxUID = written
     dataset.PixelData = pydicom.encaps.encapsulate([b"stream"])
