@@ -1,0 +1,44 @@
+"""The page about studies says what the benchmark measured, and what it measured is whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results" / "studies.json"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """The script, which lies outside of the package."""
+    spec = importlib.util.spec_from_file_location("studies_benchmark", ROOT / "benchmarks" / "studies.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_page_shows_the_table_of_the_results(benchmark: ModuleType) -> None:
+    begin, end = benchmark.MARKS
+    page = (ROOT / "docs" / "studies.md").read_text()
+    assert page.split(begin)[1].split(end)[0].strip() == benchmark.table(json.loads(RESULTS.read_text()))
+
+
+def test_results_are_of_500_studies_and_every_check_holds() -> None:
+    result = json.loads(RESULTS.read_text())
+    assert result["settings"]["studies"] == sum(result["statuses"].values()) == 500
+    assert len(result["kills"]) == 3
+    assert [name for name, good in result["checks"].items() if not good] == []
+    assert len(result["checks"]) == 12
+
+
+def test_a_check_that_fails_is_named_in_the_table(benchmark: ModuleType) -> None:
+    result = json.loads(RESULTS.read_text())
+    result["checks"]["each study once"] = False
+    assert "11 of 12 hold; not: each study once" in benchmark.table(result)
