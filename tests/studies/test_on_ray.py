@@ -39,7 +39,9 @@ def worker_processes() -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(weights: Path, model: Model, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_loses_nothing(
+    weights: Path, model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     write_studies(tmp_path / "in", COUNT, size=40)
     out = tmp_path / "out"
     killed: list[int] = []
@@ -60,6 +62,8 @@ def test_a_worker_that_is_killed_loses_nothing(weights: Path, model: Model, tmp_
     counts = RayRun(Job(weights, out, "cpu"), Cluster(workers=2), quiet=True)(cases)
     killer.join()
     assert killed
+    said = capfd.readouterr()
+    assert str(tmp_path) not in said.out + said.err  # what Ray tells of its workers names no source
     assert sum(counts.values()) == COUNT
     assert len(list((out / "cases").iterdir())) == COUNT
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
