@@ -135,7 +135,7 @@ class TPSeg(nn.Module):
     def checkpoint_activations(self, enabled: bool = True) -> TPSeg:
         """Choose whether training keeps the intermediate results of blocks, RFBs and PGTD, or makes them again.
 
-        Without them a step needs a fraction of the memory and about a third more time; gradients are the same.
+        Without them a step needs less memory and more time, as every block runs forward twice; gradients are the same.
 
         Returns:
             this network.
