@@ -112,15 +112,18 @@ def run_studies(options: argparse.Namespace) -> int:
         warm_up(_READ)
     from monai_tpseg.networks.weights import read_info
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
+    from monai_tpseg.studies.model import other_preprocessing
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
     settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
     entries = _entries(options)
-    info = read_info(options.checkpoint)
+    info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
     _check_tasks(options.task, entries, info)
-    engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits, info)
+    if other_preprocessing(info):
+        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
     cases = prepare_output(options.out, entries, options.names, options.resume or bool(options.shard))
     counts = engine(cases)
     ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
@@ -128,21 +131,17 @@ def run_studies(options: argparse.Namespace) -> int:
     return exit_status(counts)
 
 
-def _here(options: argparse.Namespace, settings: Settings, limits: Limits, info: WeightsInfo) -> Engine:
+def _here(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
     from monai_tpseg.studies import Model, Reader, Run
 
     model = Model(options.checkpoint, options.device, settings, options.slice_batch)
-    if model.preprocessing != info.preprocessing:
-        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     reader = Reader(limits, _screenshots(options))
     return Run(model, options.out, options.shard, options.resume, options.quiet, reader)
 
 
-def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits, info: WeightsInfo) -> Engine:
-    from monai_tpseg.networks.weights import read_info
+def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
     from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
 
-    read_info(options.checkpoint, verify=True)
     more = (options.slice_batch, options.resume, limits, _screenshots(options))
     job = Job(options.checkpoint, options.out, options.device, settings, *more)
     return RayRun(job, Cluster(options.ray_address, options.workers), options.quiet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass, fields
 from itertools import product
 from typing import Any
@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom_seg import tracking_id
 from monai_tpseg.transforms.orientation import voxel_sizes
@@ -30,6 +31,7 @@ __all__ = [
     "flags_of",
     "lesions_csv",
     "measure_lesions",
+    "outcome_with",
 ]
 
 MANY_LESIONS = 20
@@ -132,6 +134,17 @@ def measure_lesions(
     """
     boxes = enumerate(ndimage.find_objects(lesions), start=1)
     return [_measured(n, lesions[box] == n, box, prob[box], meta, tracking_id(name, task, n)) for n, box in boxes]
+
+
+def outcome_with(flags: Collection[str], lesions: int) -> Outcome:
+    """Return how a case ended that was segmented.
+
+    Args:
+        flags: names in `FLAGS`, in any order.
+        lesions: number of those that were found.
+    """
+    status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if lesions else Status.OK_EMPTY
+    return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags))
 
 
 def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any]) -> tuple[str, ...]:

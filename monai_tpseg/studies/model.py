@@ -27,7 +27,7 @@ from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.regions import crop_to_region, paste_region
 
-__all__ = ["Model", "Segmented", "Settings", "choose_device", "digest"]
+__all__ = ["Model", "Segmented", "Settings", "choose_device", "digest", "other_preprocessing"]
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ class Segmented:
 def digest(config: Mapping[str, Any]) -> str:
     """Return the sha256 of settings, whatever their order."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def other_preprocessing(info: WeightsInfo) -> bool:
+    """Say whether the modality files differ from those that the weights were trained with."""
+    return info.preprocessing != pipelines_hash()
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -29,6 +29,7 @@ __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 
 _CPUS = 4  # of a worker without a GPU: more add little to one network
 _RETRIES = 1  # of a case whose worker died with it
+_DYING = "A Ray worker dies whatever it does; see to the cluster, then go on with --resume."
 _Case = tuple[str, Entry]
 
 
@@ -193,9 +194,12 @@ class RayRun:
         options = {**share, "max_restarts": -1, "max_task_retries": _RETRIES}
         actor = ray.remote(Worker).options(**options)
         workers = [actor.remote(self.job, int(share["num_cpus"])) for _ in range(count)]
-        for trouble in ray.get([worker.ready.remote() for worker in workers]):
-            if trouble:
-                raise StudyError(trouble)
+        try:
+            troubles = ray.get([worker.ready.remote() for worker in workers])
+        except ray.exceptions.RayError:
+            raise StudyError(_DYING) from None
+        for trouble in filter(None, troubles):
+            raise StudyError(trouble)
         return workers
 
 
@@ -236,7 +240,7 @@ def _recorded(ray: Any, worker: Any, case: _Case, code: str) -> Ended | StudyErr
         ended: Ended | StudyError = ray.get(worker.lost.remote(case, code))
         return ended
     except ray.exceptions.RayError:
-        return StudyError("A Ray worker dies whatever it does; see to the cluster, then go on with --resume.")
+        return StudyError(_DYING)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from tqdm.auto import tqdm
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.networks.checkpoint import file_sha256
-from monai_tpseg.studies.codes import Outcome, Status
-from monai_tpseg.studies.lesions import REVIEW_FLAGS, UNCERTAIN, Lesion, lesions_csv
+from monai_tpseg.studies.codes import Outcome
+from monai_tpseg.studies.lesions import UNCERTAIN, Lesion, lesions_csv, outcome_with
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.outlines import Polygon, outlines
 from monai_tpseg.studies.rle import RunMask
@@ -96,9 +96,7 @@ def segment_slide(
     """
     found = _segment(model, source, task, name, quiet)
     files = _write(found, source, task, name, folder)
-    flags = _flags(found, source.grid)
-    status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if found.lesions else Status.OK_EMPTY
-    return Outcome(status, flags=flags), {
+    return outcome_with(_flags(found, source.grid), len(found.lesions)), {
         "files": files,
         "sha256": {file: file_sha256(folder / file) for file in files.values()},
         "lesions": len(found.lesions),

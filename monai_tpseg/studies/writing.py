@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from monai_tpseg.files import complete, write_atomically
 from monai_tpseg.networks.checkpoint import file_sha256
-from monai_tpseg.studies.codes import Outcome, Status
-from monai_tpseg.studies.lesions import FLAGS, REVIEW_FLAGS, find_lesions, flags_of, lesions_csv, measure_lesions
+from monai_tpseg.studies.codes import Outcome
+from monai_tpseg.studies.lesions import find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import decisions
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
@@ -85,7 +85,6 @@ def write_segmented(
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
             draw_case(found.image, found.mask[0], task, _display()).save(file, format="PNG")
-    status = Status.REVIEW if REVIEW_FLAGS & flags else Status.OK if lesions else Status.OK_EMPTY
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
         "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},
@@ -93,7 +92,7 @@ def write_segmented(
         "voxels": sum(lesion.voxels for lesion in lesions),
         "decisions": decisions(meta),
     }
-    return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags)), more
+    return outcome_with(flags, len(lesions)), more
 
 
 def _segmentation(

@@ -53,8 +53,13 @@ def _restore_logging() -> None:
 @pytest.fixture(scope="session")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle, read-only."""
-    folder = tmp_path_factory.mktemp("bundles") / NAME
-    shutil.copytree(SOURCE, folder)
+    return read_only_copy(SOURCE, tmp_path_factory.mktemp("bundles"))
+
+
+def read_only_copy(bundle: Path, parent: Path) -> Path:
+    """Copy a bundle into `parent`, where nobody may write into it."""
+    folder = parent / bundle.name
+    shutil.copytree(bundle, folder)
     for path in folder.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
     return folder

@@ -26,7 +26,7 @@ from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.studies.model import Model
 from monai_tpseg.tasks import TASK_NAMES
-from tests.bundle.conftest import _restore_logging, history, run
+from tests.bundle.conftest import _restore_logging, history, read_only_copy, run
 from tests.bundle.test_errors import refused
 
 NAME = "kprism_universal_segmentation"
@@ -48,11 +48,7 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def kprism_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle, read-only."""
-    folder = tmp_path_factory.mktemp("bundles") / NAME
-    shutil.copytree(SOURCE, folder)
-    for path in folder.rglob("*"):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    return folder
+    return read_only_copy(SOURCE, tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")

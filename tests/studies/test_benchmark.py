@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results" / "studies.json"
@@ -16,12 +17,7 @@ RESULTS = ROOT / "docs" / "results" / "studies.json"
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script, which lies outside of the package."""
-    spec = importlib.util.spec_from_file_location("studies_benchmark", ROOT / "benchmarks" / "studies.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/studies.py")
 
 
 def test_page_shows_the_table_of_the_results(benchmark: ModuleType) -> None:

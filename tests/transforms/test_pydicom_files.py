@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
 from monai_tpseg.transforms import NEXT_ACTIONS, READ_CODES, LoadMedicalImage, ReadError
+from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "dicom.md"
 
 
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-outcomes = _load(ROOT / "benchmarks" / "dicom_outcomes.py")
+outcomes = load_script("benchmarks/dicom_outcomes.py")
 FILES: list[Path] = outcomes.files_with_pixels()
 INVERTED_BY_ITK = {"6154", "6247", "6278"}  # MONOCHROME1: we leave the inversion to the pipeline, after the window
 WRONG_IN_ITK = {f"SC_rgb_rle_{bits}bit{frames}.dcm" for bits in (16, 32) for frames in ("", "_2frame")}
