@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "handlers": {"click_metrics", "data", "keys", "tasks", "files", "metrics", "networks"},
     "engines": {"clicks", "keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "apart", "data", "engines", "handlers", "inferers", "networks", "transforms"},
+    "annotate": {"keys", "tasks", "files", "clicks", "inferers", "networks", "studies", "transforms"},
     "cli_data": {"tasks", "data"},
     "cli_export": {"tasks", "networks"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},

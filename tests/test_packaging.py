@@ -29,7 +29,8 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
         assert str(source.relative_to(ROOT)) in names
     for source in ROOT.glob("transforms/*.yaml"):
         assert f"monai_tpseg/pipelines/{source.name}" in names
-    for source in [p for p in (ROOT / "monai_tpseg" / "studies").iterdir() if p.suffix not in (".py", "")]:
+    beside = [*(ROOT / "monai_tpseg" / "studies").iterdir(), *(ROOT / "monai_tpseg" / "annotate" / "page").iterdir()]
+    for source in [p for p in beside if p.suffix not in (".py", "")]:
         assert str(source.relative_to(ROOT)) in names
     assert "monai_tpseg/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "bundles/"))]
