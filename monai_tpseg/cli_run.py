@@ -54,7 +54,9 @@ def add_run_command(commands: Any, status: str) -> None:
 
 def _add_sources(command: Any) -> None:
     command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
-    command.add_argument("--task", choices=TASK_NAMES, metavar="T", help=f"what to segment: {', '.join(TASK_NAMES)}")
+    command.add_argument(
+        "--task", metavar="T", help=f"what to segment, a task of the weights: {', '.join(TASK_NAMES)}, or a new one"
+    )
     command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
     command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
     command.add_argument("--out", required=True, metavar="OUT", help="folder of the results")
@@ -118,9 +120,11 @@ def run_studies(options: argparse.Namespace) -> int:
     settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
-    entries = _entries(options)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
-    _check_tasks(options.task, entries, info)
+    if options.task and options.task not in info.tasks:
+        raise UsageError(f"The weights do not know {options.task}; choose one of {', '.join(info.tasks)}.")
+    entries = _entries(options)
+    _check_tasks(entries, info)
     if other_preprocessing(info):
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
@@ -152,9 +156,7 @@ def _screenshots(options: argparse.Namespace) -> bool:
     return options.allow_secondary_capture or os.path.isfile(options.input or "")
 
 
-def _check_tasks(task: str | None, entries: Sequence[Entry], info: WeightsInfo) -> None:
-    if task and task not in info.tasks:
-        raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
+def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
     wrong = [str(n) for n, entry in enumerate(entries, start=1) if entry.task and entry.task not in info.tasks]
     if wrong:  # the word itself may be somebody's note
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""

@@ -1,16 +1,30 @@
 """The catalogue of the eight lesion tasks: name, modality, what is segmented and where.
 
 This file is the only place that knows the tasks. The order of `TASKS` is the order of the task rows of a network
-trained on all of them; a weights file carries its own list of names (see `docs/conventions.md`).
+trained on all of them; a weights file carries its own list of names (see `docs/conventions.md`), and the modality of
+those that `tpseg new-task` gave it beyond the catalogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 
-__all__ = ["CATEGORY", "TASKS", "TASK_NAMES", "Code", "Modality", "Task", "get_task", "resolve_task", "task_names"]
+__all__ = [
+    "CATEGORY",
+    "LESION",
+    "TASKS",
+    "TASK_NAMES",
+    "Code",
+    "Modality",
+    "Task",
+    "get_task",
+    "get_title",
+    "resolve_task",
+    "task_names",
+]
 
 
 class Modality(str, Enum):
@@ -36,52 +50,73 @@ class Code:
 CATEGORY = Code("49755003", "Morphologically Abnormal Structure")
 """The segmented property category of every task."""
 
+LESION = Code("52988006", "Lesion")
+"""What is segmented, where nothing narrower is known."""
+
 
 @dataclass(frozen=True)
 class Task:
     """One lesion segmentation task.
 
-    `lesion` and `anatomy` are the SNOMED CT codes written into DICOM segmentations; a clinician must sign them off.
+    `lesion` and `anatomy` are the SNOMED CT codes written into DICOM segmentations; a clinician must sign them off. A
+    task without `anatomy` says none.
     """
 
     name: str
     modality: Modality
     lesion: Code
-    anatomy: Code
+    anatomy: Code | None = None
 
     @property
     def title(self) -> str:
         """The name as people write it, e.g. `wet AMD`."""
-        return self.name.replace("_", " ").replace("amd", "AMD")
+        return get_title(self.name)
 
 
 TASKS: tuple[Task, ...] = (
-    Task("wet_amd", Modality.OCT, Code("52988006", "Lesion"), Code("5665001", "Retina")),
+    Task("wet_amd", Modality.OCT, LESION, Code("5665001", "Retina")),
     Task("brain_tumor", Modality.MRI, Code("108369006", "Neoplasm"), Code("12738006", "Brain")),
     Task("adenocarcinoma", Modality.PATHOLOGY, Code("1187332001", "Adenocarcinoma"), Code("71854001", "Colon")),
     Task("thyroid_nodule", Modality.ULTRASOUND, Code("27925004", "Nodule"), Code("69748006", "Thyroid")),
     Task("colon_polyp", Modality.ENDOSCOPY, Code("68496003", "Polyp"), Code("71854001", "Colon")),
     Task("lung_infection", Modality.CT, Code("409774005", "Inflammation"), Code("39607008", "Lung")),
     Task("breast_lesion", Modality.ULTRASOUND, Code("4147007", "Mass"), Code("76752008", "Breast")),
-    Task("skin_lesion", Modality.DERMOSCOPY, Code("52988006", "Lesion"), Code("39937001", "Skin")),
+    Task("skin_lesion", Modality.DERMOSCOPY, LESION, Code("39937001", "Skin")),
 )
 
 TASK_NAMES: tuple[str, ...] = tuple(task.name for task in TASKS)
 
 
-def get_task(name: str) -> Task:
-    """Return the catalogue entry called `name`.
+def get_title(name: str) -> str:
+    """Return the name of a task as people write it, e.g. `wet AMD`."""
+    return name.replace("_", " ").replace("amd", "AMD")
+
+
+def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) -> Task:
+    """Return the catalogue entry called `name`, or a task beyond the catalogue that weights know.
+
+    Args:
+        name: of the task.
+        modalities: name -> modality of the tasks beyond the catalogue, as weights describe them. Such a task segments
+            a lesion and names no anatomy.
 
     Raises:
-        ValueError: there is no such task; the message lists the names.
+        ValueError: there is no such task or modality; the message lists the names.
 
     >>> get_task("lung_infection").modality.value
     'ct'
+    >>> get_task("liver_lesion", {"liver_lesion": "ct"}).lesion.meaning
+    'Lesion'
     """
     for task in TASKS:
         if task.name == name:
             return task
-    raise ValueError(f"Unknown task {name!r}; choose one of {', '.join(TASK_NAMES)}.")
+    if name not in modalities:
+        raise ValueError(f"Unknown task {name!r}; choose one of {', '.join((*TASK_NAMES, *modalities))}.")
+    if modalities[name] not in {modality.value for modality in Modality}:
+        known = ", ".join(modality.value for modality in Modality)
+        raise ValueError(f"Unknown modality {modalities[name]!r} of task {name!r}; choose one of {known}.")
+    return Task(name, Modality(modalities[name]), LESION)
 
 
 def resolve_task(task: str | int, names: Sequence[str] = TASK_NAMES) -> int:

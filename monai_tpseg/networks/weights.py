@@ -36,6 +36,7 @@ class WeightsInfo:
             read at it.
         sha256: digest of the weights file; empty until it is written.
         training: recipe, data and result, for the reader.
+        modalities: modality of every task that the catalogue of `monai_tpseg.tasks` does not have, by name.
     """
 
     tasks: tuple[str, ...]
@@ -46,6 +47,7 @@ class WeightsInfo:
     sha256: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     mpp: float | None = None
+    modalities: dict[str, str] = field(default_factory=dict)
 
 
 def info_path(weights: str | os.PathLike[str]) -> Path:
@@ -72,7 +74,8 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        info = WeightsInfo(**{**content, "tasks": tuple(content["tasks"]), "image_size": tuple(content["image_size"])})
+        lists = {key: tuple(content[key]) for key in ("tasks", "image_size")}
+        info = WeightsInfo(**{**content, **lists, "modalities": {**content.get("modalities", {})}})
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"'{path}' is not the description of a weights file ({error}); train again.") from error
     if verify and file_sha256(weights) != info.sha256:

@@ -136,7 +136,8 @@ class CaseRunner:
         outcome = self._problem(entry) or trouble
         if source is None or outcome is not None:
             return Plan(name, entry, key, outcome=outcome)
-        if get_task(entry.task).modality is Modality.PATHOLOGY and _is_slide(source):
+        task = get_task(entry.task, self.model.info.modalities)
+        if task.modality is Modality.PATHOLOGY and _is_slide(source):
             return Plan(name, entry, key, slide=source)
         return Plan(name, entry, key, source)
 
@@ -153,7 +154,8 @@ class CaseRunner:
         if plan.kept and plan.outcome is not None:
             return Ended(plan.name, plan.outcome, kept=True)
         seconds: dict[str, float] = {} if read is None else {"read": read.seconds}
-        task = plan.entry.task if plan.entry.task in TASK_NAMES else ""  # anything else may be somebody's note
+        named = (*TASK_NAMES, *self.model.info.modalities)
+        task = plan.entry.task if plan.entry.task in named else ""  # anything else may be somebody's note
         try:
             with case_folder(self.folder / plan.name, self.tag) as folder:
                 outcome, more = (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds)
@@ -215,7 +217,9 @@ class CaseRunner:
     def _problem(self, entry: Entry) -> Outcome | None:
         if not entry.task:
             return Outcome(Status.SKIPPED, "S_NO_TASK", failed("S_NO_TASK").action)
-        return None if entry.task in self.model.info.tasks and entry.task in TASK_NAMES else failed("E_TASK")
+        info = self.model.info
+        known = entry.task in info.tasks and (entry.task in TASK_NAMES or entry.task in info.modalities)
+        return None if known else failed("E_TASK")
 
     def _key(self, entry: Entry, source: CaseSource | None) -> str:
         """Input, weights, task and settings in one keyed digest."""

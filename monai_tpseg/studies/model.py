@@ -125,7 +125,7 @@ class Model:
         network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
         load_weights(network, checkpoint)
         self.network: nn.Module = network.to(self.device).eval()
-        self._normalise = NormalizeByModalityd()
+        self._normalise = NormalizeByModalityd(modalities=self.info.modalities)
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
 
     @property

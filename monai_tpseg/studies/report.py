@@ -102,7 +102,7 @@ def write_report(out: str | Path) -> Path:
         cases=cases,
         statuses=[(status.value, counts[status.value]) for status in _ORDER],
         codes=codes.most_common(),
-        tasks=[name for name in TASK_NAMES if any(case.record["task"] == name for case in cases)],
+        tasks=_tasks(cases),
         makers=_makers(cases),
         pictures=sum(case.picture is not None for case in cases),
         most=_MOST,
@@ -126,6 +126,12 @@ def _case(folder: Path) -> Case | None:
     size = sum(float(row["size"]) for row in rows)
     mean = sum(float(row["mean_probability"]) * float(row["size"]) for row in rows) / size if size else 0.0
     return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, _entropy(mean))
+
+
+def _tasks(cases: Sequence[Case]) -> list[str]:
+    """The tasks that occur: those of the catalogue in its order, then others."""
+    found = {case.record["task"] for case in cases} - {""}
+    return [*(name for name in TASK_NAMES if name in found), *sorted(found - set(TASK_NAMES))]
 
 
 def _compared(cases: Sequence[Case]) -> list[Case]:
@@ -168,7 +174,10 @@ def _picture(folder: Path, record: dict[str, Any]) -> Thumbnail | None:
     if not names.get("overlay"):
         return None
     # scanners write names and dates into ultrasound; within the region that a DICOM object declares there are none
-    is_ultrasound = record["task"] in TASK_NAMES and get_task(record["task"]).modality is Modality.ULTRASOUND
+    modalities = record["provenance"]["model"].get("modalities", {})
+    is_ultrasound = record["task"] in (*TASK_NAMES, *modalities) and (
+        get_task(record["task"], modalities).modality is Modality.ULTRASOUND
+    )
     blurred = is_ultrasound and "region" not in record.get("decisions", {})
     mask = folder / Path(names["mask"]).name
     return make_thumbnail(folder / Path(names["overlay"]).name, mask if mask.suffix == ".png" else None, blurred)

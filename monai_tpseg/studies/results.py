@@ -87,6 +87,7 @@ def provenance(info: WeightsInfo, config: Mapping[str, Any]) -> dict[str, Any]:
             "tasks": list(info.tasks),
             "weights_sha256": info.sha256,
             "trained_preprocessing": info.preprocessing,
+            "modalities": dict(info.modalities),
         },
         "config": dict(config),
         "config_sha256": digest(config),

@@ -16,7 +16,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.studies.lesions import Lesion
 from monai_tpseg.studies.outlines import Polygon, Ring
 from monai_tpseg.studies.rle import RunMask
-from monai_tpseg.tasks import get_task
+from monai_tpseg.tasks import get_title
 from monai_tpseg.transforms import draw_overlay
 
 __all__ = ["contours_geojson", "slide_overlay", "write_pyramid"]
@@ -93,7 +93,7 @@ def slide_overlay(thumbnail: NDArray[np.uint8], mask: RunMask, task: str) -> Ima
     change = np.zeros((height, width + 1), np.int64)
     np.add.at(change, (rows, starts), 1)
     np.add.at(change, (rows, ends), -1)
-    return draw_overlay(thumbnail / 255, np.cumsum(change, axis=1)[:, :-1] > 0, get_task(task).title)
+    return draw_overlay(thumbnail / 255, np.cumsum(change, axis=1)[:, :-1] > 0, get_title(task))
 
 
 def _tiles(level: RunMask) -> Iterator[NDArray[np.uint8]]:
@@ -121,7 +121,7 @@ def _feature(lesion: Lesion, rings: list[Any], task: str) -> dict[str, Any]:
         "properties": {
             "objectType": "annotation",
             "name": f"lesion {lesion.lesion}",
-            "classification": {"name": get_task(task).title, "color": _COLOUR},
+            "classification": {"name": get_title(task), "color": _COLOUR},
             "measurements": {
                 "area um^2": lesion.size,
                 "longest diameter um": lesion.diameter,

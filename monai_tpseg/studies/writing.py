@@ -17,6 +17,7 @@ from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import decisions
+from monai_tpseg.tasks import Task, get_task
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom_seg import Algorithm, SegmentationError, write_segmentation
@@ -66,6 +67,7 @@ def write_segmented(
         how the case ended, and what `result.json` says about it: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
     """
     outputs = outputs or Outputs()
+    modalities = made_by["model"].get("modalities", {})
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
     numbered = find_lesions(mask, meta)
     lesions = measure_lesions(numbered, prob, meta, task, name)
@@ -77,14 +79,14 @@ def write_segmented(
     write_atomically(files["lesions"], lesions_csv(lesions))
     if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _segmentation(seg, numbered, meta, task, name, algorithm(made_by)):
+        if _segmentation(seg, numbered, meta, get_task(task, modalities), name, algorithm(made_by)):
             files["seg"] = seg
         else:
             flags.add("no_seg")
     if outputs.overlay:
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
-            draw_case(found.image, found.mask[0], task, _display()).save(file, format="PNG")
+            draw_case(found.image, found.mask[0], task, _display(tuple(modalities.items()))).save(file, format="PNG")
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
         "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},
@@ -96,7 +98,7 @@ def write_segmented(
 
 
 def _segmentation(
-    path: Path, lesions: NDArray[np.int32], meta: Mapping[str, Any], task: str, name: str, made_by: Algorithm
+    path: Path, lesions: NDArray[np.int32], meta: Mapping[str, Any], task: Task, name: str, made_by: Algorithm
 ) -> bool:
     """Say whether the source has what a DICOM segmentation refers to, and write it then."""
     try:
@@ -112,6 +114,6 @@ def _each(files: Mapping[str, Path]) -> Iterator[Path]:
 
 
 @cache
-def _display() -> NormalizeByModalityd:
+def _display(modalities: tuple[tuple[str, str], ...]) -> NormalizeByModalityd:
     """The pipelines without their last step; read once."""
-    return NormalizeByModalityd(network=False)
+    return NormalizeByModalityd(network=False, modalities=dict(modalities))

@@ -71,7 +71,7 @@ def tracking_id(name: str, task: str, lesion: int) -> str:
 
 
 def write_segmentation(
-    path: Path, lesions: NDArray[Any], meta: Mapping[str, Any], task: str, name: str, algorithm: Algorithm
+    path: Path, lesions: NDArray[Any], meta: Mapping[str, Any], task: str | Task, name: str, algorithm: Algorithm
 ) -> None:
     """Write the lesions of a DICOM source as a BINARY segmentation (PS3.3 A.51).
 
@@ -83,7 +83,7 @@ def write_segmentation(
         path: the file.
         lesions: (H, W) or (H, W, D) on the grid of the loaded image: 0 is background, 1, 2, ... the number of a lesion.
         meta: the meta of the image from `LoadMedicalImage`.
-        task: the name of the task, which decides the codes.
+        task: the task, which decides the codes, or its name in the catalogue.
         name: of the case, for tracking ids.
         algorithm: what made the mask.
 
@@ -93,8 +93,9 @@ def write_segmentation(
     """
     if not lesions.any():
         raise ValueError("A DICOM segmentation needs at least one lesion; an empty mask has none.")
+    known = task if isinstance(task, Task) else get_task(task)
     try:
-        made = guarded(lambda: _build(lesions, meta, get_task(task), name, algorithm), "The source")
+        made = guarded(lambda: _build(lesions, meta, known, name, algorithm), "The source")
     except ReadError as error:
         raise SegmentationError(f"No DICOM segmentation can be made: {error}") from None
     with complete(path) as file:
@@ -174,7 +175,7 @@ def _segments(
             algorithm_identification=made_by,
             tracking_uid=uid(tracked),
             tracking_id=tracked,
-            anatomic_regions=[_sct(task.anatomy)],
+            anatomic_regions=None if task.anatomy is None else [_sct(task.anatomy)],
             display_color=_CYAN,
         )
 

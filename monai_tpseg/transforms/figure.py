@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.keys import IMAGE, TASK_NAME
-from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.tasks import Modality, Task
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
@@ -28,11 +28,12 @@ def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: Normali
     Args:
         image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
         mask: (H, W) or (H, W, D) in {0, 1}, on its grid.
-        task: the name of the task.
+        task: the name of a task that `display` knows.
         display: the pipelines without the step into the network (`network=False`).
     """
-    shown, title = display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor(), get_task(task).title
-    if _may_hold_names(image, task):
+    known, shown = display.get_task(task), display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor()
+    title = known.title
+    if _may_hold_names(image, known):
         if m.REGION in image.meta:
             top, left, bottom, right = (int(n) for n in image.meta[m.REGION])
             shown, mask = shown[:, top:bottom, left:right], mask[top:bottom, left:right]
@@ -42,10 +43,10 @@ def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: Normali
     return draw_overlay(shown.numpy(), mask.numpy(), title, spacing)
 
 
-def _may_hold_names(image: MetaTensor, task: str) -> bool:
+def _may_hold_names(image: MetaTensor, task: Task) -> bool:
     if str(image.meta[m.FORMAT]) != "dicom":
         return False
-    return get_task(task).modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in _ULTRASOUND
+    return task.modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in _ULTRASOUND
 
 
 def _blurred(image: torch.Tensor) -> torch.Tensor:

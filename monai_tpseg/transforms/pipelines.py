@@ -16,7 +16,7 @@ from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
-from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.tasks import Modality, Task, get_task
 from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
 
 __all__ = [
@@ -137,6 +137,7 @@ class NormalizeByModalityd(MapTransform):
         directory: see `pipeline_path`.
         network: see `load_pipeline`.
         allow_missing_keys: skip keys that a case does not have.
+        modalities: of tasks beyond the catalogue, by name, as weights describe them.
 
     Raises:
         ValueError: a pipeline is missing or malformed, already when this is built; the task is unknown; the image was
@@ -150,9 +151,11 @@ class NormalizeByModalityd(MapTransform):
         directory: str | Path | None = None,
         network: bool = True,
         allow_missing_keys: bool = False,
+        modalities: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.task_key = task_key
+        self.modalities = dict(modalities or {})
         intensities: tuple[Intensity, ...] = ("physical", "display")
         self.pipelines = {
             (modality, intensity): load_pipeline(modality, intensity, directory, network)
@@ -163,7 +166,7 @@ class NormalizeByModalityd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `data` with float32 images, normalised."""
         case = dict(data)
-        modality = get_task(self._task(case)).modality
+        modality = self.get_task(self._task(case)).modality
         for key in self.key_iterator(case):
             intensity = getattr(case[key], "meta", {}).get(INTENSITY)
             if intensity not in ("physical", "display"):
@@ -171,6 +174,10 @@ class NormalizeByModalityd(MapTransform):
             normalised = self.pipelines[modality, intensity]({IMAGE: case[key]})[IMAGE]
             case[key] = normalised.to(torch.float32)
         return case
+
+    def get_task(self, name: str) -> Task:
+        """Return the task called `name`, of the catalogue or beyond; see `monai_tpseg.tasks.get_task`."""
+        return get_task(name, self.modalities)
 
     def _task(self, case: Mapping[Hashable, Any]) -> str:
         name = case.get(TASK_NAME, case.get(self.task_key))
