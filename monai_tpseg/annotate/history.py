@@ -1,0 +1,136 @@
+"""The state of a session and the steps that led there: what undo and redo move along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+__all__ = ["NO_SLICE", "STATUSES", "Click", "Exemplar", "History", "Setup", "SliceState", "Status", "Step"]
+
+Status = Literal["empty", "edited", "proposed", "accepted"]
+STATUSES: tuple[Status, ...] = ("empty", "edited", "proposed", "accepted")
+NO_SLICE = -1
+"""In place of the number of a slice: a step that concerns none."""
+
+
+class Click(NamedTuple):
+    """A click in pixels of the source's grid, pixel centres being whole numbers; polarity 1 inside, -1 outside."""
+
+    row: float
+    column: float
+    polarity: int
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """What shows a lesion: a picture with its mask, or a slice of this case with the mask that it had.
+
+    Attributes:
+        picture: digest of a prepared picture, or "".
+        index: of the slice, or -1.
+        result: whose mask the slice had, or -1.
+    """
+
+    picture: str = ""
+    index: int = NO_SLICE
+    result: int = -1
+
+
+@dataclass(frozen=True)
+class SliceState:
+    """Where a slice stands.
+
+    Attributes:
+        clicks: of the user, since the slice was begun.
+        result: number of the result that its mask comes from, None for an empty mask.
+        status: see `STATUSES`.
+    """
+
+    clicks: tuple[Click, ...] = ()
+    result: int | None = None
+    status: Status = "empty"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What holds for all slices.
+
+    Attributes:
+        task: name of the task, or None.
+        use_class: whether the class of the task is part of what the network is asked.
+        exemplars: in the order in which they came.
+    """
+
+    task: str | None = None
+    use_class: bool = False
+    exemplars: tuple[Exemplar, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: of a slice, of the setup, or of both.
+
+    Attributes:
+        index: of the slice, or `NO_SLICE`.
+        before, after: of the slice; equal where it does not change.
+        setup_before, setup_after: likewise.
+    """
+
+    index: int
+    before: SliceState
+    after: SliceState
+    setup_before: Setup
+    setup_after: Setup
+
+
+@dataclass
+class History:
+    """The steps of a session and how many of them are in effect.
+
+    Attributes:
+        setup: as it is now.
+        slices: those that have been worked on.
+        steps: all that can be undone or done again, in order.
+        cursor: how many of `steps` are in effect.
+    """
+
+    setup: Setup
+    slices: dict[int, SliceState] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    cursor: int = 0
+
+    def at(self, index: int) -> SliceState:
+        """Return where slice `index` stands."""
+        return self.slices.get(index, SliceState())
+
+    def step(self, index: int = NO_SLICE, after: SliceState | None = None, setup: Setup | None = None) -> Step:
+        """Return the step from here to `after` and `setup`, without taking it."""
+        here = self.at(index)
+        return Step(index, here, here if after is None else after, self.setup, self.setup if setup is None else setup)
+
+    def push(self, step: Step) -> None:
+        """Take a step; what had been undone is forgotten."""
+        del self.steps[self.cursor :]
+        self.steps.append(step)
+        self.redo()
+
+    def undo(self) -> Step:
+        """Take the last step back and return it; there must be one."""
+        self.cursor -= 1
+        step = self.steps[self.cursor]
+        self._set(step.index, step.before, step.setup_before)
+        return step
+
+    def redo(self) -> Step:
+        """Take the next step again and return it; there must be one."""
+        step = self.steps[self.cursor]
+        self.cursor += 1
+        self._set(step.index, step.after, step.setup_after)
+        return step
+
+    def _set(self, index: int, state: SliceState, setup: Setup) -> None:
+        self.setup = setup
+        if state == SliceState():
+            self.slices.pop(index, None)
+        elif index != NO_SLICE:
+            self.slices[index] = state

@@ -1,0 +1,131 @@
+"""From what was asked about a slice to its mask; what was found before is found again where it is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_tpseg.annotate.exemplars import Shown
+from monai_tpseg.annotate.history import Click, Exemplar
+from monai_tpseg.annotate.masks import PackedMask
+from monai_tpseg.annotate.model import PromptModel
+from monai_tpseg.annotate.pixels import Pixels
+from monai_tpseg.annotate.recent import Recent
+from monai_tpseg.clicks import scale_clicks
+from monai_tpseg.inferers.task import resize_antialiased
+from monai_tpseg.networks import Prompt
+from monai_tpseg.networks.kprism import ImageState, Memory
+from monai_tpseg.tasks import Modality
+
+__all__ = ["Predictor", "Recipe", "Result"]
+
+_STATES = 4  # encoded slices that are kept: 22 MB each for the paper's network at 512 x 512
+_MEMORIES = 2  # encoded sets of exemplars that are kept
+_LOGITS = 32  # answers that are kept: 1 MB each at 512 x 512
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that an answer depends on besides source and weights; the same recipe gives the same answer.
+
+    Attributes:
+        index: of the slice.
+        modality: how its values became input.
+        task: name of the class, or None.
+        clicks: in pixels of the source.
+        exemplars: see `Exemplar`.
+        previous: number of the result that is corrected, or None.
+    """
+
+    index: int
+    modality: Modality
+    task: str | None = None
+    clicks: tuple[Click, ...] = ()
+    exemplars: tuple[Exemplar, ...] = ()
+    previous: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer, and how it came about."""
+
+    recipe: Recipe
+    found: PackedMask
+
+
+class Predictor:
+    """Answers recipes. An encoded slice serves all prompts on it; logits are kept for the next click.
+
+    Logits that are not kept any more, e.g. after a restart, are found again from the recipes that led to them.
+
+    Args:
+        model: network and weights.
+        pixels: of the case.
+    """
+
+    def __init__(self, model: PromptModel, pixels: Pixels) -> None:
+        self.model, self.pixels = model, pixels
+        self.results: dict[int, Result] = {}
+        self.shown: dict[str, Shown] = {}
+        self._states: Recent[tuple[int, Modality], ImageState] = Recent(_STATES)
+        self._memories: Recent[tuple[Modality, tuple[Exemplar, ...]], Memory] = Recent(_MEMORIES)
+        self._logits: Recent[int, Tensor] = Recent(_LOGITS)
+
+    def answer(self, recipe: Recipe) -> tuple[int, Result]:
+        """Return the number of a new result, and the result; it counts once it is `keep`t."""
+        logits = self._run(recipe)
+        prob = resize_antialiased(logits.sigmoid(), self.pixels.region_size)[0, 0].numpy()
+        number = max(self.results, default=-1) + 1
+        self._logits.put(number, logits)
+        return number, Result(recipe, PackedMask.pack(self.pixels.on_frame(prob), self.model.threshold))
+
+    def keep(self, number: int, result: Result) -> None:
+        """Keep a result of `answer`, or one that was read."""
+        self.results[number] = result
+
+    def logits(self, number: int) -> Tensor:
+        """Return the logits (1, 1, h, w) of a kept result."""
+        chain: list[int] = []
+        at: int | None = number
+        while at is not None and at not in self._logits:
+            chain.append(at)
+            at = self.results[at].recipe.previous
+        for one in reversed(chain):
+            self._logits.put(one, self._run(self.results[one].recipe))
+        return self._logits.get(number, lambda: self._run(self.results[number].recipe))
+
+    def _run(self, recipe: Recipe) -> Tensor:
+        key = recipe.index, recipe.modality
+        state = self._states.get(key, lambda: self.model.encode(self.pixels.network_input(*key)))
+        previous = None if recipe.previous is None else self.logits(recipe.previous).to(self.model.device)
+        task = None if recipe.task is None else self.model.info.tasks.index(recipe.task)
+        prompt = Prompt(task=task, clicks=self._clicks(recipe.clicks), previous_logits=previous)
+        return self.model.decode(state, prompt, self._memory(recipe))
+
+    def _clicks(self, clicks: tuple[Click, ...]) -> Tensor | None:
+        if not clicks:
+            return None
+        top, left = self.pixels.region[:2]
+        inside = torch.tensor([[(row - top, column - left, sign) for row, column, sign in clicks]])
+        return scale_clicks(inside, self.pixels.region_size, self.model.image_size)
+
+    def _memory(self, recipe: Recipe) -> Memory | None:
+        if not recipe.exemplars:
+            return None
+        key = recipe.modality, recipe.exemplars
+        return self._memories.get(key, lambda: self._remember(*key))
+
+    def _remember(self, modality: Modality, exemplars: tuple[Exemplar, ...]) -> Memory:
+        shown = [self.shown[one.picture] if one.picture else self._slice(one, modality) for one in exemplars]
+        image, label = (torch.stack(parts) for parts in ([s.image for s in shown], [s.label for s in shown]))
+        return self.model.remember(image[None], label[None])
+
+    def _slice(self, exemplar: Exemplar, modality: Modality) -> Shown:
+        size = self.model.image_size
+        top, left, bottom, right = self.pixels.region
+        mask = self.results[exemplar.result].found.mask()[top:bottom, left:right]
+        label = resize_antialiased(torch.from_numpy(mask).float()[None, None], size)[0] >= 0.5
+        image = resize_antialiased(self.pixels.network_input(exemplar.index, modality), size)[0]
+        return Shown(image, label.float())
