@@ -94,6 +94,10 @@ def _add_reading(command: Any) -> None:
 
 def _add_engine(command: Any) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    command.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
+        help="of the network: fp32, the faster bf16 and fp16 (GPU), auto: what the device is fastest at (fp32)",
+    )  # fmt: skip
     command.add_argument("--slice-batch", type=int, default=8, help="slices or windows that run together (8)")
     command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
     command.add_argument(
@@ -117,7 +121,8 @@ def run_studies(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.model import other_preprocessing
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
-    settings = Settings(options.threshold, options.min_lesion_area, seg=not options.no_seg, **slides)
+    more = {"seg": not options.no_seg, "precision": options.precision}
+    settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too

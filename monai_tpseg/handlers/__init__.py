@@ -20,13 +20,14 @@ from monai_tpseg.handlers.training import (
     KeepLoss,
     StartWeights,
 )
-from monai_tpseg.handlers.weights import WeightsLoader
+from monai_tpseg.handlers.weights import FastNetwork, WeightsLoader
 
 __all__ = [
     "CaseProgress",
     "ClickMetricsHandler",
     "DivergenceError",
     "EpochSeed",
+    "FastNetwork",
     "FillCache",
     "FinalValidation",
     "GatePicture",

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
+from monai_tpseg.networks.inference import InferenceNetwork
 from monai_tpseg.networks.layers import plain_tensor
 
 __all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
@@ -25,11 +26,15 @@ Network = Callable[..., Any]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def autocast(device: torch.device, amp: Amp) -> torch.autocast:
-    """Return the autocast context of one of "none", "bf16", "fp16" on `device`."""
+def autocast(device: torch.device, amp: Amp, network: object = None) -> torch.autocast:
+    """Return the autocast context of one of "none", "bf16", "fp16" on `device`.
+
+    A network in its fast form has a precision of its own and runs without.
+    """
     if amp not in ("none", *_DTYPES):
         raise ValueError(f"Unknown amp {amp!r}; choose one of none, bf16, fp16.")
-    return torch.autocast(device.type, dtype=_DTYPES.get(amp, torch.bfloat16), enabled=amp != "none")
+    fast = isinstance(network, InferenceNetwork)
+    return torch.autocast(device.type, dtype=_DTYPES.get(amp, torch.bfloat16), enabled=amp != "none" and not fast)
 
 
 def image_size_2d(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -162,7 +167,7 @@ class TaskInferer(Inferer):
     def _whole_or_windows(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
         if self.window == "none":
             resized = resize_antialiased(image, self.image_size)
-            with autocast(image.device, self.amp):
+            with autocast(image.device, self.amp, network):
                 logits = network(resized, task)
             return resize_antialiased(logits.float().sigmoid(), image.shape[-2:])
 
@@ -171,7 +176,7 @@ class TaskInferer(Inferer):
 
     def _windows(self, image: Tensor, network: Network, row: Tensor) -> Tensor:
         def bound(patches: Tensor) -> Tensor:
-            with autocast(image.device, self.amp):
+            with autocast(image.device, self.amp, network):
                 logits: Tensor = network(patches, row.expand(patches.shape[0]))
             return logits.float().sigmoid()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from monai.data import MetaTensor
-from torch import nn
 
 from monai_tpseg import __version__
 from monai_tpseg.inferers import TaskInferer
@@ -19,6 +19,7 @@ from monai_tpseg.inferers.task import Window
 from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
 from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.ready import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
@@ -28,6 +29,8 @@ from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.regions import crop_to_region, paste_region
 
 __all__ = ["Model", "Segmented", "Settings", "choose_device", "digest", "other_preprocessing"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Settings:
         slide_mpp: micrometres a pixel of the finest level of slides that do not say.
         skip_glass: windows of a slide without tissue are not run.
         seg: also write a DICOM segmentation where the source is DICOM.
+        precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
     """
 
     threshold: float = 0.5
@@ -49,12 +53,15 @@ class Settings:
     slide_mpp: float | None = None
     skip_glass: bool = True
     seg: bool = True
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise StudyError(f"threshold must lie between 0 and 1, got {self.threshold}.")
         if self.min_lesion_area < 0:
             raise StudyError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+        if self.precision not in PRECISIONS:
+            raise StudyError(f"Unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         for name, value in (("mpp", self.mpp), ("slide_mpp", self.slide_mpp)):
             if value is not None and not 0 < value < 100:
                 raise StudyError(f"{name} must be micrometres a pixel, above 0 and below 100, got {value}.")
@@ -103,15 +110,17 @@ def choose_device(name: str | None) -> torch.device:
 class Model:
     """A network with its weights, and the path from a source to a mask.
 
+    TP-Seg runs in its fast form, see `monai_tpseg.networks.ready`; a network without one runs as it was trained.
+
     Args:
         checkpoint: weights; their description lies beside them. The digest is checked, loading is strict.
         device: see `choose_device`.
-        settings: threshold and smallest lesion.
+        settings: threshold, smallest lesion, precision.
         slice_batch: slices of a volume that run together, at least 1.
 
     Raises:
         CheckpointError: weights or description are missing, damaged, or do not fit.
-        StudyError: no such device.
+        StudyError: no such device, or it cannot compute at the precision.
     """
 
     def __init__(
@@ -122,9 +131,15 @@ class Model:
         self.settings = settings or Settings()
         self.slice_batch = slice_batch
         self.preprocessing = pipelines_hash()
+        try:
+            self.precision = choose_precision(self.settings.precision, self.device)
+        except ValueError as error:
+            raise StudyError(f"{error}") from error
         network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
         load_weights(network, checkpoint)
-        self.network: nn.Module = network.to(self.device).eval()
+        self.network, why_plain = ready_network(network.to(self.device), self.precision)
+        self.fast = not why_plain
+        logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)
         self._normalise = NormalizeByModalityd(modalities=self.info.modalities)
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
 
@@ -143,6 +158,8 @@ class Model:
             "window": self.info.window,
             **asdict(self.settings),
             "mpp": self.mpp,
+            "precision": self.precision,
+            "fast": self.fast,
         }
 
     @property
