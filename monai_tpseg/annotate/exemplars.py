@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -57,7 +59,7 @@ class Shown:
                 image, bits = content["image"], content["label"]
             flat = np.unpackbits(bits, count=image[0].size).reshape(1, *image.shape[1:])
             shown = cls(torch.from_numpy(image), torch.from_numpy(flat.astype(np.float32)))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise SessionError("An exemplar of the session is missing or damaged; begin a new session.") from error
         if shown.digest != path.stem:
             raise SessionError("An exemplar of the session is damaged; begin a new session.")

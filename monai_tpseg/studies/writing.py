@@ -36,18 +36,22 @@ class Outputs:
         overlay: the lesion drawn on the picture.
         probabilities: the probabilities that the mask was cut from.
         prefix: tables carry the name of the case, as many cases share one folder.
+        method: name of the network, as a DICOM segmentation gives it.
+        semi_automatic: a person guided the network, as a DICOM segmentation says.
     """
 
     seg: bool = True
     overlay: bool = True
     probabilities: bool = False
     prefix: bool = False
+    method: str = "TP-Seg"
+    semi_automatic: bool = False
 
 
-def algorithm(made_by: Mapping[str, Any]) -> Algorithm:
+def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
     """Return what a DICOM segmentation says about what made it, out of `provenance`."""
-    versions, weights = made_by["versions"], made_by["model"]
-    return Algorithm(versions["monai_tpseg"], weights["weights_sha256"], made_by["config_sha256"])
+    version, weights = made_by["versions"]["monai_tpseg"], made_by["model"]["weights_sha256"]
+    return Algorithm(version, weights, made_by["config_sha256"], outputs.method, outputs.semi_automatic)
 
 
 def write_segmented(
@@ -79,7 +83,7 @@ def write_segmented(
     write_atomically(files["lesions"], lesions_csv(lesions))
     if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _segmentation(seg, numbered, meta, get_task(task, modalities), name, algorithm(made_by)):
+        if _segmentation(seg, numbered, meta, get_task(task, modalities), name, algorithm(made_by, outputs)):
             files["seg"] = seg
         else:
             flags.add("no_seg")

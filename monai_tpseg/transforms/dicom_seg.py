@@ -52,11 +52,15 @@ class Algorithm:
         version: of `monai_tpseg`.
         weights_sha256: digest of the weights.
         config_sha256: digest of what decides a result besides.
+        method: name of the network.
+        semi_automatic: a person guided it.
     """
 
     version: str
     weights_sha256: str
     config_sha256: str
+    method: str = "TP-Seg"
+    semi_automatic: bool = False
 
 
 def tracking_id(name: str, task: str, lesion: int) -> str:
@@ -123,12 +127,12 @@ def _build(
         sop_instance_uid=uid("instance"),
         instance_number=1,
         manufacturer="monai_tpseg",
-        manufacturer_model_name="TP-Seg",
+        manufacturer_model_name=algorithm.method,
         software_versions=f"monai_tpseg {algorithm.version}",
         device_serial_number=algorithm.weights_sha256,
         content_label=task.name.upper(),
         content_description=_NOTE,
-        series_description=f"TP-Seg {task.title}, research use only",
+        series_description=f"{algorithm.method} {task.title}, research use only",
         content_date=day,
         content_time=time,
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -158,11 +162,14 @@ def _segments(
     count: int, task: Task, name: str, algorithm: Algorithm, uid: _Identifiers
 ) -> Iterator[SegmentDescription]:
     made_by = highdicom.AlgorithmIdentificationSequence(
-        name="TP-Seg",
+        name=algorithm.method,
         family=_ARTIFICIAL_INTELLIGENCE,
         version=algorithm.version,
         source="monai_tpseg",
         parameters={"weights_sha256": algorithm.weights_sha256, "config_sha256": algorithm.config_sha256},
+    )
+    kind = (
+        SegmentAlgorithmTypeValues.SEMIAUTOMATIC if algorithm.semi_automatic else SegmentAlgorithmTypeValues.AUTOMATIC
     )
     for lesion in range(1, count + 1):
         tracked = tracking_id(name, task.name, lesion)
@@ -171,7 +178,7 @@ def _segments(
             segment_label=f"{task.title} {lesion}" if lesion <= SEGMENTS else f"{task.title}, others",
             segmented_property_category=_sct(CATEGORY),
             segmented_property_type=_sct(task.lesion),
-            algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_type=kind,
             algorithm_identification=made_by,
             tracking_uid=uid(tracked),
             tracking_id=tracked,
