@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-__all__ = ["Comparison", "Scores", "compare", "interval", "row_scores"]
+__all__ = ["Comparison", "Scores", "compare", "compare_values", "interval", "interval_of_values", "row_scores"]
 
 Values = NDArray[np.float64]
 RESAMPLES = 2000
@@ -135,16 +135,31 @@ def compare(first: Scores, second: Scores, resamples: int = RESAMPLES) -> Compar
     known = set(zip(second.cases, second.tasks, strict=True))
     both = [pair for pair in zip(first.cases, first.tasks, strict=True) if pair in known]
     one, two = first.only(both), second.only(both)
-    gap = one.values().mean(0) - two.values().mean(0)
-    drawn = _resampled(gap, one.tasks, resamples)
+    return compare_values(one.values().mean(0), two.values().mean(0), one.tasks, resamples)
+
+
+def compare_values(first: Values, second: Values, tasks: Sequence[str], resamples: int = RESAMPLES) -> Comparison:
+    """Compare two measurements of the same images.
+
+    Args:
+        first: (N,), a score of each image.
+        second: (N,), of the same images.
+        tasks: task of each image, N.
+        resamples: of the bootstrap.
+    """
+    gap = first - second
     p_value = float(wilcoxon(gap).pvalue) if np.any(gap) else None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Comparison(_macro(gap, one.tasks), float(low), float(high), p_value, len(both))
+    return Comparison(_macro(gap, tasks), *interval_of_values(gap, tasks, resamples), p_value, len(tasks))
 
 
 def interval(scores: Scores, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 95 % interval of the mean Dice, bootstrap over images within each task, seeds averaged."""
-    low, high = np.quantile(_resampled(scores.values().mean(0), scores.tasks, resamples), [0.025, 0.975])
+    return interval_of_values(scores.values().mean(0), scores.tasks, resamples)
+
+
+def interval_of_values(values: Values, tasks: Sequence[str], resamples: int = RESAMPLES) -> tuple[float, float]:
+    """Return the 95 % interval of the mean over tasks of `values` (N,), bootstrap over images within each task."""
+    low, high = np.quantile(_resampled(values, tasks, resamples), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import logging
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from ignite.distributed import get_rank
 from ignite.engine import Events
 from matplotlib import colormaps
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from monai_tpseg.click_metrics import ClickScores, clicks_needed
 from monai_tpseg.files import write_atomically
-from monai_tpseg.handlers.lesion_metrics import evaluated_cases
+from monai_tpseg.handlers.lesion_metrics import case_name, evaluated_cases
 from monai_tpseg.keys import LABEL, ROUNDS, TASK
 from monai_tpseg.metrics import MEAN
 from monai_tpseg.tasks import TASK_NAMES
@@ -40,7 +42,8 @@ class ClickMetricsHandler:
     At the end of the epoch `engine.state.metrics` holds, for every task that occurs and for `mean` (each task counting
     once), `dice_after_<n>/<task>` for 0, 1, 3, 5 and 10 clicks as far as there are so many, and `noc85/<task>` and
     `noc90/<task>`, the mean number of clicks until the IoU is 0.85 or 0.9 (the number of all clicks where it never is).
-    Rank 0 logs a table and writes `clicks.json` (these and the mean Dice curve of each task) and `clicks.png`.
+    Rank 0 logs a table and writes `clicks.json` (these and the mean Dice curve of each task), `clicks.png` and
+    `clicks_per_image.csv`, the Dice and the IoU of each picture before the first click and after each.
 
     Args:
         task_names: names in row order.
@@ -53,6 +56,7 @@ class ClickMetricsHandler:
         self.task_names = tuple(task_names)
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.dice, self.iou, self.tasks = ClickScores("dice"), ClickScores("iou"), _Rows()
+        self.names: list[str] = []
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator whose cases have `rounds`, `label` and `task`."""
@@ -61,6 +65,7 @@ class ClickMetricsHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._completed)
 
     def _started(self, engine: Any) -> None:
+        self.names = []
         for metric in (self.dice, self.iou, self.tasks):
             metric.reset()
 
@@ -70,16 +75,20 @@ class ClickMetricsHandler:
             self.dice(masks, label)
             self.iou(masks, label)
             self.tasks(torch.tensor([[float(case[TASK])]]))
+            self.names.append(case_name(case, str(len(self.names))))
 
     def _completed(self, engine: Any) -> None:
         rows = self.tasks.scores()[:, 0].long().tolist()
-        summary = summarise(rows, self.dice.scores().cpu(), self.iou.scores().cpu(), self.task_names)
+        dice, iou = self.dice.scores().cpu(), self.iou.scores().cpu()
+        summary, names = summarise(rows, dice, iou, self.task_names), _of_all_ranks(self.names)
         for task, values in summary.items():
             engine.state.metrics |= {f"{key}/{task}": v for key, v in values.items() if key not in ("n", "curve")}
         if get_rank() == 0:
             logger.info("Clicks\n%s", _table(summary))
             if self.output_dir is not None:
                 _write(self.output_dir, summary)
+                pictures = _per_image(names, [self.task_names[row] for row in rows], dice, iou)
+                write_atomically(self.output_dir / "clicks_per_image.csv", pictures)
 
 
 class _Rows(ClickScores):
@@ -87,6 +96,15 @@ class _Rows(ClickScores):
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: Any) -> Tensor:
         return y_pred
+
+
+def _of_all_ranks(names: list[str]) -> list[str]:
+    """Join the names of all ranks, in the order in which MONAI joins their scores."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return names
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, names)
+    return [name for part in parts for name in part]
 
 
 def _plain(mask: Tensor) -> Tensor:
@@ -139,6 +157,15 @@ def _write(folder: Path, summary: dict[str, dict[str, Any]]) -> None:
     picture = io.BytesIO()
     FigureCanvasAgg(draw_clicks(summary)).print_png(picture)
     write_atomically(folder / "clicks.png", picture.getvalue())
+
+
+def _per_image(names: Sequence[str], tasks: Sequence[str], dice: Tensor, iou: Tensor) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["case", "task", *(f"{key}_{n}" for key in ("dice", "iou") for n in range(dice.shape[1]))])
+    for name, task, *curves in zip(names, tasks, dice.tolist(), iou.tolist(), strict=True):
+        writer.writerow([name, task, *(round(value, 6) for curve in curves for value in curve)])
+    return text.getvalue().encode()
 
 
 def _table(summary: dict[str, dict[str, Any]]) -> str:

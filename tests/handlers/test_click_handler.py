@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,6 +49,11 @@ def test_numbers_of_an_evaluation(tmp_path: Path) -> None:
     assert [written[k]["n"] for k in written] == [2, 1, 3]
     assert len(written["mean"]["curve"]) == 4
     assert (tmp_path / "clicks.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "clicks_per_image.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["task"]) for row in rows] == [("0", "a"), ("1", "a"), ("2", "c")]
+    assert [float(rows[0][f"iou_{n}"]) for n in range(4)] == pytest.approx([0, 0.5, 0.9, 1])
+    assert [float(rows[1][f"dice_{n}"]) for n in range(4)] == pytest.approx([0, 0, 10 / 15, 16 / 18], abs=1e-6)
 
 
 def test_scores_that_never_suffice_count_all_clicks() -> None:
