@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from monai_tpseg.annotate.checks import check_index, check_point, check_points, check_steps
+from monai_tpseg.annotate.checks import check_flag, check_index, check_point, check_points, check_steps
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.exemplars import read_shown
 from monai_tpseg.annotate.history import NO_SLICE, Click, Exemplar, Setup, SliceState, Status, Step
@@ -95,7 +95,8 @@ class Edited(Opened):
         Raises:
             SessionError: no such slice.
         """
-        state = self._history.at(self._index(index))
+        index = self._index(index)
+        state = self._history.at(index)
         return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
 
     @alone
@@ -143,10 +144,10 @@ class Edited(Opened):
         Raises:
             SessionError: there is no task.
         """
-        setup = self._history.setup
+        setup, use = self._history.setup, check_flag(use, "use_class")
         if use and setup.task is None:
             raise SessionError(f"No task is named; choose one of {', '.join(self.tasks)} first.")
-        return self._set_up(Setup(setup.task, bool(use), setup.exemplars))
+        return self._set_up(Setup(setup.task, use, setup.exemplars))
 
     @alone
     def add_exemplar(self, image_path: str | Path, label_path: str | Path) -> Change:
@@ -225,7 +226,7 @@ class Edited(Opened):
             SessionError: see `propose`; a negative number of steps, or another direction.
         """
         steps, direction = check_steps(steps, direction)
-        self._slice_shown(from_index)
+        from_index = self._slice_shown(from_index).index
         changes: list[Change] = []
         for source, target in slices_along(from_index, steps, direction, self.shape[2]):
             if self._history.at(target).status in ("edited", "accepted"):
@@ -246,7 +247,7 @@ class Edited(Opened):
 
     def _clicked(self, places: Sequence[tuple[float, float]], positive: bool, index: int) -> Change:
         state = self._history.at(index)
-        sign = 1 if positive else -1
+        sign = 1 if check_flag(positive, "positive") else -1
         clicks = (*state.clicks, *(Click(*self._pixels.place(*place), sign) for place in places))
         recipe = Recipe(index, self.modality, self._class, clicks, self._history.setup.exemplars, state.result)
         number, result = self._predictor.answer(recipe)
@@ -256,16 +257,17 @@ class Edited(Opened):
         if by not in get_args(Proposal):
             raise SessionError(f"Unknown way {by!r} to propose; choose one of {', '.join(get_args(Proposal))}.")
         shown = self._slice_shown(from_index)
-        if index == from_index:
+        if index == shown.index:
             raise SessionError(f"Slice {index} cannot be proposed from itself; name another one.")
         if by == "exemplar":
             return Recipe(index, self.modality, exemplars=(shown,))
-        middle = centre_click(self._mask(self._history.at(from_index)))
+        middle = centre_click(self._mask(self._history.at(shown.index)))
         return Recipe(index, self.modality, self._class, (middle,), previous=shown.result)
 
     def _slice_shown(self, index: int) -> Exemplar:
         """Slice `index` with its present mask."""
-        state = self._history.at(self._index(index))
+        index = self._index(index)
+        state = self._history.at(index)
         if state.result is None or not self._mask(state).any():
             raise SessionError(f"Slice {index} has no mask to go by; click on it first.")
         return Exemplar(index=index, result=state.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from monai_tpseg.networks import KPrism, Prompt, build_network
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.kprism import ImageState, Memory
 from monai_tpseg.networks.weights import WeightsInfo, read_info
-from monai_tpseg.studies.model import choose_device
+from monai_tpseg.studies.model import choose_device, other_preprocessing
 
 __all__ = ["PromptModel"]
+
+logger = logging.getLogger(__name__)
 
 
 class PromptModel:
@@ -39,6 +42,8 @@ class PromptModel:
             raise SessionError(f"Weights of '{architecture}' take no clicks; give weights of K-Prism (docs/kprism.md).")
         if not 0 < threshold < 1:
             raise SessionError(f"threshold must lie between 0 and 1, got {threshold}.")
+        if other_preprocessing(self.info):
+            logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
         self.threshold = threshold
         self.device = choose_device(device)
         self.image_size = image_size_2d(self.info.image_size)

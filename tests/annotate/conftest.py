@@ -25,12 +25,14 @@ from monai_tpseg.transforms import pipelines_hash
 SIZE = (32, 64)
 """Of the network's input: rows and columns are told apart."""
 
+NETWORK = {"architecture": "kprism", "backbone": "utnet_demo"}
+"""Arguments of `build_network`."""
+
 
 def write_weights(path: Path, seed: int = 0) -> Path:
     """Write random weights of the narrowest K-Prism."""
     torch.manual_seed(seed)
-    network = {"architecture": "kprism", "backbone": "utnet_demo"}
-    info = WeightsInfo(TASK_NAMES, network, SIZE, preprocessing=pipelines_hash())
+    info = WeightsInfo(TASK_NAMES, NETWORK, SIZE, preprocessing=pipelines_hash())
     save_weights(path, kprism_demo(len(TASK_NAMES)).state_dict(), info)
     return path
 

@@ -10,13 +10,15 @@ import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.annotate.masks import PackedMask, change_of
+from monai_tpseg.annotate.pixels import CT_WINDOW
 from monai_tpseg.annotate.recent import Recent
 from monai_tpseg.annotate.scribbles import thin_line
 from monai_tpseg.annotate.volume import centre_click, slices_along
-from monai_tpseg.networks import tpseg_hiera
+from monai_tpseg.networks import kprism_demo, tpseg_hiera
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.transforms import pipelines_hash
 
-from .conftest import SIZE
+from .conftest import NETWORK, SIZE
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 9), (16, 24), (5, 1)])
@@ -83,6 +85,23 @@ def test_weights_that_take_no_clicks_are_refused(tmp_path: Path, weights: Path) 
         PromptModel(tmp_path / "t.pt", "cpu")
     with pytest.raises(SessionError, match="threshold must lie between 0 and 1"):
         PromptModel(weights, "cpu", threshold=1.0)
+
+
+def test_other_modality_files_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    info = WeightsInfo(("liver_lesion",), NETWORK, SIZE, preprocessing="other", modalities={"liver_lesion": "ct"})
+    save_weights(tmp_path / "t.pt", kprism_demo(1).state_dict(), info)
+    PromptModel(tmp_path / "t.pt", "cpu")
+    assert "differ from those the weights were trained with" in caplog.text
+
+
+def test_tasks_beyond_the_catalogue(tmp_path: Path, sources: dict[str, Path]) -> None:
+    known = {"liver_lesion": "ct"}
+    info = WeightsInfo(("liver_lesion",), NETWORK, SIZE, preprocessing=pipelines_hash(), modalities=known)
+    save_weights(tmp_path / "t.pt", kprism_demo(1).state_dict(), info)
+    session = Session(sources["ct"], PromptModel(tmp_path / "t.pt", "cpu"), "liver_lesion")
+    assert session.window_default == CT_WINDOW
+    session.click(18, 18, index=2)
+    assert session.export(tmp_path)["mask"].name == "chest_liver_lesion_mask.nii.gz"
 
 
 def test_threads_take_turns(model: PromptModel, sources: dict[str, Path]) -> None:

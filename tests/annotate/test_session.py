@@ -229,6 +229,35 @@ def test_clicks_that_cannot_be(
     assert session.states() == ["empty"]
 
 
+def test_numbers_may_come_from_numpy(model: PromptModel, sources: dict[str, Path], tmp_path: Path) -> None:
+    plain, other = (
+        Session(sources["ct"], model, "lung_infection"),
+        Session(sources["ct"], model, "lung_infection", tmp_path / "work"),
+    )
+    plain.click(5, 6, True, 2)
+    plain.scribble([(5.0, 5.0), (30.0, 30.0)], True, 2)
+    plain.accept(2)
+    plain.propagate(2, 1)
+    plain.add_slice_exemplar(2)
+    other.click(np.float32(5), np.int64(6), np.bool_(True), np.int64(2))
+    other.scribble(np.array([(5.0, 5.0), (30.0, 30.0)], np.float32), True, np.int32(2))
+    other.accept(np.int64(2))
+    other.propagate(np.int64(2), np.int64(1))
+    other.add_slice_exemplar(np.int64(2))
+    assert np.array_equal(plain.volume_mask(), other.volume_mask())
+    assert plain.clicks(2) == other.clicks(2)
+    other.close()
+    assert Session.restore(tmp_path / "work", model).exemplars == plain.exemplars
+
+
+@pytest.mark.parametrize("positive", [-1, 1, "false", None])
+def test_a_polarity_is_true_or_false(model: PromptModel, sources: dict[str, Path], positive: Any) -> None:
+    session = Session(sources["picture"], model, "skin_lesion")
+    with pytest.raises(SessionError, match="positive must be True or False"):
+        session.click(5, 6, positive)
+    assert not session.can_undo
+
+
 def test_the_rim_of_the_outermost_pixels_counts(model: PromptModel, sources: dict[str, Path]) -> None:
     session = Session(sources["picture"], model, "skin_lesion")
     session.click(-0.4, 51.4)
