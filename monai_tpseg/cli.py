@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from monai_tpseg import __version__
+from monai_tpseg.cli_annotate import add_annotate_command
 from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.cli_export import add_export_command
 from monai_tpseg.cli_run import UsageError, add_run_command, run_studies
@@ -64,10 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,prepare,check,export}")
+    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,annotate,prepare,check,export}")
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
+    add_annotate_command(commands)
     add_data_commands(commands)
     add_experiments(commands)
     add_export_command(commands)

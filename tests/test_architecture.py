@@ -30,13 +30,14 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {"clicks", "keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "apart", "data", "engines", "handlers", "inferers", "networks", "transforms"},
     "annotate": {"keys", "tasks", "files", "clicks", "inferers", "networks", "studies", "transforms"},
+    "cli_annotate": {"tasks", "annotate", "cli_run", "studies"},
     "cli_data": {"tasks", "data"},
     "cli_export": {"tasks", "networks"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli_run": {"tasks", "apart", "networks", "studies"},
     "cli": {
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
-        *("cli_data", "cli_export", "cli_run", "experiments"),
+        *("cli_annotate", "cli_data", "cli_export", "cli_run", "experiments"),
     },
 }
 NETWORKS: dict[str, set[str]] = {

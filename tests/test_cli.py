@@ -42,6 +42,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["--help"], ("tpseg scan", "tpseg run", "tpseg report", "--resume", "exit status")),
         (["run", "--help"], ("--checkpoint", "--read-timeout", "exit status")),
+        (["annotate", "--help"], ("--checkpoint", "--no-browser", "--resume", "127.0.0.1")),
         (["--version"], (__version__,)),
     ],
     ids=" ".join,

@@ -101,6 +101,11 @@ class Opened:
         return self._pixels.window_default(self.modality)
 
     @property
+    def plane(self) -> str:
+        """How the slices of a volume lie: `axial`, `coronal`, `sagittal` or `stored`; "" of a picture."""
+        return self._pixels.plane
+
+    @property
     def value_range(self) -> Window:
         """The smallest and the largest value of the source."""
         return self._pixels.value_range

@@ -63,6 +63,11 @@ class Pixels:
         return None if spacing is None else tuple(float(x) for x in np.asarray(spacing))
 
     @property
+    def plane(self) -> str:
+        """How the slices of a volume lie, "" of a picture."""
+        return str(self.meta.get(m.PLANE, ""))
+
+    @property
     def value_range(self) -> Window:
         """The smallest and the largest value."""
         return float(self._values.min()), float(self._values.max())

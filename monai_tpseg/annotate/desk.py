@@ -1,0 +1,168 @@
+"""The cases of one input, the one that lies open, and where their work is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from monai_tpseg.annotate.errors import SessionError
+from monai_tpseg.annotate.masks import Change
+from monai_tpseg.annotate.model import PromptModel
+from monai_tpseg.annotate.session import Session
+from monai_tpseg.annotate.wire import opened, patches, status
+from monai_tpseg.studies.case import CASES
+from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.studies.manifest import Entry
+
+__all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
+
+SESSIONS = "sessions"
+"""The folder of an output folder that sessions are kept in, each in a folder with the name of its case."""
+
+
+class NotOpen(SessionError):
+    """A request about a case that is not open, or not any more."""
+
+
+class Desk:
+    """Opens one case at a time; what is done with it is kept on disc at once.
+
+    Args:
+        cases: the name of each case and where it lies.
+        model: loaded once.
+        out: output folder; `sessions/NAME` keeps a session, `cases/NAME` what is saved.
+        task: of all cases; by default that of the entry, if it has one.
+    """
+
+    def __init__(
+        self, cases: Sequence[tuple[str, Entry]], model: PromptModel, out: Path, task: str | None = None
+    ) -> None:
+        self.cases, self.model, self.out, self.task = list(cases), model, out, task
+        self._lock = RLock()
+        self._open: tuple[int, Session] | None = None
+        self._revision = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the list of cases and, where one is open, what there is to know about it."""
+        known = self.model.info.tasks
+        cases = [
+            {"name": _label(entry), "note": entry.note, "task": self._task(entry), "kept": self._kept(name)}
+            for name, entry in self.cases
+        ]
+        with self._lock:
+            if self._open is None:
+                return {"cases": cases, "tasks": known, "opened": None, "status": None}
+            number, session = self._open
+            about = opened(session, number, _label(self.cases[number][1]))
+            return {"cases": cases, "tasks": known, "opened": about, "status": status(session, self._revision)}
+
+    def open(self, number: int, task: str | None) -> dict[str, Any]:
+        """Open a case, as it was left if it had been worked on, and return `state`.
+
+        Raises:
+            SessionError: no such case, or the session does not fit the source any more.
+            ReadError: the source cannot be read.
+        """
+        if not 0 <= number < len(self.cases):
+            raise SessionError(f"There is no case {number + 1}; there are 1 to {len(self.cases)}.")
+        name, entry = self.cases[number]
+        with self._lock:
+            if self._open is None or self._open[0] != number:
+                session = self._session(name, entry, task or self._task(entry))
+                self.close()
+                self._open = number, session
+                self._revision += 1
+            return self.state()
+
+    def close(self) -> None:
+        """Close the case that is open."""
+        with self._lock:
+            if self._open is not None:
+                self._open[1].close()
+            self._open = None
+
+    def session(self, number: int) -> Session:
+        """Return the session of the open case.
+
+        Raises:
+            NotOpen: `number` is another case.
+        """
+        found = self._open
+        if found is None or found[0] != number:
+            raise NotOpen("Another case is open; load the page again.")
+        return found[1]
+
+    def change(self, number: int, work: Callable[[Session], Change | Iterable[Change]]) -> dict[str, Any]:
+        """Let `work` change the open case, and return the patches of its masks and where it stands.
+
+        Raises:
+            NotOpen: see `session`.
+            SessionError: what `work` raises.
+        """
+        with self._lock:
+            session = self.session(number)
+            found = work(session)
+            changes = [found] if isinstance(found, Change) else list(found)
+            self._revision += 1
+            return {"changes": patches(changes), "status": status(session, self._revision)}
+
+    def add_exemplar(self, session: Session, image: bytes, label: bytes) -> Change:
+        """Add a picture and its mask, both PNG, to the exemplars of a session.
+
+        Raises:
+            ReadError: one of them cannot be read, or they do not fit.
+            SessionError: an empty mask.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            paths = Path(folder, "picture.png"), Path(folder, "mask.png")
+            for path, data in zip(paths, (image, label), strict=True):
+                path.write_bytes(data)
+            return session.add_exemplar(*paths)
+
+    def save(self, number: int) -> dict[str, Any]:
+        """Write the masks of the open case, and return the names of the files.
+
+        Raises:
+            NotOpen: see `session`.
+            SessionError: the case has no task yet.
+        """
+        session = self.session(number)
+        files = session.export(self.out / CASES, self.cases[number][0])
+        return {"files": sorted(path.name for path in files.values())}
+
+    def _session(self, name: str, entry: Entry, task: str | None) -> Session:
+        folder = self.out / SESSIONS / name
+        if folder.is_dir():
+            return Session.restore(folder, self.model, entry.source())
+        return Session(entry.source(), self.model, task, folder)
+
+    def _kept(self, name: str) -> str:
+        """How far a case is."""
+        if any((self.out / CASES).glob(f"{name}_*")):
+            return "saved"
+        return "begun" if (self.out / SESSIONS / name).is_dir() else ""
+
+    def _task(self, entry: Entry) -> str | None:
+        task = self.task or entry.task
+        return task if task in self.model.info.tasks else None
+
+
+def check_sessions(out: Path, names: Iterable[str], resume: bool) -> None:
+    """Check that the sessions that an output folder holds may be gone on with.
+
+    Raises:
+        StudyError: there are sessions and `resume` is not set, or they are those of another input.
+    """
+    folder = out / SESSIONS
+    kept = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    if kept and not resume:
+        raise StudyError(f"'{out}' holds sessions; add --resume to go on with them, or choose another --out.")
+    if kept - set(names):
+        raise StudyError(f"'{out}' holds the sessions of another input; choose another --out.")
+
+
+def _label(entry: Entry) -> str:
+    return f"{entry.path} ({entry.part})" if entry.part else entry.path

@@ -1,0 +1,112 @@
+// Everything that has a button or a key, once: the buttons, the keys and the help all come from this table.
+
+import { isField } from './pointer.js';
+
+// name: [label, keys, group]; a key with Shift, Ctrl or Alt is written 'Ctrl+z'
+export const ACTIONS = {
+  add: ['Add', ['1'], 'Clicks'],
+  remove: ['Remove', ['2'], 'Clicks'],
+  undo: ['Undo', ['z', 'Ctrl+z'], 'Clicks'],
+  redo: ['Redo', ['y', 'Ctrl+y', 'Ctrl+Shift+Z'], 'Clicks'],
+  segment: ['Segment without a click', ['g'], 'Clicks'],
+  clear: ['Clear slice', ['c', 'Delete'], 'Clicks'],
+  next: ['One slice up', ['ArrowUp', 'ArrowRight'], 'Slices'],
+  previous: ['One slice down', ['ArrowDown', 'ArrowLeft'], 'Slices'],
+  far: ['Ten slices up', ['PageUp'], 'Slices'],
+  near: ['Ten slices down', ['PageDown'], 'Slices'],
+  first: ['First slice', ['Home'], 'Slices'],
+  last: ['Last slice', ['End'], 'Slices'],
+  up: ['Propagate up', ['u'], 'Slices'],
+  down: ['Propagate down', ['d'], 'Slices'],
+  stop: ['Stop propagating', ['Escape'], 'Slices'],
+  accept: ['Accept slice', ['a'], 'Slices'],
+  exemplar: ['Use slice as exemplar', ['e'], 'Slices'],
+  window: ['Reset', ['r'], 'View'],
+  larger: ['Zoom in', ['+', '='], 'View'],
+  smaller: ['Zoom out', ['-'], 'View'],
+  fit: ['Fit', ['0'], 'View'],
+  outline: ['Outline', ['o'], 'View'],
+  hide: ['Hide mask', ['h'], 'View'],
+  fainter: ['Mask fainter', ['['], 'View'],
+  stronger: ['Mask stronger', [']'], 'View'],
+  cases: ['Cases', ['l'], 'Everything else'],
+  task: ['Choose the task', ['t'], 'Everything else'],
+  'use-class': ['Use the class of the task', ['k'], 'Everything else'],
+  save: ['Save', ['s', 'Ctrl+s'], 'Everything else'],
+  help: ['Help', ['?'], 'Everything else'],
+};
+
+const BY_HAND = [
+  ['Left click', 'add (after 2: remove)'],
+  ['Shift or Alt + click', 'the other of the two'],
+  ['Left drag', 'scribble: many clicks, one step'],
+  ['Wheel', 'slices'],
+  ['Ctrl + wheel', 'zoom'],
+  ['Middle drag, Space + drag', 'move the picture'],
+  ['Right drag', 'window: across its width, up and down its level'],
+  ['Shift + arrow keys', 'move a cross hair, with Ctrl ten pixels'],
+  ['Enter, Shift + Enter', 'click there: as a left click, or the other'],
+];
+
+const NAMES = { ArrowUp: '↑', ArrowDown: '↓', ArrowLeft: '←', ArrowRight: '→', Escape: 'Esc', Delete: 'Del' };
+
+function shown(key) {
+  return key.split(/(?<=.)\+/).map((part) => NAMES[part] ?? (part.length === 1 ? part.toUpperCase() : part)).join('+');
+}
+
+function pressed(event) {
+  const parts = [event.ctrlKey || event.metaKey ? 'Ctrl' : '', event.altKey ? 'Alt' : ''];
+  if (event.shiftKey && (event.ctrlKey || event.key.length > 1)) parts.push('Shift');
+  return [...parts.filter(Boolean), event.key].join('+');
+}
+
+function element(tag, text, ...children) {
+  const made = document.createElement(tag);
+  if (text) made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
+function label(button) {
+  const [text, [key]] = ACTIONS[button.dataset.action];
+  button.replaceChildren(element('span', text), element('kbd', shown(key)));
+  button.setAttribute('aria-keyshortcuts', key);
+}
+
+function fillHelp(list) {
+  const table = (title, pairs) => {
+    const rows = pairs.map(([left, right]) => element('tr', '', element('th', left), element('td', right)));
+    return element('section', '', element('h3', title), element('table', '', ...rows));
+  };
+  const groups = [...new Set(Object.values(ACTIONS).map(([, , group]) => group))];
+  const keys = (group) => Object.values(ACTIONS).filter((one) => one[2] === group);
+  const rows = (group) => keys(group).map(([text, list]) => [list.map(shown).join(', '), text]);
+  list.replaceChildren(table('On the picture', BY_HAND), ...groups.map((group) => table(group, rows(group))));
+}
+
+export function attachActions(run, crossHair) {
+  const keys = new Map(Object.entries(ACTIONS).flatMap(([name, [, list]]) => list.map((key) => [key, name])));
+  document.querySelectorAll('[data-action]').forEach((button) => {
+    label(button);
+    button.addEventListener('click', () => run(button.dataset.action));
+  });
+  fillHelp(document.getElementById('help-list'));
+  window.addEventListener('keydown', (event) => {
+    const key = pressed(event);
+    const name = keys.get(key) ?? keys.get(key.length === 1 ? key.toLowerCase() : key);
+    if (document.querySelector('dialog[open]') || (isField(event.target) && !usable(event, key))) return;
+    if (crossHair(event)) event.preventDefault();
+    else if (name) {
+      event.preventDefault();
+      run(name);
+    }
+  });
+}
+
+// a field keeps the keys that it needs itself; letters are free on buttons, check boxes and sliders
+function usable(event, key) {
+  const field = event.target.closest('input, select, textarea, button, summary');
+  if (key.startsWith('Ctrl+') || key === 'Escape') return true;
+  if (field.matches('select, textarea, input[type="number"]')) return false;
+  return key.length === 1 && key !== ' ';
+}

@@ -1,0 +1,208 @@
+// What is open, what is seen of it, and what the server is asked for.
+
+import { address, get, inTurn, post } from './api.js';
+import { Images } from './images.js';
+import { Mask } from './masks.js';
+import { busy, toast } from './panel.js';
+import { View } from './view.js';
+
+const AHEAD = [1, -1, 2, -2]; // neighbours that are fetched before they are asked for
+
+export class App {
+  constructor(draw) {
+    this.draw = draw;
+    this.view = new View();
+    this.images = new Images();
+    this.masks = new Map(); // slice -> Mask
+    this.cases = this.tasks = [];
+    this.opened = this.status = this.image = this.stroke = this.cursor = this.hovered = null;
+    this.index = 0;
+    this.mode = 1; // of a click: 1 adds, -1 removes
+    this.opacity = 40;
+    this.outline = this.visible = true;
+    this.colour = '#56b4e9';
+    this.window = [0, 255];
+    this.working = 0;
+    this.stopped = true;
+  }
+
+  get mask() { return this.masks.get(this.index); }
+
+  get depth() { return this.opened.shape[2]; }
+
+  get clicks() { return this.status.clicks[this.index] ?? []; }
+
+  get state() { return this.status.states[this.index]; }
+
+  positive(other) { return (this.mode > 0) !== other; }
+
+  // -- cases
+
+  async learnCases() {
+    const { cases, tasks, opened, status } = await get('/api/state');
+    Object.assign(this, { cases, tasks });
+    if (opened) this.show(opened, status);
+  }
+
+  // true if it is open now
+  open(number, task) {
+    return this.work('Opening', async () => {
+      const { cases, opened, status } = await inTurn(() => post('/api/open', { case: number, task }));
+      this.cases = cases;
+      this.show(opened, status);
+      return true;
+    });
+  }
+
+  show(opened, status) {
+    this.images.clear();
+    this.masks.clear();
+    Object.assign(this, { opened, status, image: null, cursor: null, window: [...status.window] });
+    this.view.open(opened.shape[0], opened.shape[1], opened.spacing);
+    this.go(Math.floor(this.depth / 2));
+  }
+
+  // -- requests
+
+  // ask for a change, and take over what it changed: the list of changes, null if it was refused
+  change(doing, path, body = {}) {
+    return this.work(doing, () => inTurn(async () => {
+      const { changes, status } = await post(path, { case: this.opened.case, ...body });
+      if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window was at work
+      if (status.modality !== this.status.modality) this.setWindow([...status.window]);
+      this.status = status;
+      changes.filter(({ box }) => box).forEach(({ index, box, runs }) => this.masks.get(index)?.patch(box, runs));
+      if (!this.mask) await this.fetchMask(this.index);
+      this.draw();
+      return changes;
+    }));
+  }
+
+  async work(doing, task) {
+    this.working += 1;
+    busy(`${doing} …`);
+    try {
+      return await task();
+    } catch (error) {
+      toast(error.message);
+      return null;
+    } finally {
+      this.working -= 1;
+      if (!this.working) busy('');
+      this.draw();
+    }
+  }
+
+  // -- slices
+
+  url(index) {
+    const [low, high] = this.window;
+    return address('/api/view', { case: this.opened.case, index, low, high });
+  }
+
+  go(index) {
+    this.index = Math.min(this.depth - 1, Math.max(0, index));
+    this.draw();
+    return Promise.all([this.fetchImage(), this.fetchMaskInTurn(this.index)]);
+  }
+
+  // of many changes of slice and window in a row only the newest is asked for
+  async fetchImage() {
+    this.again = true;
+    if (this.fetching) return;
+    this.fetching = true;
+    while (this.again) {
+      this.again = false;
+      try {
+        this.image = await this.images.get(this.url(this.index));
+      } catch (error) {
+        toast(error.message);
+      }
+      this.draw();
+    }
+    this.fetching = false;
+    const near = AHEAD.map((step) => this.index + step).filter((n) => n >= 0 && n < this.depth);
+    near.forEach((n) => this.images.get(this.url(n)).catch(() => undefined));
+  }
+
+  fetchMaskInTurn(index) {
+    return inTurn(() => (this.masks.has(index) ? null : this.fetchMask(index))).catch((error) => toast(error.message));
+  }
+
+  async fetchMask(index) {
+    const [rows, columns] = this.opened.shape;
+    const { runs } = await get('/api/mask', { case: this.opened.case, index });
+    this.masks.set(index, new Mask(rows, columns, runs));
+    this.draw();
+  }
+
+  // -- what a person does
+
+  click(pixel, other) {
+    return this.change('Segmenting', '/api/click', { index: this.index, ...pixel, positive: this.positive(other) });
+  }
+
+  scribble(pixels, other) {
+    const points = pixels.map(({ row, column }) => [row, column]);
+    return this.change('Segmenting', '/api/scribble', { index: this.index, points, positive: this.positive(other) });
+  }
+
+  // slice after slice, so that each is seen as it comes and a person can stop
+  async propagate(direction, steps, by) {
+    if (!this.stopped) return;
+    this.stopped = false;
+    for (let step = 0; step < steps && !this.stopped; step += 1) {
+      const index = this.index;
+      const to = index + direction;
+      if (to < 0 || to >= this.depth) break;
+      const body = { index, steps: 1, direction, by };
+      const changes = await this.change(`Propagating to slice ${to + 1}`, '/api/propagate', body);
+      if (!changes?.length) {
+        const state = this.status.states[to];
+        const kept = state === 'edited' || state === 'accepted';
+        if (changes) toast(kept ? `Stopped: slice ${to + 1} is ${state}.` : `Stopped: nothing on slice ${to + 1}.`, 'done');
+        break;
+      }
+      await this.go(to);
+    }
+    this.stopped = true;
+  }
+
+  // undo and redo show the slice on which something happened
+  async back(doing, path) {
+    const changes = await this.change(doing, path);
+    if (changes?.[0]?.box && changes[0].index !== this.index) await this.go(changes[0].index);
+  }
+
+  save() {
+    return this.work('Saving', () => inTurn(async () => {
+      const { files } = await post('/api/save', { case: this.opened.case });
+      toast(`Saved ${files.join(', ')}`, 'done');
+    }));
+  }
+
+  // across: the width of the window; up and down: its level
+  turnWindow(dx, dy) {
+    const [low, high] = this.window;
+    const range = this.opened.range[1] - this.opened.range[0] || 1;
+    const unit = Math.max(high - low, range / 1000) / 300;
+    const width = Math.max(range / 1e4, high - low + 2 * dx * unit);
+    const level = (low + high) / 2 + dy * unit;
+    this.setWindow([level - width / 2, level + width / 2].map((value) => Number(value.toPrecision(6))));
+  }
+
+  setWindow(window) {
+    if (!(window[0] < window[1])) return;
+    this.window = window;
+    this.draw();
+    this.fetchImage();
+  }
+
+  moveCursor(down, across) {
+    const [rows, columns] = this.opened.shape;
+    const { row, column } = this.cursor ?? { row: rows >> 1, column: columns >> 1 };
+    const within = (value, end) => Math.min(end - 1, Math.max(0, value));
+    this.cursor = { row: within(row + down, rows), column: within(column + across, columns) };
+    this.draw();
+  }
+}

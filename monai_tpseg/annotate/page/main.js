@@ -1,0 +1,118 @@
+// The page begins here: the app, the screen, and what each button, key and movement of the mouse does.
+
+import { attachActions } from './actions.js';
+import { App } from './app.js';
+import { Chooser } from './chooser.js';
+import { toast } from './panel.js';
+import { attachPointer } from './pointer.js';
+import { Screen } from './screen.js';
+
+const byId = (id) => document.getElementById(id);
+const screen = new Screen();
+const app = new App(() => screen.draw(app));
+const chooser = new Chooser(app);
+
+const slice = (doing, path) => app.change(doing, path, { index: app.index });
+const steps = () => Math.max(1, Math.trunc(Number(byId('steps').value)) || 1);
+const fade = (by) => { app.opacity = Math.min(100, Math.max(0, app.opacity + by)); };
+
+const DOES = {
+  add: () => { app.mode = 1; },
+  remove: () => { app.mode = -1; },
+  undo: () => app.status.can_undo && app.back('Undoing', '/api/undo'),
+  redo: () => app.status.can_redo && app.back('Redoing', '/api/redo'),
+  segment: () => slice('Segmenting', '/api/segment'),
+  clear: () => slice('Clearing', '/api/clear'),
+  next: () => app.go(app.index + 1),
+  previous: () => app.go(app.index - 1),
+  far: () => app.go(app.index + 10),
+  near: () => app.go(app.index - 10),
+  first: () => app.go(0),
+  last: () => app.go(app.depth - 1),
+  up: () => app.propagate(1, steps(), byId('by').value),
+  down: () => app.propagate(-1, steps(), byId('by').value),
+  stop: () => { app.stopped = true; app.cursor = null; },
+  accept: () => slice('Accepting', '/api/accept'),
+  exemplar: () => slice('Adding', '/api/exemplar/slice'),
+  window: () => app.setWindow([...app.status.window]),
+  larger: () => app.view.zoomBy(1.25),
+  smaller: () => app.view.zoomBy(0.8),
+  fit: () => app.view.fit(),
+  outline: () => { app.outline = !app.outline; },
+  hide: () => { app.visible = !app.visible; },
+  fainter: () => fade(-10),
+  stronger: () => fade(10),
+  task: () => byId('task').focus(),
+  'use-class': () => byId('use-class').click(),
+  save: () => app.save(),
+};
+
+const once = (work) => (...given) => {
+  if (!app.opened) return;
+  work(...given);
+  app.draw();
+};
+
+function run(name) {
+  if (name === 'help') byId('help').showModal();
+  else if (name === 'cases') chooser.ask();
+  else if (!document.querySelector(`[data-action="${name}"]:disabled`)) once(DOES[name])();
+}
+
+// with the focus on the picture, a cross hair clicks without a mouse
+function crossHair(event) {
+  if (!app.opened || document.activeElement !== byId('canvas')) return false;
+  if (event.key === 'Enter' && app.cursor) {
+    app.click(app.cursor, event.shiftKey);
+    return true;
+  }
+  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  if (!event.shiftKey || !step) return false;
+  app.moveCursor(...step.map((value) => value * (event.ctrlKey ? 10 : 1)));
+  return true;
+}
+
+async function addPair() {
+  const fields = [byId('exemplar-image'), byId('exemplar-label')];
+  if (fields.some((field) => !field.files.length)) {
+    toast('Choose a picture and its mask first.');
+    return;
+  }
+  const [image, label] = await Promise.all(fields.map((field) => encoded(field.files[0])));
+  const added = await app.change('Reading the exemplar', '/api/exemplar', { image, label });
+  if (added) fields.forEach((field) => { field.value = ''; });
+}
+
+async function encoded(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const parts = [];
+  for (let at = 0; at < bytes.length; at += 32768) parts.push(String.fromCharCode(...bytes.subarray(at, at + 32768)));
+  return btoa(parts.join(''));
+}
+
+attachActions(run, crossHair);
+attachPointer(byId('canvas'), app.view, {
+  click: once((pixel, other) => { app.cursor = null; app.click(pixel, other); }),
+  scribble: once((pixels, other) => app.scribble(pixels, other)),
+  stroke: once((points, other) => { app.stroke = points && { points, positive: app.positive(other) }; }),
+  hover: once((pixel) => { app.hovered = pixel; }),
+  move: once((dx, dy) => app.view.move(dx, dy)),
+  zoom: once((factor, x, y) => app.view.zoomBy(factor, x, y)),
+  window: once((dx, dy) => app.turnWindow(dx, dy)),
+  scroll: once((slices) => app.go(app.index + slices)),
+});
+
+const on = (id, event, work) => byId(id).addEventListener(event, once(({ target }) => work(target)));
+on('task', 'change', ({ value }) => app.change('Changing the task', '/api/task', { task: value || null }));
+on('use-class', 'change', ({ checked }) => app.change('Changing', '/api/use-class', { use: checked }));
+on('preset', 'change', ({ value }) => {
+  const preset = value && app.status.presets[Number(value)];
+  if (preset) app.setWindow([preset.low, preset.high]);
+});
+on('opacity', 'input', ({ value }) => { app.opacity = Number(value); });
+on('colour', 'change', ({ value }) => { app.colour = value; });
+on('slice', 'input', ({ value }) => app.go(Number(value) - 1));
+on('exemplar-add', 'click', () => addPair());
+new ResizeObserver(() => screen.resize(app)).observe(byId('stage'));
+
+app.learnCases().then(() => chooser.begin(), (error) => toast(error.message));

@@ -1,0 +1,99 @@
+// Masks of slices: patched in place, with a picture and an outline to draw.
+
+export function decode(runs, count) {
+  const data = new Uint8Array(count);
+  let at = 0;
+  runs.forEach((length, n) => {
+    if (n % 2) data.fill(1, at, at + length);
+    at += length;
+  });
+  return data;
+}
+
+export class Mask {
+  constructor(height, width, runs = []) {
+    this.height = height;
+    this.width = width;
+    this.data = decode(runs, height * width);
+    this.changed();
+  }
+
+  patch([top, left, bottom, right], runs) {
+    const width = right - left;
+    const data = decode(runs, (bottom - top) * width);
+    for (let row = top; row < bottom; row += 1) {
+      const start = (row - top) * width;
+      this.data.set(data.subarray(start, start + width), row * this.width + left);
+    }
+    this.changed();
+  }
+
+  changed() {
+    this.area = 0;
+    let [top, left, bottom, right] = [this.height, this.width, 0, 0];
+    for (let row = 0, n = 0; row < this.height; row += 1) {
+      for (let column = 0; column < this.width; column += 1, n += 1) {
+        if (!this.data[n]) continue;
+        this.area += 1;
+        top = Math.min(top, row);
+        bottom = row + 1;
+        left = Math.min(left, column);
+        right = Math.max(right, column + 1);
+      }
+    }
+    this.box = [top, left, bottom, right]; // of the lesion, half-open
+    this.drawn = null;
+    this.path = null;
+  }
+
+  picture(colour) {
+    if (this.drawn?.colour === colour) return this.drawn.canvas;
+    const canvas = new OffscreenCanvas(this.width, this.height);
+    const context = canvas.getContext('2d');
+    const image = context.createImageData(this.width, this.height);
+    const words = new Uint32Array(image.data.buffer);
+    const value = parseInt(colour.slice(1), 16);
+    const word = (0xff000000 | ((value & 0xff) << 16) | (value & 0xff00) | (value >> 16)) >>> 0; // A B G R
+    this.data.forEach((one, n) => { words[n] = one ? word : 0; });
+    context.putImageData(image, 0, 0);
+    this.drawn = { colour, canvas };
+    return canvas;
+  }
+
+  // the edges between lesion and the rest, in pixels whose corners are whole numbers
+  outline() {
+    if (this.path) return this.path;
+    this.path = new Path2D();
+    const [top, left, bottom, right] = this.box;
+    for (let row = top; row <= bottom; row += 1) {
+      this.edges(left, right, (column) => this.at(row - 1, column) !== this.at(row, column), (a, b) => {
+        this.path.moveTo(a, row);
+        this.path.lineTo(b, row);
+      });
+    }
+    for (let column = left; column <= right; column += 1) {
+      this.edges(top, bottom, (row) => this.at(row, column - 1) !== this.at(row, column), (a, b) => {
+        this.path.moveTo(column, a);
+        this.path.lineTo(column, b);
+      });
+    }
+    return this.path;
+  }
+
+  edges(first, end, isEdge, draw) {
+    let start = -1;
+    for (let n = first; n <= end; n += 1) {
+      const edge = n < end && isEdge(n);
+      if (edge && start < 0) start = n;
+      if (!edge && start >= 0) {
+        draw(start, n);
+        start = -1;
+      }
+    }
+  }
+
+  at(row, column) {
+    const inside = row >= 0 && column >= 0 && row < this.height && column < this.width;
+    return inside ? this.data[row * this.width + column] : 0;
+  }
+}

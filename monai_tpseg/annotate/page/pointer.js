@@ -1,0 +1,99 @@
+// What the mouse, a pen or a finger does on the picture.
+
+const STILL = 4; // screen pixels that a click may move
+const LONGEST = 400; // points of a stroke that are sent
+
+export function attachPointer(canvas, view, hand) {
+  let held = false; // the space bar
+  let drag = null;
+
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+
+  const begin = (event) => {
+    const [x, y] = place(event);
+    const kind = event.button === 1 || (event.button === 0 && held) ? 'move' : { 0: 'stroke', 2: 'window' }[event.button];
+    const pixel = view.toPixel(x, y);
+    if (drag || !kind || (kind === 'stroke' && !pixel)) return;
+    event.preventDefault();
+    canvas.focus({ preventScroll: true });
+    canvas.setPointerCapture(event.pointerId);
+    const other = event.shiftKey || event.altKey;
+    drag = { kind, start: [x, y], at: [x, y], far: false, points: [pixel], other };
+  };
+
+  const go = (event) => {
+    const [x, y] = place(event);
+    const pixel = view.toPixel(x, y);
+    if (!drag) {
+      hand.hover(pixel);
+      return;
+    }
+    const [dx, dy] = [x - drag.at[0], y - drag.at[1]];
+    drag.at = [x, y];
+    drag.far ||= Math.hypot(x - drag.start[0], y - drag.start[1]) > STILL;
+    if (drag.kind === 'move') hand.move(dx, dy);
+    if (drag.kind === 'window') hand.window(dx, dy);
+    if (drag.kind === 'stroke' && pixel && !same(pixel, drag.points.at(-1))) {
+      drag.points.push(pixel);
+      if (drag.far) hand.stroke(drag.points, drag.other);
+    }
+  };
+
+  const end = (event) => {
+    if (!drag) return;
+    const done = drag;
+    drag = null;
+    hand.stroke(null, false);
+    if (event.type === 'pointercancel' || done.kind !== 'stroke') return;
+    if (done.far && done.points.length > 1) hand.scribble(thinned(done.points), done.other);
+    else hand.click(done.points[0], done.other);
+  };
+
+  let rolled = 0;
+  const wheel = (event) => {
+    event.preventDefault();
+    const step = event.deltaMode ? event.deltaY * 33 : event.deltaY;
+    if (event.ctrlKey || event.metaKey) {
+      hand.zoom(Math.exp(-step / 400), ...place(event));
+      return;
+    }
+    rolled += step;
+    const slices = Math.trunc(rolled / 50);
+    rolled -= 50 * slices;
+    if (slices) hand.scroll(-Math.sign(slices) * Math.min(Math.abs(slices), 3));
+  };
+
+  const space = (event) => {
+    if (event.code !== 'Space' || isField(event.target)) return;
+    held = event.type === 'keydown';
+    canvas.classList.toggle('movable', held);
+    event.preventDefault();
+  };
+
+  canvas.addEventListener('pointerdown', begin);
+  canvas.addEventListener('pointermove', go);
+  canvas.addEventListener('pointerup', end);
+  canvas.addEventListener('pointercancel', end);
+  canvas.addEventListener('pointerleave', () => { if (!drag) hand.hover(null); });
+  canvas.addEventListener('contextmenu', (event) => event.preventDefault());
+  canvas.addEventListener('wheel', wheel, { passive: false });
+  window.addEventListener('keydown', space);
+  window.addEventListener('keyup', space);
+  window.addEventListener('blur', () => { held = false; });
+}
+
+export function isField(element) {
+  return element instanceof HTMLElement && Boolean(element.closest('input, select, textarea, button, summary, dialog'));
+}
+
+function same(a, b) {
+  return a.row === b.row && a.column === b.column;
+}
+
+function thinned(points) {
+  const step = Math.max(1, Math.ceil(points.length / LONGEST));
+  return points.filter((_, n) => n % step === 0 || n === points.length - 1);
+}

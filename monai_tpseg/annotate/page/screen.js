@@ -1,0 +1,80 @@
+// Everything that is seen follows from what the app knows, at most once a frame.
+
+import { paint } from './paint.js';
+import { fillAbout, fillExemplars, fillTools } from './panel.js';
+import { fillLegend, paintStrip } from './strip.js';
+
+const byId = (id) => document.getElementById(id);
+const brief = (value) => Number(value.toPrecision(4));
+
+// live regions are read out when they are written, so only what is new is
+function say(id, text) {
+  if (byId(id).textContent !== text) byId(id).textContent = text;
+}
+
+export class Screen {
+  constructor() {
+    this.due = false;
+    this.exemplars = '';
+  }
+
+  draw(app) {
+    if (this.due) return;
+    this.due = true;
+    requestAnimationFrame(() => {
+      this.due = false;
+      if (app.opened) this.show(app);
+    });
+  }
+
+  resize(app) {
+    const canvas = byId('canvas');
+    const box = canvas.getBoundingClientRect();
+    const ratio = window.devicePixelRatio || 1;
+    canvas.width = Math.max(1, Math.round(box.width * ratio));
+    canvas.height = Math.max(1, Math.round(box.height * ratio));
+    app.view.resize(box.width, box.height);
+    this.draw(app);
+  }
+
+  show(app) {
+    document.body.classList.toggle('open', true);
+    document.body.classList.toggle('flat', app.depth === 1);
+    const { image, mask, colour, outline, visible, stroke, cursor, clicks } = app;
+    const scene = { image, mask, colour, outline, visible, stroke, cursor, clicks };
+    const proposed = app.state === 'proposed';
+    paint(byId('canvas'), app.view, { ...scene, proposed, opacity: app.opacity / 100 });
+    fillAbout(app);
+    fillTools(app);
+    this.corners(app);
+    this.exemplarList(app);
+    if (app.depth > 1) this.strip(app);
+  }
+
+  corners({ index, depth, state, window, view, cursor, hovered, mask, opened }) {
+    const known = depth > 1 || state !== 'empty' ? ` · ${state}` : '';
+    say('where', `${depth > 1 ? `Slice ${index + 1} of ${depth}` : 'Picture'}${known}`);
+    say('shown', `W ${brief(window[1] - window[0])}   L ${brief((window[0] + window[1]) / 2)}`);
+    say('scale', `${Math.round(view.zoom * 100)} %`);
+    const at = cursor ?? hovered;
+    const area = mask?.area ?? 0;
+    say('place', `${at ? `row ${at.row}, column ${at.column} · ` : ''}${area} ${area === 1 ? 'pixel' : 'pixels'} marked`);
+    Object.entries(opened.sides).forEach(([side, letter]) => say(`side-${side}`, letter));
+  }
+
+  exemplarList(app) {
+    const key = JSON.stringify(app.status.exemplars);
+    if (key === this.exemplars) return; // a button that has the focus stays
+    this.exemplars = key;
+    fillExemplars(app.status.exemplars, (number) => app.change('Removing', '/api/exemplar/remove', { number }));
+  }
+
+  strip({ index, depth, state, status }) {
+    const slider = byId('slice');
+    slider.max = depth;
+    slider.value = index + 1;
+    slider.setAttribute('aria-valuetext', `slice ${index + 1} of ${depth}, ${state}`);
+    paintStrip(byId('strip'), status.states, index);
+    fillLegend(byId('legend'), status.states);
+  }
+}

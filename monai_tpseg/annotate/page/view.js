@@ -1,0 +1,73 @@
+// Where the picture lies on the screen. Pixel centres are whole numbers; a pixel is as wide and as high as in the patient.
+
+const SMALLEST = 0.02;
+const LARGEST = 64;
+
+export class View {
+  constructor() {
+    this.rows = this.columns = 1;
+    this.high = this.wide = 1; // of a pixel, the shorter side being 1
+    this.width = this.height = 1; // of the canvas, in CSS pixels
+    this.zoom = 1;
+    this.x = this.y = 0; // of the picture's corner
+    this.fitted = true;
+  }
+
+  open(rows, columns, spacing) {
+    const [high, wide] = spacing ?? [1, 1];
+    const least = Math.min(high, wide);
+    Object.assign(this, { rows, columns, high: high / least, wide: wide / least });
+    this.fit();
+  }
+
+  resize(width, height) {
+    Object.assign(this, { width, height });
+    if (this.fitted) this.fit();
+  }
+
+  fit() {
+    this.zoom = Math.min(this.width / (this.columns * this.wide), this.height / (this.rows * this.high));
+    this.x = (this.width - this.columns * this.wide * this.zoom) / 2;
+    this.y = (this.height - this.rows * this.high * this.zoom) / 2;
+    this.fitted = true;
+  }
+
+  zoomBy(factor, x = this.width / 2, y = this.height / 2) {
+    const zoom = Math.min(LARGEST, Math.max(SMALLEST, this.zoom * factor));
+    this.x = x - ((x - this.x) * zoom) / this.zoom;
+    this.y = y - ((y - this.y) * zoom) / this.zoom;
+    this.zoom = zoom;
+    this.fitted = false;
+    this.keep();
+  }
+
+  move(dx, dy) {
+    this.x += dx;
+    this.y += dy;
+    this.fitted = false;
+    this.keep();
+  }
+
+  // some of the picture stays in sight
+  keep() {
+    const edge = 40;
+    this.x = Math.min(this.width - edge, Math.max(edge - this.columns * this.sx, this.x));
+    this.y = Math.min(this.height - edge, Math.max(edge - this.rows * this.sy, this.y));
+  }
+
+  get sx() { return this.zoom * this.wide; }
+
+  get sy() { return this.zoom * this.high; }
+
+  toScreen(row, column) {
+    return [this.x + (column + 0.5) * this.sx, this.y + (row + 0.5) * this.sy];
+  }
+
+  // the pixel at a place on the canvas, or null outside of the picture
+  toPixel(x, y) {
+    const row = Math.floor((y - this.y) / this.sy);
+    const column = Math.floor((x - this.x) / this.sx);
+    const inside = row >= 0 && column >= 0 && row < this.rows && column < this.columns;
+    return inside ? { row, column } : null;
+  }
+}

@@ -1,0 +1,66 @@
+"""`tpseg annotate`: a page to click lesions, for this machine alone. Libraries are imported only for real work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai_tpseg.cli_run import UsageError
+from monai_tpseg.tasks import TASK_NAMES
+
+__all__ = ["add_annotate_command"]
+
+logger = logging.getLogger(__name__)
+
+_ABOUT = """\
+Open a picture, a volume, a DICOM series or a folder of them in a browser: click a lesion, correct the mask, carry it
+from slice to slice, save. Needs weights of K-Prism. The page is served to this machine alone, with a secret in its
+address. What you do is kept in OUT at once; OUT/manifest.csv says which source a case is: keep it private.
+"""
+
+
+def add_annotate_command(commands: Any) -> None:
+    """Add `annotate` to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    about = {"help": "click lesions in a browser on this machine", "description": _ABOUT, "formatter_class": raw}
+    command = commands.add_parser("annotate", **about)
+    command.set_defaults(command=_annotate, quiet=False)
+    command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
+    command.add_argument("--checkpoint", required=True, metavar="W", help="weights of K-Prism (with model.json beside)")
+    names = ", ".join(TASK_NAMES)
+    command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}, or a new one")
+    command.add_argument(
+        "--out", default="annotations", metavar="OUT", help="folder of sessions and results (annotations)"
+    )
+    command.add_argument("--port", type=int, default=0, metavar="P", help="of 127.0.0.1; a free one by default")
+    command.add_argument("--no-browser", action="store_true", help="only say which address to open")
+    command.add_argument("--resume", action="store_true", help="go on with the sessions in OUT")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+
+
+def _annotate(options: argparse.Namespace) -> int:
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"tpseg annotate needs {' and '.join(missing)}: pip install 'monai-tpseg[annotate]'.")
+    if not 0 <= options.port < 2**16:
+        raise UsageError(f"--port must be 0 to 65535, got {options.port}.")
+    from monai_tpseg.annotate import PromptModel
+    from monai_tpseg.annotate.desk import Desk, check_sessions
+    from monai_tpseg.annotate.serve import serve
+    from monai_tpseg.studies import known_salt, prepare_output, scan
+    from monai_tpseg.studies.manifest import case_names, new_salt
+
+    out = Path(options.out)
+    salt = known_salt(out) or new_salt()
+    entries = [replace(entry, salt=salt) for entry in scan(options.input)]
+    check_sessions(out, case_names(entries), options.resume)
+    model = PromptModel(options.checkpoint, options.device)
+    if options.task and options.task not in model.info.tasks:
+        raise UsageError(f"The weights do not know {options.task}; choose one of {', '.join(model.info.tasks)}.")
+    cases = prepare_output(out, entries, "salted", options.resume)
+    serve(Desk(cases, model, out, options.task), options.port, browser=not options.no_browser)
+    return 0

@@ -1,0 +1,105 @@
+"""A viewer that runs in a thread, and a client that sends whatever a test wants."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from monai_tpseg.annotate import PromptModel
+from monai_tpseg.annotate.desk import Desk
+from monai_tpseg.annotate.security import Door
+from monai_tpseg.annotate.serve import listen, make_server
+from monai_tpseg.studies import prepare_output, scan
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Viewer(NamedTuple):
+    """A viewer that runs.
+
+    Attributes:
+        desk: whose cases it shows.
+        door: in front of it.
+    """
+
+    desk: Desk
+    door: Door
+
+    def ask(self, method: str, path: str, content: Any = None, body: bytes | None = None, **headers: str) -> Answer:
+        """Send a request as the page does; `headers` replace what it sends, those of "" are left out."""
+        port = self.door.port
+        sent = {"Host": f"127.0.0.1:{port}", "Cookie": f"tpseg_{port}={self.door.token}"}
+        if method == "POST":
+            body = json.dumps(content).encode() if body is None else body
+            sent |= {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/json"}
+            sent |= {"Content-Length": str(len(body))}
+        sent |= {name.replace("_", "-").title(): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in sent.items():
+                if value:
+                    connection.putheader(name, value)
+            connection.endheaders(body)
+            found = connection.getresponse()
+            pairs = {name.lower(): value for name, value in found.getheaders()}
+            return Answer(found.status, pairs, found.read())
+        finally:
+            connection.close()
+
+    def post(self, name: str, **content: Any) -> Any:
+        """Ask for a change of case 0, which must be possible."""
+        answer = self.ask("POST", f"/api/{name}", {"case": 0, **content})
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    def mask(self, index: int = 0) -> list[int]:
+        """The mask of a slice of case 0 as runs."""
+        runs: list[int] = self.ask("GET", f"/api/mask?case=0&index={index}").json["runs"]
+        return runs
+
+
+@contextmanager
+def serving(sources: Path, model: PromptModel, out: Path, task: str | None = None) -> Iterator[Viewer]:
+    """Serve the cases of a folder, or one case."""
+    desk = Desk(prepare_output(out, scan(sources), "salted", resume=True), model, out, task)
+    with listen(0) as made:
+        server, door = make_server(desk, made.getsockname()[1])
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield Viewer(desk, door)
+        finally:
+            server.should_exit = True
+            thread.join()
+            desk.close()
+
+
+def decoded(runs: Sequence[int], shape: Sequence[int]) -> Any:
+    """Runs as a mask, one pixel after the other."""
+    values = [n % 2 for n, length in enumerate(runs) for _ in range(length)]
+    return np.array(values, np.uint8).reshape(shape)
