@@ -15,6 +15,7 @@ from monai_tpseg import __version__
 from monai_tpseg.cli_annotate import add_annotate_command
 from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.cli_export import add_export_command
+from monai_tpseg.cli_new_task import add_new_task_command
 from monai_tpseg.cli_run import UsageError, add_run_command, run_studies
 from monai_tpseg.experiments.command import add_commands as add_experiments
 
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,annotate,prepare,check,export}")
+    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,annotate,prepare,check,export,new-task}")
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add_data_commands(commands)
     add_experiments(commands)
     add_export_command(commands)
+    add_new_task_command(commands)
     return parser
 
 

@@ -27,17 +27,18 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"files"},
     "inferers": {"clicks", "keys", "networks"},
     "handlers": {"click_metrics", "data", "keys", "tasks", "files", "metrics", "networks"},
-    "engines": {"clicks", "keys", "tasks", "files", "data", "handlers", "inferers", "networks", "transforms"},
+    "engines": {"clicks", "keys", "tasks", "losses", "files", "data", "handlers", "inferers", "networks", "transforms"},
     "studies": {"keys", "tasks", "files", "apart", "data", "engines", "handlers", "inferers", "networks", "transforms"},
     "annotate": {"keys", "tasks", "files", "clicks", "inferers", "networks", "studies", "transforms"},
     "cli_annotate": {"tasks", "annotate", "cli_run", "studies"},
     "cli_data": {"tasks", "data"},
     "cli_export": {"tasks", "networks"},
+    "cli_new_task": {"tasks", "engines", "studies"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli_run": {"tasks", "apart", "networks", "studies"},
     "cli": {
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
-        *("cli_annotate", "cli_data", "cli_export", "cli_run", "experiments"),
+        *("cli_annotate", "cli_data", "cli_export", "cli_new_task", "cli_run", "experiments"),
     },
 }
 NETWORKS: dict[str, set[str]] = {
@@ -59,6 +60,8 @@ NETWORKS: dict[str, set[str]] = {
     "fast_decoder": {"decoder", "layers", "prototype"},
     "inference": {"adapter", "decoder", "fast_decoder", "fast_encoder", "hiera", "layers", "multi_task"},
     "export": {"inference", "tpseg"},
+    "new_row": {"tpseg"},
+    "new_task": {"prototype", "tpseg"},
 }
 KPRISM: dict[str, set[str]] = {
     "prompt": {"layers"},

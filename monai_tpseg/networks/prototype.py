@@ -81,8 +81,31 @@ class PrototypeBank(nn.Module):
         present = (counts > (10.0 if self.released else 0.0)) & moved.isfinite().all(-1)
         self.prototypes.copy_(torch.where(present.unsqueeze(-1), moved, self.prototypes))
 
+    @torch.no_grad()
+    def class_means(self, features: Tensor, label: Tensor) -> Tensor:
+        """Return the unit mean feature under each sample's background and lesion, as `update` takes it.
+
+        Args:
+            features: f~ of the decoder, (B, C, h, w).
+            label: (B, 1, H, W) in {0, 1}.
+
+        Returns:
+            (B, 2, C), 0 background, 1 foreground; zeros for a region that the sample does not have.
+        """
+        sums, counts = self._sample_sums(features.float(), label.float())
+        present = counts > (10.0 if self.released else 0.0)
+        return F.normalize(sums, dim=-1) * present.unsqueeze(-1)
+
     def _class_sums(self, features: Tensor, label: Tensor, task: Tensor) -> tuple[Tensor, Tensor]:
         """Return per task and class the sum of features (T, 2, C) and the weight (T, 2)."""
+        per_sample, weights = self._sample_sums(features, label)
+        rows = self.prototypes.shape[0]
+        sums = per_sample.new_zeros(rows, *per_sample.shape[1:]).index_add_(0, task, per_sample)
+        counts = weights.new_zeros(rows, 2).index_add_(0, task, weights)
+        return sums, counts
+
+    def _sample_sums(self, features: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """Return per sample and class the sum of features (B, 2, C) and the weight (B, 2)."""
         size = features.shape[-2:]
         if self.released:
             features = F.normalize(features, dim=1)
@@ -92,11 +115,7 @@ class PrototypeBank(nn.Module):
             label = F.interpolate(label, size=size, mode="area")
             regions = torch.cat([1 - label, label], dim=1)  # (B, 2, h, w)
         regions = regions.flatten(2)
-        per_sample = torch.bmm(regions, features.flatten(2).transpose(1, 2))  # (B, 2, C)
-        rows = self.prototypes.shape[0]
-        sums = per_sample.new_zeros(rows, *per_sample.shape[1:]).index_add_(0, task, per_sample)
-        counts = regions.new_zeros(rows, 2).index_add_(0, task, regions.sum(-1))
-        return sums, counts
+        return torch.bmm(regions, features.flatten(2).transpose(1, 2)), regions.sum(-1)
 
 
 class PrototypeAttention(nn.Module):

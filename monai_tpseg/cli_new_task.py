@@ -1,0 +1,69 @@
+"""The `tpseg new-task` command: a task from exemplars. It imports PyTorch only when there is work for it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from monai_tpseg.tasks import Modality
+
+__all__ = ["add_new_task_command"]
+
+_NEW_TASK = """\
+Add a task to TP-Seg weights from a few pictures with masks, without training: prototypes from the features under the
+masks, an adapter that starts as the identity, the other rows from the task that is most similar. The new weights know
+the task by name wherever a task is named; the tasks that were there give what they gave. docs/new-task.md says how
+good that is.
+
+tpseg new-task liver_lesion --modality ct --exemplars liver/ --checkpoint model.pt --out with_liver.pt
+tpseg run scan.nii.gz --task liver_lesion --checkpoint with_liver.pt --out results
+"""
+
+
+def add_new_task_command(commands: Any) -> None:
+    """Add the command to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(
+        "new-task", help="add a task to weights from a few exemplars", description=_NEW_TASK, formatter_class=raw
+    )
+    command.add_argument("name", metavar="NAME", help="of the new task, e.g. liver_lesion")
+    command.add_argument(
+        "--exemplars", required=True, metavar="DIR",
+        help="folder with images/ and masks/, or pictures with masks beside them (a.png, a_mask.png); or a datalist",
+    )  # fmt: skip
+    command.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
+    command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt; a .json comes beside")
+    known = ", ".join(modality.value for modality in Modality)
+    command.add_argument("--modality", metavar="M", help=f"how its pictures were made: {known}")
+    tuning = command.add_argument_group("a short training of the new rows alone")
+    tuning.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="steps of 4 exemplars (0)")
+    tuning.add_argument("--lr", type=float, default=1e-3, help="learning rate (%(default)s)")
+    tuning.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_new_task)
+
+
+def _new_task(options: argparse.Namespace) -> int:
+    from monai_tpseg.engines.new_task import FineTuning, add_task_to_weights
+    from monai_tpseg.studies.model import choose_device
+
+    tuning = FineTuning(options.fine_tune, options.lr, options.seed)
+    added = add_task_to_weights(
+        options.name,
+        options.exemplars,
+        options.checkpoint,
+        options.out,
+        options.modality,
+        tuning,
+        choose_device(options.device),
+        not options.quiet,
+    )
+    if not options.quiet:
+        ranked = ", ".join(f"{task} {value:.2f}" for task, value in added.similarities.items())
+        sys.stdout.write(
+            f"{options.out}: {options.name} from {added.exemplars} exemplars, with the heads of {added.nearest}.\n"
+            f"Similarity of prototypes: {ranked}.\n"
+        )
+    return 0

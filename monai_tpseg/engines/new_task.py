@@ -1,0 +1,222 @@
+"""From weights and exemplars to weights that know one task more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_tpseg.data.datalists import DatalistError
+from monai_tpseg.data.exemplar_files import find_exemplars
+from monai_tpseg.engines.row_tuning import tune_row
+from monai_tpseg.keys import IMAGE, LABEL
+from monai_tpseg.networks import TPSeg, build_network
+from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
+from monai_tpseg.networks.new_task import add_task
+from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
+from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
+from monai_tpseg.transforms import (
+    CropToRegiond,
+    LoadMedicalImaged,
+    NormalizeByModalityd,
+    ResizePictured,
+    pipelines_hash,
+)
+
+__all__ = ["Added", "FineTuning", "add_task_to_weights", "load_tpseg", "read_exemplar_tensors", "widened"]
+
+logger = logging.getLogger(__name__)
+
+_LONGEST = 32  # letters of a name: DICOM holds a title of 64 with what else it says
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """A short training of the new rows.
+
+    Attributes:
+        steps: of the optimiser; 0 trains nothing.
+        lr: learning rate.
+        seed: of everything that is drawn.
+    """
+
+    steps: int = 0
+    lr: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"The number of steps must be 0 or more, got {self.steps}.")
+        if not 0 < self.lr < 1:
+            raise ValueError(f"The learning rate must be above 0 and below 1, got {self.lr}.")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a new task.
+
+    Attributes:
+        exemplars: number of them.
+        nearest: name of the task whose gate, heads and fusion it got.
+        similarities: name of every old task -> mean cosine of prototype directions with it, the most similar first.
+    """
+
+    exemplars: int
+    nearest: str
+    similarities: dict[str, float]
+
+
+def add_task_to_weights(
+    name: str,
+    exemplars: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    modality: str | None = None,
+    tuning: FineTuning | None = None,
+    device: str | torch.device = "cpu",
+    progress: bool = False,
+) -> Added:
+    """Write weights, and their description, that know the tasks of others and one more.
+
+    Args:
+        name: of the new task.
+        exemplars: see `find_exemplars`.
+        checkpoint: TP-Seg weights.
+        out: weights to write, `.pt`; nothing may be there.
+        modality: how its pictures were made; a task of the catalogue knows.
+        tuning: a short training of the new rows.
+        device: where the network runs.
+        progress: show how far a tuning is.
+
+    Raises:
+        ValueError: one line: a name that is taken or none, an unknown modality, no exemplar, none with a lesion, or
+            weights of another network.
+        FileExistsError: there is something at `out`.
+    """
+    tuning, out = tuning or FineTuning(), Path(out)
+    info = read_info(checkpoint, verify=True)
+    wider = _described(name, modality, info)
+    _check_out(out)
+    network = load_tpseg(checkpoint, info)
+    image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
+    if info.preprocessing != pipelines_hash():
+        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    grown = widened(network, wider, tuning.seed).to(device)
+    nearest = add_task(network.to(device), grown, image.to(device), label.to(device))
+    if tuning.steps:
+        tune_row(grown, len(info.tasks), image, label, tuning.steps, tuning.lr, tuning.seed, device, progress)
+    ranked = sorted(zip(nearest.similarities.tolist(), info.tasks, strict=True), reverse=True)
+    added = Added(len(image), info.tasks[nearest.row], {task: round(value, 4) for value, task in ranked})
+    save_weights(out, grown.state_dict(), replace(wider, training=_history(name, added, tuning, info)))
+    return added
+
+
+def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
+    """The description of the weights with one task more."""
+    if name in info.tasks:
+        raise ValueError(f"The weights know a task '{name}' already; choose another name.")
+    if not (name.isascii() and name.isidentifier() and name == name.lower() and len(name) <= _LONGEST):
+        raise ValueError(
+            f"'{name}' is no name for a task; use up to {_LONGEST} small letters, digits and _, e.g. liver_lesion."
+        )
+    if info.window != "none":
+        raise CheckpointError(
+            "The weights run on patches, and exemplars are whole pictures; use weights of whole ones."
+        )
+    known = ", ".join(choice.value for choice in Modality)
+    if name in TASK_NAMES:
+        own = get_task(name).modality.value
+        if modality not in (None, own):
+            raise ValueError(f"Task '{name}' of the catalogue is of modality '{own}', not '{modality}'; leave it out.")
+        return replace(info, tasks=(*info.tasks, name))
+    if modality is None:
+        raise ValueError(f"Task '{name}' is not in the catalogue: say how its pictures were made, one of {known}.")
+    modalities = {**info.modalities, name: modality}
+    get_task(name, modalities)
+    return replace(info, tasks=(*info.tasks, name), modalities=modalities)
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".pt":
+        raise ValueError(f"Weights are written to a file that ends with .pt, not '{out}'; correct it.")
+    for path in (out, info_path(out)):
+        if path.exists():
+            raise FileExistsError(f"'{path}' exists; choose another name.")
+
+
+def load_tpseg(checkpoint: str | Path, info: WeightsInfo) -> TPSeg:
+    """Load a TP-Seg that has prototypes.
+
+    Raises:
+        CheckpointError: another network.
+    """
+    network = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    if not isinstance(network, TPSeg) or not network.pgtds:
+        kind = "an ablation without prototypes" if isinstance(network, TPSeg) else f"a {type(network).__name__}"
+        raise CheckpointError(f"'{checkpoint}' holds {kind}; a new task needs a TP-Seg with prototypes.")
+    load_weights(network, checkpoint)
+    return network.eval()
+
+
+def widened(network: TPSeg, info: WeightsInfo, seed: int = 0) -> TPSeg:
+    """Return a fresh network with the parts of `network` for the tasks of `info`; the draw follows `seed`."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        wider = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    assert isinstance(wider, TPSeg)
+    return wider.eval()
+
+
+def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) -> tuple[Tensor, Tensor]:
+    """Read exemplars as the network of `info` takes them.
+
+    Args:
+        cases: see `find_exemplars`.
+        info: knows their task.
+
+    Returns:
+        image (K, 3, H, W) and label (K, 1, H, W) in {0, 1}.
+
+    Raises:
+        ReadError: a file cannot be read, or a mask has another size than its picture.
+        DatalistError: no mask has a lesion, or none a background; or a volume.
+    """
+    steps = (
+        LoadMedicalImaged(IMAGE, label_keys=LABEL),
+        CropToRegiond((IMAGE, LABEL)),
+        NormalizeByModalityd(modalities=info.modalities),
+        ResizePictured(info.image_size),
+    )
+    images, labels = [], []
+    for case in cases:
+        read: dict[Any, Any] = dict(case)
+        for step in steps:
+            if step is steps[1] and read[IMAGE].ndim == 4:
+                raise DatalistError(f"'{Path(case[IMAGE]).name}' is a volume; give single slices as exemplars.")
+            read = step(read)
+        images.append(torch.as_tensor(read[IMAGE]))
+        labels.append(torch.as_tensor(read[LABEL]))
+    image, label = torch.stack(images), torch.stack(labels)
+    if not label.any():
+        raise DatalistError(f"No mask of the {len(label)} exemplars holds a lesion; give pictures that show one.")
+    if label.all():
+        raise DatalistError(f"The masks of the {len(label)} exemplars cover everything; a background must be left.")
+    return image, label
+
+
+def _history(name: str, added: Added, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
+    """What the description says of the training, with how this task came in."""
+    entry = {
+        "name": name,
+        "exemplars": added.exemplars,
+        "nearest": added.nearest,
+        "similarity": added.similarities[added.nearest],
+        "fine_tuning": {"steps": tuning.steps, "lr": tuning.lr, "seed": tuning.seed} if tuning.steps else None,
+        "from": info.sha256,
+    }
+    return {**info.training, "new_tasks": [*info.training.get("new_tasks", []), entry]}
