@@ -24,13 +24,9 @@ __all__ = ["Edited"]
 
 
 class Edited(Opened):
-    """What can be done with a case. Each change is a step of `undo` and `redo`, written down before it counts.
+    """What can be done with a case; arguments are those of `Opened`.
 
-    Args:
-        source, model, task: see `Opened`.
-
-    Raises:
-        ReadError, SessionError: see `Opened`.
+    Each change is a step of `undo` and `redo`, written down before it counts.
     """
 
     def __init__(self, source: CaseSource, model: PromptModel, task: str | None = None) -> None:
@@ -216,7 +212,8 @@ class Edited(Opened):
             from_index: of the slice to go from; its mask must not be empty.
             steps: how many slices at most.
             direction: 1 towards higher numbers, or -1.
-            stop_when_empty: end before a slice on which nothing is found; otherwise end with that slice.
+            stop_when_empty: end before a slice on which the lesion is lost: nothing is found, or nothing that meets the
+                mask it comes from; otherwise end with that slice.
             by: see `propose`.
 
         Returns:
@@ -233,11 +230,11 @@ class Edited(Opened):
                 break
             recipe = self._proposal(target, source, by)
             answer = self._predictor.answer(recipe)
-            nothing = not answer[1].found.mask().any()
-            if nothing and stop_when_empty:
+            lost = not (answer[1].found.mask() & self._mask(self._history.at(source))).any()
+            if lost and stop_when_empty:
                 break
             changes.append(self._began(recipe, "proposed", answer))
-            if nothing:
+            if lost:
                 break
         return changes
 

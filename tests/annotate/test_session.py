@@ -423,3 +423,18 @@ def test_propagation_ends_where_nothing_is_found(
     assert session.states()[2] == "empty"
     assert [change.index for change in session.propagate(1, 3, stop_when_empty=False)] == [2]
     assert session.states()[2] == "proposed"
+
+
+def test_propagation_ends_where_the_lesion_is_lost(
+    model: PromptModel, sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(sources["ct"], model, "lung_infection")
+    corner = torch.full((1, 1, *SIZE), -10.0)
+    corner[..., :4, :4] = 10
+    monkeypatch.setattr(model.network, "decode", lambda *a, **k: corner)
+    session.click(18, 18, index=1)
+    assert session.mask(1)[0, 0]
+    monkeypatch.setattr(model.network, "decode", lambda *a, **k: corner.flip(-1))  # at another place
+    assert session.propagate(1, 3) == []
+    assert [change.index for change in session.propagate(1, 3, stop_when_empty=False)] == [2]
+    assert session.mask(2)[0, -1]

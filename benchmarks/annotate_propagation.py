@@ -1,0 +1,132 @@
+"""How well the mask of one slice proposes the next: Dice by distance from the slice that was clicked. Writes JSON.
+
+Volumes are phantoms that no training of ours has seen. A simulated user clicks on the slice where the lesion is
+largest, then the mask goes from slice to slice both ways, once as a mask to be corrected and once as an exemplar.
+`clicks` is what the same number of clicks gives on each slice, and `copied` the first mask as it is.
+
+    python benchmarks/annotate_propagation.py --checkpoint run/model.pt --task lung_infection --volumes 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, get_args
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from monai_tpseg.annotate import PromptModel, Session
+from monai_tpseg.annotate.volume import Proposal
+from monai_tpseg.clicks import next_clicks
+from monai_tpseg.data.phantoms import make_volume, write_nifti
+
+Mask = NDArray[np.uint8]
+
+
+def dice(one: Mask, other: Mask) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 1.0 if not total else 2 * int((one & other).sum()) / total
+
+
+def click(session: Session, truth: Mask, index: int, clicks: int) -> None:
+    """Click as somebody would who sees the label."""
+    for _ in range(clicks):
+        found, wanted = (torch.from_numpy(x > 0)[None, None] for x in (session.mask(index), truth[..., index]))
+        row, column, sign = next_clicks(found, wanted, torch.Generator().manual_seed(0))[0, 0].tolist()
+        if not sign:
+            return
+        session.click(row, column, sign > 0, index)
+
+
+def propagated(session: Session, truth: Mask, by: Proposal, clicks: int) -> dict[int, list[float]]:
+    """Return the Dice of each slice with lesion, by its distance from the one that is clicked."""
+    sizes = truth.sum(axis=(0, 1))
+    start = int(sizes.argmax())
+    click(session, truth, start, clicks)
+    for direction in (1, -1):
+        session.propagate(start, len(sizes), direction, by=by)
+    return by_distance(session.volume_mask(), truth, start)
+
+
+def by_distance(found: Mask, truth: Mask, start: int) -> dict[int, list[float]]:
+    """Return the Dice of each slice with lesion by its distance from slice `start`."""
+    result = defaultdict(list)
+    for index in np.flatnonzero(truth.any(axis=(0, 1))):
+        result[abs(int(index) - start)].append(dice(found[..., index], truth[..., index]))
+    return result
+
+
+def measure(model: PromptModel, source: Path, truth: Mask, task: str, clicks: int) -> dict[str, dict[int, list[float]]]:
+    """Return the Dice by way and distance for one volume.
+
+    Args:
+        truth: (H, W, D) in {0, 1}, on the grid of the session.
+    """
+    result: dict[str, dict[int, list[float]]] = {}
+    for by in get_args(Proposal):
+        session = Session(source, model, task)
+        session.set_use_class(False)
+        result[by] = propagated(session, truth, by, clicks)
+    start = int(truth.sum(axis=(0, 1)).argmax())
+    by_hand = Session(source, model, task)
+    by_hand.set_use_class(False)
+    for index in np.flatnonzero(truth.any(axis=(0, 1))):
+        click(by_hand, truth, int(index), clicks)
+    result["clicks"] = by_distance(by_hand.volume_mask(), truth, start)
+    copied = np.repeat(by_hand.mask(start)[..., None], truth.shape[2], axis=2)
+    result["copied"] = by_distance(copied, truth, start)
+    return result
+
+
+def summary(parts: list[dict[str, dict[int, list[float]]]]) -> dict[str, Any]:
+    """Return mean Dice by way and distance, and over all slices but the one that was clicked."""
+    table: dict[str, Any] = {}
+    for way in parts[0]:
+        joined: dict[int, list[float]] = defaultdict(list)
+        for part in parts:
+            for distance, values in part[way].items():
+                joined[distance] += values
+        rest = [value for distance, values in joined.items() if distance for value in values]
+        table[way] = {"all but the first": round(statistics.mean(rest), 4)} | {
+            str(distance): round(statistics.mean(values), 4) for distance, values in sorted(joined.items())
+        }
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--task", default="lung_infection")
+    parser.add_argument("--volumes", type=int, default=8)
+    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--size", type=int, default=64, help="rows and columns (%(default)s)")
+    parser.add_argument("--clicks", type=int, default=3, help="on the first slice (%(default)s)")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    model = PromptModel(args.checkpoint, "cpu")
+    parts = []
+    for seed in range(1000, 1000 + args.volumes):
+        volume = make_volume(args.task, seed, (args.size, args.size, args.slices))
+        with tempfile.TemporaryDirectory() as folder:
+            source, _ = write_nifti(volume, Path(folder) / "volume.nii.gz")
+            parts.append(measure(model, source, volume.label.astype(np.uint8), args.task, args.clicks))
+    result = {"task": args.task, "volumes": args.volumes, "clicks": args.clicks, "dice": summary(parts)}
+    text = json.dumps(result, indent=2) + "\n"
+    print(text)
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
