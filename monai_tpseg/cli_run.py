@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.apart import warm_up
@@ -56,6 +57,9 @@ def _add_sources(command: Any) -> None:
     command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
     command.add_argument(
         "--task", metavar="T", help=f"what to segment, a task of the weights: {', '.join(TASK_NAMES)}, or a new one"
+    )
+    command.add_argument(
+        "--tasks", metavar="A,B", help="instead of --task: several; what they share is computed once for each input"
     )
     command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
     command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
@@ -126,8 +130,9 @@ def run_studies(options: argparse.Namespace) -> int:
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
-    if options.task and options.task not in info.tasks:
-        raise UsageError(f"The weights do not know {options.task}; choose one of {', '.join(info.tasks)}.")
+    for task in _tasks(options):
+        if task not in info.tasks:
+            raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
     entries = _entries(options)
     _check_tasks(entries, info)
     if other_preprocessing(info):
@@ -171,9 +176,14 @@ def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
 def _check(options: argparse.Namespace) -> None:
     if bool(options.input) == bool(options.manifest):
         raise UsageError("Give either IN with --task, or --manifest; not both, not neither.")
-    if options.input and not options.task:
+    tasks = _tasks(options)
+    if options.task and options.tasks is not None:
+        raise UsageError("Give --task or --tasks, not both.")
+    if len(set(tasks)) < len(tasks):
+        raise UsageError(f"--tasks names a task twice: {', '.join(tasks)}; name each once.")
+    if options.input and not tasks:
         raise UsageError(f"There is no default task: give --task, one of {', '.join(TASK_NAMES)}.")
-    if options.manifest and options.task:
+    if options.manifest and (options.task or options.tasks is not None):
         raise UsageError("The manifest names the task of each case: leave --task out.")
     if not options.manifest and (options.shard or options.root):
         raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
@@ -193,7 +203,15 @@ def _entries(options: argparse.Namespace) -> list[Entry]:
     salt = known_salt(options.out)
     if options.manifest:
         return read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
-    return find_entries(options.input, options.task, salt)
+    first, *others = _tasks(options)
+    found = find_entries(options.input, first, salt)
+    return [replace(entry, task=task) for entry in found for task in (first, *others)]
+
+
+def _tasks(options: argparse.Namespace) -> list[str]:
+    """The tasks that the command line names."""
+    listed = (options.tasks or "").split(",")
+    return [options.task] if options.task else [name.strip() for name in listed if name.strip()]
 
 
 def _readers() -> int:

@@ -26,7 +26,7 @@ from monai_tpseg.annotate.records import (
     slice_record,
 )
 from monai_tpseg.files import complete
-from monai_tpseg.studies.case import input_identity
+from monai_tpseg.studies.identity import input_identity
 from monai_tpseg.transforms.cases import CaseSource
 
 __all__ = [

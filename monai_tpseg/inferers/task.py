@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
+from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.networks.inference import InferenceNetwork
 from monai_tpseg.networks.layers import plain_tensor
+from monai_tpseg.networks.ready import segment_several
 
 __all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
 
@@ -72,13 +74,13 @@ class DeepSupervisionInferer(Inferer):
 
 
 class TaskInferer(Inferer):
-    """Lesion probabilities of pictures and volumes at their own size.
+    """Lesion probabilities of pictures and volumes at their own size, for one task or several.
 
     A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D of them, which run in batches of `slice_batch`,
-    so that memory grows with the batch and not with the volume. With `window="none"` every slice is resized to
-    `image_size` as a whole, and its probabilities back to its own size. With `window="sliding"` patches of `roi_size`
-    run over the slice at its own scale, zeros around it where it is smaller; that is for weights trained on patches of
-    that scale.
+    so that memory grows with the batch and not with the volume. While the network runs on a batch, the next one is sent
+    to its device and resized. With `window="none"` every slice is resized to `image_size` as a whole, and its
+    probabilities back to its own size. With `window="sliding"` patches of `roi_size` run over the slice at its own
+    scale, zeros around it where it is smaller; that is for weights trained on patches of that scale.
 
     Args:
         image_size: (H, W) of the network's input, one or two multiples of 32.
@@ -87,7 +89,7 @@ class TaskInferer(Inferer):
         overlap: of neighbouring patches, in [0, 1).
         sw_batch_size: patches that run together.
         slice_batch: slices that run together.
-        amp: "none", "bf16" or "fp16".
+        amp: "none", "bf16" or "fp16"; a network in its fast form has a precision of its own.
         tta_flips: average the probabilities over the four flips of the slice.
         device: where slices are sent to run; the probabilities come back to where the inputs are. By default the
             inputs' own. With it, a volume may stay in the host's memory (see `PrepareTaskBatch`).
@@ -128,60 +130,91 @@ class TaskInferer(Inferer):
     ) -> Tensor:
         """Segment `inputs` for `task`.
 
+        Several tasks run as `segment_several` does: what they share is computed once, and the result of each is that of
+        a call for it alone.
+
         Args:
             inputs: (B, 3, H, W) or (B, 3, H, W, D), ImageNet-normalised.
             network: called with (image, task), returns logits (B, 1, H, W).
-            task: row of the task, an int, 0-d or (B,).
+            task: row of the task, an int, 0-d or (B,); or rows (B, T) or (1, T), T different tasks for every input.
 
         Returns:
-            probabilities, float32, (B, 1, H, W) or (B, 1, H, W, D).
+            probabilities, float32, (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task.
 
         Raises:
             ValueError: no task, or inputs of another shape.
         """
-        rows = torch.as_tensor(_required(task), device=inputs.device).reshape(-1).expand(inputs.shape[0])
         image = plain_tensor(inputs)
+        rows = _rows(task, image)
         if image.ndim == 4:
-            return self._slices(image, network, rows)
+            return self._pictures(image, network, rows)
         if image.ndim != 5:
             raise ValueError(f"inputs must be (B, 3, H, W) or (B, 3, H, W, D), got shape {tuple(image.shape)}.")
-        result = image.new_empty((image.shape[0], 1, *image.shape[2:]), dtype=torch.float32)
-        for b in range(image.shape[0]):
-            for start in range(0, image.shape[4], self.slice_batch):
-                part = slice(start, min(start + self.slice_batch, image.shape[4]))
-                slices = image[b, :, :, :, part].permute(3, 0, 1, 2)  # (3, H, W, d) -> (d, 3, H, W)
-                probabilities = self._slices(slices, network, rows[b].expand(slices.shape[0]))
-                result[b, 0, :, :, part] = probabilities[:, 0].permute(1, 2, 0)
+        result = image.new_empty((len(image), rows.shape[1], *image.shape[2:]), dtype=torch.float32)
+        for b in range(len(image)):
+            self._volume(image[b], network, rows[b], result[b])
         return result
 
-    def _slices(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
-        """(N, 3, H, W), (N,) -> probabilities (N, 1, H, W)."""
-        home = image.device
-        image, task = image.to(self.device or home), task.to(self.device or home)
-        flips: list[tuple[int, ...]] = [(), (-1,), (-2,), (-2, -1)] if self.tta_flips else [()]
-        total = torch.zeros(())
-        for dims in flips:
-            total = total.to(image.device) + self._whole_or_windows(image.flip(dims), network, task).flip(dims)
-        return (total / len(flips)).to(home)
+    def _pictures(self, image: Tensor, network: Network, rows: Tensor) -> Tensor:
+        if rows.shape[1] > 1 and bool((rows != rows[0]).any()):
+            each = range(len(image))
+            return torch.cat([self._pictures(image[b : b + 1], network, rows[b : b + 1]) for b in each])
+        return self._probabilities(self._prepare(image), image.shape[-2:], network, rows).to(image.device)
 
-    def _whole_or_windows(self, image: Tensor, network: Network, task: Tensor) -> Tensor:
-        if self.window == "none":
-            resized = resize_antialiased(image, self.image_size)
-            with autocast(image.device, self.amp, network):
-                logits = network(resized, task)
-            return resize_antialiased(logits.float().sigmoid(), image.shape[-2:])
+    def _volume(self, image: Tensor, network: Network, row: Tensor, result: Tensor) -> None:
+        """Segment (3, H, W, D) for the tasks `row` (T,) into `result` (T, H, W, D)."""
+        starts = range(0, image.shape[3], self.slice_batch)
+        parts = [slice(start, min(start + self.slice_batch, image.shape[3])) for start in starts]
+        # (3, H, W, d) -> (d, 3, H, W)
+        for part, slices in ahead(parts, lambda part: self._prepare(image[..., part].permute(3, 0, 1, 2))):
+            rows = row.expand(len(slices), -1)
+            found = self._probabilities(slices, image.shape[1:3], network, rows)
+            result[..., part] = found.permute(1, 2, 3, 0)
 
-        # one slice at a time: the patches of a window batch then share their task
-        return torch.cat([self._windows(image[i : i + 1], network, task[i]) for i in range(image.shape[0])])
+    def _prepare(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) as the network takes it, or as the windows are cut from it; where it runs."""
+        image = image.to(self.device or image.device)
+        return resize_antialiased(image, self.image_size) if self.window == "none" else image
 
-    def _windows(self, image: Tensor, network: Network, row: Tensor) -> Tensor:
-        def bound(patches: Tensor) -> Tensor:
-            with autocast(image.device, self.amp, network):
-                logits: Tensor = network(patches, row.expand(patches.shape[0]))
-            return logits.float().sigmoid()
+    def _probabilities(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
+        """(N, 3, h, w) from `_prepare`, (N, T) -> probabilities (N, T, *size)."""
+        run = self._whole if self.window == "none" else self._windows
+        total = run(image, size, network, rows)
+        if not self.tta_flips:
+            return total
+        for dims in ((-1,), (-2,), (-2, -1)):
+            total = total + run(image.flip(dims), size, network, rows).flip(dims)
+        return total / 4
 
-        probabilities: Tensor = self.sliding(image, bound)
-        return probabilities
+    def _whole(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
+        probabilities = self._logits(network, image, rows).sigmoid()
+        # one by one, so that a task's result does not depend on the others
+        return torch.cat([resize_antialiased(one, size) for one in torch.split(probabilities, 1, dim=1)], dim=1)
+
+    def _windows(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
+        """One slice at a time: the patches of a window batch then share their task."""
+
+        def found(one: Tensor, row: Tensor) -> Tensor:
+            result: Tensor = self.sliding(
+                one, lambda patches: self._logits(network, patches, row.expand(len(patches), -1)).sigmoid()
+            )
+            return result
+
+        return torch.cat([found(image[i : i + 1], rows[i : i + 1]) for i in range(len(image))])
+
+    def _logits(self, network: Network, image: Tensor, rows: Tensor) -> Tensor:
+        with autocast(image.device, self.amp, network):
+            if rows.shape[1] > 1:
+                return segment_several(network, image, rows[0].tolist()).float()
+            logits: Tensor = network(image, rows[:, 0].to(image.device))
+        return logits.float()
+
+
+def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
+    """Return the rows of the tasks of each input, (B, T)."""
+    rows = torch.as_tensor(_required(task), device=image.device)
+    rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
+    return rows.expand(len(image), -1)
 
 
 def resize_antialiased(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
+from monai.data import MetaTensor
 
 from monai_tpseg.studies.codes import (
     Outcome,
@@ -24,7 +23,8 @@ from monai_tpseg.studies.codes import (
     is_out_of_memory,
     outcome_of,
 )
-from monai_tpseg.studies.manifest import Entry, files_of_source
+from monai_tpseg.studies.identity import input_identity
+from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.model import Model, Segmented
 from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
@@ -36,12 +36,10 @@ from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.slides import is_slide
 
-__all__ = ["CASES", "CaseRunner", "Ended", "Plan", "input_identity"]
+__all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 
 CASES = "cases"
 """The folder of an output folder that holds a folder for each case."""
-
-_HASHED = 2**22  # bytes: sources up to here are known by content, larger ones by size and time
 
 
 @dataclass(frozen=True)
@@ -84,19 +82,11 @@ class Ended:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def input_identity(source: CaseSource) -> str:
-    """Return what tells a source from a changed one: names, sizes, and contents (small ones) or times of its files.
+class Found(NamedTuple):
+    """What was found in a case, and the seconds that it took the network."""
 
-    Args:
-        source: a file, the folder of one DICOM series, or the files of one stack.
-    """
-    stats = sorted(((path.name, path.stat(), path) for path in files_of_source(source)), key=itemgetter(0, 2))
-    small = sum(stat.st_size for _, stat, _ in stats) <= _HASHED
-    parts = [
-        (name, stat.st_size, hashlib.sha256(path.read_bytes()).hexdigest() if small else stat.st_mtime_ns)
-        for name, stat, path in stats
-    ]
-    return json.dumps(parts)
+    what: Segmented
+    seconds: float = 0.0
 
 
 class CaseRunner:
@@ -141,12 +131,32 @@ class CaseRunner:
             return Plan(name, entry, key, slide=source)
         return Plan(name, entry, key, source)
 
-    def finish(self, plan: Plan, read: Read | None) -> Ended:
+    def segment_together(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
+        """Segment what was read for the tasks of several plans at once; nothing where that fails.
+
+        Args:
+            plans: of one source and one modality.
+            read: what became of it.
+
+        Returns:
+            what was found for each plan, by its name.
+        """
+        tasks, seconds = [plan.entry.task for plan in plans], dict[str, float]()
+        try:
+            with _timed(seconds, "network"):
+                found = self._with_less_memory(read, tasks)
+        except Exception:  # a network may raise anything: each task is tried by itself, and says what is wrong with it
+            return {}
+        share = seconds["network"] / len(plans)
+        return {plan.name: Found(one, share) for plan, one in zip(plans, found, strict=True)}
+
+    def finish(self, plan: Plan, read: Read | None, found: Found | None = None) -> Ended:
         """Segment a case that was read, and write its folder, complete or not at all.
 
         Args:
             plan: of the case.
             read: what became of its source; None where the plan has none.
+            found: what `segment_together` has found for it; by default it is segmented now.
 
         Raises:
             StudyError: nothing can be written any more.
@@ -158,7 +168,9 @@ class CaseRunner:
         task = plan.entry.task if plan.entry.task in named else ""  # anything else may be somebody's note
         try:
             with case_folder(self.folder / plan.name, self.tag) as folder:
-                outcome, more = (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds)
+                outcome, more = (
+                    (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds, found)
+                )
                 write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
         except OSError as error:
             raise _no_writing(error) from error
@@ -178,18 +190,22 @@ class CaseRunner:
         return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
 
     def _segment(
-        self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float]
+        self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float], found: Found | None
     ) -> tuple[Outcome, dict[str, Any]]:
         """Isolation: whatever a case raises stays with the case, but for a disc that is full."""
         try:
             if plan.slide is not None:
                 with _timed(seconds, "network"):
                     return self._slide(plan, plan.slide, folder)
-            with _timed(seconds, "network"):
-                found = self._with_less_memory(read, plan.entry.task)
+            if found is None:
+                with _timed(seconds, "network"):
+                    (alone,) = self._with_less_memory(read, [plan.entry.task])
+                found = Found(alone)
+            else:
+                seconds["network"] = found.seconds
             with _timed(seconds, "write"):
                 outputs = Outputs(seg=self.model.settings.seg)
-                return write_segmented(found, plan.entry.task, plan.name, folder, self._made_by, outputs)
+                return write_segmented(found.what, plan.entry.task, plan.name, folder, self._made_by, outputs)
         except Exception as error:  # a network or a writer may raise anything
             _empty(folder)
             if is_disc_full(error):
@@ -201,18 +217,23 @@ class CaseRunner:
         with closing(source):
             return segment_slide(self.model, source, plan.entry.task, plan.name, folder, self.quiet)
 
-    def _with_less_memory(self, read: Read | None, task: str) -> Segmented:
+    def _with_less_memory(self, read: Read | None, tasks: Sequence[str]) -> list[Segmented]:
         """Once more, slice by slice, where memory ran out."""
         if read is None or read.image is None:
             raise (read and read.error) or RuntimeError("the case was not read")
         try:
-            return self.model.segment_image(read.image, task)
+            return self._run(read.image, tasks)
         except Exception as error:  # decided below
             if not is_out_of_memory(error):
                 raise
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self.model.segment_image(read.image, task, slice_batch=1)
+        return self._run(read.image, tasks, slice_batch=1)
+
+    def _run(self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None) -> list[Segmented]:
+        if len(tasks) > 1:
+            return self.model.segment_together(image, tasks, slice_batch)
+        return [self.model.segment_image(image, tasks[0], slice_batch)]
 
     def _problem(self, entry: Entry) -> Outcome | None:
         if not entry.task:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from monai_tpseg.files import complete
 from monai_tpseg.studies.codes import StudyError
@@ -44,6 +44,8 @@ COLUMNS = ("case", "path", "part", "task", "modality", "note", "root", "salt")
 """The columns of a manifest. `path` is needed; the others are filled in when they are absent."""
 
 Names = Literal["salted", "source"]
+
+_Case = TypeVar("_Case")
 
 _LONGEST = 60  # characters of a source's name in that of its folder: file systems allow 255 bytes
 _ID_LENGTH = 16  # hexadecimal digits: two of a million cases meet with a chance of 3e-8
@@ -142,24 +144,38 @@ def case_names(entries: Sequence[Entry], names: Names = "salted") -> list[str]:
         entries: the whole run, not a shard of it.
         names: `salted` gives case ids; `source` the sources' names without suffix, with the id where two are equal.
 
+    A source that is listed for several tasks is several cases: `-2` and so on ends the names of all but the first.
+
     Raises:
-        StudyError: a source is listed twice, or `names` is unknown.
+        StudyError: a source is listed twice for one task, or `names` is unknown.
     """
     if names not in get_args(Names):
         raise StudyError(f"Unknown names {names!r}; choose one of {', '.join(get_args(Names))}.")
     ids = [entry.case_id for entry in entries]
-    first: dict[str, int] = {}
-    for number, one in enumerate(ids, start=1):
-        if first.setdefault(one, number) != number:
-            raise StudyError(
-                f"Cases {first[one]} and {number} of the manifest are one source; give its other task a run and --out "
-                "of its own."
-            )
+    ends = _ends(entries, ids)
     if names == "salted":
-        return ids
+        return [f"{one}{end}" for one, end in zip(ids, ends, strict=True)]
     stems = [stem(Path(entry.path)).lstrip(".")[:_LONGEST] or "case" for entry in entries]
-    met = Counter(name.casefold() for name in stems)  # some file systems do not tell A from a
-    return [one if met[one.casefold()] == 1 else f"{one}_{i}" for one, i in zip(stems, ids, strict=True)]
+    met = Counter(f"{name}{end}".casefold() for name, end in zip(stems, ends, strict=True))  # some systems: a is A
+    return [
+        f"{name}{end}" if met[f"{name}{end}".casefold()] == 1 else f"{name}_{one}{end}"
+        for name, one, end in zip(stems, ids, ends, strict=True)
+    ]
+
+
+def _ends(entries: Sequence[Entry], ids: Sequence[str]) -> list[str]:
+    """What tells the cases of one source apart: nothing for the first, then "-2", "-3", ..."""
+    first: dict[tuple[str, str], int] = {}
+    met: Counter[str] = Counter()
+    ends = []
+    for number, (entry, one) in enumerate(zip(entries, ids, strict=True), start=1):
+        if first.setdefault((one, entry.task), number) != number:
+            raise StudyError(
+                f"Cases {first[one, entry.task]} and {number} of the manifest are one source and one task; delete one."
+            )
+        met[one] += 1
+        ends.append(f"-{met[one]}" if met[one] > 1 else "")
+    return ends
 
 
 def write_manifest(path: str | Path, entries: Sequence[Entry], names: Sequence[str] | None = None) -> None:
@@ -207,11 +223,11 @@ def read_manifest(
     return [_entry(row, line, folder, root, "" if salted else salt) for line, row in rows]
 
 
-def shard_of(entries: Iterable[tuple[str, Entry]], shard: str) -> list[tuple[str, Entry]]:
-    """Return every n-th of named entries, from the i-th on.
+def shard_of(cases: Iterable[_Case], shard: str) -> list[_Case]:
+    """Return every n-th of cases, from the i-th on.
 
     Args:
-        entries: the whole run.
+        cases: of the whole run, or groups of them.
         shard: `i/n`, 1 <= i <= n.
 
     Raises:
@@ -220,7 +236,7 @@ def shard_of(entries: Iterable[tuple[str, Entry]], shard: str) -> list[tuple[str
     first, _, count = shard.partition("/")
     if not _is_part(shard):
         raise StudyError(f"Unknown shard {shard!r}; give i/n with i from 1 to n, e.g. 1/4.")
-    return list(entries)[int(first) - 1 :: int(count)]
+    return list(cases)[int(first) - 1 :: int(count)]
 
 
 def _entry(row: dict[str, str], line: int, folder: Path, root: str | Path | None, salt: str) -> Entry:

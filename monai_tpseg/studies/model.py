@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.ready import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.tasks import Modality, get_task
 from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
 from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
@@ -180,7 +181,6 @@ class Model:
         """
         return self.segment_image(load_case(source), task, slice_batch)
 
-    @torch.no_grad()
     def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
         """Segment what `LoadMedicalImage` has read.
 
@@ -189,6 +189,24 @@ class Model:
             task: a name in `info.tasks`.
             slice_batch: instead of the model's own.
         """
+        return self.segment_together(image, [task], slice_batch)[0]
+
+    @torch.no_grad()
+    def segment_together(
+        self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None
+    ) -> list[Segmented]:
+        """Segment one image for several tasks: what they share is computed once, and each result is as for it alone.
+
+        Args:
+            image: (3, H, W) or (3, H, W, D).
+            tasks: different names in `info.tasks`, of one modality.
+            slice_batch: instead of the model's own.
+
+        Raises:
+            ValueError: tasks of several modalities, whose pictures are made ready in different ways.
+        """
+        if len({self.modality(task) for task in tasks}) > 1:
+            raise ValueError(f"Tasks that run together must be of one modality, got {', '.join(tasks)}.")
         inferer = TaskInferer(
             self.info.image_size,
             cast(Window, self.info.window),
@@ -196,9 +214,16 @@ class Model:
             device=self.device,  # slices go there, the volume stays in the host's memory
         )
         region = crop_to_region(image, image.meta)
-        inputs: Mapping[Any, Any] = self._normalise({IMAGE: region, TASK_NAME: task})
-        row = self.info.tasks.index(task)
-        prob = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=row)[0]
+        inputs: Mapping[Any, Any] = self._normalise({IMAGE: region, TASK_NAME: tasks[0]})
+        rows = torch.tensor([[self.info.tasks.index(task) for task in tasks]])
+        found = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=rows)[0]
+        return [self._segmented(image, prob) for prob in torch.split(found, 1)]
+
+    def modality(self, task: str) -> Modality:
+        """Return the modality of a task that the weights know."""
+        return get_task(task, self.info.modalities).modality
+
+    def _segmented(self, image: MetaTensor, prob: torch.Tensor) -> Segmented:
         prob = paste_region(prob, image.meta)
         mask = (prob >= self.settings.threshold).to(torch.float32)
         return Segmented(image, prob, self._clean({PRED: mask})[PRED])

@@ -20,17 +20,17 @@ from monai_tpseg.apart import NoProcessError
 from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
 from monai_tpseg.studies.codes import StudyError, failed
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.studies.run import sweep
+from monai_tpseg.studies.together import NamedEntry, finish_together, of_one_source, together
 
 __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 
 _CPUS = 4  # of a worker without a GPU: more add little to one network
 _RETRIES = 1  # of a case whose worker died with it
 _DYING = "A Ray worker dies whatever it does; see to the cluster, then go on with --resume."
-_Case = tuple[str, Entry]
+_Cases = tuple[NamedEntry, ...]  # of one source
 
 
 @dataclass(frozen=True)
@@ -122,31 +122,37 @@ class Worker:
         """Return why this worker cannot work, "" if it can."""
         return self.trouble
 
-    def case(self, case: _Case, ahead: _Case | None) -> Ended | StudyError:
-        """Take a case through the model, while the source of the one that may come next is read.
+    def take(self, cases: _Cases, following: _Cases) -> list[Ended] | StudyError:
+        """Take the cases of one source through the model, while the source of those that may come next is read.
 
         Returns:
-            how it ended, or why nothing can be written any more.
+            how they ended, or why nothing can be written any more.
         """
         assert self.runner is not None
         try:
-            plan = self._ahead.pop(case[0], None) or self.runner.plan(*case)
-            read = None if plan.source is None else self._reader.get(plan.source)
-            self._read_ahead(ahead)
-            return self.runner.finish(plan, read)
+            plans = [self._ahead.pop(case[0]) if case[0] in self._ahead else self.runner.plan(*case) for case in cases]
+            groups, ended = list(together(plans, self.runner)), list[Ended]()
+            for group in groups:
+                read = None if group[0].source is None else self._reader.get(group[0].source)
+                if group is groups[-1]:
+                    self._read_ahead(following)
+                ended += finish_together(self.runner, group, read)
+            return ended
         except (NoProcessError, StudyError) as error:  # no case's fault: the run ends
             return StudyError(str(error))
 
-    def _read_ahead(self, case: _Case | None) -> None:
+    def _read_ahead(self, cases: _Cases) -> None:
         assert self.runner is not None
-        self._ahead.clear()
-        if case is not None:
-            following = self._ahead[case[0]] = self.runner.plan(*case)
-            if following.source is not None:
-                self._reader.ask(following.source)
+        self._ahead = {case[0]: self.runner.plan(*case) for case in cases}
+        sources = [plan.source for plan in self._ahead.values() if plan.source is not None]
+        if sources:
+            self._reader.ask(sources[0])
 
-    def lost(self, case: _Case, code: str) -> Ended | StudyError:
-        """Record a case whose worker has died with it, again and again."""
+    def lost(self, cases: _Cases, code: str) -> list[Ended] | StudyError:
+        """Record cases whose worker has died with them, again and again."""
+        return [self._lost(case, code) for case in cases]
+
+    def _lost(self, case: NamedEntry, code: str) -> Ended:
         assert self.runner is not None
         plan = self.runner.plan(*case)
         kept = self.runner.kept(plan.name, plan.key)  # it may have died just after it had written the case
@@ -169,7 +175,7 @@ class RayRun:
         self.cluster = cluster
         self.quiet = quiet
 
-    def __call__(self, cases: Sequence[_Case]) -> Counter[str]:
+    def __call__(self, cases: Sequence[NamedEntry]) -> Counter[str]:
         """Segment `cases` and return how many ended with each status, those of an earlier run included.
 
         Raises:
@@ -180,10 +186,11 @@ class RayRun:
             with _connected(self.cluster.address) as ray:
                 workers = self._workers(ray)
                 with events(self.job.out / EVENTS, len(cases), self.quiet) as record:
-                    for ended in _distributed(ray, workers, cases):
+                    for ended in _distributed(ray, workers, of_one_source(cases)):
                         if isinstance(ended, StudyError):
                             raise ended
-                        record.ended(ended)
+                        for one in ended:
+                            record.ended(one)
                 return record.counts
         finally:
             sweep(self.job.out / CASES, "all")
@@ -203,41 +210,41 @@ class RayRun:
         return workers
 
 
-def _distributed(ray: Any, workers: Sequence[Any], cases: Sequence[_Case]) -> Iterator[Ended | StudyError]:
-    """Yield how cases end, in whatever order; each worker knows the one that it will be given next."""
-    waiting = deque(cases)
-    following: dict[Any, _Case] = {}
-    running: dict[Any, tuple[Any, _Case]] = {}
+def _distributed(ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]) -> Iterator[list[Ended] | StudyError]:
+    """Yield how the cases of each source end, in whatever order; each worker knows those it will be given next."""
+    waiting = deque(groups)
+    following: dict[Any, _Cases] = {}
+    running: dict[Any, tuple[Any, _Cases]] = {}
 
     def give(worker: Any) -> None:
         if worker in following:
-            case = following.pop(worker)
+            cases = following.pop(worker)
         elif waiting:
-            case = waiting.popleft()
+            cases = waiting.popleft()
         elif following:  # what another one would only come to later
-            case = following.pop(next(iter(following)))
+            cases = following.pop(next(iter(following)))
         else:
             return
         if waiting:
             following[worker] = waiting.popleft()
-        running[worker.case.remote(case, following.get(worker))] = worker, case
+        running[worker.take.remote(cases, following.get(worker, ()))] = worker, cases
 
     for worker in workers:
         give(worker)
     while running:
         (done, *_), _ = ray.wait(list(running), num_returns=1)
-        worker, case = running.pop(done)
+        worker, cases = running.pop(done)
         try:
             yield ray.get(done)
         except ray.exceptions.RayError as error:
             code = "E_MEMORY" if isinstance(error, ray.exceptions.OutOfMemoryError) else "E_CRASH"
-            yield _recorded(ray, worker, case, code)
+            yield _recorded(ray, worker, cases, code)
         give(worker)
 
 
-def _recorded(ray: Any, worker: Any, case: _Case, code: str) -> Ended | StudyError:
+def _recorded(ray: Any, worker: Any, cases: _Cases, code: str) -> list[Ended] | StudyError:
     try:
-        ended: Ended | StudyError = ray.get(worker.lost.remote(case, code))
+        ended: list[Ended] | StudyError = ray.get(worker.lost.remote(cases, code))
         return ended
     except ray.exceptions.RayError:
         return StudyError(_DYING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from monai_tpseg.studies.case import CASES, CaseRunner
@@ -21,6 +22,7 @@ from monai_tpseg.studies.manifest import (
 )
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.reading import Reader
+from monai_tpseg.studies.together import finish_together, of_one_source, together
 
 __all__ = ["Run", "exit_status", "known_salt", "prepare_output", "sweep"]
 
@@ -97,14 +99,16 @@ class Run:
         Raises:
             StudyError: nothing can be written any more.
         """
-        todo = shard_of(cases, self.shard) if self.shard else list(cases)
+        groups = of_one_source(cases)
+        todo = list(chain(*(shard_of(groups, self.shard) if self.shard else groups)))
         sweep(self.out / CASES, self.runner.tag)
         plans = (self.runner.plan(name, entry) for name, entry in todo)
         name = EVENTS if not self.shard else f"events-{self.runner.tag}.jsonl"
         try:
             with events(self.out / name, len(todo), self.quiet) as record:
-                for plan, read in self.reader.in_order(plans, lambda plan: plan.source):
-                    record.ended(self.runner.finish(plan, read))
+                for group, read in self.reader.in_order(together(plans, self.runner), lambda group: group[0].source):
+                    for ended in finish_together(self.runner, group, read):
+                        record.ended(ended)
         finally:
             self.reader.close()
         return record.counts

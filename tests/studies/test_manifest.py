@@ -84,6 +84,18 @@ def test_one_source_is_one_case_however_it_is_written(tmp_path: Path) -> None:
         case_names(read_manifest(tmp_path / "m.csv"))
 
 
+def test_several_tasks_of_one_source_are_cases_of_their_own() -> None:
+    entries = [entry("a.png"), entry("b.png"), entry("a.png", task="wet_amd"), entry("a.png", task="")]
+    a, b = (entries[i].case_id for i in (0, 1))
+    assert case_names(entries) == [a, b, f"{a}-2", f"{a}-3"]
+    assert case_names(entries[:2]) == [a, b]  # a task that is added leaves the names of the others alone
+    assert case_names(entries, "source") == ["a", "b", "a-2", "a-3"]
+    third = entry("a-2.png")
+    assert case_names([*entries[:3], third], "source") == ["a", "b", f"a_{a}-2", f"a-2_{third.case_id}"]
+    with pytest.raises(StudyError, match="Cases 1 and 3 of the manifest are one source and one task; delete one"):
+        case_names([*entries[:2], entry("a.png")])
+
+
 def test_shards_need_a_common_salt(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path\na.png\n")
     with pytest.raises(StudyError, match="tpseg scan"):
@@ -114,7 +126,7 @@ def test_names_of_sources_are_told_apart_and_stay_in_the_folder() -> None:
     assert names[0].startswith("a_")
     assert names[1].startswith("A_")
     with pytest.raises(StudyError, match="Cases 1 and 2"):
-        case_names([entry("a.png"), entry("a.png", task="wet_amd")])
+        case_names([entry("a.png"), entry("a.png")], "source")
     long = case_names([entry("x" * 250 + ".png"), entry("x" * 249 + ".png")], "source")
     assert len({*long}) == 2
     assert max(map(len, long)) < 100
