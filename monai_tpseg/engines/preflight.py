@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
-from monai_tpseg.engines.cases import inference_cases
+from monai_tpseg.engines.cases import Asked, inference_cases, listed_tasks
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task import autocast, image_size_2d
 from monai_tpseg.networks.checkpoint import CheckpointError
@@ -217,7 +217,7 @@ def check_evaluate(
 def check_inference(
     dataset_dir: str,
     datalist: str | None,
-    task: str | int | None,
+    task: Asked,
     tasks: Sequence[str],
     checkpoint: str,
     network: Mapping[str, Any],
@@ -233,16 +233,17 @@ def check_inference(
     Raises:
         SystemExit: with one line that names the value and the way out.
     """
-    if not task and task != 0 and not datalist:
+    asked = listed_tasks(task)
+    if not asked and not datalist:
         raise ValueError(f"Inference has no default task: give --task, one of {', '.join(tasks)}.")
-    if task or task == 0:
-        resolve_task(task, tasks)
+    for one in asked:
+        resolve_task(one, tasks)
     _check_device(device, amp)
     info = _check_weights(checkpoint, tasks, network)
     _check_scale(info, window, image_size, roi_size)
     if not dataset_dir and not datalist:
         raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
-    cases = inference_cases(dataset_dir, datalist, task, tasks)
+    cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
     if flag(check_inputs):
         for case in cases:
             LoadMedicalImage(irregular="slices")(case["image"])

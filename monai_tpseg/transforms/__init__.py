@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_tpseg.transforms.cases import CaseSource, is_screenshot, is_series_folder, list_cases, list_sources
 from monai_tpseg.transforms.dicom_split import Stack, find_stacks
+from monai_tpseg.transforms.each_task import ForEachTask
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
 from monai_tpseg.transforms.overlay import draw_overlay
@@ -27,6 +28,7 @@ __all__ = [
     "READ_CODES",
     "CaseSource",
     "CropToRegiond",
+    "ForEachTask",
     "InvertMonochrome1d",
     "LoadMedicalImage",
     "LoadMedicalImaged",

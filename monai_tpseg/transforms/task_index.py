@@ -18,9 +18,12 @@ __all__ = ["TaskToIndexd"]
 class TaskToIndexd(Transform):
     """Replace the task of a case by its row, and keep its name under `keys.TASK_NAME`.
 
+    A case may ask for several tasks of one modality, a list: their rows take its place, and the first name is kept, by
+    which the image is made ready. `ForEachTask` tells them apart again.
+
     Args:
         task_names: the tasks of the network, in the order of its rows.
-        key: key of a task, given as a name or as a row.
+        key: key of a task, given as a name or as a row, or a list of them.
 
     Raises:
         ValueError: a name stands twice in `task_names`; a case has no task or one that is not among them.
@@ -31,9 +34,12 @@ class TaskToIndexd(Transform):
         self.key = key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` with an int64 scalar tensor under the key, so that a batch holds (B,)."""
+        """Return `data` with an int64 scalar tensor under the key, so that a batch holds (B,); (T,) for T tasks."""
         if data.get(self.key) is None:
             raise ValueError(f"The case has no {self.key!r}; choose one of {', '.join(self.task_names)}.")
         task = data[self.key]
+        if isinstance(task, list | tuple):
+            rows = [resolve_task(one, self.task_names) for one in task]
+            return {**data, self.key: torch.tensor(rows, dtype=torch.int64), TASK_NAME: self.task_names[rows[0]]}
         row = resolve_task(int(task) if isinstance(task, torch.Tensor) else task, self.task_names)
         return {**data, self.key: torch.tensor(row, dtype=torch.int64), TASK_NAME: self.task_names[row]}

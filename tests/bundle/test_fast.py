@@ -34,3 +34,26 @@ def test_the_fast_form_runs_by_default_and_finds_the_same(
     assert [kind is InferenceNetwork for kind in seen] == [True, False, True]
     np.testing.assert_allclose(found["fast"], found["plain"], atol=1e-4)
     assert 0 < np.abs(found["half"] - found["fast"]).mean() < 0.02
+
+
+@pytest.mark.parametrize("name", ["skin_lesion.png", "brain_tumor.nii.gz"])
+def test_several_tasks_get_what_runs_for_each_alone_write(
+    bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, name: str
+) -> None:
+    asked = ["thyroid_nodule", "wet_amd", "breast_lesion"]
+    options = {"dataset_dir": str(phantoms / "demo" / name), "checkpoint": str(trained / "model.pt")}
+    options["save_probabilities"] = "true"
+    run(bundle_dir, "inference", task=[asked[0], asked[2], asked[1]], output_dir="all", **options)
+    for task in asked:
+        run(bundle_dir, "inference", task=task, output_dir="each", **options)
+    found, alone = ({p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()} for folder in ("all", "each"))
+    assert found == alone
+    assert len(found) == 3 * 5
+
+
+def test_a_task_that_does_not_exist_is_named_among_several(
+    bundle_dir: Path, phantoms: Path, trained: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"dataset_dir": str(phantoms / "demo" / "skin_lesion.png"), "checkpoint": str(trained / "model.pt")}
+    with pytest.raises(SystemExit):
+        run(bundle_dir, "inference", task=["wet_amd", "liver"], **options)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from monai_tpseg.inferers import DeepSupervisionInferer, TaskInferer
+from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.networks import TPSegOutput, tpseg_hiera_demo
 
 
@@ -122,3 +126,47 @@ def test_bad_arguments_are_named(kwargs: dict[str, object], message: str) -> Non
 def test_unknown_amp() -> None:
     with pytest.raises(ValueError, match="Unknown amp 'int8'; choose one of none, bf16, fp16"):
         TaskInferer(32, amp="int8")(torch.zeros(1, 3, 32, 32), Probe(), task=0)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"window": "sliding", "roi_size": 32, "overlap": 0.5}, {"tta_flips": True}])
+def test_several_tasks_are_the_same_bits_as_each_alone(options: dict[str, Any]) -> None:
+    net = tpseg_hiera_demo(num_tasks=3).eval()
+    for p in net.parameters():
+        p.add_(0.05 * torch.randn_like(p))
+    net.encoder.gate.set_hard(True)
+    fast = net.optimize_for_inference()
+    inferer = TaskInferer(64, slice_batch=2, **options)
+    for inputs in (torch.randn(1, 3, 40, 72), torch.randn(1, 3, 40, 72, 3), torch.randn(2, 3, 64, 64)):
+        together = inferer(inputs, fast, task=torch.tensor([[2, 0]]))
+        assert together.shape == (len(inputs), 2, *inputs.shape[2:])
+        for channel, row in enumerate((2, 0)):
+            assert torch.equal(together[:, channel : channel + 1], inferer(inputs, fast, task=row))
+
+
+def test_inputs_may_ask_for_different_tasks() -> None:
+    probe, rows = Probe(), torch.tensor([[1, 2], [3, 0]])
+    for inputs in (torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32, 3)):
+        found = TaskInferer(32, slice_batch=2)(inputs, probe, task=rows)
+        expected = rows.float().sigmoid().view(2, 2, *(1,) * (inputs.ndim - 2)).expand_as(found)
+        torch.testing.assert_close(found, expected)
+
+
+def test_the_next_batch_is_made_ready_while_the_network_runs() -> None:
+    began: list[int] = []
+    running = threading.Event()
+
+    def prepare(n: int) -> int:
+        began.append(n)
+        assert not torch.is_grad_enabled()
+        if n == 1:
+            running.set()
+        return 10 * n
+
+    pieces = ahead([0, 1, 2], prepare)
+    assert next(pieces) == (0, 0)
+    assert running.wait(30)  # the second one is made while the first one is with us
+    assert began == [0, 1]  # and no more than that
+    assert list(pieces) == [(1, 10), (2, 20)]
+    with pytest.raises(ZeroDivisionError):
+        list(ahead([1, 0], lambda n: 1 // n))
