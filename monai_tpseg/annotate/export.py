@@ -48,7 +48,7 @@ def write_session(
         kind (`mask`, `lesions`, `overlay`, `result`, and `seg` for DICOM with a lesion) -> file or folder.
 
     Raises:
-        SessionError: there is no task, the name is none, or the folder holds something else.
+        SessionError: there is no task, the name is none, or the folder holds something else or cannot be written.
     """
     task = history.setup.task
     if task is None:
@@ -58,10 +58,14 @@ def write_session(
     if folder.exists() and read_result(folder) is None:
         raise SessionError(f"'{folder}' is there and no result of ours; give another name or folder.")
     made_by = provenance(model.info, _config(model, history, results))
-    with case_folder(folder, str(os.getpid())) as part:
-        outputs = Outputs(method="K-Prism", semi_automatic=True)
-        outcome, more = write_segmented(_segmented(pixels, history, results), task, name, part, made_by, outputs)
-        write_result(part, name, task, outcome, "", made_by, **more)
+    outputs = Outputs(method="K-Prism", semi_automatic=True)
+    try:
+        with case_folder(folder, str(os.getpid())) as part:
+            outcome, more = write_segmented(_segmented(pixels, history, results), task, name, part, made_by, outputs)
+            write_result(part, name, task, outcome, "", made_by, **more)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise SessionError(f"'{out}' cannot be written ({why}); free space or give another folder.") from error
     return {kind: folder / file for kind, file in more["files"].items()} | {"result": folder / RESULT}
 
 

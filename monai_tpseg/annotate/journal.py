@@ -62,7 +62,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._claim()
-            if length is None and (folder / _NAME).exists():
+            if length is None and (folder / _NAME).exists() and (folder / _NAME).stat().st_size:
                 raise SessionError(f"'{folder}' holds a session; restore it, or choose another folder.")
             self._file = (folder / _NAME).open("ab", buffering=0)
             self._file.truncate(length or 0)

@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.annotate.checks import check_index
+from monai_tpseg.annotate.checks import check_index, check_window
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.history import Click, History, Setup, SliceState, Status
 from monai_tpseg.annotate.model import PromptModel
@@ -134,9 +134,9 @@ class Opened:
             window: values that become black and white; by default `window_default`.
 
         Raises:
-            SessionError: no such slice, or an empty window.
+            SessionError: no such slice, or a window that is none.
         """
-        return self._pixels.view(self._index(index), self.window_default if window is None else window)
+        return self._pixels.view(self._index(index), self.window_default if window is None else check_window(window))
 
     @alone
     def mask(self, index: int = 0) -> NDArray[np.uint8]:

@@ -125,3 +125,6 @@ def test_exports_that_cannot_be(model: PromptModel, sources: dict[str, Path], tm
     with pytest.raises(SessionError, match="no result of ours"):
         session.export(tmp_path, "mine")
     assert (tmp_path / "mine_skin_lesion" / "notes.txt").read_text() == "keep me"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match=r"cannot be written \(Not a directory\)"):
+        session.export(tmp_path / "file")

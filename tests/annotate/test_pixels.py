@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -56,10 +57,12 @@ def test_other_values_are_seen_by_percentiles(model: PromptModel, sources: dict[
     assert (session.view(3) > 0).any()
 
 
-@pytest.mark.parametrize("window", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))])
-def test_windows_that_cannot_be(model: PromptModel, sources: dict[str, Path], window: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "window", [(1.0, 1.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf")), (1,), "ab", 3, (0, "1"), (0, 10**400)]
+)
+def test_windows_that_cannot_be(model: PromptModel, sources: dict[str, Path], window: Any) -> None:
     session = Session(sources["picture"], model, "skin_lesion")
-    with pytest.raises(SessionError, match="A window needs two finite values"):
+    with pytest.raises(SessionError, match="A window is two finite numbers"):
         session.view(0, window)
 
 
