@@ -12,9 +12,8 @@ __all__ = ["add_new_task_command"]
 
 _NEW_TASK = """\
 Add a task to TP-Seg weights from a few pictures with masks, without training: prototypes from the features under the
-masks, an adapter that starts as the identity, the other rows from the task that is most similar. The new weights know
-the task by name wherever a task is named; the tasks that were there give what they gave. docs/new-task.md says how
-good that is.
+masks, the other rows from the task that is most similar. The new weights know the task by name wherever a task is
+named; the tasks that were there give what they gave. docs/new-task.md says how good that is.
 
 tpseg new-task liver_lesion --modality ct --exemplars liver/ --checkpoint model.pt --out with_liver.pt
 tpseg run scan.nii.gz --task liver_lesion --checkpoint with_liver.pt --out results
@@ -36,6 +35,11 @@ def add_new_task_command(commands: Any) -> None:
     command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt; a .json comes beside")
     known = ", ".join(modality.value for modality in Modality)
     command.add_argument("--modality", metavar="M", help=f"how its pictures were made: {known}")
+    command.add_argument(
+        "--start", choices=("nearest", "identity"), default="nearest",
+        help="nearest: all rows of the most similar task, its prototypes moved half way to those of the exemplars; "
+        "identity: no adapter, the prototypes of the exemplars alone, heads of that task (%(default)s)",
+    )  # fmt: skip
     tuning = command.add_argument_group("a short training of the new rows alone")
     tuning.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="steps of 4 exemplars (0)")
     tuning.add_argument("--lr", type=float, default=1e-3, help="learning rate (%(default)s)")
@@ -56,6 +60,7 @@ def _new_task(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.out,
         options.modality,
+        options.start,
         tuning,
         choose_device(options.device),
         not options.quiet,
@@ -63,7 +68,7 @@ def _new_task(options: argparse.Namespace) -> int:
     if not options.quiet:
         ranked = ", ".join(f"{task} {value:.2f}" for task, value in added.similarities.items())
         sys.stdout.write(
-            f"{options.out}: {options.name} from {added.exemplars} exemplars, with the heads of {added.nearest}.\n"
-            f"Similarity of prototypes: {ranked}.\n"
+            f"{options.out}: {options.name} from {added.exemplars} exemplars, with the rows of {added.nearest}.\n"
+            f"Similarity to the tasks: {ranked}.\n"
         )
     return 0

@@ -17,7 +17,7 @@ from monai_tpseg.engines.row_tuning import tune_row
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.networks import TPSeg, build_network
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
-from monai_tpseg.networks.new_task import add_task
+from monai_tpseg.networks.new_task import Start, add_task
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
 from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 from monai_tpseg.transforms import (
@@ -62,8 +62,8 @@ class Added:
 
     Attributes:
         exemplars: number of them.
-        nearest: name of the task whose gate, heads and fusion it got.
-        similarities: name of every old task -> mean cosine of prototype directions with it, the most similar first.
+        nearest: name of the task whose rows it got.
+        similarities: of the exemplars to every old task, by name, the most similar first; see `nearest_task`.
     """
 
     exemplars: int
@@ -77,6 +77,7 @@ def add_task_to_weights(
     checkpoint: str | Path,
     out: str | Path,
     modality: str | None = None,
+    start: Start = "nearest",
     tuning: FineTuning | None = None,
     device: str | torch.device = "cpu",
     progress: bool = False,
@@ -89,6 +90,7 @@ def add_task_to_weights(
         checkpoint: TP-Seg weights.
         out: weights to write, `.pt`; nothing may be there.
         modality: how its pictures were made; a task of the catalogue knows.
+        start: what the new rows are made of, see `add_task`.
         tuning: a short training of the new rows.
         device: where the network runs.
         progress: show how far a tuning is.
@@ -107,12 +109,12 @@ def add_task_to_weights(
     if info.preprocessing != pipelines_hash():
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     grown = widened(network, wider, tuning.seed).to(device)
-    nearest = add_task(network.to(device), grown, image.to(device), label.to(device))
+    nearest = add_task(network.to(device), grown, image.to(device), label.to(device), start)
     if tuning.steps:
         tune_row(grown, len(info.tasks), image, label, tuning.steps, tuning.lr, tuning.seed, device, progress)
     ranked = sorted(zip(nearest.similarities.tolist(), info.tasks, strict=True), reverse=True)
     added = Added(len(image), info.tasks[nearest.row], {task: round(value, 4) for value, task in ranked})
-    save_weights(out, grown.state_dict(), replace(wider, training=_history(name, added, tuning, info)))
+    save_weights(out, grown.state_dict(), replace(wider, training=_history(name, added, start, tuning, info)))
     return added
 
 
@@ -209,11 +211,12 @@ def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) ->
     return image, label
 
 
-def _history(name: str, added: Added, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
+def _history(name: str, added: Added, start: Start, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
     """What the description says of the training, with how this task came in."""
     entry = {
         "name": name,
         "exemplars": added.exemplars,
+        "start": start,
         "nearest": added.nearest,
         "similarity": added.similarities[added.nearest],
         "fine_tuning": {"steps": tuning.steps, "lr": tuning.lr, "seed": tuning.seed} if tuning.steps else None,

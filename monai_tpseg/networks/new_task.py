@@ -1,13 +1,13 @@
 """One more task for a trained TP-Seg, without training: from pictures with masks to the rows of its parameters.
 
-What knows tasks in TP-Seg has one row for each. A new task gets one more: an adapter that starts as the identity,
-prototypes from the features under the exemplars' masks, and gate, heads and fusion of the task with the most similar
-prototypes.
+What knows tasks in TP-Seg has one row for each. A new task gets one more: prototypes from the features under the
+exemplars' masks, and the other rows from the task that the exemplars are most like.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,12 @@ from torch import Tensor
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND
 from monai_tpseg.networks.tpseg import TPSeg
 
-__all__ = ["Nearest", "add_task", "borrow_rows", "copy_rows", "nearest_task", "set_prototypes"]
+__all__ = ["Nearest", "Start", "add_task", "borrow_rows", "copy_rows", "nearest_task", "set_prototypes"]
 
-BORROWED = ("task_split", "task_weight", "task_bias")
-"""Last parts of the names of what is borrowed: the gate, the heads and the fusion."""
+Start = Literal["nearest", "identity"]
+
+_HEADS = ("task_split", "task_weight", "task_bias")  # last parts of the names in gate, heads and fusion
+_MOMENTUM: dict[Start, float] = {"nearest": 0.5, "identity": 0.0}  # 0.5: half of what the nearest task knows stays
 
 
 class Nearest(NamedTuple):
@@ -27,7 +29,7 @@ class Nearest(NamedTuple):
 
     Attributes:
         row: of that task.
-        similarities: of the new task with every old one, (T,), in [-1, 1].
+        similarities: of the exemplars to every old task, (T,), in [-1, 1].
     """
 
     row: int
@@ -35,7 +37,7 @@ class Nearest(NamedTuple):
 
 
 @torch.no_grad()
-def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor) -> Nearest:
+def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor, start: Start = "nearest") -> Nearest:
     """Fill `wider` with the tasks of `net` and one more, known from exemplars alone.
 
     The old tasks give the same logits as before, bit for bit.
@@ -45,18 +47,50 @@ def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor) -> Nearest:
         wider: built as `net` was, for one task more, with fresh weights: a fresh adapter is the identity.
         image: (K, 3, H, W), exemplars as network input.
         label: (K, 1, H, W) in {0, 1}; a lesion and a background must occur.
+        start: "nearest" copies all rows of the most similar task and moves its prototypes half way to the exemplars';
+            "identity" copies its gate, heads and fusion alone, leaves the adapter as the identity and takes the
+            exemplars' prototypes as they are.
 
     Returns:
         the task whose rows the new one got.
+
+    Raises:
+        ValueError: an unknown start.
     """
-    row = net.num_tasks
+    if start not in get_args(Start):
+        raise ValueError(f"Unknown start {start!r}; choose one of {', '.join(get_args(Start))}.")
+    nearest = nearest_task(net, image, label)
     copy_rows(net, wider)
     wider.eval()
-    set_prototypes(wider, image, label, row)
-    nearest = nearest_task(wider, row)
-    borrow_rows(wider, nearest.row, row)
-    set_prototypes(wider, image, label, row)  # the gate has moved, and the features with it
+    borrow_rows(wider, nearest.row, net.num_tasks, heads_only=start == "identity")
+    set_prototypes(wider, image, label, net.num_tasks, _MOMENTUM[start])
     return nearest
+
+
+@torch.no_grad()
+def nearest_task(net: TPSeg, image: Tensor, label: Tensor) -> Nearest:
+    """Return the task that exemplars are most like, by prototypes.
+
+    What a decoder votes by is the direction from the background prototype to that of the lesion, equation (8). The
+    exemplars run as every task in turn, each with its own adapters, and the direction that their features give is
+    compared with that task's own: the similarity is the cosine of the two, averaged over the PGTDs.
+
+    Args:
+        net: TP-Seg.
+        image: (K, 3, H, W), as in `TPSeg.forward`.
+        label: (K, 1, H, W) in {0, 1}.
+    """
+    cosines = []
+    for row in range(net.num_tasks):
+        means = _class_means(net, image, label, row, range(len(net.pgtds)))
+        pairs = [(_direction(mean), _direction(net.pgtds[i].bank.prototypes[row])) for i, mean in enumerate(means)]
+        cosines.append(torch.stack([F.cosine_similarity(a, b, dim=0) for a, b in pairs]).mean())
+    similarities = torch.stack(cosines)
+    return Nearest(int(similarities.argmax()), similarities)
+
+
+def _direction(prototypes: Tensor) -> Tensor:
+    return prototypes[FOREGROUND] - prototypes[BACKGROUND]
 
 
 def copy_rows(net: TPSeg, wider: TPSeg) -> None:
@@ -70,43 +104,44 @@ def _grown(value: Tensor, fresh: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def set_prototypes(net: TPSeg, image: Tensor, label: Tensor, row: int) -> None:
-    """Set the prototypes of a task to the mean features under the masks of exemplars, equation (13), coarse to fine.
+def borrow_rows(net: TPSeg, source: int, target: int, heads_only: bool = False) -> None:
+    """Give task `target` the rows of task `source`: gate, heads and fusion, and unless `heads_only` all others too."""
+    for name, parameter in net.named_parameters():
+        part = name.rpartition(".")[2]
+        if part in _HEADS or (part.startswith("task_") and not heads_only):
+            parameter[target] = parameter[source]
+    if not heads_only:
+        for pgtd in net.pgtds:
+            pgtd.bank.prototypes[target] = pgtd.bank.prototypes[source]
 
-    The features of a PGTD depend on the prototypes of those before it, so each is set from features that saw theirs.
-    Every exemplar counts once, whatever the size of its lesion: unit means are averaged, the average is normalised.
+
+@torch.no_grad()
+def set_prototypes(net: TPSeg, image: Tensor, label: Tensor, row: int, momentum: float = 0.0) -> None:
+    """Move the prototypes of a task to the mean features under the masks of exemplars, equation (13), coarse to fine.
+
+    The features of a PGTD depend on the prototypes of those before it, so each moves by features that saw theirs.
 
     Args:
         net: TP-Seg; its other rows stay as they are.
         image: (K, 3, H, W), as in `TPSeg.forward`; the exemplars run one after the other.
         label: (K, 1, H, W) in {0, 1}; a lesion and a background must occur.
         row: of the task.
+        momentum: m of the equation; 0 takes the exemplars' prototypes as they are.
     """
     for number in reversed(range(len(net.pgtds))):
-        bank = net.pgtds[number].bank
-        means = [
-            bank.class_means(net(one, row, deep_supervision=True).features[number], mask)
-            for one, mask in zip(torch.split(image, 1), torch.split(label, 1), strict=True)
-        ]
-        bank.prototypes[row] = F.normalize(torch.cat(means).sum(0), dim=-1)
+        (mean,) = _class_means(net, image, label, row, [number])
+        prototypes = net.pgtds[number].bank.prototypes
+        prototypes[row] = F.normalize(momentum * prototypes[row] + (1 - momentum) * mean, dim=-1)
 
 
-@torch.no_grad()
-def nearest_task(net: TPSeg, row: int) -> Nearest:
-    """Return the task before `row` whose prototypes are most like those of `row`.
+def _class_means(net: TPSeg, image: Tensor, label: Tensor, row: int, numbers: Sequence[int]) -> list[Tensor]:
+    """Return the unit mean features of background and lesion in some PGTDs, (2, C) each.
 
-    What a decoder votes by is the direction from the background prototype to that of the lesion, equation (8). The
-    similarity of two tasks is the cosine of these directions, averaged over the PGTDs.
+    Every exemplar counts once, whatever the size of its lesion.
     """
-    directions = [pgtd.bank.prototypes[:, FOREGROUND] - pgtd.bank.prototypes[:, BACKGROUND] for pgtd in net.pgtds]
-    cosines = [F.cosine_similarity(d[:row], d[row : row + 1], dim=-1) for d in directions]
-    similarities = torch.stack(cosines).mean(0)
-    return Nearest(int(similarities.argmax()), similarities)
-
-
-@torch.no_grad()
-def borrow_rows(net: TPSeg, source: int, target: int) -> None:
-    """Give task `target` the gate, heads and fusion of task `source`."""
-    for name, parameter in net.named_parameters():
-        if name.rpartition(".")[2] in BORROWED:
-            parameter[target] = parameter[source]
+    sums: list[Tensor | float] = [0.0] * len(numbers)
+    for one, mask in zip(torch.split(image, 1), torch.split(label, 1), strict=True):
+        features = net(one, row, deep_supervision=True).features
+        for i, number in enumerate(numbers):
+            sums[i] = sums[i] + net.pgtds[number].bank.class_means(features[number], mask)[0]
+    return [F.normalize(torch.as_tensor(total), dim=-1) for total in sums]

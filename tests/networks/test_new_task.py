@@ -11,7 +11,7 @@ from torch import Tensor
 from monai_tpseg.engines.row_tuning import TuningError, tune_row
 from monai_tpseg.networks import TPSeg, tpseg_hiera_demo
 from monai_tpseg.networks.new_row import NewRow
-from monai_tpseg.networks.new_task import add_task, nearest_task, set_prototypes
+from monai_tpseg.networks.new_task import Start, add_task, nearest_task, set_prototypes
 
 TASKS = 3
 NEW = TASKS
@@ -40,16 +40,16 @@ def shown() -> tuple[Tensor, Tensor]:
     return image + 2 * label, label
 
 
-def grown(net: TPSeg, shown: tuple[Tensor, Tensor], **options: Any) -> TPSeg:
+def grown(net: TPSeg, shown: tuple[Tensor, Tensor], start: Start = "identity", **options: Any) -> TPSeg:
     wider = tpseg_hiera_demo(TASKS + 1, **options)
-    add_task(net, wider, *shown)
+    add_task(net, wider, *shown, start=start)
     return wider
 
 
 @pytest.mark.parametrize("options", FORMS, ids=str)
 def test_old_tasks_give_what_they_gave(options: dict[str, Any], shown: tuple[Tensor, Tensor]) -> None:
     net = trained(**options)
-    wider = grown(net, shown, **options)
+    wider = grown(net, shown, "nearest", **options)
     tune_row(wider, NEW, *shown, steps=2)
     task = torch.arange(TASKS)
     with torch.no_grad():
@@ -92,27 +92,36 @@ def test_prototypes_are_mean_features_under_the_masks_coarse_to_fine(shown: tupl
 
 
 @torch.no_grad()
-def test_rows_come_from_the_task_with_the_most_similar_prototypes(shown: tuple[Tensor, Tensor]) -> None:
+@pytest.mark.parametrize("row", range(TASKS))
+def test_rows_come_from_the_task_that_the_exemplars_are_most_like(row: int, shown: tuple[Tensor, Tensor]) -> None:
     net = trained()
-    for row in range(TASKS):
-        for pgtd, other in zip(net.pgtds, grown(net, shown).pgtds, strict=True):
-            drawn = torch.nn.functional.normalize(torch.randn(TASKS, 2, pgtd.bank.prototypes.shape[-1]), dim=-1)
-            drawn[row] = other.bank.prototypes[NEW]
-            pgtd.bank.prototypes.copy_(drawn)
-        wider = tpseg_hiera_demo(TASKS + 1)
-        nearest = add_task(net, wider, *shown)
-        assert nearest.row == row == int(nearest.similarities.argmax())
-        for name, parameter in wider.named_parameters():
-            if name.endswith(("head.task_weight", "task_bias", "fusion.task_weight", "task_split")):
-                assert torch.equal(parameter[NEW], parameter[row]), name
+    set_prototypes(net, *shown, row)  # as if this task had been trained on such pictures
+    wider = tpseg_hiera_demo(TASKS + 1)
+    nearest = add_task(net, wider, *shown, start="identity")
+    assert nearest.row == row
+    assert float(nearest.similarities[row]) == pytest.approx(1, abs=1e-5)
+    for name, parameter in wider.named_parameters():
+        if name.endswith(("head.task_weight", "task_bias", "fusion.task_weight", "task_split")):
+            assert torch.equal(parameter[NEW], parameter[row]), name
+        if name.endswith("task_up"):
+            assert not parameter[NEW].any()
 
 
-def test_similarity_is_one_with_oneself() -> None:
+@torch.no_grad()
+def test_the_nearest_task_as_a_start(shown: tuple[Tensor, Tensor]) -> None:
     net = trained()
-    for pgtd in net.pgtds:
-        pgtd.bank.prototypes[2] = pgtd.bank.prototypes[1]
-    assert nearest_task(net, 2).row == 1
-    assert float(nearest_task(net, 2).similarities[1]) == pytest.approx(1, abs=1e-5)
+    wider = grown(net, shown, "nearest")
+    row = nearest_task(net, *shown).row
+    for name, parameter in wider.named_parameters():
+        if name.rpartition(".")[2].startswith("task_"):
+            assert torch.equal(parameter[NEW], parameter[row]), name
+    coarsest = wider.pgtds[-1].bank  # its features are those of the nearest task: the adapters are the same
+    features = net(shown[0], row, deep_supervision=True).features[-1]
+    mean = torch.nn.functional.normalize(coarsest.class_means(features, shown[1]).sum(0), dim=-1)
+    half = torch.nn.functional.normalize(coarsest.prototypes[row] + mean, dim=-1)
+    assert torch.allclose(coarsest.prototypes[NEW], half, atol=1e-5)
+    with pytest.raises(ValueError, match="Unknown start 'zero'; choose one of nearest, identity"):
+        add_task(net, wider, *shown, start="zero")  # type: ignore[arg-type]
 
 
 def test_other_rows_keep_their_prototypes(shown: tuple[Tensor, Tensor]) -> None:
