@@ -102,7 +102,14 @@ def _add_engine(command: Any) -> None:
         "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
         help="of the network: fp32, the faster bf16 and fp16 (GPU), auto: what the device is fastest at (fp32)",
     )  # fmt: skip
-    command.add_argument("--slice-batch", type=int, default=8, help="slices or windows that run together (8)")
+    command.add_argument(
+        "--slice-batch", type=_batch, default="auto", metavar="N",
+        help="slices or windows that run together: a number, or auto: what fits into --batch-memory (auto)",
+    )  # fmt: skip
+    command.add_argument(
+        "--batch-memory", type=float, default=1024, metavar="MIB", help="MiB that a batch may take beside the weights"
+    )
+    command.add_argument("--skip-empty", action="store_true", help="do not run slices of a volume that show nothing")
     command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
     command.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="this process, or workers on a Ray cluster (local)"
@@ -115,6 +122,10 @@ def _add_engine(command: Any) -> None:
     )
 
 
+def _batch(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def run_studies(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     _check(options)
@@ -125,7 +136,7 @@ def run_studies(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.model import other_preprocessing
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
-    more = {"seg": not options.no_seg, "precision": options.precision}
+    more = {"seg": not options.no_seg, "skip_empty": options.skip_empty, "precision": options.precision}
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
@@ -148,7 +159,7 @@ def run_studies(options: argparse.Namespace) -> int:
 def _here(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
     from monai_tpseg.studies import Model, Reader, Run
 
-    model = Model(options.checkpoint, options.device, settings, options.slice_batch)
+    model = Model(options.checkpoint, options.device, settings, options.slice_batch, options.batch_memory)
     reader = Reader(limits, _screenshots(options))
     return Run(model, options.out, options.shard, options.resume, options.quiet, reader)
 
@@ -156,7 +167,7 @@ def _here(options: argparse.Namespace, settings: Settings, limits: Limits) -> En
 def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
     from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
 
-    more = (options.slice_batch, options.resume, limits, _screenshots(options))
+    more = (options.slice_batch, options.batch_memory, options.resume, limits, _screenshots(options))
     job = Job(options.checkpoint, options.out, options.device, settings, *more)
     return RayRun(job, Cluster(options.ray_address, options.workers), options.quiet)
 
@@ -187,8 +198,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("The manifest names the task of each case: leave --task out.")
     if not options.manifest and (options.shard or options.root):
         raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
-    if options.slice_batch < 1:
-        raise UsageError(f"--slice-batch must be 1 or more, got {options.slice_batch}.")
+    if options.slice_batch != "auto" and options.slice_batch < 1:
+        raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
+    if not options.batch_memory > 0:
+        raise UsageError(f"--batch-memory must be more than 0 MiB, got {options.batch_memory:g}.")
     if options.readers < 0 or options.read_timeout <= 0 or options.read_memory < 0:
         raise UsageError("--read-timeout must be more than 0, --readers and --read-memory 0 (automatic) or more.")
     if options.engine == "local" and (options.workers or options.ray_address):

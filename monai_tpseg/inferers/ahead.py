@@ -18,11 +18,13 @@ def ahead(items: Sequence[_Item], prepare: Callable[[_Item], _Made]) -> Iterator
     """Yield each item with what `prepare` makes of it; that of the next one, and no more, is made meanwhile.
 
     Args:
-        items: at least one; a single one is prepared here.
+        items: a single one is prepared here.
         prepare: runs in a thread of its own, without gradients.
     """
     if len(items) == 1:
         yield items[0], prepare(items[0])
+        return
+    if not items:
         return
     with ThreadPoolExecutor(1, "tpseg-ahead", torch.set_grad_enabled, (False,)) as thread:
         following = thread.submit(prepare, items[0])

@@ -15,6 +15,8 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
 from monai_tpseg.inferers.ahead import ahead
+from monai_tpseg.inferers.memory import fitting_batch
+from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks.inference import InferenceNetwork
 from monai_tpseg.networks.layers import plain_tensor
 from monai_tpseg.networks.ready import segment_several
@@ -77,10 +79,12 @@ class TaskInferer(Inferer):
     """Lesion probabilities of pictures and volumes at their own size, for one task or several.
 
     A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D of them, which run in batches of `slice_batch`,
-    so that memory grows with the batch and not with the volume. While the network runs on a batch, the next one is sent
-    to its device and resized. With `window="none"` every slice is resized to `image_size` as a whole, and its
-    probabilities back to its own size. With `window="sliding"` patches of `roi_size` run over the slice at its own
-    scale, zeros around it where it is smaller; that is for weights trained on patches of that scale.
+    so that memory grows with the batch and not with the volume. "auto" takes as many as fit into `memory_mb`, by what
+    one slice needs (`fitting_batch`), and one by one with windows, which have a batch of their own. While the network
+    runs on a batch, the next one is sent to its device and resized. With `window="none"` every slice is resized to
+    `image_size` as a whole, and its probabilities back to its own size. With `window="sliding"` patches of `roi_size`
+    run over the slice at its own scale, zeros around it where it is smaller; that is for weights trained on patches of
+    that scale.
 
     Args:
         image_size: (H, W) of the network's input, one or two multiples of 32.
@@ -88,7 +92,12 @@ class TaskInferer(Inferer):
         roi_size: patch of the sliding window, one or two multiples of 32; by default `image_size`.
         overlap: of neighbouring patches, in [0, 1).
         sw_batch_size: patches that run together.
-        slice_batch: slices that run together.
+        slice_batch: slices that run together, or "auto".
+        memory_mb: MiB of intermediate tensors that "auto" allows; it leaves weights and volume out.
+        skip_empty: give slices of a volume that show nothing probability 0 without running them; see `tissue_slices`
+            for the rule, and for what it misses.
+        half: keep the probabilities of a volume in float16, in half of the memory: each is rounded by at most 2^-12.
+            Windows are summed in float32 all the same: their sum is of one slice.
         amp: "none", "bf16" or "fp16"; a network in its fast form has a precision of its own.
         tta_flips: average the probabilities over the four flips of the slice.
         device: where slices are sent to run; the probabilities come back to where the inputs are. By default the
@@ -105,18 +114,25 @@ class TaskInferer(Inferer):
         roi_size: int | Sequence[int] | None = None,
         overlap: float = 0.25,
         sw_batch_size: int = 4,
-        slice_batch: int = 8,
+        slice_batch: int | Literal["auto"] = 8,
         amp: Amp = "none",
         tta_flips: bool = False,
         device: str | torch.device | None = None,
+        memory_mb: float = 1024,
+        skip_empty: bool = False,
+        half: bool = False,
     ) -> None:
         if window not in ("none", "sliding"):
             raise ValueError(f"Unknown window {window!r}; choose one of none, sliding.")
-        if slice_batch < 1:
-            raise ValueError(f"slice_batch must be at least 1, got {slice_batch}.")
+        if slice_batch != "auto" and (not isinstance(slice_batch, int) or slice_batch < 1):
+            raise ValueError(f"slice_batch must be at least 1, or 'auto', got {slice_batch}.")
+        if not memory_mb > 0:
+            raise ValueError(f"memory_mb must be more than 0 MiB, got {memory_mb}.")
         self.image_size = image_size_2d(image_size)
         self.window, self.amp, self.tta_flips, self.slice_batch = window, amp, tta_flips, slice_batch
         self.device = None if device is None else torch.device(device)
+        self.memory_mb, self.skip_empty, self.half = memory_mb, skip_empty, half
+        self._fitting: dict[tuple[int, ...], int] = {}
         self.sliding = SlidingWindowInferer(
             roi_size=image_size_2d(roi_size or image_size),
             sw_batch_size=sw_batch_size,
@@ -126,7 +142,13 @@ class TaskInferer(Inferer):
         )
 
     def __call__(
-        self, inputs: Tensor, network: Network, *args: Any, task: int | Tensor | None = None, **kwargs: Any
+        self,
+        inputs: Tensor,
+        network: Network,
+        *args: Any,
+        task: int | Tensor | None = None,
+        slice_batch: int | None = None,
+        **kwargs: Any,
     ) -> Tensor:
         """Segment `inputs` for `task`.
 
@@ -137,9 +159,10 @@ class TaskInferer(Inferer):
             inputs: (B, 3, H, W) or (B, 3, H, W, D), ImageNet-normalised.
             network: called with (image, task), returns logits (B, 1, H, W).
             task: row of the task, an int, 0-d or (B,); or rows (B, T) or (1, T), T different tasks for every input.
+            slice_batch: instead of the inferer's own.
 
         Returns:
-            probabilities, float32, (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task.
+            probabilities, float32 (see `half`), (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task.
 
         Raises:
             ValueError: no task, or inputs of another shape.
@@ -150,10 +173,34 @@ class TaskInferer(Inferer):
             return self._pictures(image, network, rows)
         if image.ndim != 5:
             raise ValueError(f"inputs must be (B, 3, H, W) or (B, 3, H, W, D), got shape {tuple(image.shape)}.")
-        result = image.new_empty((len(image), rows.shape[1], *image.shape[2:]), dtype=torch.float32)
+        dtype = torch.float16 if self.half else torch.float32
+        result = image.new_empty((len(image), rows.shape[1], *image.shape[2:]), dtype=dtype)
+        batch = slice_batch or self.slices_together(network, (image.shape[2], image.shape[3]), int(rows[0, 0]))
         for b in range(len(image)):
-            self._volume(image[b], network, rows[b], result[b])
+            self._volume(image[b], network, rows[b], result[b], batch)
         return result
+
+    def slices_together(self, network: Network, size: tuple[int, int], row: int = 0) -> int:
+        """Return how many slices run together; "auto" is measured once for each size, on a slice of zeros.
+
+        Args:
+            network: as in a call; the inferer is for one network.
+            size: (H, W) of a slice.
+            row: of a task that the network knows.
+        """
+        if self.slice_batch != "auto":
+            return self.slice_batch
+        if self.window == "sliding":
+            return 1
+
+        def run(slices: int) -> None:
+            image = self._prepare(torch.zeros(slices, 3, *size))
+            self._probabilities(image, size, network, torch.full((slices, 1), row, device=image.device))
+
+        if size not in self._fitting:
+            with torch.no_grad():
+                self._fitting[size] = fitting_batch(run, self.memory_mb)
+        return self._fitting[size]
 
     def _pictures(self, image: Tensor, network: Network, rows: Tensor) -> Tensor:
         if rows.shape[1] > 1 and bool((rows != rows[0]).any()):
@@ -161,15 +208,18 @@ class TaskInferer(Inferer):
             return torch.cat([self._pictures(image[b : b + 1], network, rows[b : b + 1]) for b in each])
         return self._probabilities(self._prepare(image), image.shape[-2:], network, rows).to(image.device)
 
-    def _volume(self, image: Tensor, network: Network, row: Tensor, result: Tensor) -> None:
+    def _volume(self, image: Tensor, network: Network, row: Tensor, result: Tensor, batch: int) -> None:
         """Segment (3, H, W, D) for the tasks `row` (T,) into `result` (T, H, W, D)."""
-        starts = range(0, image.shape[3], self.slice_batch)
-        parts = [slice(start, min(start + self.slice_batch, image.shape[3])) for start in starts]
+        numbers = torch.arange(image.shape[3], device=image.device)
+        if self.skip_empty:
+            result.zero_()
+            numbers = numbers[tissue_slices(image)]
+        parts = torch.split(numbers, batch) if len(numbers) else ()
         # (3, H, W, d) -> (d, 3, H, W)
         for part, slices in ahead(parts, lambda part: self._prepare(image[..., part].permute(3, 0, 1, 2))):
             rows = row.expand(len(slices), -1)
             found = self._probabilities(slices, image.shape[1:3], network, rows)
-            result[..., part] = found.permute(1, 2, 3, 0)
+            result[..., part] = found.permute(1, 2, 3, 0).to(result)
 
     def _prepare(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) as the network takes it, or as the windows are cut from it; where it runs."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from monai.data import MetaTensor
@@ -45,6 +45,7 @@ class Settings:
         slide_mpp: micrometres a pixel of the finest level of slides that do not say.
         skip_glass: windows of a slide without tissue are not run.
         seg: also write a DICOM segmentation where the source is DICOM.
+        skip_empty: slices of a volume that show nothing are not run, see `monai_tpseg.inferers.tissue`.
         precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
     """
 
@@ -54,6 +55,7 @@ class Settings:
     slide_mpp: float | None = None
     skip_glass: bool = True
     seg: bool = True
+    skip_empty: bool = False
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
@@ -117,7 +119,8 @@ class Model:
         checkpoint: weights; their description lies beside them. The digest is checked, loading is strict.
         device: see `choose_device`.
         settings: threshold, smallest lesion, precision.
-        slice_batch: slices of a volume that run together, at least 1.
+        slice_batch: slices of a volume, or windows of a slide, that run together, or "auto": as fit into `memory_mb`.
+        memory_mb: MiB, see `TaskInferer`.
 
     Raises:
         CheckpointError: weights or description are missing, damaged, or do not fit.
@@ -125,12 +128,16 @@ class Model:
     """
 
     def __init__(
-        self, checkpoint: str | Path, device: str | None = None, settings: Settings | None = None, slice_batch: int = 8
+        self,
+        checkpoint: str | Path,
+        device: str | None = None,
+        settings: Settings | None = None,
+        slice_batch: int | Literal["auto"] = "auto",
+        memory_mb: float = 1024,
     ) -> None:
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         self.device = choose_device(device)
         self.settings = settings or Settings()
-        self.slice_batch = slice_batch
         self.preprocessing = pipelines_hash()
         try:
             self.precision = choose_precision(self.settings.precision, self.device)
@@ -141,8 +148,21 @@ class Model:
         self.network, why_plain = ready_network(network.to(self.device), self.precision)
         self.fast = not why_plain
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)
+        self.inferer = TaskInferer(
+            self.info.image_size,
+            cast(Window, self.info.window),
+            slice_batch=slice_batch,
+            memory_mb=memory_mb,
+            device=self.device,  # slices go there, the volume stays in the host's memory
+            skip_empty=self.settings.skip_empty,
+        )
         self._normalise = NormalizeByModalityd(modalities=self.info.modalities)
         self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
+
+    @property
+    def slice_batch(self) -> int:
+        """Slices of the network's input size that run together."""
+        return self.inferer.slices_together(self.network, self.info.image_size)
 
     @property
     def mpp(self) -> float:
@@ -207,16 +227,10 @@ class Model:
         """
         if len({self.modality(task) for task in tasks}) > 1:
             raise ValueError(f"Tasks that run together must be of one modality, got {', '.join(tasks)}.")
-        inferer = TaskInferer(
-            self.info.image_size,
-            cast(Window, self.info.window),
-            slice_batch=slice_batch or self.slice_batch,
-            device=self.device,  # slices go there, the volume stays in the host's memory
-        )
         region = crop_to_region(image, image.meta)
         inputs: Mapping[Any, Any] = self._normalise({IMAGE: region, TASK_NAME: tasks[0]})
         rows = torch.tensor([[self.info.tasks.index(task) for task in tasks]])
-        found = inferer(inputs[IMAGE].as_tensor()[None], self.network, task=rows)[0]
+        found = self.inferer(inputs[IMAGE].as_tensor()[None], self.network, task=rows, slice_batch=slice_batch)[0]
         return [self._segmented(image, prob) for prob in torch.split(found, 1)]
 
     def modality(self, task: str) -> Modality:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -42,7 +42,7 @@ class Job:
         out: output folder, likewise.
         device: see `choose_device`.
         settings: see `Model`.
-        slice_batch: see `Model`.
+        slice_batch, memory_mb: see `Model`.
         resume: see `CaseRunner`.
         limits: see `Reader`.
         screenshots: see `Reader`.
@@ -52,7 +52,8 @@ class Job:
     out: Path
     device: str | None = None
     settings: Settings = field(default_factory=Settings)
-    slice_batch: int = 8
+    slice_batch: int | Literal["auto"] = "auto"
+    memory_mb: float = 1024
     resume: bool = False
     limits: Limits = field(default_factory=Limits)
     screenshots: bool = True
@@ -113,7 +114,7 @@ class Worker:
         self._ahead: dict[str, Plan] = {}
         self._reader = Reader(job.limits, job.screenshots)
         try:
-            model = Model(job.checkpoint, job.device, job.settings, job.slice_batch)
+            model = Model(job.checkpoint, job.device, job.settings, job.slice_batch, job.memory_mb)
             self.runner = CaseRunner(model, job.out, job.resume, limits=job.limits)
         except (ValueError, OSError) as error:  # what Ray would show is a traceback
             self.trouble = str(error)

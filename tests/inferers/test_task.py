@@ -115,7 +115,7 @@ def test_no_task_is_an_error(inferer: TaskInferer | DeepSupervisionInferer) -> N
     [
         ({"image_size": 100}, "multiples of 32, got 100"),
         ({"window": "tiles"}, "Unknown window 'tiles'; choose one of none, sliding"),
-        ({"slice_batch": 0}, "at least 1, got 0"),
+        ({"slice_batch": 0}, "at least 1, or 'auto', got 0"),
     ],
 )
 def test_bad_arguments_are_named(kwargs: dict[str, object], message: str) -> None:

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from pydicom.dataset import Dataset
 
 from monai_tpseg.data.phantoms import make_volume, write_dicom_series
+from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner
 from monai_tpseg.studies.reading import Read
@@ -53,7 +54,7 @@ class Bright(torch.nn.Module):
 def bright(weights: Path) -> Model:
     """The path of a model with weights, with such a network in it."""
     model = Model(weights, "cpu")
-    model.network, model.info = Bright(), replace(model.info, image_size=(160, 128))
+    model.network, model.inferer = Bright(), TaskInferer((160, 128))
     return model
 
 
