@@ -157,6 +157,11 @@ Difference to TP-Seg (A4) in mean Dice, in points: the paper's, with SAM 2's wei
 
 ![Gates](figures/gates.png)
 
+The first validation picture with a lesion of every task: the label in blue, predictions in amber. The pictures
+themselves are not ours to pass on; without `--outlines` a run of your own draws them.
+
+![Outlines](figures/outlines.png)
+
 ## Choices made on a part of the training list
 
 {tuning}
@@ -172,18 +177,14 @@ from epoch 12.
 
 ![Curves of 24 epochs](figures/lesions_128_curves.png)
 
-Outlines of predictions (amber) and labels (blue) for the first, worst and best validation pictures of each task. The
-pictures themselves are not ours to pass on; a run of your own draws them (`overlays/`).
-
-![Outlines of TP-Seg](figures/lesions_128_outlines.png)
-
 ## Commands
 
 DATA holds `datalist.json` with the lists `training` and `validation`.
 
     tpseg experiment benchmarks/suites/{suite}.yaml --data DATA --out OUT
     tpseg table OUT/results.json --out tables
-    tpseg grid OUT/runs/A4-0 OUT/runs/UNet-0 --data DATA --out grid.png
+    tpseg grid OUT/runs/A4-0 OUT/runs/UNet-0 OUT/runs/SAM2-UNet-0 --data DATA --outlines --out outlines.png
+    tpseg experiment benchmarks/suites/tune128.yaml --data DATA --out TUNE
 
 The full table of the paper needs its eight data sets, SAM 2's weights (`sam2.1_hiera_large.pt`, put as
 `encoder_checkpoint` into `options` of the suite) and a GPU:
