@@ -123,7 +123,7 @@ class Desk:
             return session.add_exemplar(*paths)
 
     def save(self, number: int) -> dict[str, Any]:
-        """Write the masks of the open case, and return the names of the files.
+        """Write the masks of the open case, and return what was written, and into which folder of `out`.
 
         Raises:
             NotOpen: see `session`.
@@ -131,7 +131,7 @@ class Desk:
         """
         session = self.session(number)
         files = session.export(self.out / CASES, self.cases[number][0])
-        return {"files": sorted(path.name for path in files.values())}
+        return {"kinds": list(files), "folder": files["result"].parent.relative_to(self.out).as_posix()}
 
     def _session(self, name: str, entry: Entry, task: str | None) -> Session:
         folder = self.out / SESSIONS / name

@@ -296,6 +296,19 @@ def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_pa
     assert len(cases) == 1
 
 
+def test_saving_writes_what_a_study_gets(viewer: Viewer) -> None:
+    viewer.post("click", index=2, row=10, column=12, positive=True)
+    saved = viewer.post("save")
+    name = viewer.desk.cases[0][0]
+    assert saved["folder"] == f"cases/{name}_lung_infection"
+    assert {"mask", "overlay", "lesions", "result"} <= {*saved["kinds"]}
+    assert (viewer.desk.out / saved["folder"] / "result.json").is_file()
+    assert viewer.ask("GET", "/api/state").json["cases"][0]["kept"] == "saved"
+    viewer.post("task", task=None)
+    refused = viewer.ask("POST", "/api/save", {"case": 0})
+    assert (refused.status, "needs a task" in refused.text) == (422, True)
+
+
 def test_it_listens_on_this_machine_only() -> None:
     with listen(0) as made:
         host, port = made.getsockname()

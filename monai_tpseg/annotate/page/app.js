@@ -30,6 +30,9 @@ export class App {
 
   get depth() { return this.opened.shape[2]; }
 
+  // whether the picture on the screen is that of the slice: until then nothing is drawn on it
+  get current() { return this.image?.number === this.opened.case && this.image.index === this.index && this.mask; }
+
   get clicks() { return this.status.clicks[this.index] ?? []; }
 
   get state() { return this.status.states[this.index]; }
@@ -113,8 +116,9 @@ export class App {
     this.fetching = true;
     while (this.again) {
       this.again = false;
+      const [number, index] = [this.opened.case, this.index];
       try {
-        this.image = await this.images.get(this.url(this.index));
+        this.image = { number, index, bitmap: await this.images.get(this.url(index)) };
       } catch (error) {
         toast(error.message);
       }
@@ -176,8 +180,8 @@ export class App {
 
   save() {
     return this.work('Saving', () => inTurn(async () => {
-      const { files } = await post('/api/save', { case: this.opened.case });
-      toast(`Saved ${files.join(', ')}`, 'done');
+      const { kinds, folder } = await post('/api/save', { case: this.opened.case });
+      toast(`Saved in ${folder}: ${kinds.join(', ')}`, 'done');
     }));
   }
 

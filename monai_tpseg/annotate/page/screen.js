@@ -40,10 +40,13 @@ export class Screen {
   show(app) {
     document.body.classList.toggle('open', true);
     document.body.classList.toggle('flat', app.depth === 1);
-    const { image, mask, colour, outline, visible, stroke, cursor, clicks } = app;
+    const { mask, colour, outline, stroke, cursor, clicks } = app;
+    const image = app.image?.number === app.opened.case ? app.image.bitmap : null;
+    const visible = app.visible && Boolean(app.current);
     const scene = { image, mask, colour, outline, visible, stroke, cursor, clicks };
     const proposed = app.state === 'proposed';
     paint(byId('canvas'), app.view, { ...scene, proposed, opacity: app.opacity / 100 });
+    byId('canvas').dataset.shown = app.current ? app.index + 1 : '';
     fillAbout(app);
     fillTools(app);
     this.corners(app);

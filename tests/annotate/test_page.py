@@ -1,0 +1,298 @@
+"""The viewer as a person uses it, in headless Chromium: click a lesion, undo, propagate, save; the files read back."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+from scipy.ndimage import distance_transform_edt
+
+from monai_tpseg.annotate import PromptModel
+from monai_tpseg.studies.case import CASES
+
+from .serving import Viewer, serving
+from .trained import SIZE, TASK, write_case, write_trained
+
+_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+_MIDDLE = 4  # the slice that a volume of eight opens on; its lesion is the largest
+
+
+class Open(NamedTuple):
+    """The page with a case.
+
+    Attributes:
+        page: in the browser.
+        viewer: that serves it.
+        lesion: (H, W, D), where it truly is.
+    """
+
+    page: Page
+    viewer: Viewer
+    lesion: Any
+
+    def frame(self) -> tuple[float, float, float]:
+        """Left, top and scale of the picture on the screen, fitted into the canvas."""
+        box = self.page.locator("#canvas").bounding_box()
+        assert box is not None
+        scale = min(box["width"], box["height"]) / SIZE
+        return box["x"] + (box["width"] - SIZE * scale) / 2, box["y"] + (box["height"] - SIZE * scale) / 2, scale
+
+    def at(self, row: float, column: float) -> tuple[float, float]:
+        """Where a pixel lies on the screen."""
+        left, top, scale = self.frame()
+        return left + (column + 0.5) * scale, top + (row + 0.5) * scale
+
+    def click(self, row: float, column: float, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.down(key)
+        self.page.mouse.click(*self.at(row, column))
+        for key in keys:
+            self.page.keyboard.up(key)
+        self.settle()
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+        self.settle()
+
+    def settle(self) -> None:
+        """Until nothing is asked for any more, and what came is drawn."""
+        self.page.wait_for_selector("body:not(.busy)", timeout=120_000)
+        number = self.page.locator("#slice").input_value()
+        self.page.wait_for_selector(f"#canvas[data-shown='{number}']", timeout=120_000)
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def marked(self) -> Any:
+        """The pixels that are seen as lesion, (H, W) bool: sky blue, or a mark of a click, on grey."""
+        self.page.mouse.move(1, 1)
+        screen = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")).astype(int)
+        left, top, scale = self.frame()
+        places = np.floor((np.arange(SIZE) + 0.35) * scale)  # within each pixel, beside outline and plus sign
+        seen = screen[np.ix_((top + places).astype(int), (left + places).astype(int))]
+        return seen[..., 2] - seen[..., 0] > 40
+
+    def server_mask(self, index: int) -> Any:
+        return self.viewer.desk.session(0).mask(index) > 0
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("TPSEG_REQUIRE_BROWSER"):
+            pytest.fail("no chromium, which TPSEG_REQUIRE_BROWSER asks for")
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=_QUIET)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> PromptModel:
+    """A network that has learnt what a click means."""
+    return PromptModel(write_trained(tmp_path_factory.mktemp("trained") / "model.pt"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A CT series and its lesion."""
+    return write_case(tmp_path_factory.mktemp("case") / "series")
+
+
+@contextmanager
+def watched(browser: Browser, viewer: Viewer) -> Iterator[Page]:
+    """A page of the viewer; at the end nothing went wrong, and nothing was asked for but at the viewer."""
+    said: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(viewer.door.address_once())
+    yield page
+    context.close()
+    home = f"http://127.0.0.1:{viewer.door.port}/"
+    assert said == []
+    assert [url for url in asked if not url.startswith(home)] == []
+    assert [url for url in asked[1:] if "token" in url] == []
+
+
+@pytest.fixture
+def opened(browser: Browser, trained: PromptModel, case: tuple[Path, Any], tmp_path: Path) -> Iterator[Open]:
+    """The series, opened."""
+    with serving(case[0], trained, tmp_path / "out", TASK) as viewer, watched(browser, viewer) as page:
+        page.wait_for_selector("body.open")
+        found = Open(page, viewer, case[1])
+        found.settle()
+        yield found
+
+
+def inside(lesion: Any) -> tuple[int, int]:
+    """A pixel well within a mask (H, W)."""
+    row, column = np.unravel_index(np.argmax(distance_transform_edt(lesion)), lesion.shape)
+    return int(row), int(column)
+
+
+def dice(a: Any, b: Any) -> float:
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -> None:
+    page, lesion = opened.page, opened.lesion
+    assert page.url == f"http://127.0.0.1:{opened.viewer.door.port}/"  # the token has left the address
+    assert opened.text("#where") == "Slice 5 of 8 · empty"
+    assert not opened.marked().any()
+    opened.click(*inside(lesion[..., _MIDDLE]))
+    first = opened.marked()
+    assert np.array_equal(first, opened.server_mask(_MIDDLE))
+    assert dice(first, lesion[..., _MIDDLE]) > 0.7
+    assert opened.text("#where") == "Slice 5 of 8 · edited"
+
+    opened.click(2, 2, "Shift")  # the air outside is no lesion
+    assert [click[2] for click in opened.viewer.desk.session(0).clicks(_MIDDLE)] == [1, -1]
+    opened.press("z")
+    assert np.array_equal(opened.marked(), first)
+    opened.press("z")
+    assert not opened.marked().any()
+    opened.press("y")
+    assert np.array_equal(opened.marked(), first)
+
+    page.locator("#steps").fill("2")
+    page.locator('[data-action="down"]').click()
+    opened.settle()
+    assert opened.text("#where") == "Slice 3 of 8 · proposed"
+    shown = {_MIDDLE: first}
+    for index in (2, 3):
+        page.locator("#slice").fill(str(index + 1))
+        opened.settle()
+        shown[index] = opened.marked()
+        assert opened.text("#where") == f"Slice {index + 1} of 8 · proposed"
+        assert dice(shown[index], lesion[..., index]) > 0.5
+        opened.press("a")
+    assert opened.viewer.desk.session(0).states() == [
+        *("empty", "empty", "accepted", "accepted", "edited", "empty", "empty", "empty")
+    ]
+
+    opened.press("s")
+    page.wait_for_selector("#toasts .done")
+    assert "mask" in opened.text("#toasts .done")
+    assert "seg" in opened.text("#toasts .done")
+    expected = np.stack([shown.get(n, np.zeros((SIZE, SIZE), bool)) for n in range(8)], axis=-1)
+    (folder,) = (tmp_path / "out" / CASES).iterdir()
+    assert np.array_equal(volume_of(folder), expected)
+    assert np.array_equal(frames_of(folder), expected)
+
+
+def test_it_can_be_used_with_the_keyboard_alone(opened: Open) -> None:
+    page = opened.page
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the link to the picture
+    assert page.evaluate("document.activeElement.id") == "canvas"
+    for _ in range(3):
+        page.keyboard.press("Control+Shift+ArrowUp")
+    page.keyboard.press("Shift+ArrowLeft")
+    opened.press("Enter")
+    opened.press("Shift+Enter")
+    opened.press("ArrowUp")
+    assert opened.text("#where") == "Slice 6 of 8 · empty"
+    assert [list(click) for click in opened.viewer.desk.session(0).clicks(_MIDDLE)] == [[2, 31, 1], [2, 31, -1]]
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    page.keyboard.press("z")  # no key reaches the case behind the help
+    page.keyboard.press("Escape")
+    assert len(opened.viewer.desk.session(0).clicks(_MIDDLE)) == 2
+    fields = "[...document.querySelectorAll('aside input, aside select, footer input, #chooser select')]"
+    assert page.evaluate(f"{fields}.every((one) => one.labels.length === 1)")
+    assert page.evaluate("[...document.querySelectorAll('button')].every((one) => one.textContent.trim())")
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:
+    page = opened.page
+    assert opened.text("#shown") == "W 1500   L -600"
+    page.mouse.move(*opened.at(30, 30))
+    page.mouse.down(button="right")
+    page.mouse.move(*opened.at(30, 40), steps=3)
+    page.mouse.up(button="right")
+    assert opened.text("#shown") != "W 1500   L -600"
+    page.locator("#preset").select_option(label="bone")
+    opened.settle()
+    assert opened.text("#shown") == "W 1500   L 300"
+    opened.press("r")
+    assert opened.text("#shown") == "W 1500   L -600"
+    before = opened.text("#scale")
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -240)
+    page.keyboard.up("Control")
+    opened.settle()
+    assert opened.text("#scale") != before
+    opened.press("0")
+    assert opened.text("#scale") == before
+    page.mouse.wheel(0, 60)
+    opened.settle()
+    assert opened.text("#where") == "Slice 4 of 8 · empty"
+    assert not opened.viewer.desk.session(0).can_undo
+    for width in (1280, 900, 380):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_a_folder_lets_choose(browser: Browser, trained: PromptModel, sources: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(sources["mr"], folder / "head.nii.gz")
+    shutil.copy(sources["picture"], folder / "skin.png")
+    with serving(folder, trained, tmp_path / "out") as viewer, watched(browser, viewer) as page:
+        dialog = page.locator("#chooser")
+        dialog.wait_for()
+        names = page.locator("#choose-case option").all_text_contents()
+        assert names == ["1. head.nii.gz", "2. skin.png"]
+        assert not page.locator("aside").is_visible()
+        page.locator("#choose-task").select_option("brain_tumor")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body.open #canvas[data-shown='4']")
+        assert page.locator("#about").inner_text().startswith("head.nii.gz · mri · 40 ")
+        page.keyboard.press("l")
+        page.locator("#choose-case").select_option("1")
+        dialog.locator("button").click()
+        page.wait_for_selector("body.flat #canvas[data-shown='1']")
+        assert page.locator("#where").inner_text() == "Picture"
+        assert not page.locator("footer").is_visible()
+
+
+def volume_of(folder: Path) -> Any:
+    """The NIfTI mask, seen as a radiologist sees an axial slice: rows to posterior, columns to the left."""
+    (path,) = folder.glob("*_mask.nii.gz")
+    image = nibabel.as_closest_canonical(nibabel.load(path))  # x to the right, y to anterior, z to superior
+    return np.asarray(image.dataobj).transpose(1, 0, 2)[::-1, ::-1] > 0
+
+
+def frames_of(folder: Path) -> Any:
+    """The frames of the DICOM segmentation by their positions, from feet to head; all lesions together."""
+    (path,) = folder.glob("*_seg.dcm")
+    seg = pydicom.dcmread(path)
+    frames = seg.pixel_array.reshape(-1, SIZE, SIZE)
+    heights = [float(f.PlanePositionSequence[0].ImagePositionPatient[2]) for f in seg.PerFrameFunctionalGroupsSequence]
+    (volume,) = folder.glob("*_mask.nii.gz")
+    affine = nibabel.as_closest_canonical(nibabel.load(volume)).affine
+    whole = np.zeros((SIZE, SIZE, 8), bool)
+    for height, frame in zip(heights, frames, strict=True):
+        whole[..., round((height - affine[2, 3]) / affine[2, 2])] |= frame > 0
+    return whole
