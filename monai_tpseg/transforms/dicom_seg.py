@@ -130,7 +130,7 @@ def _build(
         manufacturer_model_name=algorithm.method,
         software_versions=f"monai_tpseg {algorithm.version}",
         device_serial_number=algorithm.weights_sha256,
-        content_label=task.name.upper(),
+        content_label=task.name.upper()[:16],  # a code string holds no more
         content_description=_NOTE,
         series_description=f"{algorithm.method} {task.title}, research use only",
         content_date=day,

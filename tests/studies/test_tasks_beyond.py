@@ -26,7 +26,7 @@ from monai_tpseg.transforms import NormalizeByModalityd
 from .conftest import write_weights
 from .test_outputs import Bright
 
-NAME = "liver_lesion"
+NAME = "lesion_of_the_pancreas"
 TASKS = (*TASK_NAMES, NAME)
 
 
@@ -52,10 +52,12 @@ def result(beyond: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_description_says_the_modality() -> None:
     task = get_task(NAME, {NAME: "ct"})
-    assert (task.modality, task.title, task.anatomy) == (Modality.CT, "liver lesion", None)
-    with pytest.raises(ValueError, match=r"Unknown task 'liver'; choose one of wet_amd, .*, liver_lesion"):
+    assert (task.modality, task.title, task.anatomy) == (Modality.CT, "lesion of the pancreas", None)
+    with pytest.raises(ValueError, match=r"Unknown task 'liver'; choose one of wet_amd, .*, lesion_of_the_pancreas"):
         get_task("liver", {NAME: "ct"})
-    with pytest.raises(ValueError, match="Unknown modality 'xray' of task 'liver_lesion'; choose one of oct, "):
+    with pytest.raises(
+        ValueError, match="Unknown modality 'xray' of task 'lesion_of_the_pancreas'; choose one of oct, "
+    ):
         get_task(NAME, {NAME: "xray"})
 
 
@@ -63,16 +65,18 @@ def test_pixels_become_input_as_those_of_its_modality(beyond: Path) -> None:
     known, new = ({"image": _image(), "task": task} for task in ("lung_infection", NAME))
     normalise = NormalizeByModalityd(modalities=read_info(beyond).modalities)
     assert torch.equal(normalise(new)["image"], NormalizeByModalityd()(known)["image"])
-    with pytest.raises(ValueError, match="Unknown task 'liver_lesion'"):
+    with pytest.raises(ValueError, match="Unknown task 'lesion_of_the_pancreas'"):
         NormalizeByModalityd()(new)
 
 
 def test_its_segmentation_names_a_lesion_and_no_anatomy(result: Path) -> None:
-    segment = pydicom.dcmread(next(result.glob("*_seg.dcm"))).SegmentSequence[0]
+    made = pydicom.dcmread(next(result.glob("*_seg.dcm")))
+    segment = made.SegmentSequence[0]
     code = segment.SegmentedPropertyTypeCodeSequence[0]
     assert (code.CodeValue, code.CodeMeaning) == ("52988006", "Lesion")
     assert "AnatomicRegionSequence" not in segment
-    assert segment.SegmentLabel == "liver lesion 1"
+    assert made.ContentLabel == "LESION_OF_THE_PA"
+    assert segment.SegmentLabel == "lesion of the pancreas 1"
 
 
 def test_its_record_fits_the_schema_and_the_report_shows_it(result: Path) -> None:
