@@ -16,6 +16,8 @@ from benchmarks.timing import ROOT
 
 PAGE = ROOT / "docs" / "new-task.md"
 HEADING = "## How good it is\n"
+STARTS = ("nearest", "identity")
+PAIRS = (("nearest", "row"), ("nearest", "random"), ("identity", "row"), ("identity", "random"), ("tuned", "nearest"))
 WIDTH = 118  # letters of a line
 ROWS = {
     "row": "control: the nearest task's own rows",
@@ -67,7 +69,7 @@ def borrowed(task: dict[str, Any]) -> str:
 def verdicts(task: dict[str, Any]) -> list[str]:
     """Return what the draws say of each way against its control, draw by draw."""
     lines = []
-    for row, control in (("nearest", "row"), ("nearest", "random"), ("nearest", "identity"), ("tuned", "nearest")):
+    for row, control in PAIRS:
         said = []
         for n in counts(task):
             ours, theirs = values(task, n, row), values(task, n, control)
@@ -76,6 +78,19 @@ def verdicts(task: dict[str, Any]) -> list[str]:
             said.append(f"{mean(gains):+.1f} at {n} ({won} of {len(gains)} draws better)")
         lines.append(f"- {ROWS[row]} minus {ROWS[control]}: {', '.join(said)}.")
     return lines
+
+
+def summary(content: dict[str, Any]) -> str:
+    """Return how often each start beats both controls, and which start is better on which task."""
+    runs = [run["dice"] for task in content["tasks"].values() for run in task["runs"]]
+    won = {start: sum(dice[start] > max(dice["row"], dice["random"]) for dice in runs) for start in STARTS}
+    text = "; ".join(f"`--start {start}` beats both controls in {n} of {len(runs)} draws" for start, n in won.items())
+    better = {}
+    for name, task in content["tasks"].items():
+        means = {start: mean(run["dice"][start] for run in task["runs"]) for start in STARTS}
+        better[name] = max(means, key=lambda start: means[start])
+    each = ", ".join(f"`{start}` on {name}" for name, start in better.items())
+    return fill(f"In short: {text}. The better start over all draws is {each}.", WIDTH, break_on_hyphens=False)
 
 
 def section(content: dict[str, Any]) -> str:
@@ -95,7 +110,7 @@ def section(content: dict[str, Any]) -> str:
         "`benchmarks/new_task_page.py` writes this from `docs/results/new_task.json`, which `benchmarks/new_task.py` "
         "makes."
     )
-    lines = [fill(made, WIDTH), "", fill(text, WIDTH, break_on_hyphens=False)]
+    lines = [fill(made, WIDTH), "", fill(text, WIDTH, break_on_hyphens=False), "", summary(content)]
     for name, task in content["tasks"].items():
         lines += ["", f"### {name}, {task['pictures']} pictures", "", *table(task), "", borrowed(task), ""]
         lines += verdicts(task)

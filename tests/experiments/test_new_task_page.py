@@ -38,6 +38,11 @@ def test_a_control_that_wins_is_said_to(content: dict[str, Any]) -> None:
     text = section(content)
     assert "minus control: the nearest task's own rows: -5.0 at 1 (1 of 2 draws better)" in text
     assert "minus control: random prototypes: +30.0 at 1 (2 of 2 draws better)" in text
+    assert "`--start nearest` beats both controls in 1 of 2 draws; `--start identity` beats both" in " ".join(
+        text.split()
+    )
+    assert "`--start identity` beats both controls in 0 of 2 draws" in " ".join(text.split())
+    assert "The better start over all draws is `nearest` on skin_lesion." in " ".join(text.split())
     assert "minus `--start nearest` (default): +15.0 at 1 (1 of 1 draws better)" in text
     assert "`b` in 2 of 2 draws, 0.60" in text
     assert "The own rows of `a` are the best" in " ".join(text.split())
