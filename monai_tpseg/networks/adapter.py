@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import norm_channels_last
+from monai_tpseg.networks.kernels import norm_channels_last
 
 __all__ = ["Routes", "TaskAdapter"]
 

@@ -12,30 +12,12 @@ from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.kernels import attend
 from monai_tpseg.networks.layers import is_tracing
 
-__all__ = ["FastBlock", "FoldedAdapter", "attend"]
+__all__ = ["FastBlock", "FoldedAdapter"]
 
-_SCORES = 2**21  # attention scores that one product may make: they stay in the cache
 _PART = 10 * 2**20  # bytes of an intermediate: much larger ones would be new memory from the system, page by page
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of (G, n, d) queries, scaled already, over (G, m, d) keys and values -> (G, n, d).
-
-    PyTorch's own kernel, but for bf16 on a CPU: there it is no faster than in float32, while batched products are.
-    """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query[None], key[None], value[None], scale=1.0)[0]
-    if torch.compiler.is_compiling() or is_tracing():
-        return torch.bmm(torch.bmm(query, key.transpose(1, 2)).softmax(-1), value)
-    step = max(1, _SCORES // (query.shape[1] * key.shape[1]))
-    result = torch.empty_like(query)
-    for start in range(0, len(query), step):
-        part = slice(start, start + step)
-        weights = torch.bmm(query[part], key[part].transpose(1, 2)).softmax(-1)
-        torch.bmm(weights, value[part], out=result[part])
-    return result
 
 
 class FastBlock(nn.Module):
@@ -100,9 +82,7 @@ class FastBlock(nn.Module):
         if self.stride > 1:
             query = _largest(_largest(query, 3, self.stride), 4, self.stride)
             rows, columns = rows // self.stride, columns // self.stride
-        result = attend(
-            *(part.reshape(bands * across * self.heads, -1, part.shape[-1]) for part in (query, key, value))
-        )
+        result = attend(*(part.reshape(bands * across, self.heads, -1, part.shape[-1]) for part in (query, key, value)))
         result = result.view(bands, across, self.heads, rows, columns, -1).permute(0, 3, 1, 4, 2, 5)
         return result.reshape(bands, rows, across * columns, -1)
 

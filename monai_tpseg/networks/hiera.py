@@ -10,6 +10,7 @@ from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import Routes, TaskAdapter
+from monai_tpseg.networks.block import run_block
 from monai_tpseg.networks.layers import run_checkpointed
 from monai_tpseg.networks.lora import LowRankAttention
 from monai_tpseg.networks.plain import PlainAdapter
@@ -136,8 +137,7 @@ class TaskConditionedHiera(nn.Module):
         return tuple(features)
 
     def _step(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
-        result: Tensor = self.trunk.blocks[i](self.adapt(i, h, task, gates))
-        return result
+        return run_block(self.trunk.blocks[i], self.adapt(i, h, task, gates))
 
     def shared_blocks(self, row: int, hard: bool | None = None) -> int:
         """Return how many blocks, from the first, do the same for task `row` as for every task.

@@ -22,7 +22,6 @@ __all__ = [
     "expand_task",
     "is_tracing",
     "mlp",
-    "norm_channels_last",
     "plain_tensor",
     "resize",
     "run_checkpointed",
@@ -104,12 +103,6 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = 
     if x.shape[-2:] == torch.Size(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
-
-
-def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
-    y = F.layer_norm(x.flatten(1), (x[0].numel(),), eps=norm.eps).view_as(x)
-    return torch.addcmul(norm.bias.to(y.dtype), y, norm.weight.to(y.dtype))
 
 
 class ConvNormReLU(nn.Module):

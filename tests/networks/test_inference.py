@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.naive import NaiveTPSeg
 from monai_tpseg.networks import TPSeg, tpseg_hiera
-from monai_tpseg.networks.fast_encoder import attend
+from monai_tpseg.networks.kernels import attend
 
 SIZES = [(64, 64), (96, 160), (224, 32)]
 
@@ -78,8 +78,8 @@ def test_bfloat16_is_close() -> None:
 
 @torch.no_grad()
 def test_attention_in_parts_equals_pytorch() -> None:
-    q, k, v = torch.randn(3, 40, 300, 24).unbind(0)
-    exact = torch.softmax(q @ k.transpose(1, 2), -1) @ v
+    q, k, v = torch.randn(3, 20, 2, 300, 24).unbind(0)
+    exact = torch.softmax(q @ k.transpose(2, 3), -1) @ v
     torch.testing.assert_close(attend(q, k, v), exact, atol=1e-5, rtol=1e-4)
     halves = attend(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()  # more scores than one product may make
     assert (halves - exact).abs().mean() < 0.03 * exact.abs().mean()

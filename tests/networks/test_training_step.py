@@ -43,7 +43,7 @@ def test_no_loop_over_samples(hard: bool) -> None:
     net = tpseg_hiera_demo(3).train()
     net.encoder.gate.set_hard(hard)
     counts = []
-    for batch in (2, 5):
+    for batch in (16, 32):  # of all sizes, so many rows that each product takes the same way
         net.zero_grad(set_to_none=True)
         with Operations() as seen:
             step(net, batch)

@@ -1,0 +1,130 @@
+"""The few operations that most of the time goes into, each as the device runs it fastest.
+
+On an accelerator these are PyTorch's own. On a CPU, PyTorch sends float32 matrix products to a library that uses half
+of a processor's vector width on some makers' chips, and attention in bf16 to a kernel whose backward pass is many
+times slower than batched products; here both go where convolutions and batched products go.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from monai_tpseg.networks.layers import is_tracing
+
+__all__ = ["attend", "is_recorded", "linear", "norm_channels_last", "on_plain_cpu"]
+
+_IMAGES = 16  # from so many on, PyTorch sends 1x1 convolutions to oneDNN on one thread too
+_LEAST_ROWS = 64  # of a product that is worth the way through a convolution
+_SCORES = 2**21  # attention scores that one product may make without a graph: they stay in the cache
+_KEPT_SCORES = 2**27  # attention scores that a graph may keep a call; above, the kernel that makes them again
+
+
+def is_recorded() -> bool:
+    """Whether the operations that run are being recorded or compiled, for other sizes or another device."""
+    return is_tracing() or torch.compiler.is_compiling()
+
+
+def on_plain_cpu(x: Tensor) -> bool:
+    """Whether `x` lies on a CPU and what is computed with it is not recorded."""
+    return x.device.type == "cpu" and not is_recorded()
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(..., C_in), (C_out, C_in) -> (..., C_out), as `F.linear`.
+
+    float32 on a CPU runs as a 1x1 convolution by oneDNN. What the backward pass does not need, as the input of a frozen
+    weight, is not kept.
+    """
+    if x.dtype != torch.float32 or not on_plain_cpu(x) or torch.is_autocast_enabled("cpu") or not _images(x):
+        return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _as_convolution(x, weight, bias)
+    result: Tensor = _Linear.apply(x, weight, bias)
+    return result
+
+
+def _images(x: Tensor) -> int:
+    """Return into how many images of equal size the rows of `x` are cut for oneDNN; 0 where that is not possible."""
+    rows = x.numel() // x.shape[-1]
+    if not torch._C._has_mkldnn or rows < _LEAST_ROWS:
+        return 0
+    return next((n for n in range(_IMAGES, 2 * _IMAGES) if rows % n == 0), 0)
+
+
+def _as_images(x: Tensor) -> Tensor:
+    """(..., C) -> (images, C, n, 1), channels last, without a copy where `x` is contiguous."""
+    return x.reshape(_images(x), -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+
+
+def _as_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    result = F.conv2d(_as_images(x), weight[..., None, None], bias)
+    return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` with a graph that keeps the input only for a weight that trains."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
+        return _as_convolution(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        for_x = _as_convolution(grad, weight.t(), None) if ctx.needs_input_grad[0] else None
+        for_weight = for_bias = None
+        if ctx.needs_input_grad[1]:
+            kernel, mask = weight[..., None, None], [False, True, False]
+            images = (_as_images(grad), _as_images(x), kernel)
+            options = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+            for_weight = torch.ops.aten.convolution_backward(*images, None, *options, mask)[1].view_as(weight)
+        if ctx.needs_input_grad[2]:
+            for_bias = grad.flatten(0, -2).sum(0)
+        return for_x, for_weight, for_bias
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """Softmax attention of (G, heads, n, d) queries over (G, heads, m, d) keys and values -> (G, heads, n, d).
+
+    PyTorch's own kernel, but for bf16 on a CPU, where batched products are several times faster.
+
+    Args:
+        query, key, value: as above.
+        mask: (1 or n, m), added to the scores.
+        scale: of the scores.
+    """
+    scores = query.shape[:3].numel() * key.shape[2]
+    by_products = query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if not by_products or (torch.is_grad_enabled() and scores > _KEPT_SCORES):
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+    shape, (query, key, value) = query.shape, (t.flatten(0, 1) for t in (query, key, value))
+    if is_recorded() or torch.is_grad_enabled():
+        return torch.bmm(_weights(query, key, mask, scale), value).view(shape)
+    step = max(1, _SCORES // (query.shape[1] * key.shape[1]))
+    result = torch.empty_like(query)
+    for start in range(0, len(query), step):
+        part = slice(start, start + step)
+        torch.bmm(_weights(query[part], key[part], mask, scale), value[part], out=result[part])
+    return result.view(shape)
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    scores = torch.bmm(query if scale == 1.0 else query * scale, key.transpose(1, 2))
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1)
+
+
+def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
+    if on_plain_cpu(x):  # its kernel knows channels-last maps
+        return F.group_norm(x.permute(0, 3, 1, 2), 1, norm.weight, norm.bias, norm.eps).permute(0, 2, 3, 1)
+    y = F.layer_norm(x.flatten(1), (x[0].numel(),), eps=norm.eps).view_as(x)
+    return torch.addcmul(norm.bias.to(y.dtype), y, norm.weight.to(y.dtype))
