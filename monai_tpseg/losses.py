@@ -106,12 +106,13 @@ class BoundaryDiceBCELoss(nn.Module):
         self.count_include_pad = count_include_pad
         self.dice = DiceLoss(sigmoid=True, smooth_nr=smooth, smooth_dr=smooth)
 
-    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
         """Return the loss of a batch.
 
         Args:
             logits: (B, 1, H, W), any floating type.
             label: (B, 1, H, W) in {0, 1}.
+            weight: `pixel_weight(label)`, where several losses have the same label; by default computed here.
 
         Returns:
             A float32 scalar, 0 or more.
@@ -123,11 +124,17 @@ class BoundaryDiceBCELoss(nn.Module):
             raise ValueError(f"Logits {tuple(logits.shape)} and label {tuple(label.shape)} must have the same shape.")
         logits, label = _plain(logits), _plain(label)
         dice: Tensor = self.dice(logits, label)
-        return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, label)
+        weight = self.pixel_weight(label) if weight is None else weight
+        return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, label, weight)
 
-    def _weighted_bce(self, logits: Tensor, label: Tensor) -> Tensor:
+    def pixel_weight(self, label: Tensor) -> Tensor:
+        """Return w of the cross-entropy for a label (B, 1, H, W), float32 of the same shape."""
+        label = _plain(label)
         mean = box_mean(label, self.kernel_size, self.count_include_pad)
-        weight = 1.0 + self.boundary_weight * (mean - label).abs()
+        return 1.0 + self.boundary_weight * (mean - label).abs()
+
+    @staticmethod
+    def _weighted_bce(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
         bce = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
         return ((weight * bce).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
 
@@ -171,9 +178,10 @@ class DeepSupervisionLoss(nn.Module):
         sides = output.side_logits[: self.outputs]
         if len(sides) < self.outputs:
             raise ValueError(f"The network has {len(sides)} side outputs; set outputs to {len(sides)} or fewer.")
-        total: Tensor = self.loss(output.logits, label)
+        shared = [self.loss.pixel_weight(label)] if isinstance(self.loss, BoundaryDiceBCELoss) else []
+        total: Tensor = self.loss(output.logits, label, *shared)
         for logits in sides:
-            total = total + self.weight * self.loss(logits, label)
+            total = total + self.weight * self.loss(logits, label, *shared)
         return total
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.data.datalists import DatalistError
@@ -24,7 +25,6 @@ from monai_tpseg.tasks import task_names
 from monai_tpseg.transforms import find_read_error, pipelines_hash
 
 __all__ = [
-    "checkpointed",
     "data_root",
     "describe",
     "find_bundle_root",
@@ -34,6 +34,7 @@ __all__ = [
     "image_size_2d",
     "inference_cases",
     "load_start",
+    "prepared",
     "run_engine",
 ]
 
@@ -56,17 +57,35 @@ def find_bundle_root() -> str:
     return "."
 
 
-def checkpointed(network: Any, enabled: bool | str) -> Any:
-    """Return `network`, whose training keeps less where `enabled`; see `TPSeg.checkpoint_activations`.
+def prepared(
+    network: Any,
+    device: Any,
+    checkpoint_activations: bool | str = False,
+    channels_last: bool | str = False,
+    compile: bool | str = False,
+) -> Any:
+    """Return `network` on `device`, ready to train.
+
+    Args:
+        network: any of `build_network`.
+        device: to move it to.
+        checkpoint_activations: keep less for the backward pass, see `TPSeg.checkpoint_activations`.
+        channels_last: store convolution kernels channels last, as the trunk's maps are.
+        compile: compile its `forward` when it first runs; names of parameters and classes stay.
 
     Raises:
-        ValueError: enabled for a network that has no such choice, or neither true nor false.
+        ValueError: checkpointing asked of a network that has no such choice, or neither true nor false.
     """
-    if not flag(enabled, "checkpoint_activations"):
-        return network
-    if not isinstance(network, TPSeg):
-        raise ValueError(f"checkpoint_activations=true is for TP-Seg, not {type(network).__name__}; leave it out.")
-    return network.checkpoint_activations()
+    if flag(checkpoint_activations, "checkpoint_activations"):
+        if not isinstance(network, TPSeg):
+            raise ValueError(f"checkpoint_activations=true is for TP-Seg, not {type(network).__name__}; leave it out.")
+        network.checkpoint_activations()
+    network = network.to(device)
+    if flag(channels_last, "channels_last"):
+        network = network.to(memory_format=torch.channels_last)
+    if flag(compile, "compile"):
+        network.compile()
+    return network
 
 
 def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str) -> Any:

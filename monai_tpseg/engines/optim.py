@@ -57,7 +57,8 @@ class TaskAdamW(AdamW):
 
     Args:
         params: as in `torch.optim.AdamW`; groups may set `task_rows`.
-        **kwargs: as in `torch.optim.AdamW`, but for `maximize` and `amsgrad`.
+        **kwargs: as in `torch.optim.AdamW`, but for `maximize` and `amsgrad`. `fused=True` updates the other groups in
+            one pass over memory, on a CPU and on a GPU.
 
     Raises:
         ValueError: `maximize` or `amsgrad` is asked for.
@@ -70,6 +71,8 @@ class TaskAdamW(AdamW):
         super().__init__(params, **kwargs)
         for group in self.param_groups:
             group.setdefault("task_rows", False)
+        # a `GradScaler` would leave unscaling and skipping to a fused kernel, which does not see the rows
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -103,8 +106,10 @@ class TaskAdamW(AdamW):
         state["exp_avg_sq"].lerp_(gradient.square(), (1 - beta2) * mask)
         step = state["step"].clamp_min(1).view(column)
         denominator = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt_().add_(group["eps"])
-        update = state["exp_avg"] / (1 - beta1**step) / denominator
-        parameter.mul_(1 - group["lr"] * group["weight_decay"] * mask).sub_(group["lr"] * mask * update)
+        if group["weight_decay"]:
+            parameter.mul_(1 - group["lr"] * group["weight_decay"] * mask)
+        update = (state["exp_avg"] / denominator).mul_(group["lr"] * mask / (1 - beta1**step))
+        parameter.sub_(update)
 
 
 def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0, final_lr: float = 0.0) -> LambdaLR:

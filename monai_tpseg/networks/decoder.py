@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import RFB, TaskHead, is_tracing, mlp, resize, run_checkpointed
+from monai_tpseg.networks.kernels import depthwise_per_sample
+from monai_tpseg.networks.layers import RFB, TaskHead, mlp, resize, run_checkpointed
 from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 
@@ -20,7 +21,6 @@ __all__ = [
     "Projection",
     "PrototypeGuidedDecoder",
     "TaskFusion",
-    "depthwise_by_taps",
 ]
 
 
@@ -93,24 +93,7 @@ class DynamicExperts(nn.Module):
     def apply_experts(x: Tensor, kernels: Tensor, weights: Tensor) -> Tensor:
         """Run the mixed kernel of each sample depthwise over x (B, C, h, w)."""
         mixed = torch.einsum("bm,bmcij->bcij", weights, kernels).to(x.dtype)
-        if is_tracing():  # the number of groups would be baked into the trace, and with it the batch size
-            return depthwise_by_taps(x, mixed)
-        batch, channels = x.shape[:2]
-        # samples become groups: (B, C, h, w) -> (1, B * C, h, w)
-        grouped, kernel = x.reshape(1, batch * channels, *x.shape[2:]), mixed.reshape(-1, 1, 3, 3)
-        return F.conv2d(grouped, kernel, padding=1, groups=batch * channels).view_as(x)
-
-
-def depthwise_by_taps(x: Tensor, kernel: Tensor) -> Tensor:
-    """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), tap by tap."""
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (1, 1, 1, 1))
-    taps = [
-        padded[..., i : i + height, j : j + width] * kernel[:, :, i, j].unsqueeze(-1).unsqueeze(-1)
-        for i in range(3)
-        for j in range(3)
-    ]
-    return torch.stack(taps).sum(0)
+        return depthwise_per_sample(x, mixed)
 
 
 class PGTDOutput(NamedTuple):

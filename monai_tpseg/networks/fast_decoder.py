@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.decoder import PGTD, depthwise_by_taps
+from monai_tpseg.networks.decoder import PGTD
+from monai_tpseg.networks.kernels import depthwise_by_taps
 from monai_tpseg.networks.layers import TaskHead, cast, is_tracing, resize
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
 

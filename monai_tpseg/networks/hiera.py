@@ -131,12 +131,13 @@ class TaskConditionedHiera(nn.Module):
         h = self.start(image, gates)
         features: list[Tensor] = []
         for i in range(len(self.trunk.blocks)):
-            h = run_checkpointed(self._step, i, h, task, gates, enabled=self.checkpointing)
+            h = run_checkpointed(self.block, i, h, task, gates, enabled=self.checkpointing)
             if i in self.trunk.stage_ends:
                 features.append(h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
         return tuple(features)
 
-    def _step(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+    def block(self, i: int, h: Tensor, task: Tensor, gates: Tensor | None) -> Tensor:
+        """Run block `i` and the adapter before it on (B, h, w, C); `gates` are those of `task`, (B, blocks)."""
         return run_block(self.trunk.blocks[i], self.adapt(i, h, task, gates))
 
     def shared_blocks(self, row: int, hard: bool | None = None) -> int:

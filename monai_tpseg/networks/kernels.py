@@ -16,7 +16,15 @@ from torch.autograd.function import once_differentiable
 
 from monai_tpseg.networks.layers import is_tracing
 
-__all__ = ["attend", "is_recorded", "linear", "norm_channels_last", "on_plain_cpu"]
+__all__ = [
+    "attend",
+    "depthwise_by_taps",
+    "depthwise_per_sample",
+    "is_recorded",
+    "linear",
+    "norm_channels_last",
+    "on_plain_cpu",
+]
 
 _IMAGES = 16  # from so many on, PyTorch sends 1x1 convolutions to oneDNN on one thread too
 _LEAST_ROWS = 64  # of a product that is worth the way through a convolution
@@ -128,3 +136,29 @@ def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
         return F.group_norm(x.permute(0, 3, 1, 2), 1, norm.weight, norm.bias, norm.eps).permute(0, 2, 3, 1)
     y = F.layer_norm(x.flatten(1), (x[0].numel(),), eps=norm.eps).view_as(x)
     return torch.addcmul(norm.bias.to(y.dtype), y, norm.weight.to(y.dtype))
+
+
+def depthwise_per_sample(x: Tensor, kernel: Tensor) -> Tensor:
+    """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), zeros around."""
+    if is_recorded():  # the number of groups would be baked into the record, and with it the batch size
+        return depthwise_by_taps(x, kernel)
+    batch, channels, height, width = x.shape
+    groups, weight = batch * channels, kernel.reshape(-1, 1, 3, 3)
+    if x.device.type != "cpu":
+        return F.conv2d(x.reshape(1, groups, height, width), weight, padding=1, groups=groups).view_as(x)
+    # on a CPU the samples lie side by side in the channels of one map, channels last
+    joined = x.permute(2, 3, 0, 1).reshape(1, height, width, groups).permute(0, 3, 1, 2)
+    joined = F.conv2d(joined, weight, padding=1, groups=groups).permute(0, 2, 3, 1).view(height, width, batch, channels)
+    return joined.permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def depthwise_by_taps(x: Tensor, kernel: Tensor) -> Tensor:
+    """As `depthwise_per_sample`, tap by tap, for any batch size."""
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (1, 1, 1, 1))
+    taps = [
+        padded[..., i : i + height, j : j + width] * kernel[:, :, i, j].unsqueeze(-1).unsqueeze(-1)
+        for i in range(3)
+        for j in range(3)
+    ]
+    return torch.stack(taps).sum(0)

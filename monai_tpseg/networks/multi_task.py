@@ -128,8 +128,7 @@ class PlainSteps:
         """As in `Steps`."""
         task = self._task(h, row)
         gates = None if self.encoder.gate is None else self.encoder.gate(task)
-        result: Tensor = self.encoder.trunk.blocks[i](self.encoder.adapt(i, h, task, gates))
-        return result
+        return self.encoder.block(i, h, task, gates)
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:
         """As in `Steps`."""

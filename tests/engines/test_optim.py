@@ -135,3 +135,19 @@ def test_schedules() -> None:
     assert rates[-1] < 0.1
     with pytest.raises(ValueError, match="Unknown lr_schedule 'linear'; choose one of constant, cosine"):
         lr_schedule(optimizer, "linear", total=10)
+
+
+def test_fused_is_the_same_on_kernels_of_any_layout() -> None:
+    torch.manual_seed(0)
+    nets = [torch.nn.Conv2d(4, 6, 3), torch.nn.Conv2d(4, 6, 3)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[1].to(memory_format=torch.channels_last)
+    optimizers = [TaskAdamW(parameter_groups(n, 0.1, 0.1, 0.1), lr=0.1, fused=bool(i)) for i, n in enumerate(nets)]
+    for _ in range(3):
+        x = torch.randn(2, 4, 8, 8)
+        for net, optimizer in zip(nets, optimizers, strict=True):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(nets[1].weight, nets[0].weight)
+    assert not getattr(optimizers[1], "_step_supports_amp_scaling", True)  # a scaler skips the rows too

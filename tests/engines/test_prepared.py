@@ -1,0 +1,36 @@
+"""What the options of a training do to its network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_tpseg.engines.bundle import prepared
+from monai_tpseg.networks import tpseg_hiera_demo
+
+
+def test_options() -> None:
+    net = tpseg_hiera_demo(2)
+    kernel = net.decoder.rfbs[0].merge.conv.weight
+    assert prepared(net, "cpu") is net
+    assert not net.encoder.checkpointing
+    assert not kernel.is_contiguous(memory_format=torch.channels_last)
+    prepared(net, "cpu", "true", channels_last="true")
+    assert net.encoder.checkpointing
+    assert net.decoder.rfbs[0].merge.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_compiled_network_keeps_its_class_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = tpseg_hiera_demo(2)
+    names = list(net.state_dict())
+    monkeypatch.setattr(torch, "compile", lambda call, **options: lambda *args: "compiled")
+    assert prepared(net, "cpu", compile=True) is net
+    assert list(net.state_dict()) == names
+    assert net(torch.zeros(1, 3, 32, 32), 0) == "compiled"
+
+
+def test_errors() -> None:
+    with pytest.raises(ValueError, match="checkpoint_activations=true is for TP-Seg, not Linear"):
+        prepared(torch.nn.Linear(1, 1), "cpu", True)
+    with pytest.raises(ValueError, match="Unknown compile 'maybe'"):
+        prepared(torch.nn.Linear(1, 1), "cpu", compile="maybe")
