@@ -76,3 +76,12 @@ def test_attention_with_a_graph_equals_pytorch() -> None:
     scores = (exact[0] @ exact[1].transpose(2, 3)) * 0.3 + mask.float()
     for found, expected in zip(ours, torch.autograd.grad((scores.softmax(-1) @ exact[2]).sum(), exact), strict=True):
         assert (found.float() - expected).abs().max() < 0.05 * expected.abs().max() + 0.02
+
+
+def test_hooks_are_called() -> None:
+    theirs, calls = block(8), list[str]()
+    theirs.attn.qkv.register_forward_hook(lambda *_: calls.append("qkv"))
+    run_block(theirs, torch.randn(1, 8, 8, 24))
+    theirs.register_forward_pre_hook(lambda *_: calls.append("block"))
+    run_block(theirs, torch.randn(1, 8, 8, 24))
+    assert calls == ["qkv", "block", "qkv"]
