@@ -19,7 +19,7 @@ def run_block(block: MultiScaleBlock, h: Tensor) -> Tensor:
 
     On a CPU, windows that reach beyond the map are not filled up: the rows of zeros that `sam2` adds are all the same
     key and value, the bias of their projection, and together count as one key whose score is raised by the logarithm
-    of their number. At 256 x 256 pixels that leaves out two thirds of the work of most blocks of Hiera-T.
+    of their number. At 256 x 256 pixels two thirds of the rows that Hiera-T's windows of 14 project are such rows.
     """
     if not on_plain_cpu(h) or _is_watched(block) or (block.training and not isinstance(block.drop_path, nn.Identity)):
         result: Tensor = block(h)

@@ -32,7 +32,8 @@ class FastHead(nn.Module):
     def forward(self, x: Tensor, row: int) -> Tensor:
         """(B, C, h, w) -> float32 logits (B, 1, h, w)."""
         tokens = F.gelu(self.norm(self.depthwise(x))).permute(0, 2, 3, 1)
-        logits: Tensor = torch.matmul(tokens, self.weight[row]).float() + self.bias[row]
+        # in float32: a prototype's vote may all but cancel what a rounded product says
+        logits: Tensor = torch.matmul(tokens.float(), self.weight[row].float()) + self.bias[row]
         return logits.unsqueeze(1)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import cache, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,59 @@ from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import TaskAdapter
-from monai_tpseg.networks.kernels import attend
+from monai_tpseg.networks.kernels import attend, linear, on_plain_cpu
 from monai_tpseg.networks.layers import is_tracing
 
-__all__ = ["FastBlock", "FoldedAdapter"]
+__all__ = ["FastBlock", "FoldedAdapter", "PackedLinear"]
 
 _PART = 10 * 2**20  # bytes of an intermediate: much larger ones would be new memory from the system, page by page
+
+
+class PackedLinear(nn.Module):
+    """A linear layer that keeps its bf16 weights as oneDNN wants them on a CPU, beside the plain ones.
+
+    PyTorch's own layer puts them into that order anew in every call. What is kept is made in the first call, stays on
+    this side of copies and files, and goes when the weights change their type, place or values.
+
+    Args:
+        layer: whose parameters are taken over.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self.out_features = layer.out_features
+        self._packed: Tensor | None = None
+
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """(..., C_in) -> (..., C_out), through a GELU where `gelu`."""
+        differentiable = torch.is_grad_enabled() and x.requires_grad
+        if x.dtype != torch.bfloat16 or differentiable or not on_plain_cpu(x) or not _packs():
+            result = linear(x, self.weight, self.bias)
+            return F.gelu(result) if gelu else result
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach(), x.numel() // x.shape[-1])
+        after = "gelu" if gelu else "none"
+        packed: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, after, [], "none")
+        return packed
+
+    def _apply(self, fn: Any, recurse: bool = True) -> PackedLinear:
+        self._packed = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}
+
+
+@cache
+def _packs() -> bool:
+    """Whether this build and processor multiply packed bf16 matrices."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FastBlock(nn.Module):
@@ -35,11 +83,9 @@ class FastBlock(nn.Module):
         block = copy.deepcopy(block).eval().requires_grad_(False)
         self.norm1: nn.LayerNorm = block.norm1
         self.norm2: nn.LayerNorm = block.norm2
-        self.qkv: nn.Linear = block.attn.qkv
-        self.merge: nn.Linear = block.attn.proj
-        self.mlp_in: nn.Linear = block.mlp.layers[0]
-        self.mlp_out: nn.Linear = block.mlp.layers[1]
-        self.shortcut: nn.Linear | None = block.proj if block.dim != block.dim_out else None
+        self.qkv, self.merge = PackedLinear(block.attn.qkv), PackedLinear(block.attn.proj)
+        self.mlp_in, self.mlp_out = (PackedLinear(layer) for layer in block.mlp.layers)
+        self.shortcut = PackedLinear(block.proj) if block.dim != block.dim_out else None
         self.heads: int = block.attn.num_heads
         self.window: int = block.window_size
         self.stride: int = block.q_stride[0] if block.q_stride else 1
@@ -58,7 +104,7 @@ class FastBlock(nn.Module):
         return torch.cat([self._mlp(part) for part in _parts(tokens, self.mlp_in.out_features)]).view_as(h)
 
     def _mlp(self, x: Tensor) -> Tensor:
-        result: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x))))
+        result: Tensor = x + self.mlp_out(self.mlp_in(self.norm2(x), gelu=True))
         return result
 
     def _attention(self, x: Tensor) -> Tensor:

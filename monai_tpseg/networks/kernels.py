@@ -49,7 +49,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight, is not kept.
     """
     if x.dtype != torch.float32 or not on_plain_cpu(x) or torch.is_autocast_enabled("cpu") or not _images(x):
-        return F.linear(x, weight, bias)
+        if not on_plain_cpu(x):
+            return F.linear(x, weight, bias)
+        # in two dimensions, as the gradient of more is multiplied with a copy of the weight for each entry of the first
+        return F.linear(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], -1)
     if not torch.is_grad_enabled():
         return _as_convolution(x, weight, bias)
     result: Tensor = _Linear.apply(x, weight, bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
+from torch.profiler import ProfilerActivity, profile
 
 from monai_tpseg.networks.block import run_block
 from monai_tpseg.networks.kernels import attend, linear
@@ -85,3 +86,12 @@ def test_hooks_are_called() -> None:
     theirs.register_forward_pre_hook(lambda *_: calls.append("block"))
     run_block(theirs, torch.randn(1, 8, 8, 24))
     assert calls == ["qkv", "block", "qkv"]
+
+
+def test_bf16_gradient_copies_no_weight() -> None:
+    x, weight = torch.randn(4, 14, 14, 24, requires_grad=True), torch.randn(48, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = linear(x.transpose(1, 2), weight)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        result.float().transpose(1, 2).square().sum().backward()
+    assert "aten::bmm" not in {event.key for event in profiled.key_averages()}
