@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import arguments, save
+from benchmarks.timing import arguments, save, target
 from monai_tpseg.data import read_datalist
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.networks import build_network
@@ -49,7 +49,9 @@ def main() -> None:
         f"{info.network['backbone']} at {info.image_size[0]} x {info.image_size[1]}, {info.training['epoch']} epochs"
     )
     args.checkpoint, args.dataset_dir = args.checkpoint.name, "DATA"
-    save("masks", args, cases=len(cases), model=model, dice={name: summary(o) for name, o in overlaps.items()})
+    dice = {name: summary(o) for name, o in overlaps.items()}
+    targets = [target(f"Dice of {name.replace('_', ' ')}, pooled", d["pooled"], 0.998) for name, d in dice.items()]
+    save("masks", args, targets=targets, cases=len(cases), model=model, dice=dice)
 
 
 def summary(overlaps: list[tuple[float, float]]) -> dict[str, float]:

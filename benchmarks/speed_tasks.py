@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import arguments, interleave, network, save, split_after
+from benchmarks.timing import arguments, interleave, network, save, split_after, target, unit
 
 KEYS = ("seconds", "least_seconds", "cpu_seconds")
 
@@ -29,7 +29,17 @@ def main() -> None:
     net = network(args.backbone, args.tasks, args.device)
     image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     curve = [at_split(net, image, shared, args) for shared in args.shared]
-    save("tasks", args, curve=curve)
+    key = unit(args.device)
+    targets = [
+        target(
+            f"time over multiply-adds, split after {point['shared_blocks']} blocks",
+            point["measured"][key] / point["multiply_adds"],
+            1.15,
+            most=True,
+        )
+        for point in curve
+    ]
+    save("tasks", args, targets=targets, curve=curve)
     draw(curve, args.tasks, args.out / "tasks.png")
 
 

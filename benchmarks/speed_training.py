@@ -2,8 +2,9 @@
 
     python -m benchmarks.speed_training
 
-Forward, loss, backward and optimiser of a frozen trunk, batch of mixed tasks. `loss` is the same for all; the optimiser
-of the twin is PyTorch's plain AdamW, one parameter after the other.
+Forward, loss, backward and optimiser of a frozen trunk, batch of mixed tasks, with the options that the bundle trains
+with: channels-last kernels and a fused optimiser. `loss` is the same for all; the optimiser of the twin is PyTorch's
+plain AdamW, one parameter after the other.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.naive import NaiveTPSeg
-from benchmarks.timing import arguments, interleave, network, peak_memory, save, started
+from benchmarks.timing import arguments, interleave, network, peak_memory, save, started, target, unit
+from monai_tpseg.engines.bundle import prepared
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
 from monai_tpseg.losses import TPSegLoss
 
@@ -31,13 +33,13 @@ def build(name: str, args: argparse.Namespace) -> Callable[[], None]:
     net.requires_grad_(True).train()
     net.encoder.trunk.requires_grad_(False)
     net.encoder.gate.set_hard(False)
-    net.checkpoint_activations(name.endswith("checkpointed"))
     optimizer: torch.optim.Optimizer
     if name == "twin":
         net = NaiveTPSeg(net)
         optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-5, foreach=False)
     else:
-        optimizer = TaskAdamW(parameter_groups(net, 1e-5, 1e-5), lr=1e-5)
+        net = prepared(net, args.device, checkpoint_activations=name.endswith("checkpointed"), channels_last=True)
+        optimizer = TaskAdamW(parameter_groups(net, 1e-5, 1e-5), lr=1e-5, fused=True)
     image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     label = (torch.rand(args.batch, 1, args.size, args.size, device=args.device) > 0.7).float()
     task = torch.arange(args.batch, device=args.device) % TASKS
@@ -76,7 +78,23 @@ def main() -> None:
         }
         for name in CANDIDATES[1:]
     }
-    save("training", args, times=times, peak_mib=memory, twin_over=ratios, operations=operations(steps["network_bf16"]))
+    shares = {name: operations(steps[name]) for name in ("network", "network_bf16")}
+    save(
+        "training", args, targets=targets(ratios, args), times=times, peak_mib=memory, ratios=ratios, operations=shares
+    )
+
+
+def targets(ratios: dict[str, dict[str, float]], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the lines of the targets."""
+    key = unit(args.device)
+    return [
+        target("twin / network, bf16", ratios["network_bf16"][key], 1.8, 2.5),
+        target("twin / network, float32", ratios["network"][key], 1.8, 2.5),
+        *(
+            target(f"memory of {name.replace('_', ' ')} / twin", ratios[name]["memory"], 0.5, most=True)
+            for name in ("network_bf16_checkpointed", "network_checkpointed")
+        ),
+    ]
 
 
 def operations(step: Callable[[], None]) -> dict[str, float]:

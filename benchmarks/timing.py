@@ -137,6 +137,36 @@ def _resident() -> float:
     raise RuntimeError("This system has no /proc/self/status; the memory benchmarks run on Linux.")
 
 
+def target(
+    name: str, measured: float, limit: float, stretch: float | None = None, most: bool = False
+) -> dict[str, Any]:
+    """Return one line of the `targets` of a result: what was measured beside what it should be, and whether it is.
+
+    Args:
+        name: of the figure.
+        measured: the figure.
+        limit: it should be at least this.
+        stretch: and better this.
+        most: both are upper limits instead.
+    """
+
+    def met(bound: float) -> bool:
+        return measured <= bound if most else measured >= bound
+
+    line = {
+        "name": name,
+        "measured": measured,
+        "target": f"at {'most' if most else 'least'} {limit:g}",
+        "met": met(limit),
+    }
+    return line if stretch is None else {**line, "stretch": f"{stretch:g}", "stretch_met": met(stretch)}
+
+
+def unit(device: str) -> str:
+    """Return the key of the time that targets look at: the work of a CPU that others may use too, else the clock."""
+    return "cpu_seconds" if device == "cpu" else "seconds"
+
+
 def save(name: str, args: argparse.Namespace, **results: Any) -> None:
     """Print the results and write them to `name`.json in the folder of `args`."""
     settings = {key: value for key, value in vars(args).items() if key != "out"}

@@ -1,0 +1,59 @@
+"""Targets of the speed benchmarks and the page that is made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.performance_page import inference, training
+from benchmarks.timing import target
+
+SETTINGS: dict[str, Any] = {
+    "settings": {"backbone": "hiera_tiny", "size": 256, "batch": 16},
+    "machine": "2 cores, x86_64, CPU",
+    "torch": "2.14.1",
+}
+
+
+def timed(seconds: float) -> dict[str, float]:
+    return {"seconds": seconds, "cpu_seconds": 2 * seconds, "least_seconds": seconds}
+
+
+@pytest.mark.parametrize(
+    ("measured", "most", "met"), [(1.9, False, (True, False)), (2.6, False, (True, True)), (1.9, True, (False, True))]
+)
+def test_target(measured: float, most: bool, met: tuple[bool, bool]) -> None:
+    line = target("ratio", measured, 1.8, 2.5, most)
+    assert (line["met"], line["stretch_met"]) == met
+    assert line["target"] == ("at most 1.8" if most else "at least 1.8")
+    assert "stretch" not in target("ratio", measured, 1.8)
+
+
+def test_training() -> None:
+    names = ("twin", "network", "network_checkpointed", "network_bf16", "network_bf16_checkpointed")
+    result = {
+        **SETTINGS,
+        "times": {name: timed(t) for name, t in zip(names, (10.0, 5.0, 6.5, 4.0, 5.0), strict=True)},
+        "peak_mib": dict(zip(names, (6000.0, 4000.0, 1000.0, 3000.0, 900.0), strict=True)),
+        "targets": [target("twin / network, bf16", 2.5, 1.8, 2.6)],
+        "operations": {"network": {"aten::mm": 0.5}, "network_bf16": {"aten::mm": 0.25, "aten::gelu": 0.1}},
+    }
+    page = training(result)
+    assert "| twin / network, bf16 | 2.5 | at least 1.8 | met | 2.6 | missed |" in page
+    assert "`checkpoint_activations`, network, float32: 30% more time, 75% less memory." in page
+    assert "| mm | 5000 | 2000 |\n| gelu |  | 800 |" in page
+
+
+def test_inference() -> None:
+    result = {
+        **SETTINGS,
+        "times": {"network_bf16": timed(2.0), "encoder_bf16": timed(1.0)},
+        "ratios": {"network bf16 / bare encoder bf16": timed(1.5)},
+        "relative_errors": {"network_bf16": 0.012},
+        "targets": [target("network bf16 / bare encoder bf16", 1.5, 1.4, 1.25, most=True)],
+        "operations": {"network_bf16": {"aten::addmm": 0.5}, "encoder_bf16": {"aten::addmm": 0.75}},
+    }
+    page = inference(result)
+    assert "| network bf16 / bare encoder bf16 | 1.5 | at most 1.4 | missed | 1.25 | missed |" in page
+    assert "| addmm | 2000 | 1500 |" in page
