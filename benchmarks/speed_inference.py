@@ -82,7 +82,9 @@ def operations(candidates: dict[str, Callable[[], Any]]) -> dict[str, dict[str, 
     for name in ("network_bf16", "encoder_bf16"):
         with profile(activities=[ProfilerActivity.CPU]) as profiled:
             candidates[name]()
-        rows = {e.key: e.self_cpu_time_total for e in profiled.key_averages() if "::" in e.key}
+        rows = {
+            e.key: e.self_cpu_time_total for e in profiled.key_averages() if e.key.startswith(("aten::", "mkldnn::"))
+        }
         total = sum(rows.values())
         shares[name] = {k: v / total for k, v in sorted(rows.items(), key=lambda row: -row[1]) if v > 0.01 * total}
     return shares
