@@ -119,10 +119,19 @@ def train(folder: Path, data: Path, datalist: Path, options: Mapping[str, Any]) 
     write_atomically(state, written.encode())
     if (folder / "trained").is_file():
         return
-    given = {"dataset_dir": data, "datalist": datalist, "output_dir": folder, "cache_rate": 1.0, "resume": "auto"}
+    given = {"dataset_dir": data, "datalist": datalist, "output_dir": folder, "resume": "auto"}
+    given |= {"cache_rate": 1.0, "validate::dataset::cache_rate": 0.0}
     print(f"training {folder.name}", flush=True)
     bundle("train", {**given, "val_interval": options["max_epochs"], **options}, folder / "log.txt")
     write_atomically(folder / "trained", b"")
+
+
+def training_list(data: Path, path: Path) -> Path:
+    """Write the datalist of the trainings, validated on one picture a task: what counts is measured afterwards."""
+    lists = json.loads((data / "datalist.json").read_text())
+    first = {entry["task"]: entry for entry in reversed(lists["validation"])}
+    write_atomically(path, json.dumps({**lists, "validation": list(first.values())}).encode())
+    return path
 
 
 def shares(training: str) -> dict[str, float]:
@@ -222,8 +231,9 @@ def main() -> None:
         for trial in trials:
             print(trial["name"], trial["loss"], [round(value, 3) for value in trial["curve"]])
         return
+    datalist = training_list(args.data, args.out / "datalist.json")
     for name in args.only:
-        train(args.out / name, args.data, args.data / "datalist.json", {**OPTIONS, **shares(name)})
+        train(args.out / name, args.data, datalist, {**OPTIONS, **shares(name)})
     lists = write_wrong(args.data, args.out / "wrong")
     for evaluation in EVALUATIONS:
         if evaluation.training in args.only:

@@ -154,6 +154,7 @@ TEXT = """# Results
 
 Written by `benchmarks/results_page.py` from the files under [results](results); every table can be made again with
 `tpseg table docs/results/{suite}.json` ([experiments.md](experiments.md)).
+K-Prism on the same pictures, by class, exemplars and clicks: [results-kprism.md](results-kprism.md).
 
 ## Real lesions of eight tasks, from scratch
 

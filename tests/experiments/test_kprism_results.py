@@ -47,15 +47,28 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_page_is_in_step_with_the_results_file(page: Any) -> None:
+    results = json.loads((ROOT / "docs" / "results" / "kprism_lesions.json").read_text())
+    assert page.page(results) == (ROOT / "docs" / "results-kprism.md").read_text()
+
+
 def test_mean_over_tasks_counts_each_task_once(page: Any) -> None:
     dice = [[float(i == 0), 1.0] for i in range(len(TASK_NAMES))] + [[1.0, 0.0]]
     entry = {"training": "mixed", "start": "semantic", "clicks": 1, "dice": dice, "noc": {}}
-    found = page.Measured(
-        {"evaluations": [entry], "images": {"task": [*TASK_NAMES, TASK_NAMES[0]]}}, "mixed", "semantic"
-    )
+    results = {"evaluations": [entry], "images": {"task": [*TASK_NAMES, TASK_NAMES[0]]}}
+    assert page.find(results, "mixed", "interactive") is None
+    found = page.find(results, "mixed", "semantic")
     assert found.means(0)["mean"] == pytest.approx(1 / 8)
     assert found.means(1)["mean"] == pytest.approx(7.5 / 8)
     assert page.difference(found, found, (1, 0))[0] == "+81.2"
+
+
+def test_page_of_a_part_names_what_has_not_been_run(page: Any) -> None:
+    results = json.loads((ROOT / "docs" / "results" / "kprism_lesions.json").read_text())
+    kept = [e for e in results["evaluations"] if e["training"] == "mixed" and e["clicks"]]
+    text = page.page({**results, "evaluations": kept[:1]})
+    assert "Not run yet: class only, by class, mixed, by 1 exemplar" in text
+    page.draw({**results, "evaluations": []})
 
 
 def test_options_are_keys_of_the_configs(lesions: Any) -> None:
