@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.tasks import TASK_NAMES, get_task, task_names
+from monai_tpseg.tasks import TASK_NAMES, check_name, get_task, task_names
 
 __all__ = ["add_data_commands"]
 
@@ -95,7 +95,9 @@ def _add_prepare(commands: Any) -> None:
     own.add_argument(
         "--masks", type=Path, required=True, metavar="DIR", help="masks, named and laid out like the pictures"
     )
-    own.add_argument("--task", choices=TASK_NAMES, required=True, metavar="T", help=", ".join(TASK_NAMES))
+    own.add_argument(
+        "--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or the name of a task of one's own"
+    )
     own.add_argument(
         "--val-share", type=float, default=0.2, metavar="S", help="part of the pictures that validates (0.2)"
     )
@@ -129,7 +131,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
     own = options.dataset == "folders"
     if own:
-        layout = own_layout(options.images, options.masks, options.task, options.patient_regex)
+        layout = own_layout(options.images, options.masks, check_name(options.task), options.patient_regex)
     else:
         layout = LAYOUTS[options.dataset]
     chosen = Options(

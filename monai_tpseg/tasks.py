@@ -20,6 +20,7 @@ __all__ = [
     "Code",
     "Modality",
     "Task",
+    "check_name",
     "get_task",
     "get_title",
     "resolve_task",
@@ -49,6 +50,8 @@ class Code:
 
 CATEGORY = Code("49755003", "Morphologically Abnormal Structure")
 """The segmented property category of every task."""
+
+_LONGEST = 32
 
 LESION = Code("52988006", "Lesion")
 """What is segmented, where nothing narrower is known."""
@@ -90,6 +93,22 @@ TASK_NAMES: tuple[str, ...] = tuple(task.name for task in TASKS)
 def get_title(name: str) -> str:
     """Return the name of a task as people write it, e.g. `wet AMD`."""
     return name.replace("_", " ").replace("amd", "AMD")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a task may be called so.
+
+    Raises:
+        ValueError: it is no identifier of small letters, or longer than 32 letters: DICOM's texts of 64 hold more.
+
+    >>> check_name("liver_lesion")
+    'liver_lesion'
+    """
+    if not (name.isascii() and name.isidentifier() and name == name.lower() and len(name) <= _LONGEST):
+        raise ValueError(
+            f"'{name}' is no name for a task; use up to {_LONGEST} small letters, digits and _, e.g. liver_lesion."
+        )
+    return name
 
 
 def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) -> Task:

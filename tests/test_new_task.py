@@ -129,6 +129,16 @@ def test_a_datalist_gives_the_entries_of_the_task(exemplars: Path, weights: Path
     assert set(label.unique().tolist()) == {0.0, 1.0}
 
 
+def test_prepared_folders_serve_as_exemplars(exemplars: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mole.json"
+    folders = ["--images", str(exemplars / "images"), "--masks", str(exemplars / "masks"), "--out", str(path)]
+    options = ["--val-share", "0.4", "--workers", "0", "--quiet"]
+    assert main(["prepare", "folders", "--task", "a mole", *folders, *options]) == 1
+    assert main(["prepare", "folders", "--task", "mole", *folders, *options]) == 0
+    lists = json.loads(path.read_text())
+    assert len(find_exemplars(path, "mole")) == len(lists["training"]) == 3 - len(lists["validation"]) == 2
+
+
 def _empty(folder: Path) -> None:
     for path in (folder / "masks").iterdir():
         write_png(np.zeros((40, 40), np.uint8), path)

@@ -19,7 +19,7 @@ from monai_tpseg.networks import TPSeg, build_network
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
 from monai_tpseg.networks.new_task import Start, add_task
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
+from monai_tpseg.tasks import TASK_NAMES, Modality, check_name, get_task
 from monai_tpseg.transforms import (
     CropToRegiond,
     LoadMedicalImaged,
@@ -31,8 +31,6 @@ from monai_tpseg.transforms import (
 __all__ = ["Added", "FineTuning", "add_task_to_weights", "load_tpseg", "read_exemplar_tensors", "widened"]
 
 logger = logging.getLogger(__name__)
-
-_LONGEST = 32  # letters of a name: DICOM holds a title of 64 with what else it says
 
 
 @dataclass(frozen=True)
@@ -122,10 +120,7 @@ def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInf
     """The description of the weights with one task more."""
     if name in info.tasks:
         raise ValueError(f"The weights know a task '{name}' already; choose another name.")
-    if not (name.isascii() and name.isidentifier() and name == name.lower() and len(name) <= _LONGEST):
-        raise ValueError(
-            f"'{name}' is no name for a task; use up to {_LONGEST} small letters, digits and _, e.g. liver_lesion."
-        )
+    check_name(name)
     if info.window != "none":
         raise CheckpointError(
             "The weights run on patches, and exemplars are whole pictures; use weights of whole ones."
