@@ -221,6 +221,16 @@ def test_a_folder_is_for_one_session(model: PromptModel, sources: dict[str, Path
         Session(sources["picture"], model, "skin_lesion").save()
 
 
+def test_a_session_that_was_killed_before_it_began(
+    model: PromptModel, sources: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "session.jsonl").touch()
+    with pytest.raises(SessionError, match="is damaged"):
+        Session.restore(tmp_path, model)
+    Session(sources["picture"], model, "skin_lesion", tmp_path).close()
+    assert Session.restore(tmp_path, model).task == "skin_lesion"
+
+
 def test_what_cannot_be_written_down_does_not_happen(
     model: PromptModel, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
