@@ -30,6 +30,7 @@ one task:      tpseg run scans/ --task lung_infection --out results --checkpoint
 several tasks: tpseg scan scans/ --out manifest.csv        (then fill in the column 'task' where it is empty)
                tpseg run --manifest manifest.csv --out results --checkpoint model.pt
 then:          tpseg report results                        (open results/report.html)
+by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
 
 Stopped half way? The same command with --resume goes on; what is complete is left alone.
 """

@@ -62,6 +62,10 @@ class Desk:
     def open(self, number: int, task: str | None) -> dict[str, Any]:
         """Open a case, as it was left if it had been worked on, and return `state`.
 
+        Args:
+            number: of the case, from 0.
+            task: of a case that is new: a name, "" for none, None for the one that is proposed.
+
         Raises:
             SessionError: no such case, or the session does not fit the source any more.
             ReadError: the source cannot be read.
@@ -71,7 +75,7 @@ class Desk:
         name, entry = self.cases[number]
         with self._lock:
             if self._open is None or self._open[0] != number:
-                session = self._session(name, entry, task or self._task(entry))
+                session = self._session(name, entry, self._task(entry) if task is None else task or None)
                 self.close()
                 self._open = number, session
                 self._revision += 1

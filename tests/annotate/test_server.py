@@ -281,6 +281,11 @@ def test_sessions_are_kept_and_gone_on_with(folder: Path, model: PromptModel, tm
     check_sessions(tmp_path / "new", names, resume=False)
 
 
+def test_none_is_a_task_to_choose(folder: Path, model: PromptModel, tmp_path: Path) -> None:
+    with serving(folder / "a_series", model, tmp_path / "out") as viewer:
+        assert viewer.post("open", task="")["status"]["task"] is None
+
+
 def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_path: Path) -> None:
     with serving(folder / "a_series", model, tmp_path / "out") as viewer:
         viewer.post("open", task=None)

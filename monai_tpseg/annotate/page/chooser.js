@@ -40,7 +40,7 @@ export class Chooser {
 
   async choose() {
     byId('chooser').close();
-    const done = await this.app.open(Number(byId('choose-case').value), byId('choose-task').value || null);
+    const done = await this.app.open(Number(byId('choose-case').value), byId('choose-task').value);
     if (!done) this.ask();
   }
 }

@@ -60,36 +60,48 @@ export class Mask {
     return canvas;
   }
 
-  // the edges between lesion and the rest, in pixels whose corners are whole numbers
+  // closed lines along the edges of pixels, whose corners are whole numbers
   outline() {
     if (this.path) return this.path;
     this.path = new Path2D();
-    const [top, left, bottom, right] = this.box;
-    for (let row = top; row <= bottom; row += 1) {
-      this.edges(left, right, (column) => this.at(row - 1, column) !== this.at(row, column), (a, b) => {
-        this.path.moveTo(a, row);
-        this.path.lineTo(b, row);
-      });
-    }
-    for (let column = left; column <= right; column += 1) {
-      this.edges(top, bottom, (row) => this.at(row, column - 1) !== this.at(row, column), (a, b) => {
-        this.path.moveTo(column, a);
-        this.path.lineTo(column, b);
-      });
+    const ends = this.edges();
+    for (const start of ends.keys()) {
+      while (ends.get(start)?.length) this.trace(ends, start);
     }
     return this.path;
   }
 
-  edges(first, end, isEdge, draw) {
-    let start = -1;
-    for (let n = first; n <= end; n += 1) {
-      const edge = n < end && isEdge(n);
-      if (edge && start < 0) start = n;
-      if (!edge && start >= 0) {
-        draw(start, n);
-        start = -1;
+  trace(ends, start) {
+    const stride = this.width + 1;
+    let at = start;
+    this.path.moveTo(at % stride, Math.floor(at / stride));
+    do {
+      at = ends.get(at).pop();
+      this.path.lineTo(at % stride, Math.floor(at / stride));
+    } while (at !== start);
+    this.path.closePath();
+  }
+
+  // corner -> the corners that an edge leads to from there, with the lesion on its right; a corner is a number
+  edges() {
+    const ends = new Map();
+    const stride = this.width + 1;
+    const add = (from, to) => {
+      if (ends.has(from)) ends.get(from).push(to);
+      else ends.set(from, [to]);
+    };
+    const [top, left, bottom, right] = this.box;
+    for (let row = top; row < bottom; row += 1) {
+      for (let column = left; column < right; column += 1) {
+        if (!this.at(row, column)) continue;
+        const corner = row * stride + column;
+        if (!this.at(row - 1, column)) add(corner, corner + 1);
+        if (!this.at(row, column + 1)) add(corner + 1, corner + 1 + stride);
+        if (!this.at(row + 1, column)) add(corner + 1 + stride, corner + stride);
+        if (!this.at(row, column - 1)) add(corner + stride, corner);
       }
     }
+    return ends;
   }
 
   at(row, column) {

@@ -29,9 +29,10 @@ function paintMask(context, view, box, { mask, colour, opacity, outline, propose
   if (!outline) return;
   const path = new Path2D();
   path.addPath(mask.outline(), new DOMMatrix([view.sx, 0, 0, view.sy, view.x, view.y]));
-  context.lineCap = 'round';
+  context.lineCap = 'butt';
+  context.lineJoin = 'round';
   stroke(context, path, '#000a', 3.5);
-  if (proposed) context.setLineDash([6, 5]);
+  if (proposed) context.setLineDash([9, 6]);
   stroke(context, path, colour, 1.6);
   context.setLineDash([]);
 }
