@@ -125,9 +125,8 @@ class Opened:
         """What shows the network what to look for, `picture` or e.g. `slice 12`, in order."""
         return tuple("picture" if one.picture else f"slice {one.index}" for one in self._history.setup.exemplars)
 
-    @alone
     def view(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return slice `index` for display, (H, W, 3) uint8.
+        """Return slice `index` for display, (H, W, 3) uint8. Pixels never change: this does not wait for the network.
 
         Args:
             index: from 0.

@@ -96,6 +96,11 @@ def test_a_slice_is_what_the_session_shows(calm: Viewer) -> None:
     assert np.array_equal(picture, calm.desk.session(0).view(3, (-1000, 400.5)))
 
 
+def test_scrolling_does_not_wait_for_the_network(viewer: Viewer) -> None:
+    with viewer.desk.session(0)._lock:  # another thread is inside, for as long as it takes
+        assert viewer.ask("GET", "/api/view?case=0&index=1&low=0&high=1").status == 200
+
+
 def test_patches_add_up_to_the_masks_of_a_session_without_a_server(
     viewer: Viewer, folder: Path, model: PromptModel
 ) -> None:

@@ -152,9 +152,13 @@ export class App {
   }
 
   // slice after slice, so that each is seen as it comes and a person can stop
-  async propagate(direction, steps, by) {
-    if (!this.stopped) return;
+  propagate(direction, steps, by) {
+    if (!this.stopped) return null;
     this.stopped = false;
+    return this.work('Propagating', () => this.carry(direction, steps, by)).finally(() => { this.stopped = true; });
+  }
+
+  async carry(direction, steps, by) {
     for (let step = 0; step < steps && !this.stopped; step += 1) {
       const index = this.index;
       const to = index + direction;
@@ -169,7 +173,6 @@ export class App {
       }
       await this.go(to);
     }
-    this.stopped = true;
   }
 
   // undo and redo show the slice on which something happened
