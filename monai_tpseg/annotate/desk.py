@@ -9,6 +9,7 @@ from threading import RLock
 from typing import Any
 
 from monai_tpseg.annotate.errors import SessionError
+from monai_tpseg.annotate.journal import holds_journal
 from monai_tpseg.annotate.masks import Change
 from monai_tpseg.annotate.model import PromptModel
 from monai_tpseg.annotate.session import Session
@@ -139,7 +140,7 @@ class Desk:
 
     def _session(self, name: str, entry: Entry, task: str | None) -> Session:
         folder = self.out / SESSIONS / name
-        if folder.is_dir():
+        if holds_journal(folder):
             return Session.restore(folder, self.model, entry.source())
         return Session(entry.source(), self.model, task, folder)
 
@@ -147,7 +148,7 @@ class Desk:
         """How far a case is."""
         if any((self.out / CASES).glob(f"{name}_*")):
             return "saved"
-        return "begun" if (self.out / SESSIONS / name).is_dir() else ""
+        return "begun" if holds_journal(self.out / SESSIONS / name) else ""
 
     def _task(self, entry: Entry) -> str | None:
         task = self.task or entry.task

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from monai_tpseg.annotate.errors import SessionError
+from monai_tpseg.annotate.errors import SessionError, no_writing
 from monai_tpseg.files import complete
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.tasks import Modality
@@ -43,9 +43,16 @@ class Shown:
         return hashlib.sha256(self.image.numpy().tobytes() + self.label.numpy().tobytes()).hexdigest()[:32]
 
     def save(self, path: Path) -> None:
-        """Write it, complete or not at all."""
-        with complete(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, image=self.image.numpy(), label=np.packbits(self.label.numpy() > 0))
+        """Write it, complete or not at all.
+
+        Raises:
+            SessionError: it cannot be written.
+        """
+        try:
+            with complete(path) as part, part.open("wb") as file:
+                np.savez_compressed(file, image=self.image.numpy(), label=np.packbits(self.label.numpy() > 0))
+        except OSError as error:
+            raise no_writing(path.parent, error) from error
 
     @classmethod
     def load(cls, path: Path) -> Shown:

@@ -9,15 +9,24 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from monai_tpseg.annotate.errors import SessionError
-from monai_tpseg.files import write_atomically
+from monai_tpseg.annotate.errors import SessionError, no_writing
+from monai_tpseg.files import complete
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "holds_journal", "read_journal"]
 
 _NAME = "session.jsonl"
+
+
+def holds_journal(folder: Path) -> bool:
+    """Say whether a folder holds a session: one that was killed before its first line was whole had none."""
+    try:
+        with (folder / _NAME).open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except FileNotFoundError:
+        return False
 
 
 def read_journal(folder: Path) -> tuple[list[dict[str, Any]], int]:
@@ -53,7 +62,8 @@ class Journal:
         length: bytes of the lines to go on after; None begins a new journal.
 
     Raises:
-        SessionError: the folder holds a session already, is in use, or cannot be written.
+        SessionError: the folder holds a session already, is in use, has been written to since those lines were read, or
+            cannot be written.
     """
 
     def __init__(self, folder: Path, length: int | None = None) -> None:
@@ -62,13 +72,15 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._claim()
-            if length is None and (folder / _NAME).exists() and (folder / _NAME).stat().st_size:
+            if length is None and holds_journal(folder):
                 raise SessionError(f"'{folder}' holds a session; restore it, or choose another folder.")
+            if length is not None and read_journal(folder)[1] != length:
+                raise SessionError(f"'{folder}' was written to by another session meanwhile; restore it once more.")
             self._file = (folder / _NAME).open("ab", buffering=0)
             self._file.truncate(length or 0)
         except (OSError, SessionError) as error:
             self.close()
-            raise error if isinstance(error, SessionError) else self._no_writing(error) from error
+            raise error if isinstance(error, SessionError) else no_writing(self.folder, error) from error
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line; if that fails, the journal is as before.
@@ -85,7 +97,7 @@ class Journal:
             os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(end)
-            raise self._no_writing(error) from error
+            raise no_writing(self.folder, error) from error
 
     def rewrite(self, records: Iterable[dict[str, Any]]) -> None:
         """Replace all lines, all of them or none.
@@ -93,12 +105,19 @@ class Journal:
         Raises:
             SessionError: it cannot be written.
         """
+        path = self.folder / _NAME
         try:
-            write_atomically(self.folder / _NAME, b"".join(map(_line, records)))
-            self._file.close()
-            self._file = (self.folder / _NAME).open("ab", buffering=0)
+            with complete(path) as part:
+                with part.open("wb") as file:
+                    file.writelines(map(_line, records))
+                    file.flush()
+                    os.fsync(file.fileno())
+                self._file.close()  # Windows replaces no file that is open
         except OSError as error:
-            raise self._no_writing(error) from error
+            raise no_writing(self.folder, error) from error
+        finally:
+            if self._file.closed:
+                self._file = path.open("ab", buffering=0)
 
     def close(self) -> None:
         """Let others write into the folder."""
@@ -113,10 +132,6 @@ class Journal:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise SessionError(f"'{self.folder}' is in use by another session; close that one first.") from None
-
-    def _no_writing(self, error: OSError) -> SessionError:
-        why = error.strerror or "the disc is full"
-        return SessionError(f"'{self.folder}' cannot be written ({why}); free space or correct its permissions.")
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.annotate.errors import SessionError
+from monai_tpseg.annotate.errors import SessionError, no_writing
 from monai_tpseg.annotate.exemplars import Shown
 from monai_tpseg.annotate.history import History, Setup, Step
 from monai_tpseg.annotate.journal import read_journal
@@ -64,17 +64,24 @@ class Saved:
 
 
 def write_source(folder: Path, source: CaseSource) -> None:
-    """Write where the source lies and what it was: the one private file of a session, readable by its owner only."""
+    """Write where the source lies and what it was: the one private file of a session, readable by its owner only.
+
+    Raises:
+        SessionError: it cannot be written.
+    """
     paths = source if isinstance(source, tuple) else (source,)
     record = {
         "paths": [str(Path(path).absolute()) for path in paths],
         "several": isinstance(source, tuple),
         "identity": _identity(source),
     }
-    with complete(folder / _SOURCE) as part:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(json.dumps(record).encode())
-        part.chmod(0o600)
+    try:
+        with complete(folder / _SOURCE) as part:
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(json.dumps(record).encode())
+            part.chmod(0o600)
+    except OSError as error:
+        raise no_writing(folder, error) from error
 
 
 def read_source(folder: Path, source: CaseSource | None = None) -> CaseSource:

@@ -59,8 +59,12 @@ class Session(Edited):
         self._head = begin_record(model, self.shape, self._history.setup)
         if folder is not None:
             self._journal = Journal(Path(folder))
-            write_source(self._journal.folder, source)
-            self._journal.append(self._head)
+            try:
+                write_source(self._journal.folder, source)
+                self._journal.append(self._head)
+            except SessionError:
+                self._journal.close()
+                raise
 
     @classmethod
     def restore(cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None) -> Session:

@@ -15,6 +15,10 @@ import numpy as np
 import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
+from monai_tpseg.annotate import session as session_module
+from monai_tpseg.annotate.desk import Desk
+from monai_tpseg.annotate.saved import Saved
+from monai_tpseg.studies.manifest import Entry
 
 from .conftest import write_weights
 
@@ -229,6 +233,76 @@ def test_a_session_that_was_killed_before_it_began(
         Session.restore(tmp_path, model)
     Session(sources["picture"], model, "skin_lesion", tmp_path).close()
     assert Session.restore(tmp_path, model).task == "skin_lesion"
+
+
+def test_a_folder_without_a_whole_first_line_is_begun_anew(
+    model: PromptModel, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(SessionError, match="No space left"):
+            Session(sources["picture"], model, "skin_lesion", tmp_path / "a")
+    (tmp_path / "a" / "session.jsonl").write_bytes(b'{"schema":1,"wei')  # a kill within the first line
+    session = Session(sources["picture"], model, "skin_lesion", tmp_path / "a")
+    session.click(5, 5)
+    session.close()
+    assert len(Session.restore(tmp_path / "a", model).clicks()) == 1
+    desk = Desk(
+        [("b", Entry(sources["picture"].name, sources["picture"].parent, "skin_lesion", "00"))], model, tmp_path
+    )
+    journal = tmp_path / "sessions" / "b" / "session.jsonl"
+    journal.parent.mkdir(parents=True)
+    journal.touch()  # a kill before anything was written
+    assert desk.state()["cases"][0]["kept"] == ""
+    assert desk.open(0, None)["cases"][0]["kept"] == "begun"
+    desk.close()
+
+
+def test_what_another_session_has_added_meanwhile_is_not_cut_off(
+    model: PromptModel, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Session(sources["picture"], model, "skin_lesion", tmp_path)
+    read = session_module.read_saved
+
+    def read_early(folder: Path) -> Saved:
+        found = read(folder)
+        first.click(5, 5)  # while the other one reads the source
+        first.close()
+        return found
+
+    monkeypatch.setattr(session_module, "read_saved", read_early)
+    with pytest.raises(SessionError, match="restore it once more"):
+        Session.restore(tmp_path, model)
+    monkeypatch.undo()
+    assert len(Session.restore(tmp_path, model).clicks()) == 1
+
+
+def test_a_save_that_fails_leaves_the_session_as_it_was(
+    model: PromptModel, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(sources["picture"], model, "skin_lesion", tmp_path / "a")
+    session.click(5, 5)
+    before = (tmp_path / "a" / "session.jsonl").read_bytes()
+
+    def refused(source: object, target: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refused)
+        with pytest.raises(SessionError, match="Permission denied"):
+            session.save()
+        with pytest.raises(SessionError, match="Permission denied"):
+            session.add_exemplar(sources["picture"], sources["label"])
+        with pytest.raises(SessionError, match="Permission denied"):
+            Session(sources["picture"], model, "skin_lesion", tmp_path / "b")
+    assert (tmp_path / "a" / "session.jsonl").read_bytes() == before
+    session.click(9, 9)
+    session.close()
+    assert len(Session.restore(tmp_path / "a", model).clicks()) == 2
+    Session(sources["picture"], model, "skin_lesion", tmp_path / "b").close()  # nobody holds it
 
 
 def test_what_cannot_be_written_down_does_not_happen(
