@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from ignite.engine import Engine
+from monai.data import MetaTensor
 
 from monai_tpseg.handlers import ClickMetricsHandler
 from monai_tpseg.handlers.click_metrics import summarise
@@ -67,3 +70,26 @@ def test_output_must_be_decollated() -> None:
     engine = SimpleNamespace(state=SimpleNamespace(batch={}, output={}))
     with pytest.raises(ValueError, match="decollate"):
         ClickMetricsHandler(("a",))._iteration(engine)
+
+
+def _rank(rank: int, folder: str) -> None:
+    """Two cases on the first rank, one on the second, each found as far as its name says."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2)
+    batches = []
+    for found in ((2, 4), (6,))[rank]:
+        one = case(rank, [0, found])
+        one["label"] = MetaTensor(one["label"], meta={"filename_or_obj": f"found_{found}"})
+        batches.append([one])
+    engine = Engine(lambda engine, batch: batch)
+    ClickMetricsHandler(("a", "b"), Path(folder) / "out").attach(engine)
+    engine.run(batches)
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_names_stay_with_their_scores_on_two_ranks(tmp_path: Path) -> None:
+    mp.spawn(_rank, (str(tmp_path),), nprocs=2)
+    with (tmp_path / "out" / "clicks_per_image.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["task"]) for row in rows] == [("found_2", "a"), ("found_4", "a"), ("found_6", "b")]
+    assert [float(row["iou_1"]) for row in rows] == pytest.approx([0.2, 0.4, 0.6])
