@@ -53,6 +53,7 @@ QUIET: dict[str, Any] = {"device": "cpu", "num_workers": 0, "overlay_images": Fa
 TRIAL: dict[str, Any] = {"epoch_cases": 320, "max_epochs": 4, "val_interval": 4, "val_clicks": 5}
 TRIALS: dict[str, dict[str, Any]] = {
     "lr 0.001": {},
+    "lr 0.003": {"lr": 0.003},
 }
 HOLDOUT = 10  # the trials are validated on the last tenth of each task's training list
 

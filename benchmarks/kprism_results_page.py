@@ -236,7 +236,8 @@ moved by half of height and width.
 ## Choices made on a part of the training list
 
 Mixed training of {trial_steps} steps on nine tenths of each task's training list, validated on the last tenth from a
-class, with five clicks. What the table does not name was not tried.
+class, with five clicks. The trainings above took the first; the other was run after them, and what the table does not
+name was not tried.
 
 {trials}
 ## Commands
