@@ -28,8 +28,8 @@ _READ = "monai_tpseg.transforms.handover:read_packed"  # by name: PyTorch is imp
 _SHOWN = 5  # numbers of cases in a message
 
 _RUN = """\
-Segment one input for one task, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with its mask,
-lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it private.
+Segment one input, for one task or several, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with its
+mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it private.
 """
 
 
@@ -76,6 +76,7 @@ def _add_settings(command: Any) -> None:
     command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
     command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
     command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
+    command.add_argument("--skip-empty", action="store_true", help="do not run slices of a volume that show nothing")
     command.add_argument(
         "--names", choices=("salted", "source"), default="salted",
         help="names of the cases: salted ids, or those of the sources (which may hold patients' names)",
@@ -107,9 +108,12 @@ def _add_engine(command: Any) -> None:
         help="slices or windows that run together: a number, or auto: what fits into --batch-memory (auto)",
     )  # fmt: skip
     command.add_argument(
-        "--batch-memory", type=float, default=1024, metavar="MIB", help="MiB that a batch may take beside the weights"
+        "--batch-memory",
+        type=float,
+        default=1024,
+        metavar="MIB",
+        help="MiB that a batch may take beside weights and volume (1024)",
     )
-    command.add_argument("--skip-empty", action="store_true", help="do not run slices of a volume that show nothing")
     command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
     command.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="this process, or workers on a Ray cluster (local)"
@@ -123,6 +127,8 @@ def _add_engine(command: Any) -> None:
 
 
 def _batch(text: str) -> int | str:
+    if text != "auto" and not text.lstrip("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number or auto, got {text!r}")
     return text if text == "auto" else int(text)
 
 
