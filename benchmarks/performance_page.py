@@ -143,9 +143,11 @@ def volume(r: dict[str, Any]) -> str:
     return text(
         "## Volumes",
         made_by("speed_volume", r),
-        f"{r['slices_a_second']:.1f} slices a second; {share:.0%} of the CPU time is the network's.\n",
+        f"{r['slices_a_second']:.1f} slices a second; {share:.0%} of the CPU time is the network's. `auto` runs",
+        f"{r['slices_of_auto']} slices together within {r['memory_mb']:g} MiB.\n",
         "| slices | slices that run together | peak MiB |\n|---|---|---|",
         *(f"| {m['slices']} | {m['slice_batch']} | {m['peak_mib']:.0f} |" for m in r["memory"]),
+        targets(r),
     )
 
 

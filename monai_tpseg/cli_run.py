@@ -28,8 +28,9 @@ _READ = "monai_tpseg.transforms.handover:read_packed"  # by name: PyTorch is imp
 _SHOWN = 5  # numbers of cases in a message
 
 _RUN = """\
-Segment one input, for one task or several, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with its
-mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it private.
+Segment one input for one task or several, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with
+its mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it
+private.
 """
 
 

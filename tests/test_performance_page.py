@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.performance_page import inference, training
+from benchmarks.performance_page import inference, training, volume
 from benchmarks.timing import target
 
 SETTINGS: dict[str, Any] = {
@@ -57,3 +57,18 @@ def test_inference() -> None:
     page = inference(result)
     assert "| network bf16 / bare encoder bf16 | 1.5 | at most 1.4 | missed | 1.25 | missed |" in page
     assert "| addmm | 2000 | 1500 |" in page
+
+
+def test_volume() -> None:
+    result = {
+        **SETTINGS,
+        "memory": [{"slices": 8, "slice_batch": 4, "peak_mib": 31.6}],
+        "network_share": {"cpu_seconds": 0.97},
+        "slices_a_second": 12.34,
+        "slices_of_auto": 72,
+        "memory_mb": 1024,
+        "targets": [target("network's share of the time", 0.97, 0.9)],
+    }
+    page = volume(result)
+    assert "`auto` runs\n72 slices together within 1024 MiB." in page
+    assert "| network's share of the time | 0.97 | at least 0.9 | met |" in page

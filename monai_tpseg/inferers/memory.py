@@ -62,7 +62,8 @@ def fitting_batch(run: Callable[[int], Any], memory_mb: float) -> int:
     """Return how many slices may run together so that their tensors stay below `memory_mb` MiB, at least 1.
 
     Args:
-        run: runs the network on so many slices; it is called with 1.
+        run: runs the network on so many slices; it is called with 1, twice: the first time it may fill its caches.
         memory_mb: of the intermediate tensors; weights and the volume itself are not part of it.
     """
+    run(1)
     return max(1, int(memory_mb * _MIB // max(peak_bytes(lambda: run(1)), 1)))

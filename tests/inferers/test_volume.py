@@ -56,6 +56,13 @@ def test_what_lives_at_the_same_time_is_added_up() -> None:
 def test_a_batch_fits_into_the_memory_given() -> None:
     for memory, slices in ((1.0, 4), (0.6, 2), (0.01, 1)):
         assert fitting_batch(lambda n: torch.ones(n, MIB // 16), memory) == slices
+    kept: list[Tensor] = []
+
+    def fills_a_cache(n: int) -> Tensor:
+        kept.extend([] if kept else [torch.ones(MIB)])
+        return torch.ones(n, MIB // 16)
+
+    assert fitting_batch(fills_a_cache, 1.0) == 4
 
 
 @torch.no_grad()
@@ -64,11 +71,11 @@ def test_auto_measures_once_and_takes_what_fits() -> None:
     inferer = TaskInferer(32, slice_batch="auto", memory_mb=1.2)
     volume = torch.randn(1, 3, 32, 32, 9)
     found = inferer(volume, probe, task=0)
-    assert probe.batches == [1, 4, 4, 1]  # one slice of zeros, then what fits
+    assert probe.batches == [1, 1, 4, 4, 1]  # one slice of zeros, twice, then what fits
     inferer(volume, probe, task=0)
-    assert probe.batches[4:] == [4, 4, 1]
+    assert probe.batches[5:] == [4, 4, 1]
     inferer(volume, probe, task=0, slice_batch=3)
-    assert probe.batches[7:] == [3, 3, 3]
+    assert probe.batches[8:] == [3, 3, 3]
     torch.testing.assert_close(found, TaskInferer(32)(volume, probe, task=0))
     assert TaskInferer(32, window="sliding", slice_batch="auto").slices_together(probe, (32, 32)) == 1
 
