@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -67,7 +68,7 @@ class Pixels:
         """How the slices of a volume lie, "" of a picture."""
         return str(self.meta.get(m.PLANE, ""))
 
-    @property
+    @cached_property
     def value_range(self) -> Window:
         """The smallest and the largest value."""
         return float(self._values.min()), float(self._values.max())

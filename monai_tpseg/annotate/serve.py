@@ -36,6 +36,8 @@ def listen(port: int) -> socket.socket:
     """
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
+        if sys.platform != "win32":  # there it would share a port that is taken
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a viewer that has just ended
         made.bind((_HOST, port))
         made.listen(64)
     except (OSError, OverflowError) as error:

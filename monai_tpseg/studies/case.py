@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,8 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.slides import is_slide
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
+
+logger = logging.getLogger(__name__)
 
 CASES = "cases"
 """The folder of an output folder that holds a folder for each case."""
@@ -141,11 +144,14 @@ class CaseRunner:
         Returns:
             what was found for each plan, by its name.
         """
+        if read is None or read.image is None:
+            return {}
         tasks, seconds = [plan.entry.task for plan in plans], dict[str, float]()
         try:
             with _timed(seconds, "network"):
                 found = self._with_less_memory(read, tasks)
-        except Exception:  # a network may raise anything: each task is tried by itself, and says what is wrong with it
+        except Exception as error:  # a network may raise anything: each task is tried by itself, and says what is wrong
+            logger.warning("%s do not run together (%s); each runs alone.", ", ".join(tasks), type(error).__name__)
             return {}
         share = seconds["network"] / len(plans)
         return {plan.name: Found(one, share) for plan, one in zip(plans, found, strict=True)}

@@ -14,6 +14,7 @@ import pytest
 
 from monai_tpseg.annotate import PromptModel
 from monai_tpseg.annotate.security import Door
+from monai_tpseg.annotate.serve import listen
 from monai_tpseg.cli import main
 from tests.studies.conftest import write_weights as write_other
 
@@ -102,3 +103,4 @@ def test_it_goes_on_with_resume_and_stops_with_ctrl_c(
     assert (process.returncode, "--resume goes on" in said, NAME in said) == (0, True, False)
     with socket.socket() as free, pytest.raises(ConnectionRefusedError):
         free.connect(("127.0.0.1", door.port))
+    listen(door.port).close()  # --port with the number of before

@@ -15,7 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 from scipy.ndimage import distance_transform_edt
 
 from monai_tpseg.annotate import PromptModel
@@ -222,6 +222,23 @@ def test_it_can_be_used_with_the_keyboard_alone(opened: Open) -> None:
     assert page.evaluate(f"{fields}.every((one) => one.labels.length === 1)")
     assert page.evaluate("[...document.querySelectorAll('button')].every((one) => one.textContent.trim())")
     assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_a_click_does_not_count_before_the_picture_of_its_slice_is_seen(opened: Open) -> None:
+    page = opened.page
+    held: list[Route] = []
+    page.route("**/api/view*", lambda route: held.append(route))  # Playwright takes no method of a list
+    page.keyboard.press("End")
+    page.wait_for_function("document.getElementById('where').textContent.startsWith('Slice 8')")
+    page.mouse.click(*opened.at(30, 30))
+    assert opened.text("#toasts .error") == "The picture of this slice is not there yet; click again."
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/view*")
+    opened.settle()
+    assert not opened.viewer.desk.session(0).can_undo
+    opened.click(30, 30)
+    assert [list(click) for click in opened.viewer.desk.session(0).clicks(7)] == [[30, 30, 1]]
 
 
 def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:

@@ -131,7 +131,7 @@ def test_what_fails_for_one_task_leaves_the_other(
 
 
 def test_a_network_that_fails_for_all_at_once_is_asked_one_by_one_and_resume_keeps_each(
-    hard: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hard: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*args: Any) -> Any:
         raise RuntimeError("out of memory")
@@ -145,6 +145,7 @@ def test_a_network_that_fails_for_all_at_once_is_asked_one_by_one_and_resume_kee
         )
         ended = segment_here(model, tmp_path, entries)
     assert {one.outcome.status.value for one in ended} <= {"ok", "ok_empty"}
+    assert f"{', '.join(BOTH)} do not run together (RuntimeError); each runs alone." in caplog.messages
     more = tasks_of(corpus / ULTRASOUND, *BOTH, "skin_lesion")
     assert [one.kept for one in segment_here(model, tmp_path, more, resume=True)] == [True, True, False]
     more[1] = replace(more[1], task="colon_polyp")

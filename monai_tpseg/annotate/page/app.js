@@ -7,6 +7,8 @@ import { busy, toast } from './panel.js';
 import { View } from './view.js';
 
 const AHEAD = [1, -1, 2, -2]; // neighbours that are fetched before they are asked for
+const KEPT = 2 ** 26; // pixels of pictures that are kept, four bytes each
+const LOADING = 'The picture of this slice is not there yet; click again.';
 
 export class App {
   constructor(draw) {
@@ -30,8 +32,11 @@ export class App {
 
   get depth() { return this.opened.shape[2]; }
 
-  // whether the picture on the screen is that of the slice: until then nothing is drawn on it
-  get current() { return this.image?.number === this.opened.case && this.image.index === this.index && this.mask; }
+  // whether the picture on the screen is that of the slice: until then no click counts
+  get seen() { return this.image?.number === this.opened.case && this.image.index === this.index; }
+
+  // whether its mask is there too: until then nothing is drawn on it
+  get current() { return this.seen && this.mask; }
 
   get clicks() { return this.status.clicks[this.index] ?? []; }
 
@@ -59,6 +64,7 @@ export class App {
 
   show(opened, status) {
     this.images.clear();
+    this.images.limit = Math.min(96, Math.max(2 + AHEAD.length, Math.floor(KEPT / (opened.shape[0] * opened.shape[1]))));
     this.masks.clear();
     Object.assign(this, { opened, status, image: null, cursor: null, window: [...status.window] });
     this.view.open(opened.shape[0], opened.shape[1], opened.spacing);
@@ -143,10 +149,12 @@ export class App {
   // -- what a person does
 
   click(pixel, other) {
+    if (!this.seen) return toast(LOADING);
     return this.change('Segmenting', '/api/click', { index: this.index, ...pixel, positive: this.positive(other) });
   }
 
   scribble(pixels, other) {
+    if (!this.seen) return toast(LOADING);
     const points = pixels.map(({ row, column }) => [row, column]);
     return this.change('Segmenting', '/api/scribble', { index: this.index, points, positive: this.positive(other) });
   }
