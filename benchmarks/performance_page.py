@@ -20,6 +20,12 @@ Written by `benchmarks/performance_page.py` from the files in `docs/performance`
 the CPU time of all threads, which other programs of the machine hardly change, "wall" ratios of the time that passes.
 The naive twin (`benchmarks/naive.py`) computes sample by sample as the equations are written, and as the released code
 does. What the network for inference does differently: [deployment.md](deployment.md).
+
+In training, on a CPU, the network differs from the twin in this: a batch of tasks is one product, never a loop over
+samples; float32 products and bf16 attention take the kernels that are fastest there (`monai_tpseg.networks.kernels`);
+windows that reach beyond the map are not filled up (`monai_tpseg.networks.block`); inputs of frozen layers are not
+kept. The bundle's options are `amp`, `channels_last`, `fused_optimizer`, `checkpoint_activations`, `compile`,
+`cache_rate` and `cache_dir`: [bundle.md](bundle.md).
 """
 KEYS = ("seconds", "cpu_seconds")
 NAMES = {
