@@ -49,6 +49,12 @@ class WeightsInfo:
     mpp: float | None = None
     modalities: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def method(self) -> str:
+        """Name of the network, as files that were made with it give it."""
+        architecture = str(self.network.get("architecture", "tpseg"))
+        return {"tpseg": "TP-Seg", "kprism": "K-Prism"}.get(architecture, architecture)
+
 
 def info_path(weights: str | os.PathLike[str]) -> Path:
     """Return the path of the description of a weights file: the same name with `.json`."""

@@ -210,7 +210,7 @@ class CaseRunner:
             else:
                 seconds["network"] = found.seconds
             with _timed(seconds, "write"):
-                outputs = Outputs(seg=self.model.settings.seg)
+                outputs = Outputs(seg=self.model.settings.seg, method=self.model.info.method)
                 return write_segmented(found.what, plan.entry.task, plan.name, folder, self._made_by, outputs)
         except Exception as error:  # a network or a writer may raise anything
             _empty(folder)

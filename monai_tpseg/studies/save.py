@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ class SaveResultd(MapTransform):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
         if self._made_by is None:
             config = {"version": __version__, "preprocessing": pipelines_hash(), **self.settings}
-            self._made_by = provenance(read_info(self.checkpoint), config)
+            info = read_info(self.checkpoint)
+            self._made_by = provenance(info, config)
+            self.outputs = replace(self.outputs, method=info.method)
         image, mask, prob = (data[key] for key in self.keys)
         name = self._names(image.meta).as_posix()
         found = _found(image.meta, mask, prob)
