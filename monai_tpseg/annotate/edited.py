@@ -164,9 +164,10 @@ class Edited(Opened):
         """Add slice `index` with its present mask to what later requests are asked by.
 
         Raises:
-            SessionError: no such slice, or an empty mask.
+            SessionError: no such slice, or a mask that is empty, already or at the network's size.
         """
-        return self._with_exemplars((*self._history.setup.exemplars, self._slice_shown(index)))
+        shown = self._predictor.seen(self._slice_shown(index), self.modality)
+        return self._with_exemplars((*self._history.setup.exemplars, shown))
 
     @alone
     def remove_exemplar(self, k: int) -> Change:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.exemplars import Shown
 from monai_tpseg.annotate.history import Click, Exemplar
 from monai_tpseg.annotate.masks import PackedMask
@@ -95,6 +96,20 @@ class Predictor:
         for one in reversed(chain):
             self._logits.put(one, self._run(self.results[one].recipe))
         return self._logits.get(number, lambda: self._run(self.results[number].recipe))
+
+    def seen(self, exemplar: Exemplar, modality: Modality) -> Exemplar:
+        """Return a slice that shows a lesion if the network can see it there.
+
+        Raises:
+            SessionError: nothing is left of its mask at the network's size.
+        """
+        if not bool(self._slice(exemplar, modality).label.any()):
+            height, width = self.model.image_size
+            raise SessionError(
+                f"The mask of slice {exemplar.index} is too small for an exemplar: at the network's {height} x {width} "
+                "pixels nothing is left of it; use a slice with more."
+            )
+        return exemplar
 
     def _run(self, recipe: Recipe) -> Tensor:
         key = recipe.index, recipe.modality

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from monai_tpseg.annotate import Change, PromptModel, Session, SessionError
 from monai_tpseg.clicks import scale_clicks
@@ -338,6 +339,25 @@ def test_slices_of_the_case_are_exemplars_too(model: PromptModel, sources: dict[
     session.segment(2)
     assert np.array_equal(session.mask(2), with_first)
     assert calls.remember == 1
+
+
+def test_a_mask_that_the_network_cannot_see_is_no_exemplar(
+    model: PromptModel, sources: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(np.zeros((320, 320, 3), np.uint8)).save(tmp_path / "large.png")
+    session = Session(tmp_path / "large.png", model, "skin_lesion")
+    prob = np.zeros((320, 320), np.float32)
+    prob[100, 100] = 1  # one of 50 pixels that become one
+    monkeypatch.setattr(session._pixels, "on_frame", lambda found: prob)
+    session.click(100, 100)
+    assert session.mask().sum() == 1
+    with pytest.raises(SessionError, match="too small for an exemplar: at the network's 32 x 64 pixels"):
+        session.add_slice_exemplar(0)
+    assert session.exemplars == ()
+    prob[90:120, 90:120] = 1
+    session.click(100, 100)
+    session.add_slice_exemplar(0)
+    assert session.exemplars == ("slice 0",)
 
 
 def test_tasks(model: PromptModel, sources: dict[str, Path]) -> None:
