@@ -96,6 +96,11 @@ class Opened:
         return self._modality_of(self.task)
 
     @property
+    def named_modality(self) -> Modality | None:
+        """What the task or the header calls the source; None of a picture that nobody has named."""
+        return self._pixels.declared if self.task is None else self.modality
+
+    @property
     def window_default(self) -> Window:
         """The values that are black and white by default: HU of CT, percentiles otherwise, 0 and 255 of a picture."""
         return self._pixels.window_default(self.modality)

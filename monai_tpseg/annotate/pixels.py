@@ -79,17 +79,22 @@ class Pixels:
         top, left, bottom, right = self.region
         return bottom - top, right - left
 
+    @property
+    def declared(self) -> Modality | None:
+        """What the header says that the source is, None where it says nothing that we know."""
+        dicom = str(self.meta.get(m.MODALITY, ""))
+        if dicom in PROPOSED_TASKS:
+            return get_task(PROPOSED_TASKS[dicom]).modality
+        return Modality.ULTRASOUND if dicom in _ULTRASOUND else None
+
     def modality(self) -> Modality:
         """Return how the values become input, as the source itself says.
 
         Raises:
             SessionError: it does not say.
         """
-        dicom = str(self.meta.get(m.MODALITY, ""))
-        if dicom in PROPOSED_TASKS:
-            return get_task(PROPOSED_TASKS[dicom]).modality
-        if dicom in _ULTRASOUND:
-            return Modality.ULTRASOUND
+        if self.declared is not None:
+            return self.declared
         if str(self.meta[m.INTENSITY]) == "display":
             return Modality.ENDOSCOPY  # any: what is on a screen is taken alike by all modalities
         raise SessionError("The source does not say what its values mean; name a task, which does.")

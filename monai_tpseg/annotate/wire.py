@@ -105,13 +105,14 @@ def status(session: Session, revision: int) -> dict[str, Any]:
         revision: how many requests have changed something since the server began.
     """
     states, window = session.states(), session.window_default
+    named = session.named_modality
     worked = [index for index, state in enumerate(states) if state != "empty"]
     return {
         "revision": revision,
         "tasks": session.tasks,
         "task": session.task,
         "use_class": session.use_class,
-        "modality": session.modality.value,
+        "modality": named.value if named else "",
         "window": window,
         "presets": _presets(session),
         "states": states,

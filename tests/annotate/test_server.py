@@ -291,6 +291,14 @@ def test_none_is_a_task_to_choose(folder: Path, model: PromptModel, tmp_path: Pa
         assert viewer.post("open", task="")["status"]["task"] is None
 
 
+def test_a_picture_is_not_called_what_nobody_said(sources: dict[str, Path], model: PromptModel, tmp_path: Path) -> None:
+    with serving(sources["picture"], model, tmp_path / "out") as viewer:
+        assert viewer.post("open", task="")["status"]["modality"] == ""
+        assert viewer.post("task", task="skin_lesion")["status"]["modality"] == "dermoscopy"
+    with serving(sources["series"], model, tmp_path / "dicom") as viewer:
+        assert viewer.post("open", task="")["status"]["modality"] == "ct"
+
+
 def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_path: Path) -> None:
     with serving(folder / "a_series", model, tmp_path / "out") as viewer:
         viewer.post("open", task=None)

@@ -18,8 +18,8 @@ export function words(name) {
 export function fillAbout({ opened, status }) {
   const { name, shape, spacing } = opened;
   const size = `${shape[0]} × ${shape[1]}${shape[2] > 1 ? ` × ${shape[2]}` : ''}`;
-  const step = spacing ? ` · ${spacing.map((one) => Number(one.toPrecision(3))).join(' × ')} mm` : '';
-  byId('about').textContent = `${name} · ${words(status.modality)} · ${size}${step}`;
+  const step = spacing ? `${spacing.map((one) => Number(one.toPrecision(3))).join(' × ')} mm` : '';
+  byId('about').textContent = [name, words(status.modality), size, step].filter(Boolean).join(' · ');
 }
 
 export function fillTools(app) {
