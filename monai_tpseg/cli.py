@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="{scan,run,report,annotate,prepare,check,export,new-task}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))

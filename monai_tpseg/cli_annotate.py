@@ -32,7 +32,7 @@ def add_annotate_command(commands: Any) -> None:
     command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
     command.add_argument("--checkpoint", required=True, metavar="W", help="weights of K-Prism (with model.json beside)")
     names = ", ".join(TASK_NAMES)
-    command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}, or a new one")
+    command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}")
     command.add_argument(
         "--out", default="annotations", metavar="OUT", help="folder of sessions and results (annotations)"
     )

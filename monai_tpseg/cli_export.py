@@ -22,7 +22,7 @@ def add_export_command(commands: Any) -> None:
     """Add the command to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
     export = commands.add_parser(
-        "export", help="write one task as TorchScript or ONNX", description=_EXPORT, formatter_class=raw
+        "export", help="write one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
     )
     export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
     export.add_argument("--task", required=True, metavar="T", help=f"one of the model's: {', '.join(TASK_NAMES)}")

@@ -40,7 +40,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ("tpseg scan", "tpseg run", "tpseg report", "--resume", "exit status")),
+        (["--help"], ("COMMAND ...", "\n    experiment", "tpseg run", "tpseg report", "--resume", "exit status")),
         (["run", "--help"], ("--checkpoint", "--read-timeout", "exit status")),
         (["annotate", "--help"], ("--checkpoint", "--no-browser", "--resume", "127.0.0.1")),
         (["--version"], (__version__,)),
