@@ -54,12 +54,12 @@ export class App {
 
   // true if it is open now
   open(number, task) {
-    return this.work('Opening', async () => {
-      const { cases, opened, status } = await inTurn(() => post('/api/open', { case: number, task }));
+    return this.work('Opening', () => inTurn(async () => {
+      const { cases, opened, status } = await post('/api/open', { case: number, task });
       this.cases = cases;
       this.show(opened, status);
       return true;
-    });
+    }));
   }
 
   show(opened, status) {
@@ -75,8 +75,10 @@ export class App {
 
   // ask for a change, and take over what it changed: the list of changes, null if it was refused
   change(doing, path, body = {}) {
+    const { opened } = this;
     return this.work(doing, () => inTurn(async () => {
-      const { changes, status } = await post(path, { case: this.opened.case, ...body });
+      if (this.opened !== opened) throw new Error('Another case was opened meanwhile.');
+      const { changes, status } = await post(path, { case: opened.case, ...body });
       if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window was at work
       if (status.modality !== this.status.modality) this.setWindow([...status.window]);
       this.status = status;
@@ -136,7 +138,9 @@ export class App {
   }
 
   fetchMaskInTurn(index) {
-    return inTurn(() => (this.masks.has(index) ? null : this.fetchMask(index))).catch((error) => toast(error.message));
+    const { opened } = this;
+    const needed = () => this.opened === opened && !this.masks.has(index);
+    return inTurn(() => (needed() ? this.fetchMask(index) : null)).catch((error) => toast(error.message));
   }
 
   async fetchMask(index) {
@@ -167,8 +171,9 @@ export class App {
   }
 
   async carry(direction, steps, by) {
+    const start = this.index;
     for (let step = 0; step < steps && !this.stopped; step += 1) {
-      const index = this.index;
+      const index = start + step * direction;
       const to = index + direction;
       if (to < 0 || to >= this.depth) break;
       const body = { index, steps: 1, direction, by };
@@ -190,8 +195,9 @@ export class App {
   }
 
   save() {
+    const { opened } = this;
     return this.work('Saving', () => inTurn(async () => {
-      const { kinds, folder } = await post('/api/save', { case: this.opened.case });
+      const { kinds, folder } = await post('/api/save', { case: opened.case });
       toast(`Saved in ${folder}: ${kinds.join(', ')}`, 'done');
     }));
   }
