@@ -38,10 +38,9 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
-        for x in tree_leaves(result):
-            if isinstance(x, Tensor):
-                self._follow(x.untyped_storage(), given)
+        given = {storage._cdata for storage in _storages((args, kwargs))}
+        for storage in _storages(result):
+            self._follow(storage, given)
         self.peak = max(self.peak, self._live)
         return result
 
@@ -56,6 +55,12 @@ class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _forget(self, key: int) -> None:
         self._live -= self._sizes.pop(key)
+
+
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    """Those of all tensors; weights packed for the processor have none to be seen."""
+    tensors = [x for x in tree_leaves(values) if isinstance(x, Tensor) and x.layout == torch.strided]
+    return [x.untyped_storage() for x in tensors]
 
 
 def fitting_batch(run: Callable[[int], Any], memory_mb: float) -> int:

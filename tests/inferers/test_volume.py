@@ -81,10 +81,12 @@ def test_auto_measures_once_and_takes_what_fits() -> None:
 
 
 @torch.no_grad()
-def test_memory_grows_with_the_batch_and_not_with_the_volume() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory_grows_with_the_batch_and_not_with_the_volume(dtype: torch.dtype) -> None:
     net = tpseg_hiera_demo(num_tasks=1).eval()
     net.encoder.gate.set_hard(True)
-    fast = net.optimize_for_inference()
+    fast = net.optimize_for_inference(dtype=dtype)
+    assert TaskInferer(64, slice_batch="auto", memory_mb=64).slices_together(fast, (64, 64)) > 1
 
     def beside_the_result(slices: int, batch: int) -> float:
         volume = torch.randn(1, 3, 64, 64, slices)
