@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from monai_tpseg.annotate.desk import Desk, NotOpen
+from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.volume import Proposal
 from monai_tpseg.annotate.wire import decode_png, encode_png, runs
+from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.transforms.errors import ReadError
 
 __all__ = ["LIMITS", "create_app"]
 
@@ -201,7 +204,8 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(HTTPException, unknown)
     app.add_exception_handler(RequestValidationError, wrong)
-    app.add_exception_handler(ValueError, refused)  # SessionError, ReadError, StudyError
+    for known in (SessionError, ReadError, StudyError):
+        app.add_exception_handler(known, refused)
     app.add_exception_handler(Exception, failed)
 
 
