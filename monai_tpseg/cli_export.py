@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.files import check_writable
 from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["add_export_command"]
@@ -46,6 +47,7 @@ def _export(options: argparse.Namespace) -> int:
         raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg is exported.")
     if not Path(options.out).absolute().parent.is_dir():
         raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; make it, or correct --out.")
+    check_writable(options.out)
     load_weights(net, options.checkpoint)
     error = export_task(net.eval(), row, options.out, options.format, info.image_size)
     if not options.quiet:

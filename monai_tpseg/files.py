@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["complete", "write_atomically"]
+__all__ = ["check_writable", "complete", "write_atomically"]
 
 
 @contextmanager
@@ -35,3 +36,23 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` through `complete`."""
     with complete(path) as part:
         part.write_bytes(data)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Try a file where `path` is to lie, so that long work does not end without a place for its result.
+
+    Args:
+        path: the file to write; its folder is made.
+
+    Raises:
+        OSError: nothing can be written there; one line says so.
+    """
+    target = Path(path).absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"'{path}' cannot be written ({error.strerror}); choose another --out.") from error
+    if target.is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder; name a file with --out.")

@@ -262,6 +262,9 @@ def test_files_in_the_way_are_refused(
     _one_line(capsys, "The weights run on patches")
     assert main(command(tmp_path / "absent", weights, tmp_path / "w2.pt")) == 1
     _one_line(capsys, "No exemplars at")
+    if Path("/proc/self").exists():  # nobody makes files there
+        assert main(command(exemplars, weights, Path("/proc/w2.pt"))) == 1
+        _one_line(capsys, "'/proc/w2.pt' cannot be written")
 
 
 def _one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:

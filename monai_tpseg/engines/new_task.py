@@ -14,6 +14,7 @@ from torch import Tensor
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.data.exemplar_files import find_exemplars
 from monai_tpseg.engines.row_tuning import tune_row
+from monai_tpseg.files import check_writable
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.networks import TPSeg, build_network
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
@@ -97,6 +98,7 @@ def add_task_to_weights(
         ValueError: one line: a name that is taken or none, an unknown modality, no exemplar, none with a lesion, or
             weights of another network.
         FileExistsError: there is something at `out`.
+        OSError: nothing can be written there.
     """
     tuning, out = tuning or FineTuning(), Path(out)
     info = read_info(checkpoint, verify=True)
@@ -106,6 +108,7 @@ def add_task_to_weights(
     image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
     if info.preprocessing != pipelines_hash():
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    check_writable(out)
     grown = widened(network, wider, tuning.seed).to(device)
     nearest = add_task(network.to(device), grown, image.to(device), label.to(device), start)
     if tuning.steps:
