@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "annotate": {"keys", "tasks", "files", "clicks", "inferers", "networks", "studies", "transforms"},
     "cli_annotate": {"tasks", "annotate", "cli_run", "studies"},
     "cli_data": {"tasks", "data"},
-    "cli_export": {"tasks", "networks"},
+    "cli_export": {"files", "tasks", "networks"},
     "cli_new_task": {"tasks", "engines", "studies"},
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli_run": {"tasks", "apart", "networks", "studies"},

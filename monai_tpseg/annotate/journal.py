@@ -86,8 +86,9 @@ class Journal:
         """Add a line; if that fails, the journal is as before.
 
         Raises:
-            SessionError: it cannot be written.
+            SessionError: it cannot be written, or was closed.
         """
+        self._check_open()
         end = self._file.seek(0, os.SEEK_END)
         line = _line(record)
         try:
@@ -103,8 +104,9 @@ class Journal:
         """Replace all lines, all of them or none.
 
         Raises:
-            SessionError: it cannot be written.
+            SessionError: it cannot be written, or was closed.
         """
+        self._check_open()
         path = self.folder / _NAME
         try:
             with complete(path) as part:
@@ -124,6 +126,10 @@ class Journal:
         for file in (getattr(self, "_file", None), self._lock):
             if file is not None:
                 file.close()
+
+    def _check_open(self) -> None:
+        if self._file.closed:
+            raise SessionError(f"The session in '{self.folder}' was closed; restore it to go on.")
 
     def _claim(self) -> None:
         self._lock = (self.folder / ".lock").open("ab")

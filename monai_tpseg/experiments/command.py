@@ -145,7 +145,10 @@ def _cost(options: argparse.Namespace) -> int:
     settings = dict(_setting(word) for word in options.set)
     if not 1 <= options.tasks[0] < options.tasks[1]:
         raise ValueError(f"--tasks needs two growing numbers such as 1 8, got {options.tasks[0]} {options.tasks[1]}.")
-    table = cost_table({"backbone": options.backbone, **settings}, image_size_2d(size), options.tasks)
+    try:
+        table = cost_table({"backbone": options.backbone, **settings}, image_size_2d(size), options.tasks)
+    except TypeError as error:
+        raise ValueError(f"--set has what the network does not take: {error}.") from error
     sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")
     return 0
 

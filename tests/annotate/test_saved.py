@@ -225,6 +225,15 @@ def test_a_folder_is_for_one_session(model: PromptModel, sources: dict[str, Path
         Session(sources["picture"], model, "skin_lesion").save()
 
 
+def test_a_session_that_was_closed_says_so(model: PromptModel, sources: dict[str, Path], tmp_path: Path) -> None:
+    session = Session(sources["picture"], model, folder=tmp_path / "work")
+    session.close()
+    for work in (session.save, lambda: session.click(5, 5)):
+        with pytest.raises(SessionError, match="was closed; restore it"):
+            work()
+    assert not session.mask(0).any()
+
+
 def test_a_session_that_was_killed_before_it_began(
     model: PromptModel, sources: dict[str, Path], tmp_path: Path
 ) -> None:

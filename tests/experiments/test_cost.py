@@ -74,3 +74,5 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "needs KEY=VALUE, got 'adapter'" in capsys.readouterr().err
     assert main([*options, "--tasks", "8", "1"]) == 1
     assert "two growing numbers" in capsys.readouterr().err
+    assert main([*options, "--set", "foo=1"]) == 1
+    assert "--set has what the network does not take" in capsys.readouterr().err
