@@ -112,6 +112,7 @@ def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monke
         folder = tmp_path / "cases" / str(n)
         folder.mkdir(parents=True)
         record = {"case": str(n), "task": task, "status": "ok", "code": "", "flags": [], "decisions": made}
+        record["provenance"] = {"model": {}}
         (folder / "result.json").write_text(json.dumps(record | {"files": {"mask": "m.png", "overlay": "o.png"}}))
     collect(tmp_path)
     assert asked == [True, False, False]
