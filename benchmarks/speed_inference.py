@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.floor import compute_floor
 from benchmarks.naive import NaiveTPSeg
 from benchmarks.timing import arguments, interleave, network, save, target, unit
 
@@ -72,7 +73,16 @@ def main() -> None:
     limits = CPU_LIMITS if args.device == "cpu" else GPU_LIMITS
     targets = [target(name, ratios[name][unit(args.device)], *limit) for name, limit in limits.items()]
     targets.append(target("largest relative error of network fp32", errors["network_fp32"], 1e-4, most=True))
-    results = {"times": times, "ratios": ratios, "relative_errors": errors, "operations": operations(candidates)}
+    results: dict[str, Any] = {
+        "times": times,
+        "ratios": ratios,
+        "relative_errors": errors,
+        "operations": operations(candidates),
+    }
+    if args.device != "cpu":
+        results["floor_seconds"] = compute_floor(candidates["plain_fp32"], args.device, torch.bfloat16)
+        over = times["network_bf16"]["seconds"] / results["floor_seconds"]
+        targets.append(target("network bf16 over the compute floor", over, 2.5, most=True))
     save("inference", args, targets=targets, **results)
 
 

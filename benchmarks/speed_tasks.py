@@ -7,14 +7,13 @@ The ratio to expect is that of the multiply-adds, counted while the same code ru
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.floor import multiply_adds
 from benchmarks.timing import arguments, interleave, network, save, split_after, target, unit
 
 KEYS = ("seconds", "least_seconds", "cpu_seconds")
@@ -50,7 +49,7 @@ def at_split(net: Any, image: torch.Tensor, shared: int, args: Any) -> dict[str,
     fast, tasks = net.optimize_for_inference(dtype=torch.bfloat16), list(range(args.tasks))
     calls = {"together": lambda: fast.segment_tasks(image, tasks), "one": lambda: fast(image, 0)}
     times = interleave(calls, args.rounds, args.device)
-    counts = [count(call) for call in calls.values()]
+    counts = [multiply_adds(call) for call in calls.values()]
     return {
         "shared_blocks": shared,
         "multiply_adds": counts[0] / counts[1],
@@ -58,22 +57,6 @@ def at_split(net: Any, image: torch.Tensor, shared: int, args: Any) -> dict[str,
         "times": times,
         "gmac_of_one_task": counts[1] / 1e9,
     }
-
-
-def _of_packed_linear(x: tuple[int, ...], *_: Any, out_shape: tuple[int, ...], **__: Any) -> int:
-    """Operations of a product with packed weights, which PyTorch does not count: two for each multiply-add."""
-    return 2 * x[-1] * math.prod(out_shape)
-
-
-_PACKED = {torch.ops.mkldnn._linear_pointwise: _of_packed_linear} if torch.backends.mkldnn.is_available() else {}
-
-
-def count(run: Any) -> float:
-    """Return the multiply-adds of a call."""
-    counter = FlopCounterMode(display=False, custom_mapping=_PACKED)
-    with counter:
-        run()
-    return counter.get_total_flops() / 2
 
 
 def draw(curve: list[dict[str, Any]], tasks: int, path: Path) -> None:

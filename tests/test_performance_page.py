@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from benchmarks.floor import compute_floor, multiply_adds, product_rate
 from benchmarks.performance_page import inference, training, volume
 from benchmarks.timing import target
 
@@ -14,6 +16,14 @@ SETTINGS: dict[str, Any] = {
     "machine": "2 cores, x86_64, CPU",
     "torch": "2.14.1",
 }
+
+
+def test_the_floor_is_the_work_at_the_rate_of_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = torch.randn(64, 128), torch.randn(128, 32)
+    assert multiply_adds(lambda: a @ b) == 64 * 128 * 32
+    assert product_rate("cpu", torch.float32, size=64, rounds=2) > 0
+    monkeypatch.setattr("benchmarks.floor.product_rate", lambda *_: 2.0)
+    assert compute_floor(lambda: a @ b, "cpu", torch.float32) == 32 * 128 * 32
 
 
 def timed(seconds: float) -> dict[str, float]:
