@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 
 
 def pytest_configure() -> None:
@@ -29,3 +36,19 @@ def shared_dir() -> Path:
             pytest.fail(f"no {SHARED}, which TPSEG_REQUIRE_SHARED asks for")
         pytest.skip("no ../shared folder beside this checkout (golden values and real data)")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a network to speak of; tests that need it skip when it is absent."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("TPSEG_REQUIRE_BROWSER"):
+            pytest.fail("no chromium, which TPSEG_REQUIRE_BROWSER asks for")
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=_QUIET)
+        yield found
+        found.close()

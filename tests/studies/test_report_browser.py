@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from monai_tpseg.data.phantoms import make_phantom
 from monai_tpseg.studies import Model, Outcome, Status, write_report
@@ -21,22 +19,6 @@ from monai_tpseg.studies.lesions import find_lesions, lesions_csv, measure_lesio
 from monai_tpseg.studies.results import provenance, write_result
 from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import draw_overlay
-
-_QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Debian's Chromium, without a network to speak of."""
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("TPSEG_REQUIRE_BROWSER"):
-            pytest.fail("no chromium, which TPSEG_REQUIRE_BROWSER asks for")
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=_QUIET)
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
