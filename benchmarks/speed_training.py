@@ -38,7 +38,8 @@ def build(name: str, args: argparse.Namespace) -> Callable[[], None]:
         net = NaiveTPSeg(net)
         optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-5, foreach=False)
     else:
-        net = prepared(net, args.device, checkpoint_activations=name.endswith("checkpointed"), channels_last=True)
+        options = {"checkpoint_activations": name.endswith("checkpointed"), "compile": name.endswith("compiled")}
+        net = prepared(net, args.device, channels_last=True, **options)
         optimizer = TaskAdamW(parameter_groups(net, 1e-5, 1e-5), lr=1e-5, fused=True)
     image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     label = (torch.rand(args.batch, 1, args.size, args.size, device=args.device) > 0.7).float()

@@ -19,6 +19,7 @@ from monai_tpseg.inferers.task import image_size_2d
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.build import hiera_of
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
+from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import task_names
@@ -71,7 +72,8 @@ def prepared(
         device: to move it to.
         checkpoint_activations: keep less for the backward pass, see `TPSeg.checkpoint_activations`.
         channels_last: store convolution kernels channels last, as the trunk's maps are.
-        compile: compile its `forward` when it first runs; names of parameters and classes stay.
+        compile: let `torch.compile` make code of its parts when they first run, of a network other than TP-Seg as a
+            whole; names of parameters and classes stay.
 
     Raises:
         ValueError: checkpointing asked of a network that has no such choice, or neither true nor false.
@@ -84,7 +86,7 @@ def prepared(
     if flag(channels_last, "channels_last"):
         network = network.to(memory_format=torch.channels_last)
     if flag(compile, "compile"):
-        network.compile()
+        network.compile_parts() if isinstance(network, TPSeg) else compile_parts([network])
     return network
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch import Tensor, nn
 
+from monai_tpseg.networks.compiled import is_compiled
 from monai_tpseg.networks.kernels import attend, linear, on_plain_cpu
 
 __all__ = ["run_block"]
@@ -21,7 +22,8 @@ def run_block(block: MultiScaleBlock, h: Tensor) -> Tensor:
     key and value, the bias of their projection, and together count as one key whose score is raised by the logarithm
     of their number. At 256 x 256 pixels two thirds of the rows that Hiera-T's windows of 14 project are such rows.
     """
-    if not on_plain_cpu(h) or _is_watched(block) or (block.training and not isinstance(block.drop_path, nn.Identity)):
+    drops = block.training and not isinstance(block.drop_path, nn.Identity)
+    if is_compiled(block) or not on_plain_cpu(h) or _is_watched(block) or drops:
         result: Tensor = block(h)
         return result
     normed = block.norm1(h)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.kernels import depthwise_per_sample
-from monai_tpseg.networks.layers import RFB, TaskHead, mlp, resize, run_checkpointed
+from monai_tpseg.networks.layers import RFB, TaskHead, full_precision, mlp, resize, run_checkpointed
 from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 
@@ -154,7 +154,15 @@ class PGTD(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(0.1))  # temp of (11)
 
     def forward(self, low: Tensor, high: Tensor, task: Tensor) -> PGTDOutput:
-        """Decode `low` (B, C_low, h, w) with the help of `high` (B, C_high, h', w'), h' <= h, for `task` (B,)."""
+        """Decode `low` (B, C_low, h, w) with the help of `high` (B, C_high, h', w'), h' <= h, for `task` (B,).
+
+        In float32 under autocast too: the vote of equation (11) raises the similarity 50 times, and with it every
+        rounding of f~. In Hiera-L these blocks are under a hundredth of the multiply-adds.
+        """
+        with full_precision(low.device):
+            return self._decode(low.float(), high.float(), task)
+
+    def _decode(self, low: Tensor, high: Tensor, task: Tensor) -> PGTDOutput:
         high = self.project_high.on_upsampled(high, low.shape[-2:], self.released)
         fused = self.fuse(torch.cat([high, self.project_low(low)], dim=1))  # (4)
         encoded = self.encode(fused)

@@ -41,8 +41,7 @@ class FastPGTD(nn.Module):
     """`PGTD` for one task a call; what depends on the prototypes alone is computed once.
 
     The queries of the attention, folded onto its key projection, and the difference of the two prototypes are the
-    columns of one matrix per task. The similarity and everything that is one vector a sample stay in float32: there a
-    rounding would shift all pixels alike.
+    columns of one matrix per task. Everything is computed in float32, as in `PGTD`, whatever the network's precision.
 
     Args:
         pgtd: copied.
@@ -62,30 +61,27 @@ class FastPGTD(nn.Module):
         self.heads = pgtd.attention.num_heads
         self.value, self.output = _value_projections(pgtd.attention)
         self.register_buffer("columns", _columns(pgtd))  # (T, C, heads * 2 + 1)
-
-    def cast_maps(self, dtype: torch.dtype) -> None:
-        """Let the maps be of `dtype`."""
-        for part in (self.project_low, self.project_high, self.fuse, self.encode, self.head):
-            cast(part, dtype)
+        cast(self, torch.float32)
 
     def forward(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
-        """(B, C_low, h, w), (B, C_high, h', w') -> float32 logits (B, 1, h, w) and y (B, C, h, w)."""
+        """(B, C_low, h, w), (B, C_high, h', w') -> logits (B, 1, h, w) and y (B, C, h, w), float32."""
+        low, high = low.float(), high.float()
         high = self.project_high.on_upsampled(high, low.shape[-2:], self.released)
         fused = self.fuse(torch.cat([high, self.project_low(low)], dim=1))
         pixels = self.encode(fused).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
         columns = self.columns[row]
-        length = torch.linalg.vector_norm(pixels, dim=-1, dtype=torch.float32).clamp_min(1e-12)
-        similarity = (torch.matmul(pixels.float(), columns[:, -1]) / length).view(-1, 1, *fused.shape[-2:])
-        mixed = self._kernels(pixels, torch.matmul(pixels, columns[:, :-1].to(pixels.dtype)))
-        enhanced = fused * (1 + self.alpha * similarity.sigmoid()).to(fused.dtype)
+        length = torch.linalg.vector_norm(pixels, dim=-1).clamp_min(1e-12)
+        similarity = (torch.matmul(pixels, columns[:, -1]) / length).view(-1, 1, *fused.shape[-2:])
+        mixed = self._kernels(pixels, torch.matmul(pixels, columns[:, :-1]))
+        enhanced = fused * (1 + self.alpha * similarity.sigmoid())
         features = _depthwise(enhanced, mixed)
         return self.head(features, row) + self._vote(similarity), features
 
     def _kernels(self, pixels: Tensor, scores: Tensor) -> Tensor:
         """Equations (6), (7) and the mixing of (10): the one 3x3 kernel per sample and channel, (B, C, 3, 3)."""
-        weights = scores.float().softmax(dim=1).to(pixels.dtype).transpose(1, 2)  # (B, heads * 2, N)
+        weights = scores.softmax(dim=1).transpose(1, 2)  # (B, heads * 2, N)
         batch, channels = pixels.shape[0], self.value.in_features
-        pooled = torch.matmul(weights, pixels).float().view(batch, self.heads, 2, channels)
+        pooled = torch.matmul(weights, pixels).view(batch, self.heads, 2, channels)
         value = torch.matmul(pooled, self.value.weight.view(self.heads, -1, channels).transpose(1, 2))
         background, foreground = self.output(value.transpose(1, 2).flatten(2) + self.value.bias).unbind(1)
         z = self.descriptor(torch.cat([foreground, background, foreground - background], dim=-1))
@@ -123,7 +119,6 @@ def _columns(pgtd: PGTD) -> Tensor:
 
 def _depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), channels last."""
-    kernel = kernel.to(x.dtype)
     if x.device.type != "cpu" or is_tracing() or torch.compiler.is_compiling():
         return depthwise_by_taps(x, kernel)
     channels = x.shape[1]

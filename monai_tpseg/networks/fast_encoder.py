@@ -185,18 +185,22 @@ class FoldedAdapter(nn.Module):
         self.register_buffer("shift", down @ adapter.norm.bias.detach())  # (R, r)
         self.register_buffer("slope", folded.sum(2))
 
-    def forward(self, h: Tensor, row: int | None) -> Tensor:
-        """(B, h, w, C) -> the same; `row` is one of `rows`."""
+    def route(self, row: int | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return down (C, r), up (r, C), shift (r,) and slope (r,) of a route, one of `rows`."""
         r = self.rows.index(row)
+        return self.down[r], self.up[r], self.shift[r], self.slope[r]
+
+    def forward(self, h: Tensor, down: Tensor, up: Tensor, shift: Tensor, slope: Tensor) -> Tensor:
+        """(B, h, w, C) -> the same, by one route: with numbers of rows here, each would be compiled anew."""
         flat = h.flatten(1)
         mean = flat.sum(1, dtype=torch.float32) / flat.shape[1]
         square = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32).square() / flat.shape[1]
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt().view(-1, 1, 1)
         tokens = h.flatten(1, 2)
-        shift = self.shift[r] - mean.view(-1, 1, 1) * scale * self.slope[r]  # (B, 1, r)
-        hidden = torch.addcmul(shift.to(h.dtype), torch.matmul(tokens, self.down[r]), scale.to(h.dtype))
+        shift = shift - mean.view(-1, 1, 1) * scale * slope  # (B, 1, r)
+        hidden = torch.addcmul(shift.to(h.dtype), torch.matmul(tokens, down), scale.to(h.dtype))
         hidden = F.gelu(hidden)
-        return torch.addmm(tokens.flatten(0, 1), hidden.flatten(0, 1), self.up[r]).view_as(h)
+        return torch.addmm(tokens.flatten(0, 1), hidden.flatten(0, 1), up).view_as(h)
 
 
 def _route(adapter: TaskAdapter, row: int | None) -> tuple[Tensor, Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_tpseg.networks import multi_task
 from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.fast_decoder import FastHead, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
@@ -70,8 +72,6 @@ class InferenceNetwork(nn.Module):
         self.side_head = FastHead(decoder.side_head)
         for part in (self.stem.patch_embed, self.blocks, self.rfbs, self.side_head):
             cast(part, dtype)
-        for pgtd in fast:
-            pgtd.cast_maps(dtype)
         self.pgtds = nn.ModuleList(fast)
         self.register_buffer("fusion", fusion.task_weight.detach().softmax(dim=-1))
         self._position: tuple[object, Tensor] | None = None
@@ -104,10 +104,9 @@ class InferenceNetwork(nn.Module):
         check_image(image)
         return multi_task.segment_tasks(self, image, rows)
 
-    def compile_parts(self) -> None:
-        """Compile blocks, adapters, receptive-field blocks and decoders, each where it stands."""
-        for part in (*self.blocks, *self.adapters, *self.rfbs, *self.pgtds):
-            part.compile()
+    def compile_parts(self, **options: Any) -> None:
+        """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""
+        compile_parts((*self.blocks, *self.adapters, *self.rfbs, *self.pgtds), **options)
 
     def _one_task(self, image: Tensor, row: int) -> Tensor:
         multi_task.check_rows(row, self.rows)
@@ -139,7 +138,9 @@ class InferenceNetwork(nn.Module):
 
     def block(self, i: int, h: Tensor, row: int) -> Tensor:
         """Run the adapter and block `i`."""
-        result: Tensor = self.blocks[i](self.adapters[i](h, row if i >= self._shared[row] else None))
+        adapter = self.adapters[i]
+        assert isinstance(adapter, FoldedAdapter)
+        result: Tensor = self.blocks[i](adapter(h, *adapter.route(row if i >= self._shared[row] else None)))
         return result
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ __all__ = [
     "cast",
     "check_image",
     "expand_task",
+    "full_precision",
     "is_tracing",
     "mlp",
     "plain_tensor",
@@ -38,6 +40,13 @@ def plain_tensor(image: Tensor) -> Tensor:
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` or the ONNX exporter is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Return a context without autocast: what is float32 stays so."""
+    if not torch.amp.is_autocast_available(device.type):  # "meta" has none, and asking for it is an error
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def cast(part: nn.Module, dtype: torch.dtype) -> None:
@@ -78,14 +87,16 @@ def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.de
         (B,) int64.
 
     Raises:
-        ValueError: wrong shape, not an integer, or out of range (tensors on an accelerator are not read back for this).
+        ValueError: wrong shape, not an integer, or out of range (not looked at on an accelerator, which would have to
+            be waited for, nor in code that is compiled).
     """
     task = plain_tensor(torch.as_tensor(task))
     if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
         raise ValueError(f"task must be an integer row number, got dtype {task.dtype}.")
     if task.ndim > 1 or (task.ndim == 1 and task.shape[0] not in (1, batch)):
         raise ValueError(f"task must be an int, a 0-d or a ({batch},) tensor, got shape {tuple(task.shape)}.")
-    if task.device.type == "cpu" and not is_tracing() and bool(((task < 0) | (task >= num_tasks)).any()):
+    seen = task.device.type == "cpu" and not is_tracing() and not torch.compiler.is_compiling()
+    if seen and bool(((task < 0) | (task >= num_tasks)).any()):
         raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
     return task.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
 

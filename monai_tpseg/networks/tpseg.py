@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import Routes
+from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, AdapterKind, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.inference import InferenceNetwork
@@ -145,6 +146,21 @@ class TPSeg(nn.Module):
             self.decoder.checkpointing = enabled
         return self
 
+    def compile_parts(self, **options: Any) -> TPSeg:
+        """Let blocks, adapters and decoders be compiled by `torch.compile` when they first run, in training too.
+
+        Each is compiled by itself, see `monai_tpseg.networks.compiled`. It needs a C++ compiler, and a GPU to pay.
+
+        Args:
+            **options: of `torch.compile`.
+
+        Returns:
+            this network.
+        """
+        decoders = [part for module in self.decoder.children() for part in _single(module)]
+        compile_parts((*self.encoder.trunk.blocks, *(self.encoder.adapters or ()), *decoders), **options)
+        return self
+
     @torch.no_grad()
     def segment_tasks(self, image: Tensor, tasks: Iterable[int]) -> Tensor:
         """Segment one batch for several tasks, computing what they share once.
@@ -218,6 +234,11 @@ class TPSeg(nn.Module):
         depth, width = len(trunk.blocks), trunk.pos_embed.shape[1]
         names = [n for n, v in HIERA_VARIANTS.items() if (sum(v.stages), v.embed_dim) == (depth, width)]
         return names[0] if names else "custom"
+
+
+def _single(module: nn.Module) -> Iterable[nn.Module]:
+    """The modules of a list, or the module itself."""
+    return module if isinstance(module, nn.ModuleList) else (module,)
 
 
 class _Traced(nn.Module):

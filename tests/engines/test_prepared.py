@@ -7,6 +7,7 @@ import torch
 
 from monai_tpseg.engines.bundle import prepared
 from monai_tpseg.networks import tpseg_hiera_demo
+from monai_tpseg.networks.compiled import is_compiled
 
 
 def test_options() -> None:
@@ -20,13 +21,15 @@ def test_options() -> None:
     assert net.decoder.rfbs[0].merge.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_compiled_network_keeps_its_class_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    net = tpseg_hiera_demo(2)
+def test_compiled_network_keeps_its_class_and_names() -> None:
+    net, plain = tpseg_hiera_demo(2), torch.nn.Linear(1, 1)
     names = list(net.state_dict())
-    monkeypatch.setattr(torch, "compile", lambda call, **options: lambda *args: "compiled")
     assert prepared(net, "cpu", compile=True) is net
     assert list(net.state_dict()) == names
-    assert net(torch.zeros(1, 3, 32, 32), 0) == "compiled"
+    assert all(is_compiled(part) for part in (*net.encoder.trunk.blocks, *net.encoder.adapters, *net.decoder.pgtds))
+    assert not is_compiled(net)
+    assert prepared(plain, "cpu", compile="true") is plain
+    assert is_compiled(plain)
 
 
 def test_errors() -> None:

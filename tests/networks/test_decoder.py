@@ -44,6 +44,16 @@ def test_similarity_is_the_difference_of_cosines() -> None:
     torch.testing.assert_close(block.similarity(x, prototypes), (cosine[:, 1] - cosine[:, 0])[:, None])
 
 
+def test_pgtd_is_in_float32_under_autocast_too() -> None:
+    pgtd = PGTD(16, 24, 16, num_tasks=2)
+    low, high, task = torch.randn(2, 16, 8, 8).bfloat16(), torch.randn(2, 24, 4, 4).bfloat16(), torch.tensor([1, 0])
+    expected = pgtd(low.float(), high.float(), task)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pgtd(low, high, task)
+    for name, value in found._asdict().items():
+        torch.testing.assert_close(value, getattr(expected, name), msg=name)
+
+
 def test_released_vote_does_not_couple_samples() -> None:
     block = PGTD(4, 4, 8, num_tasks=2, released=True).eval()
     low, high, task = (
