@@ -157,10 +157,46 @@ def volume(r: dict[str, Any]) -> str:
     )
 
 
+def empty(r: dict[str, Any]) -> str:
+    """Slices without tissue."""
+    rows = [
+        f"| {row['side'] ** 2:.1%} | {row['noise']:.0%} | {row['slices_lost']} of {r['cases']} "
+        f"| {row['share_of_lesion_pixels_lost']:.1%} | {row['share_of_air_skipped']:.0%} |"
+        for row in r["rows"]
+    ]
+    whole = r["volumes"]
+    return text(
+        "## Slices that `skip_empty` leaves out",
+        "\n`python -m benchmarks.skip_empty --dataset_dir DATA --volumes VOLUME ...`\n",
+        "Real MR and CT slices with a labelled lesion, each between two slices of air with noise. What is left out",
+        "loses its mask: that is the whole error. The picture fills the slice, or is shrunk to a part of its area.\n",
+        "| area of the picture | noise of the air, of the range | slices lost | lesion pixels lost | air left out |",
+        "|---|---|---|---|---|",
+        *rows,
+        f"\nOf {whole['volumes']} real volumes as they are, {whole['run']} of {whole['slices']} slices run.",
+    )
+
+
 def scaling(r: dict[str, Any]) -> str:
     """Scaling."""
     figure = "![CPU time over batch, size and tasks](performance/scaling.png)"
     return text("## Batch, size, tasks", made_by("speed_scaling", r), figure)
+
+
+def compiled(r: dict[str, Any]) -> str:
+    """torch.compile."""
+    names = {"step": "training step, bf16", "inference": "network for inference, bf16"}
+    rows = [
+        f"| {title} | {r['times'][name]['cpu_seconds']:.2f} | {r['times'][f'{name}_compiled']['cpu_seconds']:.2f} "
+        f"| {r['gains'][name]['cpu_seconds']:.2f} | {r['first_call_seconds'][f'{name}_compiled']:.0f} |"
+        for name, title in names.items()
+    ]
+    return text(
+        "## `torch.compile`",
+        made_by("speed_compile", r),
+        "| | CPU seconds | compiled, CPU seconds | times as fast | seconds of the first call |\n|---|---|---|---|---|",
+        *rows,
+    )
 
 
 def start(r: dict[str, Any]) -> str:
@@ -177,7 +213,7 @@ def masks(r: dict[str, Any]) -> str:
         "\n`python -m benchmarks.speed_masks --checkpoint run/model.pt --dataset_dir DATA`\n",
         "Dice between the masks of float32 and those of bf16 over the validation cases of a trained model",
         f"({r['cases']} cases; {r['model']}).\n",
-        "| | pooled over all pixels | median | mean | least |\n|---|---|---|---|---|",
+        "| | pooled over all pixels | median of cases | mean of cases | least |\n|---|---|---|---|---|",
         *(f"| {n} | {pooled:.4f} | {median:.4f} | {mean:.4f} | {low:.2f} |" for n, pooled, median, mean, low in rows),
         targets(r),
     )
@@ -187,11 +223,16 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "inference": inference,
     "tasks": tasks,
     "training": training,
+    "compile": compiled,
     "volume": volume,
+    "empty": empty,
     "scaling": scaling,
     "start": start,
     "masks": masks,
 }
+
+
+SCRIPTS = {"empty": "skip_empty"}
 
 
 def main() -> None:
@@ -201,7 +242,8 @@ def main() -> None:
         if path.is_file():
             parts.append(section(json.loads(path.read_text())) + "\n")
         else:
-            parts.append(f"`benchmarks/speed_{name}.py` has not been run for this page.\n")
+            script = SCRIPTS.get(name, f"speed_{name}")
+            parts.append(f"`benchmarks/{script}.py` has not been run for this page.\n")
     parts.append("No figure here is of a GPU: the scripts take `--device cuda`, and wait to be run on one.\n")
     PAGE.write_text("\n".join(parts))
 

@@ -1,4 +1,4 @@
-"""What `torch.compile` gains: a training step and the network for inference, compiled and not, and what compiling takes.
+"""What `torch.compile` gains: a training step and the network for inference, with and without, and how long it takes.
 
     python -m benchmarks.speed_compile
 

@@ -50,7 +50,11 @@ def main() -> None:
     )
     args.checkpoint, args.dataset_dir = args.checkpoint.name, "DATA"
     dice = {name: summary(o) for name, o in overlaps.items()}
-    targets = [target(f"Dice of {name.replace('_', ' ')}, pooled", d["pooled"], 0.998) for name, d in dice.items()]
+    targets = [
+        target(f"Dice of {name.replace('_', ' ')}, {kind}", d[kind], 0.998)
+        for name, d in dice.items()
+        for kind in ("pooled", "mean")
+    ]
     save("masks", args, targets=targets, cases=len(cases), model=model, dice=dice)
 
 

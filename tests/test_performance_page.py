@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.floor import compute_floor, multiply_adds, product_rate
-from benchmarks.performance_page import inference, training, volume
+from benchmarks.performance_page import compiled, empty, inference, masks, training, volume
 from benchmarks.timing import target
 
 SETTINGS: dict[str, Any] = {
@@ -82,3 +82,36 @@ def test_volume() -> None:
     page = volume(result)
     assert "`auto` runs\n72 slices together within 1024 MiB." in page
     assert "| network's share of the time | 0.97 | at least 0.9 | met |" in page
+
+
+def test_compiled() -> None:
+    names = ("step", "step_compiled", "inference", "inference_compiled")
+    result = {
+        **SETTINGS,
+        "times": {name: timed(t) for name, t in zip(names, (4.0, 2.0, 1.0, 0.8), strict=True)},
+        "gains": {"step": timed(2.0), "inference": timed(1.25)},
+        "first_call_seconds": {"step_compiled": 90.0, "inference_compiled": 31.0},
+    }
+    page = compiled(result)
+    assert "| training step, bf16 | 8.00 | 4.00 | 4.00 | 90 |" in page
+    assert "| network for inference, bf16 | 2.00 | 1.60 | 2.50 | 31 |" in page
+
+
+def test_empty() -> None:
+    row = {"noise": 0.02, "side": 0.125, "slices_lost": 3, "share_of_lesion_pixels_lost": 0.015}
+    result = {
+        "cases": 50,
+        "rows": [{**row, "share_of_air_skipped": 0.9}],
+        "volumes": {"volumes": 2, "slices": 20, "run": 18},
+    }
+    page = empty(result)
+    assert "| 1.6% | 2% | 3 of 50 | 1.5% | 90% |" in page
+    assert "Of 2 real volumes as they are, 18 of 20 slices run." in page
+
+
+def test_masks() -> None:
+    dice = {"pooled": 0.9991, "median": 0.9992, "mean": 0.9979, "least": 0.9}
+    targets = [target("Dice of network bf16, mean", 0.9979, 0.998)]
+    page = masks({"cases": 7, "model": "hiera_demo", "dice": {"network_bf16": dice}, "targets": targets})
+    assert "| network for inference, bf16 | 0.9991 | 0.9992 | 0.9979 | 0.90 |" in page
+    assert "| Dice of network bf16, mean | 0.9979 | at least 0.998 | missed |" in page
