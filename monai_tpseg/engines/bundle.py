@@ -86,6 +86,8 @@ def prepared(
     if flag(channels_last, "channels_last"):
         network = network.to(memory_format=torch.channels_last)
     if flag(compile, "compile"):
+        if torch.device(device).type == "cpu":
+            logger.warning("compile=true on a CPU takes minutes and makes the steps slower; it is for GPUs.")
         network.compile_parts() if isinstance(network, TPSeg) else compile_parts([network])
     return network
 

@@ -16,6 +16,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from monai_tpseg.studies.codes import Outcome, Status
+from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom_seg import tracking_id
 from monai_tpseg.transforms.orientation import voxel_sizes
@@ -43,6 +44,7 @@ UNCERTAIN = 0.65
 FLAGS: dict[str, str] = {
     "slice_gap": "slices lie at unequal distances; each was segmented and measured by itself",
     "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
+    "other_modality": "the source's DICOM modality is not one that the task was trained for",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
     "no_tissue": "no window of the slide holds tissue",
@@ -54,10 +56,20 @@ FLAGS: dict[str, str] = {
 }
 """What a person should know about a result -> what it means; worst first."""
 
-REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "repaired_values", "no_seg"})
+REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "other_modality", "repaired_values", "no_seg"})
 """Flags that make a case `review`: the input was not as it should be."""
 
 _IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}
+_DICOM: dict[Modality, frozenset[str]] = {
+    Modality.OCT: frozenset({"OPT", "OP"}),
+    Modality.MRI: frozenset({"MR"}),
+    Modality.PATHOLOGY: frozenset({"SM", "GM", "XC"}),
+    Modality.ULTRASOUND: frozenset({"US", "IVUS"}),
+    Modality.ENDOSCOPY: frozenset({"ES", "XC"}),
+    Modality.CT: frozenset({"CT"}),
+    Modality.DERMOSCOPY: frozenset({"DMS", "XC"}),
+}
+_SAYS_NOTHING = frozenset({"", "OT"})  # DICOM's "other": converted pictures have it
 _FEW = 64  # points whose distances are found sooner than their convex hull
 
 
@@ -147,18 +159,21 @@ def outcome_with(flags: Collection[str], lesions: int) -> Outcome:
     return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags))
 
 
-def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any]) -> tuple[str, ...]:
+def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any], modality: Modality) -> tuple[str, ...]:
     """Return the `FLAGS` that hold for a result, worst first; `no_seg` is the writer's.
 
     Args:
         mask: (H, W) or (H, W, D) in {0, 1}.
         lesions: of `measure_lesions`.
         meta: the meta of the image from `LoadMedicalImage`.
+        modality: of the task.
     """
+    recorded = str(meta.get(m.MODALITY, ""))
     voxels = sum(lesion.voxels for lesion in lesions)
     mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
     raised = {
         **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
+        "other_modality": recorded not in _SAYS_NOTHING | _DICOM[modality],
         "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

@@ -75,7 +75,8 @@ def write_segmented(
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
     numbered = find_lesions(mask, meta)
     lesions = measure_lesions(numbered, prob, meta, task, name)
-    base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta))
+    known = get_task(task, modalities)
+    base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
         found.mask, found.prob, meta, task, name
     )
@@ -83,7 +84,7 @@ def write_segmented(
     write_atomically(files["lesions"], lesions_csv(lesions))
     if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _segmentation(seg, numbered, meta, get_task(task, modalities), name, algorithm(made_by, outputs)):
+        if _segmentation(seg, numbered, meta, known, name, algorithm(made_by, outputs)):
             files["seg"] = seg
         else:
             flags.add("no_seg")

@@ -21,10 +21,11 @@ def test_options() -> None:
     assert net.decoder.rfbs[0].merge.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_compiled_network_keeps_its_class_and_names() -> None:
+def test_compiled_network_keeps_its_class_and_names(caplog: pytest.LogCaptureFixture) -> None:
     net, plain = tpseg_hiera_demo(2), torch.nn.Linear(1, 1)
     names = list(net.state_dict())
     assert prepared(net, "cpu", compile=True) is net
+    assert "compile=true on a CPU takes minutes" in caplog.text
     assert list(net.state_dict()) == names
     assert all(is_compiled(part) for part in (*net.encoder.trunk.blocks, *net.encoder.adapters, *net.decoder.pgtds))
     assert not is_compiled(net)

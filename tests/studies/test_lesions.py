@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_tpseg.studies.lesions import Lesion, find_lesions, flags_of, lesions_csv, measure_lesions
+from monai_tpseg.studies.codes import Status
+from monai_tpseg.studies.lesions import Lesion, find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
+from monai_tpseg.tasks import Modality
 
 PICTURE = {"source_kind": "picture"}
 SPACING = (2.0, 3.0, 5.0)
@@ -99,8 +101,26 @@ def test_flags_name_what_is_odd() -> None:
     empty, edge, many = np.zeros((9, 90)), np.zeros((9, 90)), np.zeros((9, 90))
     edge[0, 4:8] = 1
     many[4, 1:89:4] = 1
-    found = {name: flags_of(m, measure(m, m, PICTURE), PICTURE) for name, m in
+    found = {name: flags_of(m, measure(m, m, PICTURE), PICTURE, Modality.MRI) for name, m in
              (("empty", empty), ("edge", edge), ("many", many))}  # fmt: skip
     assert found == {"empty": ("empty",), "edge": ("touches_border",), "many": ("many_lesions",)}
-    faint = flags_of(many[:, :8], measure(many[:, :8], many[:, :8] * 0.55, PICTURE), {"non_finite": 3})
-    assert faint == ("repaired_values", "uncertain")
+    lesions = measure(many[:, :8], many[:, :8] * 0.55, PICTURE)
+    assert flags_of(many[:, :8], lesions, {"non_finite": 3}, Modality.MRI) == ("repaired_values", "uncertain")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "modality", "flagged"),
+    [("CT", Modality.MRI, True), ("MR", Modality.MRI, False), ("OT", Modality.CT, False), ("", Modality.CT, False)],
+)
+def test_a_source_of_another_modality_is_for_review(recorded: str, modality: Modality, flagged: bool) -> None:
+    mask = np.zeros((9, 9))
+    mask[4, 4] = 1
+    flags = flags_of(mask, measure(mask, mask, PICTURE), {"dicom_modality": recorded}, modality)
+    assert flags == (("other_modality",) if flagged else ())
+    assert outcome_with(flags, 1).status is (Status.REVIEW if flagged else Status.OK)
+
+
+def test_every_modality_of_a_task_is_known_to_dicom() -> None:
+    mask = np.zeros((9, 9))
+    for modality in Modality:
+        assert flags_of(mask, [], {"dicom_modality": "MG"}, modality) == ("other_modality", "empty")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +13,8 @@ import pytest
 from monai_tpseg.cli import main
 from monai_tpseg.data.phantoms import write_studies
 from monai_tpseg.studies import Model, Run, StudyError, find_entries, known_salt, prepare_output, read_manifest
+from monai_tpseg.studies.case import Ended
+from monai_tpseg.studies.events import Events
 from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
 
 COUNT = 20
@@ -40,28 +40,25 @@ def worker_processes() -> list[int]:
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(
-    weights: Path, model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    weights: Path, model: Model, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_studies(tmp_path / "in", COUNT, size=40)
     out = tmp_path / "out"
-    killed: list[int] = []
+    told: list[str] = []
+    tell = Events.ended
 
-    def kill_one() -> None:
-        for _ in range(60_000):
-            done = len(list(out.glob("cases/[!.]*/result.json")))
-            if 3 <= done < COUNT - 4 and (workers := worker_processes()):
-                os.kill(workers[0], signal.SIGKILL)
-                killed.append(done)
-                return
-            time.sleep(0.002)
+    def ended(record: Events, case: Ended) -> None:
+        tell(record, case)
+        told.append(case.name)
+        if len(told) == 3:  # while both workers have cases left
+            os.kill(worker_processes()[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill_one)
-    killer.start()
+    monkeypatch.setattr(Events, "ended", ended)
     entries = read_manifest(tmp_path / "in" / "manifest.csv")
     cases = prepare_output(out, entries, "salted", False)
     counts = RayRun(Job(weights, out, "cpu"), Cluster(workers=2), quiet=True)(cases)
-    killer.join()
-    assert killed
+    monkeypatch.undo()
+    assert len(told) == COUNT
     said = capfd.readouterr()
     assert str(tmp_path) not in said.out + said.err  # what Ray tells of its workers names no source
     assert sum(counts.values()) == COUNT
