@@ -10,7 +10,6 @@ that the page can be written again after every run:
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,19 +83,6 @@ def tuning(docs: Path) -> list[str]:
     return lines
 
 
-def earlier(docs: Path) -> list[str]:
-    """Return the section on the longer run of two networks, made before suites were."""
-    content = json.loads((docs / "results" / "lesions_128_24_epochs.json").read_text())
-    lines = ["| | parameters | minutes | mean Dice | mean IoU |", "|---|---|---|---|---|"]
-    for entry in content["networks"].values():
-        mean = entry["metrics"]["mean"]
-        lines.append(
-            f"| {entry['title']} | {entry['parameters'] / 1e6:.2f} M | {entry['minutes']} | "
-            f"{mean['dice']:.3f} | {mean['iou_mean']:.3f} |"
-        )
-    return lines
-
-
 def shorter(docs: Path, suite: str) -> str:
     """Return the section on all rows under a smaller budget."""
     results = read_results(docs / "results" / f"{suite}.json")
@@ -109,6 +95,15 @@ def shorter(docs: Path, suite: str) -> str:
         verdict="\n".join(verdict(results)),
         tables=tables.strip(),
         ordering="\n".join(ordering(results)),
+    )
+
+
+def longer(docs: Path, suite: str) -> str:
+    """Return the section on some rows under a larger budget."""
+    results = read_results(docs / "results" / f"{suite}.json")
+    tables = "\n".join(f"### {table.title}\n\n{table.markdown()}" for table in (make_table(results, n) for n in (2, 5)))
+    return LONGER.format(
+        suite=suite, steps=steps_of(results), verdict="\n".join(verdict(results)), tables=tables.strip()
     )
 
 
@@ -142,7 +137,7 @@ def page(results: dict[str, Any], docs: Path) -> str:
         tables=tables,
         ordering="\n".join(ordering(results)),
         tuning="\n".join(tuning(docs)) or "No choice was made: the recipe is as it was.",
-        earlier="\n".join(earlier(docs)),
+        longer=longer(docs, f"{results['suite']}_long"),
         shorter=shorter(docs, f"{results['suite']}_368"),
         repeated="\n".join(repeated(results, docs)),
     )
@@ -162,6 +157,16 @@ What the recipe `from_scratch` changes is in the [README](../README.md#recipes).
 The paper's ordering, as above:
 
 {ordering}
+"""
+
+LONGER = """## The closest rows after {steps} steps
+
+The same networks, data and recipe with 4.8 times the steps, one seed, one validation after the last step
+([results/{suite}.json](results/{suite}.json), suite `{suite}`): whether the order holds when all train longer.
+
+{verdict}
+
+{tables}
 """
 
 TEXT = """# Results
@@ -219,17 +224,7 @@ themselves are not ours to pass on; without `--outlines` a run of your own draws
 {tuning}
 
 {shorter}
-## A longer run of two networks
-
-24 epochs (4416 steps) of the same networks and data, one seed, momentum 0.9, the best epoch by the validation list for
-both, before the loss took its present default at the image's edge
-([results/lesions_128_24_epochs.json](results/lesions_128_24_epochs.json)). TP-Seg led until epoch 8 and was behind
-from epoch 12.
-
-{earlier}
-
-![Curves of 24 epochs](figures/lesions_128_curves.png)
-
+{longer}
 ## Commands
 
 DATA holds `datalist.json` with the lists `training` and `validation`.
@@ -238,6 +233,7 @@ DATA holds `datalist.json` with the lists `training` and `validation`.
     tpseg table OUT/results.json --out tables
     tpseg grid OUT/runs/A4-0 OUT/runs/UNet-0 OUT/runs/SAM2-UNet-0 --data DATA --outlines --out outlines.png
     tpseg experiment benchmarks/suites/tune128.yaml --data DATA --out TUNE
+    tpseg experiment benchmarks/suites/{suite}_long.yaml --data DATA --out LONG
 
 The full table of the paper needs its eight data sets, SAM 2's weights (`sam2.1_hiera_large.pt`, put as
 `encoder_checkpoint` into `options` of the suite) and a GPU:

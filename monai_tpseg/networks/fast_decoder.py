@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.decoder import PGTD
-from monai_tpseg.networks.kernels import depthwise_by_taps
-from monai_tpseg.networks.layers import TaskHead, cast, is_tracing, resize
+from monai_tpseg.networks.kernels import depthwise_by_taps, on_plain_cpu
+from monai_tpseg.networks.layers import TaskHead, cast, resize
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
 
-__all__ = ["FastHead", "FastPGTD"]
+__all__ = ["FastHead", "FastLow", "FastPGTD"]
+
+_PART = 12 * 2**20  # bytes of a map on a CPU: much larger ones would be new memory from the system, page by page
 
 
 class FastHead(nn.Module):
@@ -31,17 +33,50 @@ class FastHead(nn.Module):
 
     def forward(self, x: Tensor, row: int) -> Tensor:
         """(B, C, h, w) -> float32 logits (B, 1, h, w)."""
+        x = x.to(self.depthwise.weight.dtype)
         tokens = F.gelu(self.norm(self.depthwise(x))).permute(0, 2, 3, 1)
         # in float32: a prototype's vote may all but cancel what a rounded product says
         logits: Tensor = torch.matmul(tokens.float(), self.weight[row].float()) + self.bias[row]
         return logits.unsqueeze(1)
 
 
+class FastLow(nn.Module):
+    """What the finer map gives to equation (4): Proj of it, and its share of the 1x1 convolution that fuses both maps.
+
+    Nothing here depends on the task, so tasks that share the encoder's stage share this too. In float32, as the rest of
+    the block.
+
+    Args:
+        pgtd: copied.
+    """
+
+    def __init__(self, pgtd: PGTD) -> None:
+        super().__init__()
+        self.project = copy.deepcopy(pgtd.project_low).requires_grad_(False)
+        self.fuse = _part_of(pgtd.fuse[0], slice(pgtd.project_high[0].out_channels, None))
+        cast(self, torch.float32)
+
+    def forward(self, low: Tensor) -> Tensor:
+        """(B, C_low, h, w) -> float32 (B, C, h, w)."""
+        result: Tensor = self.fuse(self.project(low.float()))
+        return result
+
+
+def _part_of(conv: nn.Module, inputs: slice) -> nn.Conv2d:
+    """Return a 1x1 convolution without bias on some of the input channels of another."""
+    assert isinstance(conv, nn.Conv2d)
+    weight = conv.weight.detach()[:, inputs].clone()
+    part = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False, device=weight.device).requires_grad_(False)
+    part.weight.copy_(weight)
+    return part
+
+
 class FastPGTD(nn.Module):
-    """`PGTD` for one task a call; what depends on the prototypes alone is computed once.
+    """`PGTD` for one task a call, after `FastLow`; what depends on the prototypes alone is computed once.
 
     The queries of the attention, folded onto its key projection, and the difference of the two prototypes are the
-    columns of one matrix per task. Everything is computed in float32, as in `PGTD`, whatever the network's precision.
+    columns of one matrix per task. All but the head is computed in float32, as in `PGTD`, whatever the network's
+    precision: the vote of equation (11) raises the similarity 50 times, and with it every rounding of f~.
 
     Args:
         pgtd: copied.
@@ -52,7 +87,8 @@ class FastPGTD(nn.Module):
     def __init__(self, pgtd: PGTD) -> None:
         super().__init__()
         pgtd = copy.deepcopy(pgtd).requires_grad_(False)
-        self.project_low, self.project_high, self.fuse = pgtd.project_low, pgtd.project_high, pgtd.fuse
+        self.project_high = pgtd.project_high
+        self.fuse, self.norm = _part_of(pgtd.fuse[0], slice(pgtd.project_high[0].out_channels)), pgtd.fuse[1]
         self.encode, self.descriptor, self.experts = pgtd.encode, pgtd.descriptor, pgtd.experts
         self.head = FastHead(pgtd.head)
         self.alpha, self.released = pgtd.alpha, pgtd.released
@@ -64,17 +100,23 @@ class FastPGTD(nn.Module):
         cast(self, torch.float32)
 
     def forward(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
-        """(B, C_low, h, w), (B, C_high, h', w') -> logits (B, 1, h, w) and y (B, C, h, w), float32."""
-        low, high = low.float(), high.float()
-        high = self.project_high.on_upsampled(high, low.shape[-2:], self.released)
-        fused = self.fuse(torch.cat([high, self.project_low(low)], dim=1))
+        """`low` of `FastLow` (B, C, h, w), (B, C_high, h', w') -> float32 logits (B, 1, h, w) and y (B, C, h, w)."""
+        together = max(1, _PART // (4 * low[0].numel()))
+        if not on_plain_cpu(low) or len(low) <= together:
+            return self._decode(low, high, row)
+        parts = zip(torch.split(low, together), torch.split(high, together), strict=True)
+        logits, features = zip(*(self._decode(*part, row) for part in parts), strict=True)
+        return torch.cat(logits), torch.cat(features)
+
+    def _decode(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
+        high = self.project_high.on_upsampled(high.float(), low.shape[-2:], self.released)
+        fused = F.gelu(self.norm(self.fuse(high) + low))
         pixels = self.encode(fused).permute(0, 2, 3, 1).flatten(1, 2)  # (B, N, C)
-        columns = self.columns[row]
+        products = torch.matmul(pixels, self.columns[row])
         length = torch.linalg.vector_norm(pixels, dim=-1).clamp_min(1e-12)
-        similarity = (torch.matmul(pixels, columns[:, -1]) / length).view(-1, 1, *fused.shape[-2:])
-        mixed = self._kernels(pixels, torch.matmul(pixels, columns[:, :-1]))
-        enhanced = fused * (1 + self.alpha * similarity.sigmoid())
-        features = _depthwise(enhanced, mixed)
+        similarity = (products[..., -1] / length).view(-1, 1, *fused.shape[-2:])
+        mixed = self._kernels(pixels, products[..., :-1])
+        features = _depthwise(fused * (1 + self.alpha * similarity.sigmoid()), mixed)
         return self.head(features, row) + self._vote(similarity), features
 
     def _kernels(self, pixels: Tensor, scores: Tensor) -> Tensor:
@@ -97,7 +139,7 @@ class FastPGTD(nn.Module):
 def _value_projections(attention: PrototypeAttention) -> tuple[nn.Linear, nn.Linear]:
     """Return copies of the value and the output projection."""
     channels = attention.in_proj_weight.shape[1]
-    value = nn.Linear(channels, channels)
+    value = nn.Linear(channels, channels, device=attention.in_proj_weight.device)
     with torch.no_grad():
         value.weight.copy_(attention.in_proj_weight[2 * channels :])
         value.bias.copy_(attention.in_proj_bias[2 * channels :])
@@ -119,14 +161,14 @@ def _columns(pgtd: PGTD) -> Tensor:
 
 def _depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise 3x3 convolution of x (B, C, h, w) with a kernel per sample (B, C, 3, 3), channels last."""
-    if x.device.type != "cpu" or is_tracing() or torch.compiler.is_compiling():
+    if not on_plain_cpu(x):
         return depthwise_by_taps(x, kernel)
     channels = x.shape[1]
     parts = [
         F.conv2d(sample, weight.unsqueeze(1), padding=1, groups=channels)
         for sample, weight in zip(torch.split(x, 1), kernel, strict=True)
     ]
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def upsampled_sum(logits: list[Tensor], weights: Tensor, size: torch.Size, align_corners: bool) -> Tensor:

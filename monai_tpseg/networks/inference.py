@@ -13,7 +13,7 @@ from monai_tpseg.networks import multi_task
 from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
-from monai_tpseg.networks.fast_decoder import FastHead, FastPGTD, upsampled_sum
+from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import cast, check_image, expand_task, is_tracing, plain_tensor
@@ -68,9 +68,11 @@ class InferenceNetwork(nn.Module):
         self.stem = trunk
         self.adapters = nn.ModuleList(FoldedAdapter(a, self._routes(i), dtype) for i, a in enumerate(adapters))
         self.rfbs = copy.deepcopy(decoder.rfbs)
+        self.lows = nn.ModuleList(FastLow(pgtd) for pgtd in pgtds)
         fast = [FastPGTD(pgtd) for pgtd in pgtds]
         self.side_head = FastHead(decoder.side_head)
-        for part in (self.stem.patch_embed, self.blocks, self.rfbs, self.side_head):
+        heads = [self.side_head, *(pgtd.head for pgtd in fast)]
+        for part in (self.stem.patch_embed, self.blocks, self.rfbs, *heads):
             cast(part, dtype)
         self.pgtds = nn.ModuleList(fast)
         self.register_buffer("fusion", fusion.task_weight.detach().softmax(dim=-1))
@@ -106,7 +108,7 @@ class InferenceNetwork(nn.Module):
 
     def compile_parts(self, **options: Any) -> None:
         """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""
-        compile_parts((*self.blocks, *self.adapters, *self.rfbs, *self.pgtds), **options)
+        compile_parts((*self.blocks, *self.adapters, *self.rfbs, *self.lows, *self.pgtds), **options)
 
     def _one_task(self, image: Tensor, row: int) -> Tensor:
         multi_task.check_rows(row, self.rows)
@@ -144,9 +146,9 @@ class InferenceNetwork(nn.Module):
         return result
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:
-        """Run the receptive-field block of a stage."""
+        """Run the receptive-field block of a stage, and what its decoder does with it for every task alike."""
         reduced: Tensor = self.rfbs[stage](h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w), channels last
-        return reduced
+        return self.lows[stage](reduced) if stage < len(self.lows) else reduced
 
     def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
         """Run the decoders from coarse to fine and weigh their logits."""

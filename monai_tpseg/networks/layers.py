@@ -90,7 +90,7 @@ def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.de
         ValueError: wrong shape, not an integer, or out of range (not looked at on an accelerator, which would have to
             be waited for, nor in code that is compiled).
     """
-    task = plain_tensor(torch.as_tensor(task))
+    task = plain_tensor(task) if isinstance(task, Tensor) else torch.as_tensor(task)
     if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
         raise ValueError(f"task must be an integer row number, got dtype {task.dtype}.")
     if task.ndim > 1 or (task.ndim == 1 and task.shape[0] not in (1, batch)):

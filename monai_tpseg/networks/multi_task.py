@@ -46,7 +46,7 @@ class Steps(Protocol):
         """Run block `i` with its adapter."""
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:
-        """Run the receptive-field block of a stage: (B, h, w, C) -> (B, C', h, w)."""
+        """Run the receptive-field block of a stage, and what else is the same for all tasks: (B, C', h, w)."""
 
     def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
         """Four reduced stages, finest first -> logits (B, 1, H, W)."""

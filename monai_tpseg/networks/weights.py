@@ -74,6 +74,8 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
     if not Path(weights).is_file():
         raise CheckpointError(f"No weights file at '{weights}'; train first, or give the path with --checkpoint.")
     path = info_path(weights)
+    if path == Path(weights):
+        raise CheckpointError(f"'{weights}' holds no weights; give the .pt or .safetensors file that training wrote.")
     if not path.is_file():
         raise CheckpointError(
             f"'{weights}' has no description: expected '{path.name}' beside it (training writes both)."

@@ -115,3 +115,5 @@ def test_description_missing_or_foreign(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps({"tasks": 3}))
     with pytest.raises(CheckpointError, match="not the description"):
         read_info(tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.json' holds no weights; give the \.pt"):
+        read_info(tmp_path / "model.json")

@@ -76,7 +76,7 @@ def test_it_renders_every_case_worst_first(page: Page, tmp_path: Path) -> None:
     assert heads[-1].startswith("skipped")
     loaded = "images => images.every(one => { one.loading = 'eager'; return one.src.startsWith('data:image/webp'); })"
     assert page.eval_on_selector_all(".cards img", loaded)
-    page.wait_for_function("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
+    page.evaluate("Promise.all([...document.images].map(one => one.decode()))")  # a broken picture is an error
     page.screenshot(path=tmp_path / "report.png", full_page=True)
     screen = Image.open(tmp_path / "report.png").convert("RGB")
     assert screen.height > 900
