@@ -276,7 +276,8 @@ def test_two_processes_train(kprism_dir: Path, phantoms: Path, tmp_path: Path) -
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(SOURCE.parents[1]), environment.get("PYTHONPATH", "")])
-    subprocess.run([*launcher, *words], check=True, env=environment, capture_output=True, timeout=240)
+    done = subprocess.run([*launcher, *words], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
     assert len(history(tmp_path / "run")) == 2
     assert read_info(tmp_path / "run" / "model.pt", verify=True).network["architecture"] == "kprism"
 
