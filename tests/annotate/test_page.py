@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,10 +67,17 @@ class Open(NamedTuple):
 
     def settle(self) -> None:
         """Until nothing is asked for any more, and what came is drawn."""
-        self.page.wait_for_selector("body:not(.busy)", timeout=120_000)
-        number = self.page.locator("#slice").input_value()
-        self.page.wait_for_selector(f"#canvas[data-shown='{number}']", timeout=120_000)
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        frames = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        still = (
+            "() => !document.body.classList.contains('busy') && "
+            "document.getElementById('canvas').dataset.shown === document.getElementById('slice').value"
+        )
+        end = time.monotonic() + 120
+        self.page.evaluate(frames)
+        while not self.page.evaluate(still):  # both in one look: what is asked for may change between two
+            assert time.monotonic() < end, "the page does not come to rest"
+            self.page.evaluate(frames)
+        self.page.evaluate(frames)
 
     def marked(self) -> Any:
         """The pixels that are seen as lesion, (H, W) bool: sky blue, or a mark of a click, on grey."""
