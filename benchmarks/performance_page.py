@@ -167,7 +167,7 @@ def empty(r: dict[str, Any]) -> str:
     whole = r["volumes"]
     return text(
         "## Slices that `skip_empty` leaves out",
-        "\n`python -m benchmarks.skip_empty --dataset_dir DATA --volumes VOLUME ...`\n",
+        "\n`python -m benchmarks.speed_empty --dataset_dir DATA --volumes VOLUME ...`\n",
         "Real MR and CT slices with a labelled lesion, each between two slices of air with noise. What is left out",
         "loses its mask: that is the whole error. The picture fills the slice, or is shrunk to a part of its area.\n",
         "| area of the picture | noise of the air, of the range | slices lost | lesion pixels lost | air left out |",
@@ -232,9 +232,6 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
 }
 
 
-SCRIPTS = {"empty": "skip_empty"}
-
-
 def main() -> None:
     parts = [HEAD]
     for name, section in SECTIONS.items():
@@ -242,8 +239,7 @@ def main() -> None:
         if path.is_file():
             parts.append(section(json.loads(path.read_text())) + "\n")
         else:
-            script = SCRIPTS.get(name, f"speed_{name}")
-            parts.append(f"`benchmarks/{script}.py` has not been run for this page.\n")
+            parts.append(f"`benchmarks/speed_{name}.py` has not been run for this page.\n")
     parts.append("No figure here is of a GPU: the scripts take `--device cuda`, and wait to be run on one.\n")
     PAGE.write_text("\n".join(parts))
 

@@ -83,17 +83,19 @@ def tuning(docs: Path) -> list[str]:
     return lines
 
 
+def tables_of(results: dict[str, Any], *numbers: int) -> str:
+    """Return tables of the paper with their titles."""
+    return "\n".join(f"### {t.title}\n\n{t.markdown()}" for t in (make_table(results, n) for n in numbers))
+
+
 def shorter(docs: Path, suite: str) -> str:
     """Return the section on all rows under a smaller budget."""
     results = read_results(docs / "results" / f"{suite}.json")
-    tables = "\n".join(
-        f"### {table.title}\n\n{table.markdown()}" for table in (make_table(results, n) for n in (2, 3, 4))
-    )
     return SHORTER.format(
         suite=suite,
         steps=steps_of(results),
         verdict="\n".join(verdict(results)),
-        tables=tables.strip(),
+        tables=tables_of(results, 2, 3, 4).strip(),
         ordering="\n".join(ordering(results)),
     )
 
@@ -101,9 +103,12 @@ def shorter(docs: Path, suite: str) -> str:
 def longer(docs: Path, suite: str) -> str:
     """Return the section on some rows under a larger budget."""
     results = read_results(docs / "results" / f"{suite}.json")
-    tables = "\n".join(f"### {table.title}\n\n{table.markdown()}" for table in (make_table(results, n) for n in (2, 5)))
     return LONGER.format(
-        suite=suite, steps=steps_of(results), verdict="\n".join(verdict(results)), tables=tables.strip()
+        suite=suite,
+        steps=steps_of(results),
+        verdict="\n".join(verdict(results)),
+        tables=tables_of(results, 2, 5).strip(),
+        ordering="\n".join(ordering(results)),
     )
 
 
@@ -126,15 +131,12 @@ def steps_of(results: dict[str, Any]) -> int:
 
 def page(results: dict[str, Any], docs: Path) -> str:
     """Return `docs/results.md`."""
-    tables = "\n".join(
-        f"### {table.title}\n\n{table.markdown()}" for table in (make_table(results, n) for n in (2, 3, 4, 5))
-    )
     return TEXT.format(
         suite=results["suite"],
         machine=results["machine"],
         steps=steps_of(results),
         verdict="\n".join(verdict(results)) or "No peer has been run yet.",
-        tables=tables,
+        tables=tables_of(results, 2, 3, 4, 5),
         ordering="\n".join(ordering(results)),
         tuning="\n".join(tuning(docs)) or "No choice was made: the recipe is as it was.",
         longer=longer(docs, f"{results['suite']}_long"),
@@ -167,6 +169,10 @@ The same networks, data and recipe with 4.8 times the steps, one seed, one valid
 {verdict}
 
 {tables}
+
+The paper's ordering, as above:
+
+{ordering}
 """
 
 TEXT = """# Results
@@ -197,10 +203,11 @@ Difference to TP-Seg (A4) in mean Dice, in points: the paper's, with SAM 2's wei
 
 {ordering}
 
-### The fastest row again
+### Rows run again
 
-The same command into an empty folder, after the network's arithmetic on a CPU had become faster, which rounds otherwise
-([results/{suite}_again.json](results/{suite}_again.json)):
+The same commands into an empty folder, after the network's arithmetic on a CPU had become faster, which rounds
+otherwise ([results/{suite}_again.json](results/{suite}_again.json)): small differences of rounding grow over a
+training, so that two runs of one seed differ too.
 
 {repeated}
 

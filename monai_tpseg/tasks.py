@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 __all__ = [
     "CATEGORY",
+    "DICOM_MODALITIES",
     "LESION",
     "TASKS",
     "TASK_NAMES",
@@ -38,6 +39,18 @@ class Modality(str, Enum):
     ENDOSCOPY = "endoscopy"
     CT = "ct"
     DERMOSCOPY = "dermoscopy"
+
+
+DICOM_MODALITIES: dict[Modality, frozenset[str]] = {
+    Modality.OCT: frozenset({"OPT", "OP"}),
+    Modality.MRI: frozenset({"MR"}),
+    Modality.PATHOLOGY: frozenset({"SM", "GM", "XC"}),
+    Modality.ULTRASOUND: frozenset({"US", "IVUS"}),
+    Modality.ENDOSCOPY: frozenset({"ES", "XC"}),
+    Modality.CT: frozenset({"CT"}),
+    Modality.DERMOSCOPY: frozenset({"DMS", "XC"}),
+}
+"""What (0008,0060) of a DICOM object may say of each modality."""
 
 
 @dataclass(frozen=True)

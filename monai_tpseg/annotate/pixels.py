@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.studies.scan import PROPOSED_TASKS
-from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.tasks import DICOM_MODALITIES, Modality, get_task
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.handover import PackedImage, pack, unpack
 from monai_tpseg.transforms.orientation import voxel_sizes
@@ -30,7 +30,6 @@ Window = tuple[float, float]
 CT_WINDOW: Window = (-1350.0, 150.0)  # HU, as in transforms/ct.yaml
 _PERCENTILES = (0.5, 99.5)  # of values without a scale of their own: noise is black, artefacts do not dim the tissue
 _SAMPLE = 2**20  # values that percentiles are taken from
-_ULTRASOUND = ("US", "IVUS")
 
 
 class Pixels:
@@ -85,7 +84,7 @@ class Pixels:
         dicom = str(self.meta.get(m.MODALITY, ""))
         if dicom in PROPOSED_TASKS:
             return get_task(PROPOSED_TASKS[dicom]).modality
-        return Modality.ULTRASOUND if dicom in _ULTRASOUND else None
+        return Modality.ULTRASOUND if dicom in DICOM_MODALITIES[Modality.ULTRASOUND] else None
 
     def modality(self) -> Modality:
         """Return how the values become input, as the source itself says.

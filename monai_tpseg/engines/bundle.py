@@ -88,7 +88,10 @@ def prepared(
     if flag(compile, "compile"):
         if torch.device(device).type == "cpu":
             logger.warning("compile=true on a CPU takes minutes and makes the steps slower; it is for GPUs.")
-        network.compile_parts() if isinstance(network, TPSeg) else compile_parts([network])
+        if isinstance(network, TPSeg):
+            network.compile_parts()
+        else:
+            compile_parts([network])
     return network
 
 

@@ -92,7 +92,7 @@ class DynamicExperts(nn.Module):
     @staticmethod
     def apply_experts(x: Tensor, kernels: Tensor, weights: Tensor) -> Tensor:
         """Run the mixed kernel of each sample depthwise over x (B, C, h, w)."""
-        mixed = torch.einsum("bm,bmcij->bcij", weights, kernels).to(x.dtype)
+        mixed = torch.einsum("bm,bmcij->bcij", weights, kernels)
         return depthwise_per_sample(x, mixed)
 
 
@@ -169,13 +169,13 @@ class PGTD(nn.Module):
         prototypes = self.bank(task)
         similarity = self.similarity(encoded, prototypes)
         kernels, weights = self.experts(self.describe(encoded, prototypes))
-        enhanced = fused * (1 + self.alpha * torch.sigmoid(similarity).to(fused.dtype))  # (9)
+        enhanced = fused * (1 + self.alpha * torch.sigmoid(similarity))  # (9)
         features = self.experts.apply_experts(enhanced, kernels, weights)  # (10)
         return PGTDOutput(self.head(features, task) + self.vote(similarity), features, encoded)
 
     def similarity(self, encoded: Tensor, prototypes: Tensor) -> Tensor:
         """S_raw = cos(f~, P_fg) - cos(f~, P_bg), (B, 1, h, w), the signed similarity of equations (8) and (11)."""
-        pixels = F.normalize(encoded.float(), dim=1).flatten(2)
+        pixels = F.normalize(encoded, dim=1).flatten(2)
         difference = (prototypes[:, FOREGROUND] - prototypes[:, BACKGROUND]).unsqueeze(1)  # (B, 1, C), unit prototypes
         return torch.matmul(difference, pixels).view(encoded.shape[0], 1, *encoded.shape[-2:])
 

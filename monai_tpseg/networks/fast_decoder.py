@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.decoder import PGTD
-from monai_tpseg.networks.kernels import depthwise_by_taps, on_plain_cpu
+from monai_tpseg.networks.kernels import depthwise_by_taps, in_parts, on_plain_cpu
 from monai_tpseg.networks.layers import TaskHead, cast, resize
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
 
 __all__ = ["FastHead", "FastLow", "FastPGTD"]
-
-_PART = 12 * 2**20  # bytes of a map on a CPU: much larger ones would be new memory from the system, page by page
 
 
 class FastHead(nn.Module):
@@ -101,11 +99,11 @@ class FastPGTD(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:
         """`low` of `FastLow` (B, C, h, w), (B, C_high, h', w') -> float32 logits (B, 1, h, w) and y (B, C, h, w)."""
-        together = max(1, _PART // (4 * low[0].numel()))
-        if not on_plain_cpu(low) or len(low) <= together:
+        lows = in_parts(low, low[0].numel())
+        if len(lows) == 1:
             return self._decode(low, high, row)
-        parts = zip(torch.split(low, together), torch.split(high, together), strict=True)
-        logits, features = zip(*(self._decode(*part, row) for part in parts), strict=True)
+        highs = high.chunk(len(lows))
+        logits, features = zip(*(self._decode(*part, row) for part in zip(lows, highs, strict=True)), strict=True)
         return torch.cat(logits), torch.cat(features)
 
     def _decode(self, low: Tensor, high: Tensor, row: int) -> tuple[Tensor, Tensor]:

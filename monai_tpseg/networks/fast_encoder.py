@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache, reduce
 from typing import Any
 
@@ -13,12 +13,10 @@ from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch import Tensor, nn
 
 from monai_tpseg.networks.adapter import TaskAdapter
-from monai_tpseg.networks.kernels import attend, linear, on_plain_cpu
+from monai_tpseg.networks.kernels import attend, in_parts, linear, on_plain_cpu
 from monai_tpseg.networks.layers import is_tracing
 
 __all__ = ["FastBlock", "FoldedAdapter", "PackedLinear"]
-
-_PART = 10 * 2**20  # bytes of an intermediate: much larger ones would be new memory from the system, page by page
 
 
 class PackedLinear(nn.Module):
@@ -101,7 +99,7 @@ class FastBlock(nn.Module):
             h = _pool(self.shortcut(normed), self.stride)
         h = h + self._attention(normed)
         tokens = h.flatten(0, 2)
-        return torch.cat([self._mlp(part) for part in _parts(tokens, self.mlp_in.out_features)]).view_as(h)
+        return torch.cat([self._mlp(part) for part in in_parts(tokens, self.mlp_in.out_features)]).view_as(h)
 
     def _mlp(self, x: Tensor) -> Tensor:
         result: Tensor = x + self.mlp_out(self.mlp_in(self.norm2(x), gelu=True))
@@ -114,7 +112,7 @@ class FastBlock(nn.Module):
         if is_tracing() or height % rows or width % columns:
             x = F.pad(x, (0, 0, 0, -width % columns, 0, -height % rows))
         bands = x.reshape(-1, rows, x.shape[2], channels)  # a band is one row of windows
-        parts = _parts(bands, self.qkv.out_features * rows * x.shape[2])
+        parts = in_parts(bands, self.qkv.out_features * rows * x.shape[2])
         result = torch.cat([self.merge(self._windows(part, columns)) for part in parts])
         result = result.view(batch, -1, *result.shape[2:])
         return result[:, : height // self.stride, : width // self.stride]
@@ -131,13 +129,6 @@ class FastBlock(nn.Module):
         result = attend(*(part.reshape(bands * across, self.heads, -1, part.shape[-1]) for part in (query, key, value)))
         result = result.view(bands, across, self.heads, rows, columns, -1).permute(0, 3, 1, 4, 2, 5)
         return result.reshape(bands, rows, across * columns, -1)
-
-
-def _parts(x: Tensor, width: int) -> Sequence[Tensor]:
-    """Cut the first axis so that an intermediate of `width` numbers an entry stays small; whole on an accelerator."""
-    if x.device.type != "cpu" or is_tracing() or torch.compiler.is_compiling():
-        return (x,)
-    return x.chunk(-(-len(x) * width * x.element_size() // _PART))
 
 
 def _largest(x: Tensor, axis: int, stride: int) -> Tensor:

@@ -16,7 +16,7 @@ from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusio
 from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
-from monai_tpseg.networks.layers import cast, check_image, expand_task, is_tracing, plain_tensor
+from monai_tpseg.networks.layers import cast, check_image, expand_task, is_recorded, plain_tensor
 
 __all__ = ["InferenceNetwork"]
 
@@ -31,7 +31,7 @@ class InferenceNetwork(nn.Module):
         decoder: of the network.
         fusion: of the network.
         rows: the tasks that it can segment.
-        dtype: of weights and features.
+        dtype: of weights and features; those of the prototype-guided decoders stay in float32.
         align_corners: as in `TPSeg`.
 
     Raises:
@@ -132,7 +132,7 @@ class InferenceNetwork(nn.Module):
     def _position_of(self, h: Tensor) -> Tensor:
         """The embedding of the last size is kept."""
         key = (tuple(h.shape[1:3]), h.device)
-        if is_tracing() or torch.compiler.is_compiling():
+        if is_recorded():
             return self.stem._get_pos_embed(h.shape[1:3]).to(self.dtype)  # type: ignore[no-any-return]
         if self._position is None or self._position[0] != key:
             self._position = (key, self.stem._get_pos_embed(h.shape[1:3]).to(self.dtype))

@@ -7,6 +7,7 @@ times slower than batched products; here both go where convolutions and batched 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,32 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from monai_tpseg.networks.layers import is_tracing
+from monai_tpseg.networks.layers import is_recorded
 
 __all__ = [
     "attend",
     "depthwise_by_taps",
     "depthwise_per_sample",
-    "is_recorded",
+    "in_parts",
     "linear",
     "norm_channels_last",
     "on_plain_cpu",
 ]
 
+_PART = 10 * 2**20  # bytes of an intermediate: much larger ones would be new memory from the system, page by page
 _IMAGES = 16  # from so many on, PyTorch sends 1x1 convolutions to oneDNN on one thread too
 _LEAST_ROWS = 64  # of a product that is worth the way through a convolution
 _SCORES = 2**21  # attention scores that one product may make without a graph: they stay in the cache
 _KEPT_SCORES = 2**27  # attention scores that a graph may keep a call; above, the kernel that makes them again
 
 
-def is_recorded() -> bool:
-    """Whether the operations that run are being recorded or compiled, for other sizes or another device."""
-    return is_tracing() or torch.compiler.is_compiling()
-
-
 def on_plain_cpu(x: Tensor) -> bool:
     """Whether `x` lies on a CPU and what is computed with it is not recorded."""
     return x.device.type == "cpu" and not is_recorded()
+
+
+def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
+    """Cut the first axis so that an intermediate of `width` numbers an entry stays small; whole on an accelerator."""
+    if not on_plain_cpu(x):
+        return (x,)
+    return x.chunk(-(-len(x) * width * x.element_size() // _PART))
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -22,6 +22,7 @@ __all__ = [
     "check_image",
     "expand_task",
     "full_precision",
+    "is_recorded",
     "is_tracing",
     "mlp",
     "plain_tensor",
@@ -40,6 +41,11 @@ def plain_tensor(image: Tensor) -> Tensor:
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` or the ONNX exporter is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def is_recorded() -> bool:
+    """Whether the operations that run are being recorded or compiled, for other sizes or another device."""
+    return is_tracing() or torch.compiler.is_compiling()
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -95,8 +101,7 @@ def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.de
         raise ValueError(f"task must be an integer row number, got dtype {task.dtype}.")
     if task.ndim > 1 or (task.ndim == 1 and task.shape[0] not in (1, batch)):
         raise ValueError(f"task must be an int, a 0-d or a ({batch},) tensor, got shape {tuple(task.shape)}.")
-    seen = task.device.type == "cpu" and not is_tracing() and not torch.compiler.is_compiling()
-    if seen and bool(((task < 0) | (task >= num_tasks)).any()):
+    if task.device.type == "cpu" and not is_recorded() and bool(((task < 0) | (task >= num_tasks)).any()):
         raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
     return task.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
 

@@ -146,12 +146,12 @@ class PrototypeAttention(nn.Module):
         """(B, Q, C) queries over (B, C, N) pixels -> (B, Q, C)."""
         heads, width = self.num_heads, query.shape[-1] // self.num_heads
         batch, queries, channels = query.shape
-        w_q, w_k, w_v = self.in_proj_weight.to(pixels.dtype).chunk(3)
-        b_q, _, b_v = self.in_proj_bias.to(pixels.dtype).chunk(3)
-        q = F.linear(query.to(pixels.dtype), w_q, b_q).view(batch, queries, heads, width)
+        w_q, w_k, w_v = self.in_proj_weight.chunk(3)
+        b_q, _, b_v = self.in_proj_bias.chunk(3)
+        q = F.linear(query, w_q, b_q).view(batch, queries, heads, width)
         folded = torch.einsum("bqhd,hdc->bhqc", q, w_k.view(heads, width, channels))
         scores = torch.matmul(folded.flatten(1, 2), pixels) * width**-0.5  # (B, heads * Q, N)
-        attention = scores.float().softmax(dim=-1).to(pixels.dtype)
+        attention = scores.softmax(dim=-1)
         pooled = torch.matmul(attention, pixels.transpose(1, 2)).view(batch, heads, queries, channels)
         value = torch.einsum("bhqc,hdc->bqhd", pooled, w_v.view(heads, width, channels)).flatten(2)
         projected: Tensor = self.out_proj(value + b_v)

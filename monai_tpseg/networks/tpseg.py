@@ -197,7 +197,8 @@ class TPSeg(nn.Module):
 
         Args:
             tasks: a row or rows of the tasks that it must segment; by default all. Fewer need less memory.
-            dtype: of weights and features: float32, bfloat16 or float16 (which needs a GPU).
+            dtype: of weights and features: float32, bfloat16 or float16 (which needs a GPU). The prototype-guided
+                decoders stay in float32.
             compile: run each block and decoder through `torch.compile`; the first calls are slow.
 
         Raises:

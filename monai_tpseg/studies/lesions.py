@@ -16,7 +16,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from monai_tpseg.studies.codes import Outcome, Status
-from monai_tpseg.tasks import Modality
+from monai_tpseg.tasks import DICOM_MODALITIES, Modality
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom_seg import tracking_id
 from monai_tpseg.transforms.orientation import voxel_sizes
@@ -60,15 +60,6 @@ REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "other_modality", "repaire
 """Flags that make a case `review`: the input was not as it should be."""
 
 _IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}
-_DICOM: dict[Modality, frozenset[str]] = {
-    Modality.OCT: frozenset({"OPT", "OP"}),
-    Modality.MRI: frozenset({"MR"}),
-    Modality.PATHOLOGY: frozenset({"SM", "GM", "XC"}),
-    Modality.ULTRASOUND: frozenset({"US", "IVUS"}),
-    Modality.ENDOSCOPY: frozenset({"ES", "XC"}),
-    Modality.CT: frozenset({"CT"}),
-    Modality.DERMOSCOPY: frozenset({"DMS", "XC"}),
-}
 _SAYS_NOTHING = frozenset({"", "OT"})  # DICOM's "other": converted pictures have it
 _FEW = 64  # points whose distances are found sooner than their convex hull
 
@@ -173,7 +164,7 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
     mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
     raised = {
         **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
-        "other_modality": recorded not in _SAYS_NOTHING | _DICOM[modality],
+        "other_modality": recorded not in _SAYS_NOTHING | DICOM_MODALITIES[modality],
         "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

@@ -8,14 +8,13 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.keys import IMAGE, TASK_NAME
-from monai_tpseg.tasks import Modality, Task
+from monai_tpseg.tasks import DICOM_MODALITIES, Modality, Task
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
 
 __all__ = ["draw_case"]
 
-_ULTRASOUND = ("US", "IVUS")
 _COARSE = 24  # cells along the long side of a picture that may hold names: no letter is left
 
 
@@ -46,7 +45,9 @@ def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: Normali
 def _may_hold_names(image: MetaTensor, task: Task) -> bool:
     if str(image.meta[m.FORMAT]) != "dicom":
         return False
-    return task.modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in _ULTRASOUND
+    return (
+        task.modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in DICOM_MODALITIES[Modality.ULTRASOUND]
+    )
 
 
 def _blurred(image: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What `skip_empty` loses and saves: real slices with lesions, each between slices of air with noise.
 
-    python -m benchmarks.skip_empty --dataset_dir DATA --volumes VOLUME [VOLUME ...]
+    python -m benchmarks.speed_empty --dataset_dir DATA --volumes VOLUME [VOLUME ...]
 
 A wrongly skipped slice loses its whole mask, so the error is the share of labelled pixels in skipped slices. Slices are
 the MR and CT pictures of a datalist, training and validation; whole volumes are looked at as they are.
@@ -35,7 +35,11 @@ def main() -> None:
     rows = [between_air(slices, noise, 1.0) for noise in NOISE] + [between_air(slices, 0.02, side) for side in SIDES]
     read, normalise = LoadMedicalImaged("image"), NormalizeByModalityd()
     whole = [normalise(read({"image": path, "task": "brain_tumor"}))["image"].as_tensor() for path in args.volumes]
-    kept = {"volumes": len(whole), "slices": sum(v.shape[-1] for v in whole), "run": sum(map(run_slices, whole))}
+    kept = {
+        "volumes": len(whole),
+        "slices": sum(v.shape[-1] for v in whole),
+        "run": sum(len(tissue_slices(v)) for v in whole),
+    }
     args.dataset_dir, args.volumes = "DATA", [Path(path).name for path in args.volumes]
     save("empty", args, cases=len(slices), rows=rows, volumes=kept)
 
@@ -82,11 +86,6 @@ def shrunk(image: Tensor, side: float) -> Tensor:
     empty = torch.full_like(image, float(image.min()))
     empty[:, : small.shape[1], : small.shape[2]] = small
     return empty
-
-
-def run_slices(volume: Tensor) -> int:
-    """Return how many slices of (3, H, W, D) run."""
-    return len(tissue_slices(volume))
 
 
 if __name__ == "__main__":
