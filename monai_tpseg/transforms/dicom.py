@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import pydicom
+from pydicom.filereader import read_dataset as read_elements
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
+    EnhancedUSVolumeStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -20,19 +27,26 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, check_size
 
 __all__ = [
+    "PHOTOMETRIC_INTERPRETATIONS",
     "Dataset",
     "check_image",
     "frame_count",
+    "header_of",
     "index_parts",
     "is_dicom",
     "is_image",
     "is_secondary_capture",
+    "open_dicom",
+    "parsed_once",
     "read_dataset",
 ]
 
 Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
 
-_NOT_IMAGES = frozenset({"KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR"})
+_NOT_IMAGES = frozenset(
+    {"ANN", "AU", "DOC", "ECG", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR"}
+)
+_IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # the classes of all others end in "Image Storage"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
@@ -43,21 +57,61 @@ _OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour tra
 _OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
 _PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
+
+PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
+"""What (0028,0004) of an object that is read may say."""
+
+
+class _Parsed(NamedTuple):
+    dataset: Dataset
+    whole: bool  # with its pixels
+
+
+_parsed: ContextVar[dict[Path, _Parsed] | None] = ContextVar("_parsed", default=None)
+
+
+@contextmanager
+def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[Path, _Parsed]]:
+    """Open each DICOM file at most once within the block: what was parsed of it is given again, pixels included.
+
+    Args:
+        headers: what is known before, without pixels.
+
+    Yields:
+        what is known of each file.
+    """
+    known = {path: _Parsed(dataset, False) for path, dataset in (headers or {}).items()}
+    token = _parsed.set(known)
+    try:
+        yield known
+    finally:
+        _parsed.reset(token)
 
 
 def is_dicom(path: Path) -> bool:
     """Say whether `path` is DICOM, by its content: the preamble, or a data set without one that names its class."""
-    with path.open("rb") as file:
-        head = file.read(132)
-    if head[128:] == b"DICM":
-        return True
-    if not head.startswith(_GROUPS_AT_START):
-        return False
+    if _parsed.get() is None:
+        with path.open("rb") as file:
+            return _starts_as_dicom(file)
     try:
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except Exception:  # bytes that are no DICOM make pydicom raise anything
-        return False
-    return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
+        return open_dicom(path) is not None
+    except ReadError:
+        return True  # whoever reads it says what is wrong
+
+
+def open_dicom(path: Path, pixels: bool = True) -> Dataset | None:
+    """Return the data set of one file, None where it is no DICOM; the file is opened once.
+
+    Args:
+        path: a file.
+        pixels: read the pixel data as well.
+
+    Raises:
+        ReadError: see `read_dataset`.
+    """
+    return _open(path, pixels, _starts_as_dicom)
 
 
 def read_dataset(path: Path, pixels: bool = True) -> Dataset:
@@ -70,15 +124,57 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
     Raises:
         ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed; `E_TOO_LARGE`, it unpacks without end.
     """
+    return _open(path, pixels, lambda file: True)
+
+
+def header_of(dataset: Dataset) -> Dataset:
+    """Return `dataset` without its pixels; the other elements are shared, not copied."""
+    header = dataset[: min(_PIXEL_TAGS)]
+    header.file_meta = dataset.file_meta
+    return header
+
+
+def _open(path: Path, pixels: bool, is_meant: Callable[[BinaryIO], bool]) -> Dataset | None:
+    known = _parsed.get()
+    if known is not None and path in known and (known[path].whole or not pixels):
+        return known[path].dataset
+    with path.open("rb") as file:
+        if not is_meant(file):
+            return None
+        file.seek(0)
+        dataset = _parse(file, pixels or known is not None, base_name(path))
+    if known is not None:
+        known[path] = _Parsed(dataset, True)
+    return dataset
+
+
+def _starts_as_dicom(file: BinaryIO) -> bool:
+    head = file.read(132)
+    if head[128:] == b"DICM":
+        return True
+    if not head.startswith(_GROUPS_AT_START):
+        return False
+    file.seek(0)
     try:
-        check_deflated(path, base_name(path))
-        dataset = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
-    except ReadError:
+        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except Exception:  # bytes that are no DICOM make pydicom raise anything
+        return False
+    return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
+
+
+def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
+    try:
+        _check_start(file, name)
+        check_deflated(file, name)
+        dataset = read_partial(file, _Fence(pixels, name), force=True)
+    except (ReadError, MemoryError):
         raise
     except EOFError as error:
-        raise ReadError("E_TRUNCATED", f"{base_name(path)} ends inside its header; copy or export it again.") from error
+        raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
+    except OSError as error:
+        raise ReadError("E_NOT_FOUND", f"{name} cannot be read from its disc; copy it again.") from error
     except Exception as error:  # damaged bytes make pydicom raise anything
-        raise ReadError("E_DECODE", f"{base_name(path)} is not DICOM that can be parsed; export it again.") from error
+        raise ReadError("E_DECODE", f"{name} is not DICOM that can be parsed; export it again.") from error
     if not getattr(dataset, "file_meta", None):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -88,16 +184,58 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
     return dataset
 
 
+def _check_start(file: BinaryIO, name: str) -> None:
+    """Refuse a data set of zeros, as copies that were cut have: pydicom takes seconds for each megabyte of them."""
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        file.seek(0)
+    read_elements(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # the file's own information
+    start = file.read(8)
+    file.seek(0)
+    if start == bytes(8):
+        raise _zeros(name)
+
+
+class _Fence:
+    """Tells pydicom when to stop: before the pixels where they are not wanted, and where no data set can go on."""
+
+    def __init__(self, pixels: bool, name: str) -> None:
+        self.pixels, self.name, self.count = pixels, name, 0
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self.count += 1
+        if tag == 0:
+            raise _zeros(self.name)
+        if self.count > _MOST_ELEMENTS:
+            raise ReadError("E_DECODE", f"{self.name} has over {_MOST_ELEMENTS} elements; export it again.")
+        return not self.pixels and tag in _PIXEL_TAGS
+
+
+def _zeros(name: str) -> ReadError:
+    return ReadError("E_DECODE", f"{name} holds zeros where its elements should be; copy or export it again.")
+
+
 def is_image(dataset: Dataset) -> bool:
     """Say whether `dataset` is, or ought to be, a patient's image; segmentations, doses and reports are none.
 
-    A damaged image that lost its matrix or its class still counts: it must be refused, not left out.
+    The class of the object decides where the standard knows it. A damaged image that lost its matrix or its class still
+    counts: it must be refused, not left out.
     """
     if str(dataset.get("Modality") or "") in _NOT_IMAGES:
         return False
-    matrix = "Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset
-    storage = UID(str(dataset.get("SOPClassUID") or ""))
-    return matrix or not storage or "Image Storage" in storage.name
+    storage = _storage(dataset)
+    if _is_standard(storage):
+        return "Image Storage" in storage.name or storage in _IMAGES_OF_OTHER_NAMES
+    return not storage or ("Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset)
+
+
+def _storage(dataset: Dataset) -> UID:
+    meta = getattr(dataset, "file_meta", None) or {}
+    return UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
+
+
+def _is_standard(storage: UID) -> bool:
+    return bool(storage) and storage.name != str(storage) and "Storage" in storage.name
 
 
 def is_secondary_capture(dataset: Dataset) -> bool:
@@ -165,9 +303,8 @@ def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
 
 def _check_cut(dataset: Dataset, name: object) -> None:
     """An image without pixels was cut off: it must fail, not be left out as an object that has none."""
-    storage = UID(str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or ""))
     matrix = dataset.get("Rows") and dataset.get("Columns")
-    if "Image Storage" in storage.name or matrix:
+    if "Image Storage" in _storage(dataset).name or matrix:
         raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
 
 
@@ -175,10 +312,13 @@ def _check_kind(dataset: Dataset, name: object) -> None:
     modality = str(dataset.get("Modality") or "")
     if modality in _NOT_IMAGES:
         raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
-    if dataset.file_meta.get("MediaStorageSOPClassUID") != MediaStorageDirectoryStorage:
-        return
-    index_parts(dataset, name)
-    raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
+    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        index_parts(dataset, name)
+        raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
+    storage = _storage(dataset)
+    if _is_standard(storage) and not is_image(dataset):
+        kind = storage.name.removesuffix(" Storage")
+        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; leave it out.")
 
 
 def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:

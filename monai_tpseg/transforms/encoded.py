@@ -5,11 +5,10 @@ from __future__ import annotations
 import subprocess
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
 from monai_tpseg.transforms.errors import ReadError
@@ -76,28 +75,28 @@ def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
             dataset.decompress(decoding_plugin=decoding_plugin(dataset), generate_instance_uid=False)
 
 
-def check_deflated(path: Path, name: object) -> None:
+def check_deflated(file: BinaryIO, name: object) -> None:
     """Refuse a deflated object that unpacks beyond a safe size; pydicom unpacks without a limit.
 
     Args:
-        path: a DICOM file.
+        file: a DICOM file, opened; it is left at its start.
         name: what the message calls it.
 
     Raises:
         ReadError: `E_TOO_LARGE`.
     """
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return
-        meta = read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-            return
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))  # preamble, the length's own element, the rest
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        file.seek(0)
+    # stands before the pixels' own encoding: plain elements of group 2
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while chunk := inflate.unconsumed_tail or file.read(_CHUNK):
             size += len(inflate.decompress(chunk, _CHUNK))
             if size > MAX_BYTES:
                 raise ReadError("E_TOO_LARGE", f"{name} unpacks to over {MAX_BYTES >> 30} GiB; store it uncompressed.")
+    file.seek(0)
 
 
 def check_encoded(dataset: Any, frames: int, name: object) -> None:
