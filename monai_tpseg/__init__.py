@@ -2,6 +2,38 @@
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from monai_tpseg.studies.model import Model
+
+__all__ = ["__version__", "load_model"]
 
 __version__ = "0.1.0"
+
+
+def load_model(weights: str | Path | None = None, device: str | None = None) -> Model:
+    """Load TP-Seg with its weights, ready to segment files; PyTorch and MONAI are imported by this call.
+
+    Args:
+        weights: a file with its description beside it, or the name of weights in the catalogue; by default the
+            starter weights, which one line on standard error says.
+        device: name of a device; by default the first GPU, or the CPU.
+
+    Returns:
+        the model: `segment(source, task)` gives probabilities and mask, `network` is the network, `info` the
+        description of the weights.
+
+    Raises:
+        ValueError: one line: no such weights, a file that is damaged or altered, no such device.
+
+    Example:
+        >>> model = load_model()  # doctest: +SKIP
+        >>> model.segment(Path("my.png"), "skin_lesion").mask.shape  # doctest: +SKIP
+        torch.Size([1, 480, 640])
+    """
+    from monai_tpseg.studies.model import Model
+
+    return Model(weights, device)

@@ -17,6 +17,7 @@ from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.cli_export import add_export_command
 from monai_tpseg.cli_new_task import add_new_task_command
 from monai_tpseg.cli_run import UsageError, add_run_command, run_studies
+from monai_tpseg.cli_weights import add_weights_command
 from monai_tpseg.experiments.command import add_commands as add_experiments
 
 __all__ = ["main"]
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add_experiments(commands)
     add_export_command(commands)
     add_new_task_command(commands)
+    add_weights_command(commands)
     return parser
 
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _ABOUT = """\
 Open a picture, a volume, a DICOM series or a folder of them in a browser: click a lesion, correct the mask, carry it
-from slice to slice, save. Needs weights of K-Prism. The page is served to this machine alone, with a secret in its
+from slice to slice, save. Runs K-Prism. The page is served to this machine alone, with a secret in its
 address. What you do is kept in OUT at once; OUT/manifest.csv says which source a case is: keep it private.
 """
 
@@ -30,7 +30,10 @@ def add_annotate_command(commands: Any) -> None:
     command = commands.add_parser("annotate", **about)
     command.set_defaults(command=_annotate, quiet=False)
     command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
-    command.add_argument("--checkpoint", required=True, metavar="W", help="weights of K-Prism (with model.json beside)")
+    command.add_argument(
+        "--checkpoint", metavar="W",
+        help="weights of K-Prism (with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
     names = ", ".join(TASK_NAMES)
     command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}")
     command.add_argument(
@@ -53,12 +56,14 @@ def _annotate(options: argparse.Namespace) -> int:
     from monai_tpseg.annotate.serve import serve
     from monai_tpseg.studies import known_salt, prepare_output, scan
     from monai_tpseg.studies.manifest import case_names, new_salt
+    from monai_tpseg.weights import choose_weights
 
+    checkpoint = choose_weights(options.checkpoint, "kprism")
     out = Path(options.out)
     salt = known_salt(out) or new_salt()
     entries = [replace(entry, salt=salt) for entry in scan(options.input)]
     check_sessions(out, case_names(entries), options.resume)
-    model = PromptModel(options.checkpoint, options.device)
+    model = PromptModel(checkpoint, options.device)
     if options.task and options.task not in model.info.tasks:
         raise UsageError(f"The weights do not know {options.task}; choose one of {', '.join(model.info.tasks)}.")
     cases = prepare_output(out, entries, "salted", options.resume)

@@ -34,15 +34,16 @@ def add_export_command(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from monai_tpseg.networks import TPSeg, build_network
+    from monai_tpseg.networks import TPSeg
     from monai_tpseg.networks.checkpoint import load_weights
+    from monai_tpseg.networks.described import build_described
     from monai_tpseg.networks.export import export_task
     from monai_tpseg.networks.weights import read_info
     from monai_tpseg.tasks import resolve_task
 
     info = read_info(options.checkpoint, verify=True)
     row = resolve_task(options.task, info.tasks)
-    net = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    net = build_described(info)
     if not isinstance(net, TPSeg):
         raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg is exported.")
     if not Path(options.out).absolute().parent.is_dir():

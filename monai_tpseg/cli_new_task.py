@@ -31,7 +31,10 @@ def add_new_task_command(commands: Any) -> None:
         "--exemplars", required=True, metavar="DIR",
         help="folder with images/ and masks/, or pictures with masks beside them (a.png, a_mask.png); or a datalist",
     )  # fmt: skip
-    command.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
+    command.add_argument(
+        "--checkpoint", metavar="W",
+        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
     command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt; a .json comes beside")
     known = ", ".join(modality.value for modality in Modality)
     command.add_argument("--modality", metavar="M", help=f"how its pictures were made: {known}")
@@ -52,12 +55,13 @@ def add_new_task_command(commands: Any) -> None:
 def _new_task(options: argparse.Namespace) -> int:
     from monai_tpseg.engines.new_task import FineTuning, add_task_to_weights
     from monai_tpseg.studies.model import choose_device
+    from monai_tpseg.weights import choose_weights
 
     tuning = FineTuning(options.fine_tune, options.lr, options.seed)
     added = add_task_to_weights(
         options.name,
         options.exemplars,
-        options.checkpoint,
+        choose_weights(options.checkpoint),
         options.out,
         options.modality,
         options.start,

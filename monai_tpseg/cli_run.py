@@ -65,7 +65,10 @@ def _add_sources(command: Any) -> None:
     command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
     command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
     command.add_argument("--out", required=True, metavar="OUT", help="folder of the results")
-    command.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
+    command.add_argument(
+        "--checkpoint", metavar="W",
+        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
     command.add_argument("--resume", action="store_true", help="go on in OUT; recompute what has changed or failed")
     command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
 
@@ -141,12 +144,14 @@ def run_studies(options: argparse.Namespace) -> int:
     from monai_tpseg.networks.weights import read_info
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
     from monai_tpseg.studies.model import other_preprocessing
+    from monai_tpseg.weights import choose_weights
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
     more = {"seg": not options.no_seg, "skip_empty": options.skip_empty, "precision": options.precision}
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (_readers() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
+    options.checkpoint = choose_weights(options.checkpoint)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
     for task in _tasks(options):
         if task not in info.tasks:

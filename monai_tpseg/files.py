@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_writable", "complete", "write_atomically"]
+__all__ = ["check_writable", "complete", "file_sha256", "write_atomically"]
 
 
 @contextmanager
@@ -56,3 +57,12 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise OSError(f"'{path}' cannot be written ({error.strerror}); choose another --out.") from error
     if target.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder; name a file with --out.")
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

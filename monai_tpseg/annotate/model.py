@@ -10,11 +10,13 @@ from torch import Tensor
 
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.inferers.task import image_size_2d, resize_antialiased
-from monai_tpseg.networks import KPrism, Prompt, build_network
+from monai_tpseg.networks import KPrism, Prompt
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.kprism import ImageState, Memory
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.model import choose_device, other_preprocessing
+from monai_tpseg.weights import choose_weights
 
 __all__ = ["PromptModel"]
 
@@ -25,17 +27,20 @@ class PromptModel:
     """A network that takes prompts, and what its weights say about themselves.
 
     Args:
-        checkpoint: weights of K-Prism; their description lies beside them. The digest is checked, loading is strict.
+        checkpoint: weights of K-Prism, their description beside them; or a name in the catalogue; the starter weights
+            by default. The digest is checked, loading is strict.
         device: name of a device; by default the first GPU, or the CPU.
         threshold: probability from which a pixel is marked, in (0, 1).
 
     Raises:
+        CatalogueError: no such weights in the catalogue.
         CheckpointError: weights or description are missing, damaged, or do not fit.
         SessionError: weights of another network, or a threshold out of its range.
         StudyError: no such device.
     """
 
-    def __init__(self, checkpoint: str | Path, device: str | None = None, threshold: float = 0.5) -> None:
+    def __init__(self, checkpoint: str | Path | None = None, device: str | None = None, threshold: float = 0.5) -> None:
+        checkpoint = choose_weights(checkpoint, "kprism")
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         architecture = self.info.network.get("architecture", "tpseg")
         if architecture != "kprism":
@@ -47,7 +52,7 @@ class PromptModel:
         self.threshold = threshold
         self.device = choose_device(device)
         self.image_size = image_size_2d(self.info.image_size)
-        network = build_network(num_tasks=len(self.info.tasks), image_size=self.image_size, **self.info.network)
+        network = build_described(self.info)
         load_weights(network, checkpoint)
         assert isinstance(network, KPrism)
         self.network: KPrism = network.to(self.device).eval()

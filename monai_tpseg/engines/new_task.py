@@ -16,8 +16,9 @@ from monai_tpseg.data.exemplar_files import find_exemplars
 from monai_tpseg.engines.row_tuning import tune_row
 from monai_tpseg.files import check_writable
 from monai_tpseg.keys import IMAGE, LABEL
-from monai_tpseg.networks import TPSeg, build_network
+from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
+from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.new_task import Start, add_task
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
 from monai_tpseg.tasks import TASK_NAMES, Modality, check_name, get_task
@@ -115,7 +116,8 @@ def add_task_to_weights(
         tune_row(grown, len(info.tasks), image, label, tuning.steps, tuning.lr, tuning.seed, device, progress)
     ranked = sorted(zip(nearest.similarities.tolist(), info.tasks, strict=True), reverse=True)
     added = Added(len(image), info.tasks[nearest.row], {task: round(value, 4) for value, task in ranked})
-    save_weights(out, grown.state_dict(), replace(wider, training=_history(name, added, start, tuning, info)))
+    training = _history(name, added, start, tuning, info)
+    save_weights(out, grown.state_dict(), wider.derived(training=training))
     return added
 
 
@@ -155,7 +157,7 @@ def load_tpseg(checkpoint: str | Path, info: WeightsInfo) -> TPSeg:
     Raises:
         CheckpointError: another network.
     """
-    network = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    network = build_described(info)
     if not isinstance(network, TPSeg) or not network.pgtds:
         kind = "an ablation without prototypes" if isinstance(network, TPSeg) else f"a {type(network).__name__}"
         raise CheckpointError(f"'{checkpoint}' holds {kind}; a new task needs a TP-Seg with prototypes.")
@@ -167,7 +169,7 @@ def widened(network: TPSeg, info: WeightsInfo, seed: int = 0) -> TPSeg:
     """Return a fresh network with the parts of `network` for the tasks of `info`; the draw follows `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        wider = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+        wider = build_described(info)
     assert isinstance(wider, TPSeg)
     return wider.eval()
 

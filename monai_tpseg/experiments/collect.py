@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from monai_tpseg.experiments.suite import Run
-from monai_tpseg.networks import TPSeg, build_network
+from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import read_info
 
 __all__ = ["collect", "prototype_figures"]
@@ -29,7 +30,7 @@ def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, An
         data: folder that the names of the images are given relative to.
     """
     info = read_info(folder / "model.pt")
-    network = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    network = build_described(info)
     load_weights(network, folder / "model.pt")
     return {
         "name": run.name,

@@ -19,8 +19,8 @@ from monai_tpseg.experiments.suite import SuiteError
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import LesionMetrics
-from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd, TaskToIndexd
 
@@ -68,7 +68,7 @@ def _trained(folder: Path) -> _Trained:
     if not weights.is_file() or not (folder / "datalist.json").is_file():
         raise SuiteError(f"'{folder}' holds no trained run; expected model.pt and datalist.json.")
     info = read_info(weights)
-    network = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    network = build_described(info)
     load_weights(network, weights)
     return _Trained(folder.name, info, network.eval(), TaskInferer(info.image_size))
 

@@ -5,7 +5,6 @@ Everything here maps dictionaries to dictionaries or loads them strictly; nothin
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -16,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_tpseg.files import file_sha256
+
 __all__ = [
     "SAM2_FILES",
     "CheckpointError",
     "convert_released",
     "download_sam2",
-    "file_sha256",
     "load_sam2_trunk",
     "load_strictly",
     "load_weights",
@@ -190,15 +190,6 @@ def download_sam2(backbone: str, folder: str | os.PathLike[str]) -> Path:
         )
     os.replace(source, target)
     return target
-
-
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """Return the hexadecimal sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tpseg.files import complete
-from monai_tpseg.networks.checkpoint import CheckpointError, file_sha256
+from monai_tpseg.files import complete, file_sha256
+from monai_tpseg.networks.checkpoint import CheckpointError
 
-__all__ = ["WeightsInfo", "info_path", "read_info", "save_weights"]
+__all__ = ["FORMAT", "WeightsInfo", "info_path", "read_info", "save_weights"]
+
+FORMAT = 1
+"""Version of the description; it grows when older programs would misread a new one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class WeightsInfo:
         sha256: digest of the weights file; empty until it is written.
         training: recipe, data and result, for the reader.
         modalities: modality of every task that the catalogue of `monai_tpseg.tasks` does not have, by name.
+        card: of weights in the catalogue: status, licence, sources, Dice, see `monai_tpseg.weights.Card`.
+        format: version of the description.
     """
 
     tasks: tuple[str, ...]
@@ -48,12 +53,32 @@ class WeightsInfo:
     training: dict[str, Any] = field(default_factory=dict)
     mpp: float | None = None
     modalities: dict[str, str] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
 
     @property
     def method(self) -> str:
         """Name of the network, as files that were made with it give it."""
         architecture = str(self.network.get("architecture", "tpseg"))
         return {"tpseg": "TP-Seg", "kprism": "K-Prism"}.get(architecture, architecture)
+
+    @property
+    def title(self) -> str:
+        """What every result calls the weights: name and status, e.g. `starter-tpseg, research preview`.
+
+        Empty for weights that no catalogue describes: names of files may be anybody's notes.
+        """
+        return ", ".join(str(self.card[key]) for key in ("name", "status") if self.card.get(key))
+
+    def derived(self, **changes: Any) -> WeightsInfo:
+        """Return the description of weights that were made from these: without the card, but with where they come from.
+
+        Args:
+            **changes: of attributes.
+        """
+        origin = {key: self.card[key] for key in ("name", "licence") if key in self.card} | {"sha256": self.sha256}
+        training = {**changes.pop("training", self.training), "derived_from": origin}
+        return replace(self, **{**changes, "training": training, "card": {}, "sha256": ""})
 
 
 def info_path(weights: str | os.PathLike[str]) -> Path:
@@ -82,9 +107,16 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if int(content.get("format", 1)) > FORMAT:
+            raise CheckpointError(
+                f"'{path}' was written by a newer version (format {content['format']}, this one reads up to {FORMAT}); "
+                "update monai-tpseg, or give weights of this version."
+            )
         lists = {key: tuple(content[key]) for key in ("tasks", "image_size")}
         info = WeightsInfo(**{**content, **lists, "modalities": {**content.get("modalities", {})}})
-    except (ValueError, TypeError, KeyError) as error:
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is not the description of a weights file ({error}); train again.") from error
     if verify and file_sha256(weights) != info.sha256:
         raise CheckpointError(f"'{weights}' is damaged or not the file that '{path.name}' describes: sha256 differs.")

@@ -17,8 +17,8 @@ from monai_tpseg import __version__
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
 from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
-from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.ready import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
@@ -28,6 +28,7 @@ from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.regions import crop_to_region, paste_region
+from monai_tpseg.weights import choose_weights
 
 __all__ = ["Model", "Segmented", "Settings", "choose_device", "digest", "other_preprocessing"]
 
@@ -116,25 +117,28 @@ class Model:
     TP-Seg runs in its fast form, see `monai_tpseg.networks.ready`; a network without one runs as it was trained.
 
     Args:
-        checkpoint: weights; their description lies beside them. The digest is checked, loading is strict.
+        checkpoint: weights, their description beside them; or a name in the catalogue; the starter weights by default.
+            The digest is checked, loading is strict.
         device: see `choose_device`.
         settings: threshold, smallest lesion, precision.
         slice_batch: slices of a volume, or windows of a slide, that run together, or "auto": as fit into `memory_mb`.
         memory_mb: MiB, see `TaskInferer`.
 
     Raises:
+        CatalogueError: no such weights in the catalogue.
         CheckpointError: weights or description are missing, damaged, or do not fit.
         StudyError: no such device, or it cannot compute at the precision.
     """
 
     def __init__(
         self,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         device: str | None = None,
         settings: Settings | None = None,
         slice_batch: int | Literal["auto"] = "auto",
         memory_mb: float = 1024,
     ) -> None:
+        checkpoint = choose_weights(checkpoint)
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         self.device = choose_device(device)
         self.settings = settings or Settings()
@@ -143,7 +147,7 @@ class Model:
             self.precision = choose_precision(self.settings.precision, self.device)
         except ValueError as error:
             raise StudyError(f"{error}") from error
-        network = build_network(num_tasks=len(self.info.tasks), image_size=self.info.image_size, **self.info.network)
+        network = build_described(self.info)
         load_weights(network, checkpoint)
         self.network, why_plain = ready_network(network.to(self.device), self.precision)
         self.fast = not why_plain

@@ -85,6 +85,7 @@ def provenance(info: WeightsInfo, config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": {
             "tasks": list(info.tasks),
+            "weights": info.title,
             "weights_sha256": info.sha256,
             "trained_preprocessing": info.preprocessing,
             "modalities": dict(info.modalities),

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from monai_tpseg.files import file_sha256
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.keys import IMAGE
-from monai_tpseg.networks.checkpoint import file_sha256
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import UNCERTAIN, Lesion, lesions_csv, outcome_with
 from monai_tpseg.studies.model import Model

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.files import complete, write_atomically
-from monai_tpseg.networks.checkpoint import file_sha256
+from monai_tpseg.files import complete, file_sha256, write_atomically
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.model import Segmented
@@ -50,8 +49,9 @@ class Outputs:
 
 def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
     """Return what a DICOM segmentation says about what made it, out of `provenance`."""
-    version, weights = made_by["versions"]["monai_tpseg"], made_by["model"]["weights_sha256"]
-    return Algorithm(version, weights, made_by["config_sha256"], outputs.method, outputs.semi_automatic)
+    version, model = made_by["versions"]["monai_tpseg"], made_by["model"]
+    digests = model["weights_sha256"], made_by["config_sha256"]
+    return Algorithm(version, *digests, outputs.method, outputs.semi_automatic, model.get("weights", ""))
 
 
 def write_segmented(

@@ -54,6 +54,7 @@ class Algorithm:
         config_sha256: digest of what decides a result besides.
         method: name of the network.
         semi_automatic: a person guided it.
+        weights: their name and status in the catalogue, empty for one's own.
     """
 
     version: str
@@ -61,6 +62,13 @@ class Algorithm:
     config_sha256: str
     method: str = "TP-Seg"
     semi_automatic: bool = False
+    weights: str = ""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What decided the mask; commas divide parameters in DICOM."""
+        named = {"weights": self.weights.replace(",", ";")} if self.weights else {}
+        return {**named, "weights_sha256": self.weights_sha256, "config_sha256": self.config_sha256}
 
 
 def tracking_id(name: str, task: str, lesion: int) -> str:
@@ -166,7 +174,7 @@ def _segments(
         family=_ARTIFICIAL_INTELLIGENCE,
         version=algorithm.version,
         source="monai_tpseg",
-        parameters={"weights_sha256": algorithm.weights_sha256, "config_sha256": algorithm.config_sha256},
+        parameters=algorithm.parameters,
     )
     kind = (
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC if algorithm.semi_automatic else SegmentAlgorithmTypeValues.AUTOMATIC

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.networks.checkpoint import file_sha256
+from monai_tpseg.files import file_sha256
 
 SCHEMA = json.loads((files("monai_tpseg.studies") / "result.schema.json").read_text())
 

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 from monai_tpseg.cli import main
 from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_picture, write_nifti, write_png
-from monai_tpseg.networks.checkpoint import file_sha256, read_checkpoint
+from monai_tpseg.files import file_sha256
+from monai_tpseg.networks.checkpoint import read_checkpoint
 from monai_tpseg.networks.weights import info_path
 
 ROOT = Path(__file__).resolve().parents[2]

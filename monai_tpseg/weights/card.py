@@ -1,0 +1,88 @@
+"""The record of a weights file: what it is, what it was trained on, and how good it was there.
+
+It is the key `card` of the description that lies beside every weights file. Reading it needs the standard library
+alone, so that a list of weights is there at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Card", "CatalogueError", "read_card"]
+
+
+class CatalogueError(ValueError):
+    """Weights that are not there, or a description that is none; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the catalogue says about a weights file.
+
+    Attributes:
+        name: of the weights in the catalogue: the stem of both files.
+        network: "tpseg", "kprism" or another architecture of `build_network`.
+        sha256: of the file.
+        tasks: names in row order.
+        image_size: (H, W) of the network's input in training, pixels.
+        status: in a word or two, e.g. "research preview"; every result repeats it.
+        licence: of the weights.
+        intended_use: in a sentence.
+        date: of the training's end, YYYY-MM-DD.
+        sources: of the training data: dictionaries with `name`, `tasks`, `pictures`, `terms` and `link`.
+        dice: mean Dice a task in percent on the validation list at the size of the label, and `mean`; of K-Prism a
+            dictionary of these for each way of asking.
+        validation: what `dice` was measured on, and how.
+        url: where the file can be fetched; empty where it is not hosted.
+        size: bytes of the file, 0 where the description does not say.
+    """
+
+    name: str
+    network: str
+    sha256: str
+    tasks: tuple[str, ...]
+    image_size: tuple[int, ...]
+    status: str = ""
+    licence: str = ""
+    intended_use: str = ""
+    date: str = ""
+    sources: tuple[Mapping[str, Any], ...] = ()
+    dice: Mapping[str, Any] | None = None
+    validation: str = ""
+    url: str = ""
+    size: int = 0
+
+
+def read_card(path: Path) -> Card:
+    """Read the description of a weights file as a card.
+
+    Args:
+        path: of the `.json`; weights that were never packed have no card in it, and most fields stay empty.
+
+    Raises:
+        CatalogueError: it is no description of weights.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        more = content.get("card") or {}
+        return Card(
+            name=path.stem,
+            network=str(content["network"].get("architecture", "tpseg")),
+            sha256=str(content["sha256"]),
+            tasks=tuple(content["tasks"]),
+            image_size=tuple(content["image_size"]),
+            sources=tuple(more.get("sources", ())),
+            dice=more.get("dice"),
+            size=int(more.get("size", 0)),
+            **{key: str(more.get(key, "")) for key in _TEXTS},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise CatalogueError(f"'{path}' is not the description of a weights file ({reason}); remove it.") from error
+
+
+_TEXTS = ("status", "licence", "intended_use", "date", "validation", "url")

@@ -1,0 +1,205 @@
+"""Where weights lie: the package, a folder of the site, a folder of the user. Nothing here downloads anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import platformdirs
+
+from monai_tpseg.files import file_sha256
+from monai_tpseg.weights.card import Card, CatalogueError, read_card
+
+__all__ = [
+    "DEFAULTS",
+    "VARIABLE",
+    "Entry",
+    "Folder",
+    "announcement",
+    "choose_weights",
+    "find",
+    "folders",
+    "listed",
+    "user_folder",
+    "weights_path",
+]
+
+logger = logging.getLogger(__name__)
+
+DEFAULTS = {"tpseg": "starter-tpseg", "kprism": "starter-kprism"}
+"""Weights that run where none are named, for each network."""
+
+VARIABLE = "TPSEG_WEIGHTS"
+"""The environment variable that names folders of a site, several divided as in PATH."""
+
+_SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of the catalogue and how it came to be one: "TPSEG_WEIGHTS", "user" or "package"."""
+
+    origin: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Weights of the catalogue.
+
+    Attributes:
+        card: what they are.
+        folder: where the description lies.
+        file: the weights; None where only their description is there.
+    """
+
+    card: Card
+    folder: Folder
+    file: Path | None
+
+    def check(self) -> None:
+        """Compare the file with its description.
+
+        Raises:
+            CatalogueError: there is no file, or its sha256 differs.
+        """
+        file = self.there()
+        if file_sha256(file) != self.card.sha256:
+            raise CatalogueError(
+                f"'{file}' is damaged or was altered: '{self.card.name}.json' names another sha256; get both again."
+            )
+
+    def there(self) -> Path:
+        """Return the file.
+
+        Raises:
+            CatalogueError: only the description is there.
+        """
+        if self.file is not None:
+            return self.file
+        name = self.card.name
+        way = f"tpseg weights fetch {name} gets it" if self.card.url else "copy it there, it is not hosted"
+        raise CatalogueError(f"The file of weights '{name}' is not in '{self.folder.path}': {way}.")
+
+
+def folders() -> list[Folder]:
+    """Return the folders of the catalogue that are there, in order: the first that knows a name decides."""
+    site = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    for path in site:
+        if not path.is_dir():
+            raise CatalogueError(f"{VARIABLE} names '{path}', which is no folder; correct or unset it.")
+    named = [Folder(VARIABLE, path) for path in site]
+    others = [Folder("user", user_folder()), Folder("package", _package())]
+    return [*named, *(folder for folder in others if folder.path.is_dir())]
+
+
+def user_folder() -> Path:
+    """Return where weights of this user lie; it need not be there."""
+    return platformdirs.user_data_path("monai_tpseg", appauthor=False) / "weights"
+
+
+def listed() -> list[Entry]:
+    """Return all weights of the catalogue, of each name those that count.
+
+    Raises:
+        CatalogueError: a description that is none, or two files for one description.
+    """
+    found: dict[str, Entry] = {}
+    for folder in folders():
+        for entry in _entries(folder):
+            found.setdefault(entry.card.name, entry)
+    return list(found.values())
+
+
+def find(name: str) -> Entry:
+    """Return the weights called `name`.
+
+    Raises:
+        CatalogueError: there are none; the message lists the names and the folders.
+    """
+    for folder in folders():
+        path = folder.path / f"{name}.json"
+        if path.is_file():
+            return _entry(folder, path)
+    known = ", ".join(entry.card.name for entry in listed()) or "none"
+    places = ", ".join(f"'{folder.path}'" for folder in folders())
+    raise CatalogueError(f"No weights '{name}' in {places} (there: {known}); name a file, or see tpseg weights where.")
+
+
+def weights_path(asked: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
+    """Return the file of the weights that were asked for.
+
+    Args:
+        asked: a file, the name of weights in the catalogue, or None for the starter weights of `network`. A file of
+            that name counts more than the catalogue.
+        network: "tpseg" or "kprism".
+
+    Raises:
+        CatalogueError: a name that the catalogue does not know, or starter weights that are not there.
+    """
+    if asked is None or asked == "":
+        return _default(network)
+    path = Path(asked)
+    if path.name != str(asked) or path.suffix in _SUFFIXES or path.exists():
+        return path
+    return find(str(asked)).there()
+
+
+def announcement(file: Path) -> str:
+    """Return the line that says which weights run, e.g. `weights: starter-tpseg, research preview (non-commercial)`."""
+    card = read_card(file.with_suffix(".json"))
+    licence = f" ({card.licence})" if card.licence else ""
+    return f"weights: {', '.join(part for part in (card.name, card.status) if part)}{licence}"
+
+
+def choose_weights(asked: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
+    """Return what `weights_path` returns; where none were named, say on standard error which weights run.
+
+    Args:
+        asked: see `weights_path`.
+        network: see `weights_path`.
+    """
+    file = weights_path(asked, network)
+    if not asked:
+        logger.warning("%s; --checkpoint names others.", announcement(file))
+    return file
+
+
+def _default(network: str) -> Path:
+    name = DEFAULTS[network]
+    try:
+        return find(name).there()
+    except CatalogueError as error:
+        raise CatalogueError(f"No weights are named, and the starter weights are not there. {error}") from error
+
+
+def _package() -> Path:
+    return Path(str(files("monai_tpseg.weights"))) / "files"
+
+
+def _entries(folder: Folder) -> Iterator[Entry]:
+    for path in sorted(folder.path.glob("*.json")):
+        if _describes_weights(path):
+            yield _entry(folder, path)
+
+
+def _entry(folder: Folder, path: Path) -> Entry:
+    found = [file for file in map(path.with_suffix, _SUFFIXES) if file.is_file()]
+    if len(found) > 1:
+        names = " and ".join(f"'{file.name}'" for file in found)
+        raise CatalogueError(f"'{path}' describes one file, but there are {names}; remove the one that is wrong.")
+    return Entry(read_card(path), folder, found[0] if found else None)
+
+
+def _describes_weights(path: Path) -> bool:
+    """Whether a file claims to describe weights; a site's folder may hold other JSON."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return any(path.with_suffix(suffix).is_file() for suffix in _SUFFIXES)
+    return isinstance(content, dict) and {"tasks", "network", "sha256"} <= set(content)

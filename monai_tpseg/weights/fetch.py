@@ -1,0 +1,49 @@
+"""The one place that downloads weights of the catalogue, and only when it is asked to."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlparse
+
+from monai_tpseg.files import complete, file_sha256
+from monai_tpseg.weights.card import CatalogueError
+from monai_tpseg.weights.catalogue import Entry
+
+__all__ = ["fetch"]
+
+_SECONDS = 60  # without a byte
+
+
+def fetch(entry: Entry) -> Path:
+    """Download the file of weights whose description names a URL, unless it is there; its sha256 must be right.
+
+    Args:
+        entry: of the catalogue.
+
+    Returns:
+        the file, beside its description.
+
+    Raises:
+        CatalogueError: the description names no URL of http or https, the server does not give the file, or the
+            digest differs; nothing is left then.
+        OSError: the folder cannot be written.
+    """
+    if entry.file is not None:
+        entry.check()
+        return entry.file
+    url = entry.card.url
+    if urlparse(url).scheme not in ("http", "https"):
+        raise CatalogueError(f"Weights '{entry.card.name}' name no address to fetch them from; copy the file there.")
+    suffix = Path(urlparse(url).path).suffix
+    target = entry.folder.path / f"{entry.card.name}{suffix if suffix in ('.pt', '.pth') else '.safetensors'}"
+    with complete(target) as part:
+        try:
+            with urllib.request.urlopen(url, timeout=_SECONDS) as answer, part.open("wb") as file:
+                shutil.copyfileobj(answer, file)
+        except OSError as error:  # URLError, a time-out; a disc that is full ends here too
+            raise CatalogueError(f"'{url}' cannot be fetched ({error}).") from error
+        if (found := file_sha256(part)) != entry.card.sha256:
+            raise CatalogueError(f"'{url}' has sha256 {found} instead of {entry.card.sha256}; it was not kept.")
+    return target

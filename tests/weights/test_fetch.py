@@ -1,0 +1,66 @@
+"""Downloads: only when asked, only what the digest says, and nothing is left of what is wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from monai_tpseg.cli import main
+from monai_tpseg.networks.weights import read_info
+
+from .test_catalogue import change, put
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(packed: Path) -> Iterator[str]:
+    """The packed weights on a port of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(packed))) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_address[1]}"
+        made.shutdown()
+
+
+def test_fetching(package: Path, packed: Path, server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = put(packed, package)
+    file.unlink()
+    change(file, card={"url": f"{server}/starter-tpseg.safetensors", "size": 12345})
+    assert main(["weights", "list"]) == 0
+    assert "(not here)" in capsys.readouterr().out
+    assert not file.exists()
+    for _ in range(2):  # the second time it is there
+        assert main(["weights", "fetch", "starter-tpseg"]) == 0
+        assert capsys.readouterr().out == f"{file}\n"
+    read_info(file, verify=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("{server}/starter-tpseg.json", "instead of"),
+        ("{server}/none.safetensors", "cannot be fetched"),
+        ("http://127.0.0.1:1/x.safetensors", "cannot be fetched"),
+        ("file:///etc/hosts", "name no address"),
+        ("", "name no address"),
+    ],
+)
+def test_what_is_wrong_is_not_kept(
+    url: str, message: str, package: Path, packed: Path, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = put(packed, package)
+    file.unlink()
+    change(file, card={"url": url.format(server=server)})
+    assert main(["weights", "fetch", "starter-tpseg"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert [path.name for path in package.iterdir()] == ["starter-tpseg.json"]
