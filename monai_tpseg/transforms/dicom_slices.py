@@ -76,7 +76,14 @@ def _source(frames: Array, slices: list[Dataset], intensity: Intensity, meta: di
     affine[:3, 2] = (places[-1][:3, 3] - places[0][:3, 3]) / (len(places) - 1)
     meta |= extra | {SOURCE_SHAPE: np.array(array.shape[1:])}
     return Source(
-        array, intensity, check_affine(affine, name), 2, spaced=False, slice_affines=np.stack(places), meta=meta
+        array,
+        intensity,
+        check_affine(affine, name),
+        stack_axis=2,
+        spaced=False,
+        stacked=False,
+        slice_affines=np.stack(places),
+        meta=meta,
     )
 
 

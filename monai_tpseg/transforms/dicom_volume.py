@@ -140,7 +140,7 @@ def _cine(dataset: Dataset, name: object) -> Source:
     array = display_values(frames, dataset) if intensity == "display" else physical_values(frames, dataset)
     affine = _LPS_TO_RAS @ np.eye(4)[:, [2, 1, 0, 3]]
     source = _volume(array, affine, intensity, meta, name)
-    source.spaced = False
+    source.spaced = source.stacked = False
     source.meta |= {key: value for key, value in region_meta(dataset).items() if key != SPACING}
     return source
 

@@ -33,7 +33,10 @@ def save_nifti(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None
         path: the file.
     """
     with complete(path) as file:
-        nib.save(_like_source(array, meta) if m.NIFTI_HEADER in meta else _placed(array, meta[m.ORIGINAL_AFFINE]), file)
+        if m.NIFTI_HEADER in meta:
+            nib.save(_like_source(array, meta), file)
+        else:
+            nib.save(_placed(array, meta[m.ORIGINAL_AFFINE], spaced=m.SPACING in meta), file)
 
 
 def save_slices(array: NDArray[Any], meta: Mapping[str, Any], folder: Path) -> None:
@@ -54,11 +57,11 @@ def save_slices(array: NDArray[Any], meta: Mapping[str, Any], folder: Path) -> N
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _placed(array: NDArray[Any], affine: Any) -> Any:
+def _placed(array: NDArray[Any], affine: Any, spaced: bool = True) -> Any:
     image = nib.Nifti1Image(array, matrix(affine))
     image.set_qform(image.affine, code="scanner")
     image.set_sform(image.affine, code="scanner")
-    image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm" if spaced else "unknown")
     return image
 
 

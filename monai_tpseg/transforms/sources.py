@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.lengths import FARTHEST_MM, check_edges
 from monai_tpseg.transforms.meta import NON_FINITE, Intensity
 
 __all__ = ["Array", "Source", "check_affine", "finite"]
 
 Array = NDArray[np.float32]
+
+_FLAT = 1e-6  # volume of a voxel by that of a box of its edges
 
 
 @dataclass
@@ -26,8 +29,9 @@ class Source:
         intensity: `display` (0 to 255) or `physical`.
         affine: (4, 4) index -> RAS millimetres of a volume; None for a picture.
         stack_axis: the axis (0, 1, 2) along which the slices were acquired, where the file tells.
-        spaced: False where the affine is a stand-in: a cine has neither positions nor millimetres, irregular slices
-            have no one distance.
+        spaced: False where millimetres are unknown or differ: those of a cine, of a header that does not state them,
+            of irregular slices, which have no one distance. An edge of the affine is then a stand-in.
+        stacked: False where the slices can only be looked at as they are: frames of a cine, irregular slices.
         slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each of irregular slices.
         files: of a DICOM source, in the order of z where there are several.
         meta: what the reader knows, by the keys of `monai_tpseg.transforms.meta`.
@@ -38,6 +42,7 @@ class Source:
     affine: NDArray[np.float64] | None = None
     stack_axis: int | None = None
     spaced: bool = True
+    stacked: bool = True
     slice_affines: NDArray[np.float64] | None = None
     files: tuple[Path, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
@@ -47,11 +52,16 @@ def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
     """Return `affine` as (4, 4) float64.
 
     Raises:
-        ReadError: `E_GEOMETRY`, it is not finite or collapses an axis.
+        ReadError: `E_GEOMETRY`, it is not finite, collapses an axis, or its voxels or places are of an absurd size.
     """
     matrix = np.asarray(affine, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+    edges = np.linalg.norm(matrix[:3, :3], axis=0) if matrix.shape == (4, 4) else np.zeros(3)
+    flat = not np.isfinite(matrix).all() or edges.min() == 0
+    if flat or abs(np.linalg.det(matrix[:3, :3] / edges)) < _FLAT:
         raise ReadError("E_GEOMETRY", f"{name} has no usable voxel directions; repair its header or convert it again.")
+    check_edges(edges, name)
+    if np.abs(matrix[:3, 3]).max() > FARTHEST_MM:
+        raise ReadError("E_GEOMETRY", f"{name} lies over {FARTHEST_MM:g} mm from its origin; correct its positions.")
     return matrix
 
 

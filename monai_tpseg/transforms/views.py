@@ -63,7 +63,7 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
     meta |= _files(source.files[::-1] if step[2, 2] < 0 else source.files)
     if source.spaced:
         meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
-    elif not step[2, 2]:
+    if not source.stacked and not step[2, 2]:
         name = base_name(Path(str(meta[m.FILENAME])))
         raise ReadError("E_GEOMETRY", f"{name} is no regular grid, so its slices form no {plane} ones.")
     if source.slice_affines is not None:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_VOXELS, base_name
+from monai_tpseg.transforms.lengths import itk_lengths, nifti_lengths
 from monai_tpseg.transforms.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.transforms.rounding import DEGREES
 from monai_tpseg.transforms.sources import Source, check_affine, finite
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
@@ -30,6 +32,25 @@ _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("lit
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
+
+
+class _Header1(nib.Nifti1Header):  # type: ignore[misc]
+    """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does."""
+
+    quaternion_threshold = _TOO_LONG
+
+
+class _Header2(nib.Nifti2Header):  # type: ignore[misc]
+    quaternion_threshold = _TOO_LONG
+
+
+class _Nifti1(nib.Nifti1Image):  # type: ignore[misc]
+    header_class = _Header1
+
+
+class _Nifti2(nib.Nifti2Image):  # type: ignore[misc]
+    header_class = _Header2
 
 
 def read_nifti(path: Path) -> Source:
@@ -46,7 +67,7 @@ def read_nifti(path: Path) -> Source:
     """
     try:
         _check_packing(path)
-        image: Any = nib.load(path)
+        image = _opened(path)
         if not isinstance(image, nib.nifti1.Nifti1Pair):
             raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
         shape = tuple(int(n) for n in image.shape)
@@ -62,15 +83,13 @@ def read_nifti(path: Path) -> Source:
                 "E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again."
             ) from error
         raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
-    affine = check_affine(image.affine, base_name(path))
+    header = _stored_header(path, image.header)
+    affine, spaced = _nifti_affine(header, image.header, path)
     array, intensity = _channels(stored.reshape(_three(shape)), path)
     array, meta = finite(array, base_name(path))
-    meta |= {
-        FORMAT: "nifti",
-        SOURCE_SHAPE: np.array(shape),
-        NIFTI_HEADER: _stored_header(path, image.header),
-    }
-    return Source(array, intensity, affine, meta=meta)
+    block = np.frombuffer(header.binaryblock, dtype=np.uint8).copy()
+    meta |= {FORMAT: "nifti", SOURCE_SHAPE: np.array(shape), NIFTI_HEADER: block}
+    return Source(array, intensity, affine, spaced=spaced, meta=meta)
 
 
 def read_itk(path: Path) -> Source:
@@ -86,7 +105,7 @@ def read_itk(path: Path) -> Source:
         ReadError: `E_DECODE`, `E_FORMAT`, `E_NOT_FOUND`, `E_OUTSIDE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`,
             `E_GEOMETRY` or `E_NO_PIXELS`.
     """
-    files = _data_files(path)
+    files, lengths = _data_files(path), itk_lengths(path, base_name(path))
     try:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("MetaImageIO" if path.name.lower().endswith((".mha", ".mhd")) else "NrrdImageIO")
@@ -112,8 +131,9 @@ def read_itk(path: Path) -> Source:
     else:
         raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
     array, meta = finite(array, base_name(path))
-    affine = check_affine(_itk_affine(image), base_name(path))
-    return Source(array, intensity, affine, meta=meta | {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)})
+    affine = check_affine(_scaled(_itk_affine(image), lengths.scale), base_name(path))
+    meta |= {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)}
+    return Source(array, intensity, affine, spaced=lengths.known, meta=meta)
 
 
 def _check_packing(path: Path) -> None:
@@ -127,13 +147,37 @@ def _check_packing(path: Path) -> None:
     raise ReadError("E_FORMAT", f"{base_name(path)} is {'not ' if packed else ''}compressed; rename it to {right}.")
 
 
-def _stored_header(path: Path, header: Any) -> NDArray[np.uint8]:
+def _opened(path: Path) -> Any:
+    """A NIfTI image, or whatever else nibabel takes the file for."""
+    sniffed = None
+    for kind in (_Nifti1, _Nifti2):
+        fits, sniffed = kind.path_maybe_image(path, sniffed)
+        if fits:
+            return kind.from_filename(path)
+    return nib.load(path)
+
+
+def _stored_header(path: Path, header: Any) -> Any:
     """The header as it lies in the file, little-endian: nibabel repairs, e.g. a negative pixdim that others obey."""
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else path.open("rb") as file:
         stored = type(header)(file.read(header.sizeof_hdr), endianness=header.endianness, check=False)
-    little = stored if stored.endianness == "<" else stored.as_byteswapped("<")
-    return np.frombuffer(little.binaryblock, dtype=np.uint8).copy()
+    return stored if stored.endianness == "<" else stored.as_byteswapped("<")
+
+
+def _nifti_affine(stored: Any, repaired: Any, path: Path) -> tuple[NDArray[np.float64], bool]:
+    """(4, 4) index -> RAS millimetres, and whether the voxel's edges are known; an unknown one counts as 1."""
+    lengths = nifti_lengths(stored)
+    if not lengths.known:
+        edges = repaired["pixdim"][1:4]
+        repaired["pixdim"][1:4] = np.where(np.isfinite(edges), edges, 1)
+    return check_affine(_scaled(repaired.get_best_affine(), lengths.scale), base_name(path)), lengths.known
+
+
+def _scaled(affine: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    scaled = np.array(affine, dtype=np.float64)
+    scaled[:3] *= scale[:, None]
+    return scaled
 
 
 def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
