@@ -35,21 +35,21 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
 
 
-class _Header1(nib.Nifti1Header):  # type: ignore[misc]
+class _Header1(nib.Nifti1Header):
     """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does."""
 
     quaternion_threshold = _TOO_LONG
 
 
-class _Header2(nib.Nifti2Header):  # type: ignore[misc]
+class _Header2(nib.Nifti2Header):
     quaternion_threshold = _TOO_LONG
 
 
-class _Nifti1(nib.Nifti1Image):  # type: ignore[misc]
+class _Nifti1(nib.Nifti1Image):
     header_class = _Header1
 
 
-class _Nifti2(nib.Nifti2Image):  # type: ignore[misc]
+class _Nifti2(nib.Nifti2Image):
     header_class = _Header2
 
 
