@@ -16,7 +16,9 @@ from monai_tpseg.annotate.session import Session
 from monai_tpseg.annotate.wire import opened, patches, status
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.tasks import get_task
 
 __all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
 
@@ -49,10 +51,7 @@ class Desk:
     def state(self) -> dict[str, Any]:
         """Return the list of cases and, where one is open, what there is to know about it."""
         known = self.model.info.tasks
-        cases = [
-            {"name": _label(entry), "note": entry.note, "task": self._task(entry), "kept": self._kept(name)}
-            for name, entry in self.cases
-        ]
+        cases = self._about_cases()
         with self._lock:
             if self._open is None:
                 return {"cases": cases, "tasks": known, "opened": None, "status": None}
@@ -127,16 +126,28 @@ class Desk:
                 path.write_bytes(data)
             return session.add_exemplar(*paths)
 
-    def save(self, number: int) -> dict[str, Any]:
-        """Write the masks of the open case, and return what was written, and into which folder of `out`.
+    def save(self, number: int, empty: bool = False) -> dict[str, Any]:
+        """Write the masks of the open case, and return what was written, and where.
+
+        Args:
+            number: of the case.
+            empty: write masks that mark nothing too, as the result that there is no lesion.
 
         Raises:
             NotOpen: see `session`.
-            SessionError: the case has no task yet.
+            SessionError: the case has no task yet, or nothing is marked and `empty` is not set.
         """
         session = self.session(number)
+        if session.is_empty and not empty:
+            raise SessionError("Nothing is marked; mark a lesion, or save it as a case without one.")
         files = session.export(self.out / CASES, self.cases[number][0])
-        return {"kinds": list(files), "folder": files["result"].parent.relative_to(self.out).as_posix()}
+        folder = files["result"].parent
+        return {
+            "kinds": list(files),
+            "folder": folder.relative_to(self.out).as_posix(),
+            "path": str(folder.absolute()),
+            "cases": self._about_cases(),
+        }
 
     def _session(self, name: str, entry: Entry, task: str | None) -> Session:
         folder = self.out / SESSIONS / name
@@ -144,11 +155,19 @@ class Desk:
             return Session.restore(folder, self.model, entry.source())
         return Session(entry.source(), self.model, task, folder)
 
-    def _kept(self, name: str) -> str:
-        """How far a case is."""
-        if any((self.out / CASES).glob(f"{name}_*")):
-            return "saved"
-        return "begun" if holds_journal(self.out / SESSIONS / name) else ""
+    def _about_cases(self) -> list[dict[str, Any]]:
+        """What a person chooses a case by; `misfits` are the tasks that were trained for another modality."""
+        known, folder = self.model.info, self.out / CASES
+        modalities = {task: get_task(task, known.modalities).modality for task in known.tasks}
+        saved = {path.name.partition("_")[0] for path in folder.iterdir()} if folder.is_dir() else set()
+        about = []
+        for name, entry in self.cases:
+            begun = holds_journal(self.out / SESSIONS / name)
+            misfits = [task for task, one in modalities.items() if not fits_modality(entry.modality, one)]
+            one = {"name": _label(entry), "note": entry.note, "task": self._task(entry), "modality": entry.modality}
+            kept = "saved" if name in saved else "begun" if begun else ""
+            about.append({**one, "misfits": misfits, "begun": begun, "kept": kept})
+        return about
 
     def _task(self, entry: Entry) -> str | None:
         task = self.task or entry.task

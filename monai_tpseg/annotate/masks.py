@@ -67,6 +67,11 @@ class PackedMask:
         bits = zlib.compress(np.packbits(marked, axis=1).tobytes())
         return cls((height, width), bits, zlib.compress(levels.tobytes()))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no pixel is marked."""
+        return not zlib.decompress(self.levels)
+
     def mask(self) -> NDArray[np.uint8]:
         """Return the mask, (H, W) uint8 in {0, 1}."""
         width = self.shape[1]

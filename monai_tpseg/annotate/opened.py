@@ -16,6 +16,7 @@ from monai_tpseg.annotate.history import Click, History, Setup, SliceState, Stat
 from monai_tpseg.annotate.model import PromptModel
 from monai_tpseg.annotate.pixels import Pixels, Window
 from monai_tpseg.annotate.predictor import Predictor
+from monai_tpseg.annotate.sides import sides_of
 from monai_tpseg.tasks import Modality, get_task
 from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
@@ -55,6 +56,7 @@ class Opened:
         self._lock = RLock()
         self.source, self.model = source, model
         self._pixels = Pixels(load_case(source))
+        self._sides = sides_of(self._pixels.meta)
         self._modality_of(task)
         self._predictor = Predictor(model, self._pixels)
         self._history = History(Setup(task, task is not None))
@@ -97,18 +99,33 @@ class Opened:
 
     @property
     def named_modality(self) -> Modality | None:
-        """What the task or the header calls the source; None of a picture that nobody has named."""
-        return self._pixels.declared if self.task is None else self.modality
+        """What the header calls the source, else the task; None of a picture that nobody has named."""
+        return self._pixels.declared or (None if self.task is None else self.modality)
+
+    @property
+    def recorded_modality(self) -> str:
+        """What the header calls the source in DICOM's letters, e.g. `CT`; "" where it says nothing."""
+        return self._pixels.recorded
+
+    @property
+    def task_fits(self) -> bool:
+        """Whether the source may be of the modality that the task was trained for; True without a task."""
+        return self.task is None or self._pixels.fits(self.modality)
 
     @property
     def window_default(self) -> Window:
         """The values that are black and white by default: HU of CT, percentiles otherwise, 0 and 255 of a picture."""
-        return self._pixels.window_default(self.modality)
+        return self._pixels.window_default(self._pixels.declared or self.modality)
 
     @property
     def plane(self) -> str:
         """How the slices of a volume lie: `axial`, `coronal`, `sagittal` or `stored`; "" of a picture."""
         return self._pixels.plane
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The patient's side at each edge of the picture, e.g. `{"up": "A", ...}`; nothing where it is not known."""
+        return dict(self._sides)
 
     @property
     def value_range(self) -> Window:
@@ -159,6 +176,12 @@ class Opened:
             whole[..., index] = self._mask(state)
         return whole
 
+    @property
+    @alone
+    def is_empty(self) -> bool:
+        """Whether no pixel of the case is marked."""
+        return all(self._is_unmarked(state) for state in self._history.slices.values())
+
     @alone
     def states(self) -> list[Status]:
         """Return where each slice stands: `empty`, `edited`, `proposed` or `accepted`."""
@@ -175,6 +198,9 @@ class Opened:
 
     def _index(self, index: int) -> int:
         return check_index(index, self.shape[2])
+
+    def _is_unmarked(self, state: SliceState) -> bool:
+        return state.result is None or self._predictor.results[state.result].found.is_empty
 
     def _mask(self, state: SliceState) -> NDArray[np.uint8]:
         if state.result is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.keys import IMAGE
+from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.scan import PROPOSED_TASKS
 from monai_tpseg.tasks import DICOM_MODALITIES, Modality, get_task
 from monai_tpseg.transforms import meta as m
@@ -79,12 +80,20 @@ class Pixels:
         return bottom - top, right - left
 
     @property
+    def recorded(self) -> str:
+        """(0008,0060) of a DICOM object, "" where the header says nothing."""
+        return str(self.meta.get(m.MODALITY, ""))
+
+    @property
     def declared(self) -> Modality | None:
         """What the header says that the source is, None where it says nothing that we know."""
-        dicom = str(self.meta.get(m.MODALITY, ""))
-        if dicom in PROPOSED_TASKS:
-            return get_task(PROPOSED_TASKS[dicom]).modality
-        return Modality.ULTRASOUND if dicom in DICOM_MODALITIES[Modality.ULTRASOUND] else None
+        if self.recorded in PROPOSED_TASKS:
+            return get_task(PROPOSED_TASKS[self.recorded]).modality
+        return Modality.ULTRASOUND if self.recorded in DICOM_MODALITIES[Modality.ULTRASOUND] else None
+
+    def fits(self, modality: Modality) -> bool:
+        """Say whether the source may be of a modality, as `tpseg run` decides it for its flag `other_modality`."""
+        return fits_modality(self.recorded, modality)
 
     def modality(self) -> Modality:
         """Return how the values become input, as the source itself says.

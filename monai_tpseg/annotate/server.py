@@ -82,6 +82,10 @@ class _Pair(_Case):
     label: str
 
 
+class _Save(_Case):
+    empty: bool = False
+
+
 class _Number(_Case):
     number: int
 
@@ -145,8 +149,8 @@ class _Requests:
     def exemplar_remove(self, body: _Number) -> Response:
         return self._change(body, lambda s: s.remove_exemplar(body.number))
 
-    def save(self, body: _Case) -> Response:
-        return _json(self.desk.save(body.case))
+    def save(self, body: _Save) -> Response:
+        return _json(self.desk.save(body.case, body.empty))
 
     def _change(self, body: _Case, work: Any) -> Response:
         return _json(self.desk.change(body.case, work))

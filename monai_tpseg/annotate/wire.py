@@ -29,12 +29,6 @@ _CT_PRESETS: dict[str, tuple[float, float]] = {  # HU: level and width as radiol
     "bone": (-450.0, 1050.0),  # 300, 1500
 }
 
-_SIDES = {  # of the patient: where the picture's edges lie, see docs/conventions.md
-    "axial": {"up": "A", "down": "P", "west": "R", "east": "L"},
-    "coronal": {"up": "S", "down": "I", "west": "R", "east": "L"},
-    "sagittal": {"up": "S", "down": "I", "west": "A", "east": "P"},
-}
-
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:
     """Return a picture (H, W, 3) as PNG; one channel where all three are equal."""
@@ -93,7 +87,8 @@ def opened(session: Session, number: int, name: str) -> dict[str, Any]:
         "shape": session.shape,
         "spacing": spacing,
         "range": [low, high],
-        "sides": _SIDES.get(session.plane, {}),
+        "sides": session.sides,
+        "modality": session.recorded_modality,
     }
 
 
@@ -111,6 +106,7 @@ def status(session: Session, revision: int) -> dict[str, Any]:
         "revision": revision,
         "tasks": session.tasks,
         "task": session.task,
+        "task_fits": session.task_fits,
         "use_class": session.use_class,
         "modality": named.value if named else "",
         "window": window,
@@ -118,6 +114,7 @@ def status(session: Session, revision: int) -> dict[str, Any]:
         "states": states,
         "clicks": {index: clicks for index in worked if (clicks := session.clicks(index))},
         "exemplars": session.exemplars,
+        "empty": session.is_empty,
         "can_undo": session.can_undo,
         "can_redo": session.can_redo,
     }
@@ -126,7 +123,8 @@ def status(session: Session, revision: int) -> dict[str, Any]:
 def _presets(session: Session) -> list[dict[str, Any]]:
     low, high = session.value_range
     named = {"default": session.window_default}
-    if session.modality is Modality.CT and session.window_default != (0.0, 255.0):  # not a picture of a CT
+    modality = session.named_modality or session.modality
+    if modality is Modality.CT and session.window_default != (0.0, 255.0):  # not a picture of a CT
         named |= _CT_PRESETS
     if high > low:
         named["all values"] = low, high

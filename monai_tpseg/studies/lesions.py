@@ -29,6 +29,7 @@ __all__ = [
     "UNCERTAIN",
     "Lesion",
     "find_lesions",
+    "fits_modality",
     "flags_of",
     "lesions_csv",
     "measure_lesions",
@@ -150,6 +151,16 @@ def outcome_with(flags: Collection[str], lesions: int) -> Outcome:
     return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags))
 
 
+def fits_modality(recorded: str, modality: Modality) -> bool:
+    """Say whether a source may be of the modality that a task was trained for.
+
+    Args:
+        recorded: (0008,0060) of a DICOM object, "" of a source that does not say.
+        modality: of the task.
+    """
+    return recorded in _SAYS_NOTHING | DICOM_MODALITIES[modality]
+
+
 def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any], modality: Modality) -> tuple[str, ...]:
     """Return the `FLAGS` that hold for a result, worst first; `no_seg` is the writer's.
 
@@ -159,12 +170,11 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         meta: the meta of the image from `LoadMedicalImage`.
         modality: of the task.
     """
-    recorded = str(meta.get(m.MODALITY, ""))
     voxels = sum(lesion.voxels for lesion in lesions)
     mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
     raised = {
         **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
-        "other_modality": recorded not in _SAYS_NOTHING | DICOM_MODALITIES[modality],
+        "other_modality": not fits_modality(str(meta.get(m.MODALITY, "")), modality),
         "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

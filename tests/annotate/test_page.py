@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import time
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, Page, Route
 from scipy.ndimage import distance_transform_edt
 
 from monai_tpseg.annotate import PromptModel
+from monai_tpseg.data.phantoms import make_volume, write_dicom_series
 from monai_tpseg.studies.case import CASES
 
 from .serving import Viewer, serving
@@ -47,11 +49,13 @@ class Open(NamedTuple):
         page: in the browser.
         viewer: that serves it.
         lesion: (H, W, D), where it truly is.
+        said: what the page wrote into the browser's console.
     """
 
     page: Page
     viewer: Viewer
     lesion: Any
+    said: list[str]
 
     def frame(self) -> tuple[float, float, float]:
         """Left, top and scale of the picture on the screen, fitted into the canvas."""
@@ -103,6 +107,11 @@ class Open(NamedTuple):
     def server_mask(self, index: int) -> Any:
         return self.viewer.desk.session(0).mask(index) > 0
 
+    def heard(self) -> list[str]:
+        """The messages since `_HEAR`, at least one."""
+        said: list[str] = self.page.evaluate(_HEARD)
+        return said
+
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()
 
@@ -120,9 +129,12 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @contextmanager
-def watched(browser: Browser, viewer: Viewer) -> Iterator[Page]:
-    """A page of the viewer; at the end nothing went wrong, and nothing was asked for but at the viewer."""
-    said: list[str] = []
+def watched(browser: Browser, viewer: Viewer, said: list[str] | None = None) -> Iterator[Page]:
+    """A page of the viewer; at the end nothing went wrong, and nothing was asked for but at the viewer.
+
+    `said` is what the page writes into the console: what a test expects of it, it takes out.
+    """
+    said = [] if said is None else said
     asked: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
@@ -141,9 +153,10 @@ def watched(browser: Browser, viewer: Viewer) -> Iterator[Page]:
 @pytest.fixture
 def opened(browser: Browser, trained: PromptModel, case: tuple[Path, Any], tmp_path: Path) -> Iterator[Open]:
     """The series, opened."""
-    with serving(case[0], trained, tmp_path / "out", TASK) as viewer, watched(browser, viewer) as page:
+    said: list[str] = []
+    with serving(case[0], trained, tmp_path / "out", TASK) as viewer, watched(browser, viewer, said) as page:
         page.wait_for_selector("body.open")
-        found = Open(page, viewer, case[1])
+        found = Open(page, viewer, case[1], said)
         found.settle()
         yield found
 
@@ -195,9 +208,11 @@ def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -
     ]
 
     opened.press("s")
-    said = opened.text("#toasts .done")
-    assert "mask" in said
-    assert "seg" in said
+    assert opened.text("#saved-kinds") == "mask, lesions, seg, overlay, result"
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator("#saved-copy").click()
+    page.locator("#toasts", has_text="The path is copied.").wait_for()
+    assert Path(page.evaluate("navigator.clipboard.readText()"), "result.json").is_file()
     expected = np.stack([shown.get(n, np.zeros((SIZE, SIZE), bool)) for n in range(8)], axis=-1)
     (folder,) = (tmp_path / "out" / CASES).iterdir()
     assert np.array_equal(volume_of(folder), expected)
@@ -237,7 +252,7 @@ def test_a_click_does_not_count_before_the_picture_of_its_slice_is_seen(opened: 
     page.keyboard.press("End")
     page.locator("#where", has_text=re.compile(r"^Slice 8\b")).wait_for()  # the page's policy lets no script be polled
     page.mouse.click(*opened.at(30, 30))
-    assert page.evaluate(_HEARD) == ["error: The picture of this slice is not there yet; click again."]
+    assert opened.heard() == ["error: The picture of this slice is not there yet; click again."]
     for route in held:
         route.continue_()
     page.unroute("**/api/view*")
@@ -277,6 +292,160 @@ def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
+def test_a_click_shows_the_mask_again_and_an_empty_one_is_not_saved_unasked(opened: Open, tmp_path: Path) -> None:
+    page = opened.page
+    opened.press("h")
+    opened.click(*inside(opened.lesion[..., _MIDDLE]))
+    assert opened.marked().any()
+    assert page.locator('[data-action="hide"]').get_attribute("aria-pressed") == "false"
+    opened.press("z")
+    opened.press("s")
+    assert page.locator("#empty").is_visible()
+    page.keyboard.press("Enter")  # the way back is what Enter takes
+    assert [*(tmp_path / "out" / CASES).iterdir()] == []
+    opened.press("s")
+    page.locator("#empty button.main").click()
+    opened.settle()
+    (folder,) = (tmp_path / "out" / CASES).iterdir()
+    assert json.loads((folder / "result.json").read_text())["status"] == "ok_empty"
+
+
+# what a wheel or a touchpad sends for one notch or stroke, and how many slices that is; milliseconds between events
+_WHEELS = [
+    ("a mouse in Chromium", [(120, 0, -120)], 50, 1),
+    ("another system's pixels", [(53, 0, -120)] * 3, 50, 3),
+    ("two notches in one event", [(200, 0, -240)], 50, 2),
+    ("lines in Firefox", [(3, 1, -120)] * 2, 50, 2),
+    ("a browser without wheelDelta", [(3, 1, None)], 50, 1),
+    ("parts of a notch", [(12.5, 0, -15)] * 8, 8, 1),
+    ("a slow notch on macOS", [(4, 0, -12)], 50, 1),
+    ("slow notches on macOS", [(4, 0, -12)] * 3, 300, 3),
+    ("a stroke on a touchpad", [(n, 0, -3 * n) for n in (2, 8, 20, 40, 50, 40, 20, 8, 4, 2, 1)], 16, 2),
+    ("nothing", [(0, 0, 0)], 50, 0),
+]
+
+
+def test_one_notch_is_one_slice(opened: Open) -> None:
+    count = """async ([events, gap]) => {
+        const { Wheel } = await import('/page/wheel.js');
+        const wheel = new Wheel();
+        const one = ([deltaY, deltaMode, wheelDeltaY], n) =>
+            wheel.slices({ deltaY, deltaMode, wheelDeltaY: wheelDeltaY ?? undefined, timeStamp: 1000 + n * gap });
+        return events.map(one).reduce((a, b) => a + b, 0);
+    }"""
+    found = {name: opened.page.evaluate(count, [events, gap]) for name, events, gap, _ in _WHEELS}
+    assert found == {name: slices for name, _, _, slices in _WHEELS}
+
+
+def test_slow_and_cut_requests_show_what_the_viewer_has(opened: Open) -> None:
+    page = opened.page
+    opened.click(*inside(opened.lesion[..., _MIDDLE]))
+    held: list[Route] = []
+
+    def cut(route: Route) -> None:  # the viewer follows, and its answer never arrives
+        route.fetch()
+        route.abort("connectionreset")
+
+    page.evaluate(_HEAR)
+    page.route("**/api/undo", cut)
+    opened.press("z")
+    said = opened.heard()
+    assert said == ["error: The answer was lost on its way; what is shown now is what the viewer has."]
+    assert not opened.server_mask(_MIDDLE).any()
+    assert not opened.marked().any()
+    assert opened.text("#where") == "Slice 5 of 8 · empty"
+    page.route("**/api/redo", lambda route: route.abort())  # one that does not get there at all
+    opened.press("y")
+    assert not opened.marked().any()
+    page.unroute("**/api/redo")
+    opened.press("y")
+    assert np.array_equal(opened.marked(), opened.server_mask(_MIDDLE))
+
+    page.route("**/api/view*", lambda route: held.append(route))
+    page.keyboard.press("End")
+    page.locator('#stage[data-late="Loading this slice …"]').wait_for()  # no old picture under a new number
+    page.unroute("**/api/view*")
+    held.pop(0).abort()  # is asked for once more
+    opened.settle()
+    assert page.locator("#stage").get_attribute("data-late") == ""
+    for route in held:
+        route.continue_()
+    opened.settle()
+    assert all(line.startswith("Failed to load resource: net::ERR") for line in opened.said)
+    opened.said.clear()
+
+
+def test_nothing_of_a_case_remains_in_the_next(
+    browser: Browser, trained: PromptModel, case: tuple[Path, Any], sources: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(case[0], folder / "a_ct")
+    shutil.copy(sources["picture"], folder / "b_skin.png")
+    write_sagittal(folder / "c_head.dcm")
+    (folder / "d_broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
+    said: list[str] = []
+    with serving(folder, trained, tmp_path / "out") as viewer, watched(browser, viewer, said) as page:
+        page.locator("#chooser").wait_for()
+
+        def sides() -> list[str]:
+            return [page.locator(f"#side-{side}").inner_text() for side in ("up", "down", "west", "east")]
+
+        def opening(number: int, shown: str) -> None:
+            page.locator("#choose-case").select_option(str(number))
+            page.locator("#choose-open").click()
+            page.locator("#about", has_text=shown).wait_for()
+            page.locator("#chooser").wait_for(state="hidden")
+            page.wait_for_selector("#canvas[data-shown]:not([data-shown=''])")
+
+        opening(0, "a_ct · ct")
+        assert sides() == ["A", "P", "R", "L"]
+        assert "bone" in page.locator("#preset option").all_text_contents()
+        page.locator("#preset").select_option(label="bone")
+        page.keyboard.press("2")
+        page.keyboard.press("h")
+        page.keyboard.press("l")
+        assert page.locator("#choose-task").input_value() == TASK
+
+        page.locator("#choose-case").select_option("3")
+        page.locator("#choose-open").click()
+        page.locator("#choose-error", has_text="d_broken.png").wait_for()
+        assert page.locator("#chooser").is_visible()
+        assert page.locator("#choose-case").input_value() == "3"
+        assert [line.partition("status of ")[2][:3] for line in said] == ["422"]
+        said.clear()
+
+        page.locator("#choose-case").select_option("1")
+        assert page.locator("#choose-task").input_value() == ""  # not the CT's
+        opening(1, "b_skin.png · 36")
+        assert sides() == [""] * 4
+        assert page.locator("#preset option").all_text_contents() == ["default", "all values"]
+        assert page.locator("#shown").inner_text() == "W 255   L 127.5"
+        for action, pressed in (("add", "true"), ("hide", "false")):
+            assert page.locator(f'[data-action="{action}"]').get_attribute("aria-pressed") == pressed
+
+        page.keyboard.press("l")
+        page.locator("#choose-case").select_option("2")
+        assert page.locator("#choose-warning").inner_text() == ""
+        page.locator("#choose-task").select_option(TASK)
+        warning = "The source says MR, and lung infection was trained on another modality"
+        assert page.locator("#choose-warning").inner_text().startswith(warning)
+        page.locator("#choose-open").click()
+        page.locator("#about", has_text="c_head.dcm · mri").wait_for()
+        assert sides() == ["S", "I", "A", "P"]
+        assert page.locator("#task-warning").inner_text().startswith(warning)
+        page.locator("#task").select_option("brain_tumor")
+        page.locator("#task-warning").wait_for(state="hidden")
+
+
+def write_sagittal(path: Path) -> None:
+    """One sagittal slice of an MR: rows run to the feet, columns to the back."""
+    series = write_dicom_series(make_volume("brain_tumor", 1, (32, 40, 6)), path.with_name(".series"))
+    header = pydicom.dcmread(next(series.iterdir()))
+    header.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    header.save_as(path)
+    shutil.rmtree(series)
+
+
 def test_a_folder_lets_choose(browser: Browser, trained: PromptModel, sources: dict[str, Path], tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -294,7 +463,7 @@ def test_a_folder_lets_choose(browser: Browser, trained: PromptModel, sources: d
         assert page.locator("#about").inner_text().startswith("head.nii.gz · mri · 40 ")
         page.keyboard.press("l")
         page.locator("#choose-case").select_option("1")
-        dialog.locator("button").click()
+        page.locator("#choose-open").click()
         page.wait_for_selector("body.flat #canvas[data-shown='1']")
         assert page.locator("#where").inner_text() == "Picture"
         assert not page.locator("footer").is_visible()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import logging
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from monai_tpseg.annotate.desk import SESSIONS, check_sessions
 from monai_tpseg.annotate.serve import listen
 from monai_tpseg.annotate.wire import runs
 from monai_tpseg.studies import StudyError
+from monai_tpseg.studies.case import CASES
 
 from .serving import Viewer, decoded, serving
 
@@ -245,6 +250,43 @@ def test_strangers_reach_nothing(calm: Viewer, headers: dict[str, str], status: 
     assert calm.ask("GET", "/api/state").json["status"]["can_undo"] is False
 
 
+def test_slow_and_cut_requests_stop_nobody_else(
+    viewer: Viewer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = json.dumps({**CLICK, "row": 10, "column": 12}).encode()
+    address = "127.0.0.1", viewer.door.port
+    with socket.create_connection(address) as slow, socket.create_connection(address) as hasty:
+        slow.sendall(request_head(viewer, len(body)) + body[:20])  # and the rest is on its way, for ever
+        assert viewer.ask("GET", "/api/view?case=0&index=1&low=0&high=1").status == 200
+        begun, clicked = Event(), Session.click
+
+        def slowly(self: Session, *given: Any) -> Any:
+            begun.set()
+            time.sleep(0.05)
+            return clicked(self, *given)
+
+        monkeypatch.setattr(Session, "click", slowly)
+        hasty.sendall(request_head(viewer, len(body)) + body)
+        assert begun.wait(30)  # it is followed, and nobody waits for the answer
+    after = viewer.post("undo")["status"]  # after the hasty click, which has the lock
+    assert (after["revision"], after["can_undo"], after["can_redo"]) == (3, False, True)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def request_head(viewer: Viewer, length: int) -> bytes:
+    """The first lines of a click as the page sends it."""
+    port = viewer.door.port
+    lines = [
+        "POST /api/click HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        f"Origin: http://127.0.0.1:{port}",
+        f"Cookie: tpseg_{port}={viewer.door.token}",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
 def test_a_huge_exemplar_is_refused_before_it_is_read(calm: Viewer) -> None:
     answer = calm.ask("POST", "/api/exemplar", {}, content_length=str(33 * 2**20))
     assert (answer.status, answer.text) == (413, "The request is too large: at most 32 MiB here.")
@@ -316,13 +358,20 @@ def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_pa
 
 
 def test_saving_writes_what_a_study_gets(viewer: Viewer) -> None:
+    refused = viewer.ask("POST", "/api/save", {"case": 0})
+    assert (refused.status, "Nothing is marked" in refused.text) == (422, True)
+    assert [*(viewer.desk.out / CASES).iterdir()] == []
     viewer.post("click", index=2, row=10, column=12, positive=True)
     saved = viewer.post("save")
     name = viewer.desk.cases[0][0]
     assert saved["folder"] == f"cases/{name}_lung_infection"
     assert {"mask", "overlay", "lesions", "result"} <= {*saved["kinds"]}
     assert (viewer.desk.out / saved["folder"] / "result.json").is_file()
+    assert Path(saved["path"]) == viewer.desk.out / saved["folder"]
     assert viewer.ask("GET", "/api/state").json["cases"][0]["kept"] == "saved"
+    viewer.post("clear", index=2)
+    assert viewer.post("save", empty=True)["kinds"] == ["mask", "lesions", "overlay", "result"]
+    viewer.post("undo")
     viewer.post("task", task=None)
     refused = viewer.ask("POST", "/api/save", {"case": 0})
     assert (refused.status, "needs a task" in refused.text) == (422, True)

@@ -2,35 +2,53 @@
 
 export class Refused extends Error {}
 
-const STOPPED = 'The viewer has stopped. Start tpseg annotate with --resume and open the address that it prints.';
+// The answer did not arrive, or not whole: nobody knows whether the request was followed.
+export class Lost extends Error {}
 
-async function ask(path, options = {}) {
+const STOPPED = 'The viewer does not answer. If it was stopped, start tpseg annotate with --resume and open its address.';
+const AGAIN = 400; // milliseconds until something that only reads is asked for once more
+
+async function ask(path, options, read) {
   let response;
+  let content;
   try {
     response = await fetch(path, { credentials: 'same-origin', redirect: 'error', ...options });
+    content = await (response.ok ? read(response) : response.text());
   } catch {
-    throw new Refused(STOPPED);
+    throw new Lost(STOPPED);
   }
-  if (response.ok) return response;
-  const line = (await response.text()).trim();
-  throw new Refused(line || `The server answered ${response.status}.`);
+  if (response.ok) return content;
+  throw new Refused(content.trim() || `The server answered ${response.status}.`);
 }
+
+// what changes nothing may be asked for twice
+async function look(path, read) {
+  try {
+    return await ask(path, {}, read);
+  } catch (error) {
+    if (!(error instanceof Lost)) throw error;
+    await new Promise((done) => { setTimeout(done, AGAIN); });
+    return ask(path, {}, read);
+  }
+}
+
+const json = (response) => response.json();
 
 export function address(path, values) {
   return `${path}?${new URLSearchParams(values)}`;
 }
 
-export async function get(path, values = {}) {
-  return (await ask(address(path, values))).json();
+export function get(path, values = {}) {
+  return look(address(path, values), json);
 }
 
-export async function post(path, body = {}) {
+export function post(path, body = {}) {
   const headers = { 'content-type': 'application/json' };
-  return (await ask(path, { method: 'POST', headers, body: JSON.stringify(body) })).json();
+  return ask(path, { method: 'POST', headers, body: JSON.stringify(body) }, json);
 }
 
-export async function picture(url) {
-  return createImageBitmap(await (await ask(url)).blob());
+export function picture(url) {
+  return look(url, async (response) => createImageBitmap(await response.blob()));
 }
 
 let last = Promise.resolve();

@@ -1,6 +1,6 @@
 // What is open, what is seen of it, and what the server is asked for.
 
-import { address, get, inTurn, post } from './api.js';
+import { address, get, inTurn, Lost, post } from './api.js';
 import { Images } from './images.js';
 import { Mask } from './masks.js';
 import { busy, toast } from './panel.js';
@@ -8,7 +8,25 @@ import { View } from './view.js';
 
 const AHEAD = [1, -1, 2, -2]; // neighbours that are fetched before they are asked for
 const KEPT = 2 ** 26; // pixels of pictures that are kept, four bytes each
+const LATE = 400; // milliseconds after which a picture of another slice is shown as such
+const LOST = 'The answer was lost on its way; what is shown now is what the viewer has.';
 const LOADING = 'The picture of this slice is not there yet; click again.';
+
+// All that belongs to one case: made anew when a case is opened, so that nothing of the one before remains.
+const fresh = (opened, status) => ({
+  opened,
+  status,
+  image: null, // of a slice: { number, index, bitmap }
+  stroke: null,
+  cursor: null, // the cross hair of the keyboard
+  hovered: null, // the pixel under the pointer
+  mode: 1, // of a click: 1 adds, -1 removes
+  visible: true,
+  late: '', // why the picture on the screen is not that of the slice, once that takes long
+  saved: null, // where
+  stopped: true, // of propagating
+  window: status ? [...status.window] : [0, 255],
+});
 
 export class App {
   constructor(draw) {
@@ -16,16 +34,14 @@ export class App {
     this.view = new View();
     this.images = new Images();
     this.masks = new Map(); // slice -> Mask
-    this.cases = this.tasks = [];
-    this.opened = this.status = this.image = this.stroke = this.cursor = this.hovered = null;
+    this.cases = [];
+    this.tasks = [];
+    Object.assign(this, fresh(null, null));
     this.index = 0;
-    this.mode = 1; // of a click: 1 adds, -1 removes
     this.opacity = 40;
-    this.outline = this.visible = true;
+    this.outline = true;
     this.colour = '#56b4e9';
-    this.window = [0, 255];
     this.working = 0;
-    this.stopped = true;
   }
 
   get mask() { return this.masks.get(this.index); }
@@ -52,21 +68,22 @@ export class App {
     if (opened) this.show(opened, status);
   }
 
-  // true if it is open now
-  open(number, task) {
-    return this.work('Opening', () => inTurn(async () => {
+  // why it could not be opened, "" if it is open now; the case before stays open until then
+  async open(number, task) {
+    let wrong = '';
+    await this.work('Opening', () => inTurn(async () => {
       const { cases, opened, status } = await post('/api/open', { case: number, task });
       this.cases = cases;
       this.show(opened, status);
-      return true;
-    }));
+    }), (error) => { wrong = error.message; });
+    return wrong;
   }
 
   show(opened, status) {
     this.images.clear();
     this.images.limit = Math.min(96, Math.max(2 + AHEAD.length, Math.floor(KEPT / (opened.shape[0] * opened.shape[1]))));
     this.masks.clear();
-    Object.assign(this, { opened, status, image: null, cursor: null, window: [...status.window] });
+    Object.assign(this, fresh(opened, status));
     this.view.open(opened.shape[0], opened.shape[1], opened.spacing);
     this.go(Math.floor(this.depth / 2));
   }
@@ -78,24 +95,41 @@ export class App {
     const { opened } = this;
     return this.work(doing, () => inTurn(async () => {
       if (this.opened !== opened) throw new Error('Another case was opened meanwhile.');
-      const { changes, status } = await post(path, { case: opened.case, ...body });
+      const { changes, status } = await this.asked(path, { case: opened.case, ...body });
       if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window was at work
       if (status.modality !== this.status.modality) this.setWindow([...status.window]);
       this.status = status;
-      changes.filter(({ box }) => box).forEach(({ index, box, runs }) => this.masks.get(index)?.patch(box, runs));
+      const seen = changes.filter(({ box }) => box);
+      if (seen.length) this.visible = true;
+      seen.forEach(({ index, box, runs }) => this.masks.get(index)?.patch(box, runs));
       if (!this.mask) await this.fetchMask(this.index);
       this.draw();
       return changes;
     }));
   }
 
-  async work(doing, task) {
+  // where the answer is lost, the page takes over what the server has
+  async asked(path, body) {
+    try {
+      return await post(path, body);
+    } catch (error) {
+      if (!(error instanceof Lost)) throw error;
+      const { opened, status } = await get('/api/state');
+      if (opened?.case !== this.opened.case) throw error;
+      this.status = status;
+      this.masks.clear();
+      await this.fetchMask(this.index);
+      throw new Lost(LOST);
+    }
+  }
+
+  async work(doing, task, failed = (error) => toast(error.message)) {
     this.working += 1;
     busy(`${doing} …`);
     try {
       return await task();
     } catch (error) {
-      toast(error.message);
+      failed(error);
       return null;
     } finally {
       this.working -= 1;
@@ -124,17 +158,25 @@ export class App {
     this.fetching = true;
     while (this.again) {
       this.again = false;
+      const timer = setTimeout(() => this.say('Loading this slice …'), LATE);
       const [number, index] = [this.opened.case, this.index];
       try {
         this.image = { number, index, bitmap: await this.images.get(this.url(index)) };
+        this.say('');
       } catch (error) {
         toast(error.message);
+        this.say('This slice could not be loaded.');
       }
-      this.draw();
+      clearTimeout(timer);
     }
     this.fetching = false;
     const near = AHEAD.map((step) => this.index + step).filter((n) => n >= 0 && n < this.depth);
     near.forEach((n) => this.images.get(this.url(n)).catch(() => undefined));
+  }
+
+  say(late) {
+    this.late = late;
+    this.draw();
   }
 
   fetchMaskInTurn(index) {
@@ -154,11 +196,13 @@ export class App {
 
   click(pixel, other) {
     if (!this.seen) return toast(LOADING);
+    this.visible = true;
     return this.change('Segmenting', '/api/click', { index: this.index, ...pixel, positive: this.positive(other) });
   }
 
   scribble(pixels, other) {
     if (!this.seen) return toast(LOADING);
+    this.visible = true;
     const points = pixels.map(({ row, column }) => [row, column]);
     return this.change('Segmenting', '/api/scribble', { index: this.index, points, positive: this.positive(other) });
   }
@@ -194,10 +238,12 @@ export class App {
     if (changes?.[0]?.box && changes[0].index !== this.index) await this.go(changes[0].index);
   }
 
-  save() {
+  save(empty = false) {
     const { opened } = this;
     return this.work('Saving', () => inTurn(async () => {
-      const { kinds, folder } = await post('/api/save', { case: opened.case });
+      const { kinds, folder, path, cases } = await post('/api/save', { case: opened.case, empty });
+      this.cases = cases;
+      if (this.opened === opened) this.saved = { kinds, path };
       toast(`Saved in ${folder}: ${kinds.join(', ')}`, 'done');
     }));
   }

@@ -44,7 +44,7 @@ const DOES = {
   stronger: () => fade(10),
   task: () => byId('task').focus(),
   'use-class': () => byId('use-class').click(),
-  save: () => app.save(),
+  save: () => save(),
 };
 
 const once = (work) => (...given) => {
@@ -72,6 +72,23 @@ function crossHair(event) {
   return true;
 }
 
+// an empty mask says that there is no lesion: a person says so, not a slip of the hand
+function save() {
+  if (!app.status.empty) return app.save();
+  byId('empty').returnValue = '';
+  return byId('empty').showModal();
+}
+
+async function copySaved() {
+  try {
+    await navigator.clipboard.writeText(app.saved.path);
+    toast('The path is copied.', 'done');
+  } catch {
+    getSelection().selectAllChildren(byId('saved-path'));
+    toast('The browser does not let this page copy; the path is selected, press Ctrl+C.');
+  }
+}
+
 async function addPair() {
   const fields = [byId('exemplar-image'), byId('exemplar-label')];
   if (fields.some((field) => !field.files.length)) {
@@ -92,6 +109,7 @@ async function encoded(file) {
 
 attachActions(run, crossHair);
 attachPointer(byId('canvas'), app.view, {
+  about: () => app.opened, // what a movement begins on, it ends on
   click: once((pixel, other) => { app.cursor = null; app.click(pixel, other); }),
   scribble: once((pixels, other) => app.scribble(pixels, other)),
   stroke: once((points, other) => { app.stroke = points && { points, positive: app.positive(other) }; }),
@@ -114,5 +132,9 @@ on('colour', 'change', ({ value }) => { app.colour = value; });
 on('slice', 'input', ({ value }) => app.go(Number(value) - 1));
 on('exemplar-add', 'click', () => addPair());
 new ResizeObserver(() => screen.resize(app)).observe(byId('stage'));
+
+byId('saved-copy').addEventListener('click', () => copySaved());
+byId('saved-close').addEventListener('click', () => { app.saved = null; app.draw(); });
+byId('empty').addEventListener('close', () => { if (byId('empty').returnValue === 'save') app.save(true); });
 
 app.learnCases().then(() => chooser.begin(), (error) => toast(error.message));

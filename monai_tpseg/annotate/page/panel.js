@@ -23,8 +23,11 @@ export function fillAbout({ opened, status }) {
 }
 
 export function fillTools(app) {
-  const { status, mode, outline, visible, opacity } = app;
+  const { opened, status, mode, outline, visible, opacity } = app;
   options(byId('task'), [['', 'none: clicks and exemplars'], ...status.tasks.map((t) => [t, words(t)])], status.task ?? '');
+  const misfit = status.task !== null && !status.task_fits;
+  byId('task-warning').hidden = !misfit;
+  if (misfit) byId('task-warning').textContent = otherModality(words(status.task), opened.modality);
   byId('use-class').checked = status.use_class;
   byId('use-class').disabled = status.task === null;
   const presets = status.presets.map(({ name }, n) => [String(n), name]);
@@ -44,6 +47,18 @@ export function fillTools(app) {
   enable('exemplar', marked);
   enable('up', marked && app.index + 1 < status.states.length);
   enable('down', marked && app.index > 0);
+}
+
+// what `tpseg run` flags as other_modality
+export function otherModality(task, modality) {
+  return `The source says ${modality}, and ${task} was trained on another modality: the result will be one to review.`;
+}
+
+export function fillSaved(saved) {
+  byId('saved').hidden = !saved;
+  if (!saved || byId('saved-path').textContent === saved.path) return;
+  byId('saved-path').textContent = saved.path;
+  byId('saved-kinds').textContent = saved.kinds.join(', ');
 }
 
 export function fillExemplars(names, remove) {

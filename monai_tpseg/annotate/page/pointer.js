@@ -1,5 +1,7 @@
 // What the mouse, a pen or a finger does on the picture.
 
+import { Wheel } from './wheel.js';
+
 const STILL = 4; // screen pixels that a click may move
 const LONGEST = 400; // points of a stroke that are sent
 
@@ -21,7 +23,7 @@ export function attachPointer(canvas, view, hand) {
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     const other = event.shiftKey || event.altKey;
-    drag = { kind, start: [x, y], at: [x, y], far: false, points: [pixel], other };
+    drag = { kind, start: [x, y], at: [x, y], far: false, points: [pixel], other, about: hand.about() };
   };
 
   const go = (event) => {
@@ -47,23 +49,21 @@ export function attachPointer(canvas, view, hand) {
     const done = drag;
     drag = null;
     hand.stroke(null, false);
-    if (event.type === 'pointercancel' || done.kind !== 'stroke') return;
+    if (event.type === 'pointercancel' || done.kind !== 'stroke' || done.about !== hand.about()) return;
     if (done.far && done.points.length > 1) hand.scribble(thinned(done.points), done.other);
     else hand.click(done.points[0], done.other);
   };
 
-  let rolled = 0;
+  const roller = new Wheel();
   const wheel = (event) => {
     event.preventDefault();
-    const step = event.deltaMode ? event.deltaY * 33 : event.deltaY;
     if (event.ctrlKey || event.metaKey) {
+      const step = event.deltaMode ? event.deltaY * 33 : event.deltaY;
       hand.zoom(Math.exp(-step / 400), ...place(event));
       return;
     }
-    rolled += step;
-    const slices = Math.trunc(rolled / 50);
-    rolled -= 50 * slices;
-    if (slices) hand.scroll(-Math.sign(slices) * Math.min(Math.abs(slices), 3));
+    const slices = roller.slices(event);
+    if (slices) hand.scroll(-slices);
   };
 
   const space = (event) => {

@@ -1,10 +1,11 @@
 // Everything that is seen follows from what the app knows, at most once a frame.
 
 import { paint } from './paint.js';
-import { fillAbout, fillExemplars, fillTools } from './panel.js';
+import { fillAbout, fillExemplars, fillSaved, fillTools } from './panel.js';
 import { fillLegend, paintStrip } from './strip.js';
 
 const byId = (id) => document.getElementById(id);
+const SIDES = ['up', 'down', 'west', 'east'];
 const brief = (value) => Number(value.toPrecision(4));
 
 // live regions are read out when they are written, so only what is new is
@@ -43,6 +44,7 @@ export class Screen {
     const { mask, colour, outline, stroke, cursor, clicks } = app;
     const image = app.image?.number === app.opened.case ? app.image.bitmap : null;
     const visible = app.visible && Boolean(app.current);
+    byId('stage').dataset.late = app.late;
     const scene = { image, mask, colour, outline, visible, stroke, cursor, clicks };
     const proposed = app.state === 'proposed';
     paint(byId('canvas'), app.view, { ...scene, proposed, opacity: app.opacity / 100 });
@@ -51,6 +53,7 @@ export class Screen {
     fillTools(app);
     this.corners(app);
     this.exemplarList(app);
+    fillSaved(app.saved);
     if (app.depth > 1) this.strip(app);
   }
 
@@ -60,9 +63,9 @@ export class Screen {
     say('shown', `W ${brief(window[1] - window[0])}   L ${brief((window[0] + window[1]) / 2)}`);
     say('scale', `${Math.round(view.zoom * 100)} %`);
     const at = cursor ?? hovered;
-    const area = mask?.area ?? 0;
-    say('place', `${at ? `row ${at.row}, column ${at.column} · ` : ''}${area} ${area === 1 ? 'pixel' : 'pixels'} marked`);
-    Object.entries(opened.sides).forEach(([side, letter]) => say(`side-${side}`, letter));
+    const marked = mask ? `${mask.area} ${mask.area === 1 ? 'pixel' : 'pixels'} marked` : 'mask not there yet';
+    say('place', `${at ? `row ${at.row}, column ${at.column} · ` : ''}${marked}`);
+    SIDES.forEach((side) => say(`side-${side}`, opened.sides[side] ?? ''));
   }
 
   exemplarList(app) {

@@ -1,0 +1,27 @@
+// How many slices a wheel or touchpad has gone: one notch is one slice, however many events it takes.
+
+const TICK = 120; // what a whole notch of a mouse is in `wheelDelta`, whatever its pixels
+const PAUSE = 150; // milliseconds without an event that end a gesture
+const WAY = { 0: 100, 1: 3, 2: 1 }; // pixels, lines or pages of a slice: touchpads, and mice that send parts of a notch
+
+export class Wheel {
+  constructor() {
+    this.time = -Infinity;
+    this.sign = this.way = 0;
+    this.notched = false;
+  }
+
+  // slices, with the sign of deltaY
+  slices({ deltaY, deltaMode, wheelDeltaY, timeStamp }) {
+    const sign = Math.sign(deltaY);
+    if (!sign) return 0;
+    const ticks = Math.abs(wheelDeltaY ?? 0) / TICK;
+    const whole = ticks > 0 && Number.isInteger(ticks);
+    const begun = timeStamp - this.time > PAUSE || sign !== this.sign;
+    Object.assign(this, { time: timeStamp, sign }, begun ? { way: 0, notched: whole } : {});
+    if (this.notched && whole) return sign * ticks; // a stroke on a touchpad passes through whole numbers too
+    const before = Math.ceil(this.way); // the first event of a gesture counts at once
+    this.way += Math.abs(deltaY) / WAY[deltaMode];
+    return sign * (Math.ceil(this.way - 1e-6) - before);
+  }
+}
