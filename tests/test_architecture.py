@@ -28,7 +28,10 @@ ALLOWED: dict[str, set[str]] = {
     "weights": {"files", "networks"},
     "inferers": {"clicks", "keys", "networks"},
     "handlers": {"click_metrics", "data", "keys", "tasks", "files", "metrics", "networks"},
-    "engines": {"clicks", "keys", "tasks", "losses", "files", "data", "handlers", "inferers", "networks", "transforms"},
+    "engines": {
+        *("clicks", "keys", "tasks", "losses", "files", "data", "handlers", "inferers", "networks", "transforms"),
+        "weights",
+    },
     "studies": {
         *("keys", "tasks", "files", "apart", "data", "engines", "handlers", "inferers", "networks", "transforms"),
         "weights",

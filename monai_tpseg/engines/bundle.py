@@ -24,8 +24,10 @@ from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import task_names
 from monai_tpseg.transforms import find_read_error, pipelines_hash
+from monai_tpseg.weights import CatalogueError, weights_path
 
 __all__ = [
+    "bundle_weights",
     "data_root",
     "describe",
     "find_bundle_root",
@@ -93,6 +95,27 @@ def prepared(
         else:
             compile_parts([network])
     return network
+
+
+def bundle_weights(bundle_root: str, network: str) -> str:
+    """Return the weights that a bundle runs where none are named.
+
+    Those in its folder `models`, `model.pt` or `model.safetensors`; else the starter weights of the catalogue. Where
+    those are not there either it is the path of the first, and the preflight of `run` says that nothing lies there.
+
+    Args:
+        bundle_root: folder of the bundle.
+        network: "tpseg" or "kprism".
+    """
+    own = [Path(bundle_root) / "models" / name for name in ("model.pt", "model.safetensors")]
+    for path in own:
+        if path.is_file():
+            return str(path)
+    try:
+        return str(weights_path(None, network))
+    except CatalogueError as error:
+        logger.info("%s", error)
+        return str(own[0])
 
 
 def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str) -> Any:

@@ -29,6 +29,7 @@ from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.tasks import resolve_task, task_names
 from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.weights import announcement
 
 __all__ = ["check_data", "check_evaluate", "check_inference", "check_names", "check_train", "flag", "one_line", "stop"]
 
@@ -207,10 +208,12 @@ def check_evaluate(
         SystemExit: with one line that names the value and the way out.
     """
     _check_device(device, amp)
-    _check_scale(_check_weights(checkpoint, tasks, network), window, image_size, roi_size)
+    info = _check_weights(checkpoint, tasks, network)
+    _check_scale(info, window, image_size, roi_size)
     cases = _named_cases(datalist, "validation", dataset_dir, tasks)
     if dist.is_initialized() and len(cases) < dist.get_world_size():
         raise ValueError(f"{len(cases)} cases are fewer than {dist.get_world_size()} processes; start fewer.")
+    _name_weights(checkpoint, info)
 
 
 @one_line
@@ -247,6 +250,7 @@ def check_inference(
     if flag(check_inputs):
         for case in cases:
             LoadMedicalImage(irregular="slices")(case["image"])
+    _name_weights(checkpoint, info)
 
 
 @one_line
@@ -264,6 +268,12 @@ def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequen
         first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
         raise DatalistError(f"Entries that cannot be trained on: {len(errors)}, e.g. {first}; tpseg check lists all.")
     logger.info("Datalist\n%s", report.markdown())
+
+
+def _name_weights(checkpoint: str, info: WeightsInfo) -> None:
+    """Say which weights of the catalogue run; MONAI's logging goes to standard output, and that may be a pipe."""
+    if info.title and not (dist.is_initialized() and dist.get_rank() > 0):
+        sys.stderr.write(f"{announcement(Path(checkpoint))}\n")
 
 
 def _say(findings: Sequence[Finding]) -> None:
