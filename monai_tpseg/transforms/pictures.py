@@ -12,6 +12,7 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.transforms.meta import EXIF, FORMAT, PHOTOMETRIC
 from monai_tpseg.transforms.sources import Array, Source
+from monai_tpseg.transforms.tiff import check_one_picture, check_strips
 
 __all__ = ["PICTURE_SUFFIXES", "is_picture", "read_picture"]
 
@@ -51,13 +52,14 @@ def read_picture(path: Path, label: bool = False) -> Source:
     if path.stat().st_size == 0:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        # an open file and not its name: PIL would map a plain TIFF into memory, and not look at its orientation
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
             _check_size(picture, path)
             _check_pages(picture, path)
             grey = _grey_scale(picture, path)
-            picture.load()
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-            upright = ImageOps.exif_transpose(picture)
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)  # that of a TIFF was applied by load()
     except UnidentifiedImageError as error:
         raise ReadError(
             "E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it."
@@ -88,11 +90,13 @@ def _check_size(picture: Image.Image, path: Path) -> None:
 
 
 def _check_pages(picture: Image.Image, path: Path) -> None:
-    pages = int(getattr(picture, "n_frames", 1))
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_one_picture(picture, path)
+        check_strips(picture, path)
     # a camera's MPO holds the photograph first and its previews after it
-    if pages > 1 and picture.format != "MPO":
+    elif getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise ReadError(
-            "E_FORMAT", f"{base_name(path)} has {pages} pages; save the page to segment as a picture of its own."
+            "E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a picture of its own."
         )
 
 

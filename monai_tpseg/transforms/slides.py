@@ -52,7 +52,9 @@ def _is_tiled_pyramid(path: Path) -> bool:
         head = file.read(16)
         if head[:4] not in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
             return False
-        pages = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:4] in (b"+\x00", b"\x00+") else head[:8])
+        if head[:4] == b"MM\x00+":  # PIL reads no BigTIFF of this byte order; as a picture it is refused for that
+            return False
+        pages = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:4] == b"+\x00" else head[:8])
         for number in range(_PAGES):
             if not pages.next:
                 return False

@@ -21,11 +21,13 @@ from monai_tpseg.transforms.lengths import itk_lengths, nifti_lengths
 from monai_tpseg.transforms.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
 from monai_tpseg.transforms.rounding import DEGREES
 from monai_tpseg.transforms.sources import Source, check_affine, finite
+from monai_tpseg.transforms.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+_META_SUFFIXES = (".mha", ".mhd")
 
 _GZIP = b"\x1f\x8b"
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
@@ -73,7 +75,8 @@ def read_nifti(path: Path) -> Source:
         shape = tuple(int(n) for n in image.shape)
         _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
         _check_content(prod(shape) * image.get_data_dtype().itemsize, [path], path)
-        stored: NDArray[Any] = np.asanyarray(image.dataobj)
+        packed = path.name.lower().endswith(".gz")
+        stored: NDArray[Any] = gzip_voxels(image, path) if packed else np.asanyarray(image.dataobj)
     except (EOFError, zlib.error, OSError, ImageFileError, ValueError) as error:
         if isinstance(error, ReadError):
             raise
@@ -106,22 +109,22 @@ def read_itk(path: Path) -> Source:
             `E_GEOMETRY` or `E_NO_PIXELS`.
     """
     files, lengths = _data_files(path), itk_lengths(path, base_name(path))
+    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    if not of_meta:
+        nrrd_encoding(path)
     try:
         reader = sitk.ImageFileReader()
-        reader.SetImageIO("MetaImageIO" if path.name.lower().endswith((".mha", ".mhd")) else "NrrdImageIO")
+        reader.SetImageIO("MetaImageIO" if of_meta else "NrrdImageIO")
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         shape = tuple(int(n) for n in reader.GetSize())
         _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
-        width = sitk.Image([1, 1], reader.GetPixelID(), reader.GetNumberOfComponents()).GetSizeOfPixelComponent()
-        _check_content(prod(shape) * width * reader.GetNumberOfComponents(), files, path)
-        image = reader.Execute()
+        components = reader.GetNumberOfComponents()
+        stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
     except RuntimeError as error:
         raise ReadError(
             "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
         ) from error
-    stored: NDArray[Any] = sitk.GetArrayFromImage(image)  # (z, y, x[, channel])
-    components = image.GetNumberOfComponentsPerPixel()
     if components == 3 and stored.dtype == np.uint8:
         stored = np.moveaxis(stored, -1, 0).astype(np.float32)
         array = np.ascontiguousarray(stored.transpose(0, *range(stored.ndim - 1, 0, -1))).reshape(3, *_three(shape))
@@ -131,9 +134,25 @@ def read_itk(path: Path) -> Source:
     else:
         raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
     array, meta = finite(array, base_name(path))
-    affine = check_affine(_scaled(_itk_affine(image), lengths.scale), base_name(path))
+    affine = check_affine(_scaled(_itk_affine(reader), lengths.scale), base_name(path))
     meta |= {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)}
     return Source(array, intensity, affine, spaced=lengths.known, meta=meta)
+
+
+def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> NDArray[Any]:
+    """The voxels as stored, of a file whose length and stream were checked: ITK itself overlooks some damage."""
+    shape, components = reader.GetSize(), reader.GetNumberOfComponents()
+    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), components)).dtype
+    count = prod(shape) * components
+    _check_content(count * dtype.itemsize, files, path)
+    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    values = metaimage_voxels(path, files[-1], dtype, count) if of_meta else None
+    if values is not None:
+        return values.reshape(*shape[::-1], *((components,) if components > 1 else ()))
+    if of_meta or nrrd_encoding(path) == "raw":
+        check_length(path, files[-1], count, dtype.itemsize)
+    stored: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    return stored
 
 
 def _check_packing(path: Path) -> None:
@@ -236,7 +255,7 @@ def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], In
     return np.ascontiguousarray(stored[None], dtype=np.float32), intensity
 
 
-def _itk_affine(image: sitk.Image) -> NDArray[np.float64]:
+def _itk_affine(image: sitk.ImageFileReader) -> NDArray[np.float64]:
     """ITK direction, spacing and origin (LPS) -> (4, 4) in RAS."""
     n = image.GetDimension()
     keep = min(n, 3)

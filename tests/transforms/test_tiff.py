@@ -1,0 +1,94 @@
+"""TIFF: its orientation is applied however its pixels are stored, and several pictures are not taken for one."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from monai_tpseg.transforms import LoadMedicalImage, ReadError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def as_shown(stored: Array, orientation: int) -> Array:
+    """TIFF 6.0, tag 274: where the first row and the first column of (H, W, ...) `stored` lie -> as it is looked at."""
+    if orientation >= 5:  # rows were stored as columns
+        stored = np.swapaxes(stored, 0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return stored[::rows, ::columns]
+
+
+def code_of(path: Path) -> str:
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(path)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_orientation(tmp_path: Path, orientation: int, compression: str | None, bigtiff: bool) -> None:
+    rng, tags = np.random.default_rng(0), [(274, 3, 1, orientation, True)]
+    options: dict[str, Any] = {"compression": compression, "bigtiff": bigtiff, "metadata": None, "extratags": tags}
+    grey, rgb = (rng.integers(0, 256, (20, 13, *more)).astype(np.uint8) for more in ((), (3,)))
+    for name, stored, photometric in (
+        ("g", grey, "minisblack"),
+        ("w", grey * np.uint16(257), "minisblack"),
+        ("c", rgb, "rgb"),
+    ):
+        for strip in (None, 7):  # one strip is what PIL would map into memory
+            tifffile.imwrite(tmp_path / f"{name}.tif", stored, rowsperstrip=strip, photometric=photometric, **options)
+            image = LoadMedicalImage()(tmp_path / f"{name}.tif")
+            shown = as_shown(rgb if name == "c" else grey, orientation)
+            expected = np.moveaxis(shown, -1, 0) if name == "c" else np.repeat(shown[None], 3, axis=0)
+            np.testing.assert_allclose(image.numpy(), expected, atol=1e-3)
+            assert image.meta["exif_orientation"] == orientation
+
+
+def test_floating_point_is_refused_and_a_big_endian_bigtiff_is_not_called_damaged(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.float32))
+    assert code_of(tmp_path / "a.tif") == "E_FORMAT"
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((4, 5), np.uint8), bigtiff=True, byteorder=">")
+    assert code_of(tmp_path / "b.tif") == "E_FORMAT"
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_stacks_behind_one_page(tmp_path: Path, kind: type) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (5, 40, 60)).astype(kind)
+    tifffile.imwrite(tmp_path / "imagej.tif", stack, imagej=True, truncate=True)
+    assert code_of(tmp_path / "imagej.tif") == "E_MOSAIC"
+    tifffile.imwrite(
+        tmp_path / "hyper.tif", stack[:4].reshape(2, 2, 40, 60), imagej=True, truncate=True, metadata={"axes": "ZCYX"}
+    )
+    assert code_of(tmp_path / "hyper.tif") == "E_MOSAIC"
+    for name, tag, number in (
+        ("depth", (65000, 4, 1, 5, True), 32997),
+        ("planes", (65000, 5, 5, (1, 1) * 5, True), 33629),
+    ):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, stack[0], metadata=None, extratags=[tag])
+        own = struct.pack("<HH", 65000, tag[1])
+        path.write_bytes(path.read_bytes().replace(own, struct.pack("<HH", number, tag[1])))
+        assert code_of(path) == "E_MOSAIC"
+    tifffile.imwrite(tmp_path / "pages.tif", stack)
+    assert code_of(tmp_path / "pages.tif") == "E_FORMAT"
+    tifffile.imwrite(tmp_path / "one.tif", stack[0], imagej=True)
+    assert LoadMedicalImage()(tmp_path / "one.tif").shape == (3, 40, 60)
+
+
+def test_a_long_chain_of_pages_is_not_followed(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 4, 5), np.uint8), photometric="minisblack")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    chain = b"".join(b"\0\0" + (len(data) + 6 * (n + 1)).to_bytes(4, "little") for n in range(300_000))
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        pages = [page.offset for page in file.pages]
+    place = data.index(pages[1].to_bytes(4, "little"), pages[0])
+    data[place : place + 4] = len(data).to_bytes(4, "little")
+    (tmp_path / "a.tif").write_bytes(bytes(data) + chain)
+    assert code_of(tmp_path / "a.tif") == "E_FORMAT"
