@@ -100,7 +100,8 @@ def _wait(device: str) -> None:
 def peak_memory(run: Callable[..., None], *args: Any) -> float:
     """Return the peak memory of `run(*args)` in a process of its own, above what the process had before, MiB.
 
-    `run` is a function of a module; it calls `started()` of this module when its inputs and networks are made.
+    It is that of CUDA's allocator where `run` uses a GPU, else that of the process. `run` is a function of a module; it
+    calls `started()` of this module when its inputs and networks are made.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -121,16 +122,24 @@ _before = 0.0
 def started() -> None:
     """Say that the memory in use from now on counts."""
     global _before
-    _before = _resident()
+    _before = _in_use()
 
 
 def _measured(sender: Any, run: Callable[..., None], args: tuple[Any, ...]) -> None:
     run(*args)
-    sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - _before)
+    if torch.cuda.is_initialized():
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sender.send(peak - _before)
     sender.close()
 
 
-def _resident() -> float:
+def _in_use() -> float:
+    """MiB of the GPU that this process has begun to use, else of the process."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024

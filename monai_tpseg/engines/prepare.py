@@ -16,6 +16,7 @@ class PrepareTaskBatch(PrepareBatch):
     """Gives image, label and `{"task": rows}`; a batch without a task is an error, never task 0.
 
     Volumes (B, 3, H, W, D) stay where they are, in the host's memory: `TaskInferer` sends their slices to the device.
+    So do the rows of the tasks: networks send them on without waiting, and the fast form reads them.
 
     Raises:
         ValueError: the batch has no task, or names that no `TaskToIndexd` has turned into rows.
@@ -28,14 +29,14 @@ class PrepareTaskBatch(PrepareBatch):
         non_blocking: bool = False,
         **kwargs: Any,
     ) -> tuple[Any, Any, tuple[Any, ...], dict[str, Any]]:
-        """Return (image, label or None, (), {"task": (B,) int64}), moved to `device`."""
+        """Return (image, label or None, (), {"task": (B,) int64}), image and label moved to `device`."""
         task = batchdata.get(TASK)
         if not isinstance(task, torch.Tensor):
             raise ValueError(f"The batch's task must be rows from TaskToIndexd, got {task!r}.")
         volume = batchdata[IMAGE].ndim == 5
         target = batchdata[IMAGE].device if volume else device
         moved = {key: _to(batchdata.get(key), target, non_blocking, **kwargs) for key in (IMAGE, LABEL)}
-        return moved[IMAGE], moved[LABEL], (), {TASK: task.to(device=target, non_blocking=non_blocking)}
+        return moved[IMAGE], moved[LABEL], (), {TASK: task}
 
 
 class PreparePromptBatch(PrepareTaskBatch):

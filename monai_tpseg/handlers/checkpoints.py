@@ -30,8 +30,8 @@ class RunCheckpoint:
     The best epoch is the one with the highest metric among those that ended with hard gates, since those run as they
     were validated; epochs with soft gates count only until there is one.
     `last.pt` holds network, optimiser, schedules and counters. Together with `EpochSeed` a resumed run continues
-    exactly: same batches, same losses. All files are written under another name first. Attach it after the handlers
-    that validate.
+    exactly: same batches, same losses; on a GPU to rounding, as two runs there do not agree bit by bit. All files are
+    written under another name first. Attach it after the handlers that validate.
 
     Args:
         output_dir: folder of the files.

@@ -45,7 +45,8 @@ class StopOnDivergence:
 
     Weights, optimiser and prototypes stay as the last good iteration left them, and `last.pt` and `model.pt` as the
     last complete epoch did. Every rank of a distributed training stops in the same iteration; a rank whose own loss
-    was finite says so. Looking at the loss waits for the device once an iteration.
+    was finite says so. Looking at the loss waits for the device once an iteration; the iteration and its loss, a float,
+    stay in `engine.state.loss_read`.
 
     The file holds, for `torch.load(weights_only=True)`: `image` (B, 3, H, W), `label` (B, 1, H, W), `task` (B,),
     `task_names`, `files` (paths of the images, from the batch's `source`), `epoch`, `iteration`, `loss`,
@@ -90,6 +91,7 @@ class StopOnDivergence:
         """Look at the iteration whose gradients are there and whose step is not taken yet."""
         norm = _norm(engine)
         own, loss, finite = _on_all_ranks(engine.state.output["loss"].detach(), norm)
+        engine.state.loss_read = engine.state.iteration, own
         reason = self._reason(loss, finite, engine.scaler is not None)
         if reason:
             if not math.isfinite(loss) and math.isfinite(own):
@@ -151,7 +153,9 @@ def _norm(engine: Any) -> Tensor:
         return left[1].detach()
     if engine.scaler is not None:
         engine.scaler.unscale_(engine.optimizer)
-    return torch.nn.utils.clip_grad_norm_(engine.network.parameters(), math.inf).detach()
+    norm = torch.nn.utils.clip_grad_norm_(engine.network.parameters(), math.inf).detach()
+    engine.state.gradient_norm = engine.state.iteration, norm
+    return norm
 
 
 def _on_all_ranks(loss: Tensor, norm: Tensor) -> tuple[float, float, bool]:

@@ -7,6 +7,7 @@ from typing import Any
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 
+from monai_tpseg.handlers.training import step_taken
 from monai_tpseg.keys import LABEL, PRED, TASK
 from monai_tpseg.networks import TPSeg, unwrap
 
@@ -16,7 +17,8 @@ __all__ = ["PrototypeUpdate", "ReinforcementRamp"]
 class PrototypeUpdate:
     """Moves the prototypes of the batch's tasks after each training iteration, equations (12) and (13).
 
-    Under `torch.distributed` every rank ends with the prototypes of the joined batch.
+    Under `torch.distributed` every rank ends with the prototypes of the joined batch. An iteration whose step a
+    `GradScaler` has skipped, or whose gradients are not finite, moves nothing.
     """
 
     def attach(self, engine: Any) -> None:
@@ -28,8 +30,8 @@ class PrototypeUpdate:
         network, label = unwrap(engine.network), engine.state.output[LABEL]
         if not isinstance(network, TPSeg):
             return
-        task = engine.state.batch[TASK].to(label.device)
-        network.update_prototypes(engine.state.output[PRED].features, label, task)
+        features, task = engine.state.output[PRED].features, engine.state.batch[TASK]
+        network.update_prototypes(features, label, task, step_taken(engine))
 
 
 class ReinforcementRamp:

@@ -12,12 +12,13 @@ from ignite.engine import Events
 from monai.data.utils import set_rnd
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
+from torch import Tensor
 
 from monai_tpseg.data.cache import CachedCases
 from monai_tpseg.networks import hiera_of, unwrap
 from monai_tpseg.networks.checkpoint import CheckpointError
 
-__all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss", "StartWeights"]
+__all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "KeepLoss", "StartWeights", "step_taken"]
 
 
 class EpochSeed:
@@ -74,6 +75,22 @@ class GradientClipping:
         engine.state.gradient_norm = engine.state.iteration, norm
 
 
+def step_taken(engine: Any) -> Tensor | None:
+    """Return whether the optimiser's step of an iteration is one to learn from, on the device; None where none is told.
+
+    Args:
+        engine: a trainer, at `MODEL_COMPLETED`. Under a `GradScaler` a step with a gradient that is not finite is
+            skipped; without one, the norm that `GradientClipping` leaves tells.
+    """
+    left: tuple[int, Tensor] | None = getattr(engine.state, "gradient_norm", None)
+    if left is not None and left[0] == engine.state.iteration:
+        return left[1].isfinite()
+    if engine.scaler is None:
+        return None
+    gradients = [p.grad for p in engine.network.parameters() if p.grad is not None]
+    return torch.stack([gradient.sum().isfinite() for gradient in gradients]).all()
+
+
 class FillCache:
     """Reads what `CachedCases` keep when a run starts, so that an unreadable file ends the run, not its setup.
 
@@ -97,7 +114,8 @@ class FillCache:
 class KeepLoss:
     """Keeps only the loss of an iteration's output, in the form that MONAI's trackers expect.
 
-    Feature maps and side outputs are then free before the next iteration. Attach it after the handlers that use them.
+    Feature maps and side outputs are then free before the next iteration. Where `StopOnDivergence` has read the loss,
+    its number is kept, so that no later handler waits for a GPU. Attach it after the handlers that use the outputs.
     """
 
     def attach(self, engine: Any) -> None:
@@ -106,7 +124,11 @@ class KeepLoss:
 
     def __call__(self, engine: Any) -> None:
         """Replace the output by `[{"loss": loss}]`."""
-        engine.state.output = [{CommonKeys.LOSS: engine.state.output[CommonKeys.LOSS].detach()}]
+        loss: Tensor = engine.state.output[CommonKeys.LOSS].detach()
+        read: tuple[int, float] | None = getattr(engine.state, "loss_read", None)
+        if read is not None and read[0] == engine.state.iteration:
+            loss = torch.tensor(read[1], dtype=loss.dtype)
+        engine.state.output = [{CommonKeys.LOSS: loss}]
 
 
 class FinalValidation:

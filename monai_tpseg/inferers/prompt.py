@@ -14,7 +14,7 @@ from monai_tpseg.clicks import next_clicks, scale_clicks
 from monai_tpseg.inferers.task import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
-from monai_tpseg.networks.layers import plain_tensor
+from monai_tpseg.networks.layers import plain_tensor, sent
 
 __all__ = ["PromptInferer", "SimulatedUser"]
 
@@ -87,8 +87,8 @@ class PromptInferer(TaskInferer):
         if inputs.ndim == 5 and len(image) > 1:
             raise ValueError("Exemplars of volumes must be (1, K, ...): the same for every slice.")
         target = self.device or inputs.device
-        with autocast(torch.device(target), self.amp):
-            return net.remember(plain_tensor(image).to(target), plain_tensor(label).to(target))
+        with autocast(target, self.amp):
+            return net.remember(sent(plain_tensor(image), target), sent(plain_tensor(label), target))
 
 
 def _for_batch(memory: Memory | None, batch: int) -> Memory | None:

@@ -18,7 +18,7 @@ from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.inferers.memory import fitting_batch
 from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks.inference import InferenceNetwork
-from monai_tpseg.networks.layers import plain_tensor
+from monai_tpseg.networks.layers import plain_tensor, sent
 from monai_tpseg.networks.ready import segment_several
 
 __all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
@@ -159,6 +159,7 @@ class TaskInferer(Inferer):
             inputs: (B, 3, H, W) or (B, 3, H, W, D), ImageNet-normalised.
             network: called with (image, task), returns logits (B, 1, H, W).
             task: row of the task, an int, 0-d or (B,); or rows (B, T) or (1, T), T different tasks for every input.
+                On the CPU, unless the host is to wait for the device.
             slice_batch: instead of the inferer's own.
 
         Returns:
@@ -195,7 +196,7 @@ class TaskInferer(Inferer):
 
         def run(slices: int) -> None:
             image = self._prepare(torch.zeros(slices, 3, *size))
-            self._probabilities(image, size, network, torch.full((slices, 1), row, device=image.device))
+            self._probabilities(image, size, network, torch.full((slices, 1), row))
 
         if size not in self._fitting:
             with torch.no_grad():
@@ -223,7 +224,7 @@ class TaskInferer(Inferer):
 
     def _prepare(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) as the network takes it, or as the windows are cut from it; where it runs."""
-        image = image.to(self.device or image.device)
+        image = sent(image, self.device or image.device)
         return resize_antialiased(image, self.image_size) if self.window == "none" else image
 
     def _probabilities(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
@@ -256,13 +257,15 @@ class TaskInferer(Inferer):
         with autocast(image.device, self.amp, network):
             if rows.shape[1] > 1:
                 return segment_several(network, image, rows[0].tolist()).float()
-            logits: Tensor = network(image, rows[:, 0].to(image.device))
+            # the fast form asks the host which rows they are
+            row = rows[:, 0] if isinstance(network, InferenceNetwork) else sent(rows[:, 0], image.device)
+            logits: Tensor = network(image, row)
         return logits.float()
 
 
 def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
-    """Return the rows of the tasks of each input, (B, T)."""
-    rows = torch.as_tensor(_required(task), device=image.device)
+    """Return the rows of the tasks of each input, (B, T), on the host, which decides by them what runs."""
+    rows = torch.as_tensor(_required(task), device="cpu")
     rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
     return rows.expand(len(image), -1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -147,11 +148,18 @@ class TaskConditionedHiera(nn.Module):
             row: of the task.
             hard: count for hard gates; by default for the gates as they are. A soft gate shares the first block only.
         """
+        return self.shared_blocks_of([row], hard)[0]
+
+    def shared_blocks_of(self, rows: Sequence[int], hard: bool | None = None) -> list[int]:
+        """As `shared_blocks`, for several rows; with hard gates it waits for the device, once."""
         if self.gate is None:
             own = any(isinstance(a, TaskAdapter) and a.routes == "task" for a in self.adapters or ())
-            return 0 if own else len(self.trunk.blocks)
+            return [0 if own else len(self.trunk.blocks)] * len(rows)
         hard = self.gate.is_hard if hard is None else hard
-        return int(self.gate.split_positions()[row]) - 1 if hard else 1
+        if not hard:
+            return [1] * len(rows)
+        positions = self.gate.split_positions().tolist()
+        return [positions[row] - 1 for row in rows]
 
     def start(self, image: Tensor, gates: Tensor | None = None) -> Tensor:
         """Patches with their position: (B, 3, H, W) -> (B, H / 4, W / 4, C)."""

@@ -16,7 +16,7 @@ from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusio
 from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
-from monai_tpseg.networks.layers import cast, check_image, expand_task, is_recorded, plain_tensor
+from monai_tpseg.networks.layers import cast, cast_norms, check_image, expand_task, is_recorded, plain_tensor, sent
 
 __all__ = ["InferenceNetwork"]
 
@@ -61,7 +61,7 @@ class InferenceNetwork(nn.Module):
         self.rows, self.num_tasks = tuple(rows), fusion.task_weight.shape[0]
         self.dtype, self.align_corners = dtype, align_corners
         self.stage_ends = list(encoder.trunk.stage_ends)
-        self._shared = {row: encoder.shared_blocks(row, hard=True) for row in self.rows}
+        self._shared = dict(zip(self.rows, encoder.shared_blocks_of(self.rows, hard=True), strict=True))
         trunk = copy.deepcopy(encoder.trunk)
         self.blocks = nn.ModuleList(FastBlock(block) for block in trunk.blocks)
         trunk.blocks = nn.ModuleList()
@@ -72,7 +72,13 @@ class InferenceNetwork(nn.Module):
         fast = [FastPGTD(pgtd) for pgtd in pgtds]
         self.side_head = FastHead(decoder.side_head)
         heads = [self.side_head, *(pgtd.head for pgtd in fast)]
-        for part in (self.stem.patch_embed, self.blocks, self.rfbs, *heads):
+        self._cast = (
+            self.stem.patch_embed,
+            self.blocks,
+            self.rfbs,
+            *heads,
+        )  # in `dtype`; what is not named here stays in float32
+        for part in self._cast:
             cast(part, dtype)
         self.pgtds = nn.ModuleList(fast)
         self.register_buffer("fusion", fusion.task_weight.detach().softmax(dim=-1))
@@ -82,7 +88,8 @@ class InferenceNetwork(nn.Module):
     def forward(self, image: Tensor, task: int | Tensor) -> Tensor:
         """Segment `image` (B, 3, H, W) for `task`, an int, a 0-d or a (B,) tensor -> float32 logits (B, 1, H, W).
 
-        An int needs no look at a tensor of the device. The samples of a batch of several tasks run task by task.
+        The samples of a batch of several tasks run task by task. A `task` on a GPU is waited for; an int or a tensor
+        on the CPU is not.
 
         Raises:
             ValueError: a size that is not divisible by 32, or a task that this network was not built for.
@@ -91,12 +98,12 @@ class InferenceNetwork(nn.Module):
         check_image(image)
         if isinstance(task, int):
             return self._one_task(image, task)
-        rows = expand_task(task, image.shape[0], self.num_tasks, image.device).tolist()
+        rows = expand_task(task, image.shape[0], self.num_tasks, task.device).tolist()
         if len(set(rows)) == 1:
             return self._one_task(image, rows[0])
         result = image.new_empty((image.shape[0], 1, *image.shape[2:]), dtype=torch.float32)
         for row in sorted(set(rows)):
-            samples = torch.tensor([b for b, r in enumerate(rows) if r == row], device=image.device)
+            samples = sent(torch.tensor([b for b, r in enumerate(rows) if r == row], device="cpu"), image.device)
             result[samples] = self._one_task(image[samples], row)
         return result
 
@@ -110,6 +117,13 @@ class InferenceNetwork(nn.Module):
         """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""
         compile_parts((*self.blocks, *self.adapters, *self.rfbs, *self.lows, *self.pgtds), **options)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> InferenceNetwork:
+        """Norms are of another type on another device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for part in self._cast:
+            cast_norms(part, self.dtype)
+        return self
+
     def _one_task(self, image: Tensor, row: int) -> Tensor:
         multi_task.check_rows(row, self.rows)
         return multi_task.finish(self, 0, self.start(image), (), row, image.shape[-2:])
@@ -119,9 +133,9 @@ class InferenceNetwork(nn.Module):
         own = [row for row in self.rows if i >= self._shared[row]]
         return [*([None] if len(own) < len(self.rows) else []), *own]
 
-    def shared_blocks(self, row: int) -> int:
-        """Return how many blocks, from the first, run the shared route."""
-        return self._shared[row]
+    def shared_blocks(self, rows: Sequence[int]) -> list[int]:
+        """Return for each row how many blocks, from the first, run the shared route."""
+        return [self._shared[row] for row in rows]
 
     def start(self, image: Tensor) -> Tensor:
         """Patches with their position, (B, 3, H, W) -> (B, H / 4, W / 4, C)."""

@@ -141,8 +141,11 @@ def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
     if on_plain_cpu(x):  # its kernel knows channels-last maps
         return F.group_norm(x.permute(0, 3, 1, 2), 1, norm.weight, norm.bias, norm.eps).permute(0, 2, 3, 1)
-    y = F.layer_norm(x.flatten(1), (x[0].numel(),), eps=norm.eps).view_as(x)
-    return torch.addcmul(norm.bias.to(y.dtype), y, norm.weight.to(y.dtype))
+    # a norm of PyTorch's gives one block of a GPU to each sample, a reduction as many as there are
+    variance, mean = torch.var_mean(x.flatten(1).float(), 1, correction=0)
+    scale = (variance + norm.eps).rsqrt()[:, None] * norm.weight.float()  # (B, C)
+    shift = norm.bias.float() - mean[:, None] * scale
+    return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
 
 
 def depthwise_per_sample(x: Tensor, kernel: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ __all__ = [
     "ConvNormReLU",
     "TaskHead",
     "cast",
+    "cast_norms",
     "check_image",
     "expand_task",
     "full_precision",
@@ -28,6 +29,7 @@ __all__ = [
     "plain_tensor",
     "resize",
     "run_checkpointed",
+    "sent",
 ]
 
 T = TypeVar("T")
@@ -36,6 +38,11 @@ T = TypeVar("T")
 def plain_tensor(image: Tensor) -> Tensor:
     """Return `image` without MONAI's metadata, which every operation inside a network would otherwise carry along."""
     return image.as_tensor() if isinstance(image, MetaTensor) else image
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """Return `x` on `device`; on the way to a GPU, the host does not wait for what the GPU is working on."""
+    return x.to(device, non_blocking=device.type == "cuda" and x.device.type == "cpu")
 
 
 def is_tracing() -> bool:
@@ -56,16 +63,26 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def cast(part: nn.Module, dtype: torch.dtype) -> None:
-    """Cast a part to `dtype`, channels last. On a CPU its norms stay in float32, which their kernels take there.
+    """Cast a part to `dtype`, channels last; for its norms see `cast_norms`."""
+    norms = [(norm, copy.deepcopy(norm.state_dict())) for norm in norms_of(part)]
+    part.to(dtype).to(memory_format=torch.channels_last)
+    for norm, state in norms:
+        norm.float().load_state_dict(state)  # not rounded
+    cast_norms(part, dtype)
+
+
+def cast_norms(part: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the norms of a part that runs in `dtype`: on a CPU to float32, which their kernels take there.
 
     The rounding of a scale or shift moves all pixels alike, and so moves outlines more than its size suggests.
     """
-    norms = [module for module in part.modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
-    kept = [copy.deepcopy(norm.state_dict()) for norm in norms]
-    part.to(dtype).to(memory_format=torch.channels_last)
-    for norm, state in zip(norms, kept, strict=True):
-        if norm.weight.device.type == "cpu":
-            norm.float().load_state_dict(state)
+    for norm in norms_of(part):
+        norm.to(torch.float32 if norm.weight.device.type == "cpu" else dtype)
+
+
+def norms_of(part: nn.Module) -> list[nn.GroupNorm | nn.LayerNorm]:
+    """The norms of a part."""
+    return [module for module in part.modules() if isinstance(module, nn.GroupNorm | nn.LayerNorm)]
 
 
 def check_image(image: Tensor) -> None:
@@ -103,7 +120,7 @@ def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.de
         raise ValueError(f"task must be an int, a 0-d or a ({batch},) tensor, got shape {tuple(task.shape)}.")
     if task.device.type == "cpu" and not is_recorded() and bool(((task < 0) | (task >= num_tasks)).any()):
         raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
-    return task.to(device=device, dtype=torch.long).reshape(-1).expand(batch)
+    return sent(task.to(torch.long), device).reshape(-1).expand(batch)
 
 
 def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:

@@ -36,8 +36,8 @@ class Steps(Protocol):
     def stage_ends(self) -> Sequence[int]:
         """The last block of every stage, counted from 0."""
 
-    def shared_blocks(self, row: int) -> int:
-        """Return how many blocks, from the first, do not depend on the task."""
+    def shared_blocks(self, rows: Sequence[int]) -> list[int]:
+        """Return for each row how many blocks, from the first, do not depend on the task."""
 
     def start(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H / 4, W / 4, C)."""
@@ -85,7 +85,7 @@ def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
         logits (B, len(rows), H, W), in the order of `rows`.
     """
     h, stages = steps.start(image), list[Tensor]()
-    leaves = {row: steps.shared_blocks(row) for row in rows}
+    leaves = dict(zip(rows, steps.shared_blocks(rows), strict=True))
     latest = max(leaves, key=lambda row: leaves[row])
     results: dict[int, Tensor] = {}
     for i in range(leaves[latest] + 1):
@@ -116,9 +116,9 @@ class PlainSteps:
         self.encoder, self.decoder, self.fusion, self.align_corners = encoder, decoder, fusion, align_corners
         self.stage_ends: Sequence[int] = encoder.trunk.stage_ends
 
-    def shared_blocks(self, row: int) -> int:
+    def shared_blocks(self, rows: Sequence[int]) -> list[int]:
         """As in `Steps`."""
-        return self.encoder.shared_blocks(row)
+        return self.encoder.shared_blocks_of(rows)
 
     def start(self, image: Tensor) -> Tensor:
         """As in `Steps`."""

@@ -57,7 +57,7 @@ class PrototypeBank(nn.Module):
         return self.prototypes[task]
 
     @torch.no_grad()
-    def update(self, features: Tensor, label: Tensor, task: Tensor) -> None:
+    def update(self, features: Tensor, label: Tensor, task: Tensor, taken: Tensor | None = None) -> None:
         """Move the prototypes of the tasks in this batch towards the mean features under their labels.
 
         Under `torch.distributed` the sums and counts of all ranks are added first, so that every rank ends with what
@@ -67,6 +67,7 @@ class PrototypeBank(nn.Module):
             features: f~ of the decoder, (B, C, h, w).
             label: (B, 1, H, W) in {0, 1}.
             task: (B,) int64.
+            taken: a bool tensor without dimensions; False moves nothing. The host does not look at it.
         """
         sums, counts = self._class_sums(features.detach().float(), label.float(), task)
         if dist.is_available() and dist.is_initialized():
@@ -79,6 +80,8 @@ class PrototypeBank(nn.Module):
         moved = F.normalize(self.momentum * self.prototypes + (1 - self.momentum) * mean, dim=-1)
         # a feature that overflowed (half precision) must not destroy what was learnt
         present = (counts > (10.0 if self.released else 0.0)) & moved.isfinite().all(-1)
+        if taken is not None:
+            present = present & taken
         self.prototypes.copy_(torch.where(present.unsqueeze(-1), moved, self.prototypes))
 
     @torch.no_grad()

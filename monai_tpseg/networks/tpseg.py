@@ -210,17 +210,20 @@ class TPSeg(nn.Module):
             fast.compile_parts()
         return fast
 
-    def update_prototypes(self, features: Sequence[Tensor], label: Tensor, task: int | Tensor) -> None:
+    def update_prototypes(
+        self, features: Sequence[Tensor], label: Tensor, task: int | Tensor, taken: Tensor | None = None
+    ) -> None:
         """Move the prototypes of every PGTD; called by the training loop, see `PrototypeBank.update`.
 
         Args:
             features: `TPSegOutput.features` of this batch.
             label: (B, 1, H, W) in {0, 1}.
             task: as in `forward`.
+            taken: a bool tensor without dimensions: False, for a training step that was skipped, moves nothing.
         """
         rows = expand_task(task, label.shape[0], self.num_tasks, label.device)
         for pgtd, encoded in zip(self.pgtds, features, strict=True):
-            pgtd.bank.update(encoded, plain_tensor(label), rows)
+            pgtd.bank.update(encoded, plain_tensor(label), rows, taken)
 
     @property
     def pgtds(self) -> list[PGTD]:

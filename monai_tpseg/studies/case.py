@@ -16,9 +16,11 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg.studies.codes import (
+    DeviceLostError,
     Outcome,
     Status,
     StudyError,
+    device_answers,
     failed,
     is_disc_full,
     is_out_of_memory,
@@ -40,6 +42,8 @@ from monai_tpseg.transforms.slides import is_slide
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 
 logger = logging.getLogger(__name__)
+
+_LOST_DEVICE = "Device '{}' does not answer any more, since case {}; the same command with --resume goes on from there."
 
 CASES = "cases"
 """The folder of an output folder that holds a folder for each case."""
@@ -165,7 +169,7 @@ class CaseRunner:
             found: what `segment_together` has found for it; by default it is segmented now.
 
         Raises:
-            StudyError: nothing can be written any more.
+            StudyError: nothing can be written any more, or the device is lost.
         """
         if plan.kept and plan.outcome is not None:
             return Ended(plan.name, plan.outcome, kept=True)
@@ -216,6 +220,8 @@ class CaseRunner:
             _empty(folder)
             if is_disc_full(error):
                 raise
+            if not device_answers(self.model.device):
+                raise DeviceLostError(_LOST_DEVICE.format(self.model.device, plan.name)) from error
             return outcome_of(error), {}
 
     def _slide(self, plan: Plan, path: Path, folder: Path) -> tuple[Outcome, dict[str, Any]]:

@@ -14,10 +14,12 @@ from monai_tpseg.transforms.handover import ScreenshotError
 
 __all__ = [
     "RUN_ACTIONS",
+    "DeviceLostError",
     "ExitStatus",
     "Outcome",
     "Status",
     "StudyError",
+    "device_answers",
     "failed",
     "is_disc_full",
     "is_out_of_memory",
@@ -58,11 +60,25 @@ RUN_ACTIONS: dict[str, str] = {
 
 _LOST = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+_NO_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUFFT_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUSPARSE_STATUS_ALLOC_FAILED",
+)  # words of PyTorch, and of NVIDIA's libraries as PyTorch passes them on
 _NO_IMAGE = frozenset({"E_NOT_IMAGE", "E_NO_PIXELS"})
 
 
 class StudyError(ValueError):
     """A run that cannot start or go on: one line that names the value and the way out."""
+
+
+class DeviceLostError(StudyError):
+    """A device that fails every later call of this process, whatever the case."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +126,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Say whether memory ran out, of the machine or of an accelerator."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # PyTorch has no class of its own for the memory of the CPU
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # PyTorch has no class of its own for the memory of the CPU, nor for that which a library of the GPU asks for
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def device_answers(device: torch.device) -> bool:
+    """Say whether a device still computes: after some errors a GPU fails every later call of its process."""
+    if device.type == "cpu":
+        return True
+    try:
+        return float(torch.ones(1, device=device).add_(1).cpu()) == 2.0
+    except RuntimeError:
+        return False
 
 
 def is_disc_full(error: BaseException) -> bool:

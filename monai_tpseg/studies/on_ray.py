@@ -18,7 +18,7 @@ import torch
 
 from monai_tpseg.apart import NoProcessError
 from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
-from monai_tpseg.studies.codes import StudyError, failed
+from monai_tpseg.studies.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.studies.events import EVENTS, events
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
@@ -139,6 +139,8 @@ class Worker:
                     self._read_ahead(following)
                 ended += finish_together(self.runner, group, read)
             return ended
+        except DeviceLostError:
+            os._exit(1)  # Ray starts another process, in which the device may answer again
         except (NoProcessError, StudyError) as error:  # no case's fault: the run ends
             return StudyError(str(error))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.transforms import RandFlipd
 from PIL import Image
 
@@ -23,6 +24,7 @@ from monai_tpseg.handlers import (
     KeepLoss,
     PrototypeUpdate,
     ReinforcementRamp,
+    StopOnDivergence,
 )
 from monai_tpseg.inferers import DeepSupervisionInferer
 from monai_tpseg.losses import TPSegLoss
@@ -119,6 +121,18 @@ def test_only_the_loss_is_kept() -> None:
     engine.run()
     assert list(engine.state.output[0]) == ["loss"]
     assert not engine.state.output[0]["loss"].requires_grad
+
+
+def test_a_loss_that_was_read_is_not_read_again(tmp_path: Path) -> None:
+    kept: list[torch.Tensor] = []
+    engine = trainer(tpseg_hiera_demo(num_tasks=2), [StopOnDivergence(str(tmp_path), TASKS)], epochs=1)
+    engine.add_event_handler(IterationEvents.MODEL_COMPLETED, lambda e: kept.append(e.state.output["loss"].detach()))
+    KeepLoss().attach(engine)
+    engine.run()
+    last = engine.state.output[0]["loss"]
+    assert last is not kept[-1]
+    assert torch.equal(last, kept[-1])
+    assert engine.state.loss_read == (engine.state.iteration, float(last))
 
 
 def test_an_epoch_draws_the_same_again() -> None:

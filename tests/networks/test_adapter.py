@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_tpseg.networks import kernels
 from monai_tpseg.networks.adapter import TaskAdapter
 
 
@@ -36,6 +37,21 @@ def test_equals_the_loop(adapter: TaskAdapter, hard: bool) -> None:
     h, task = torch.randn(4, 5, 6, 12), torch.tensor([2, 0, 1, 2])
     gate = torch.tensor([0.0, 1.0, 1.0, 0.0]) if hard else torch.rand(4)
     torch.testing.assert_close(adapter(h, task, gate, hard), loop(adapter, h, task, gate), atol=1e-4, rtol=1e-4)
+
+
+def test_the_norm_of_a_gpu_equals_that_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    norm = torch.nn.GroupNorm(1, 12).double()
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    x, grad = (3 + torch.randn(2, 5, 6, 12)).requires_grad_(), torch.randn(2, 5, 6, 12)
+    exact = F.group_norm(x.double().permute(0, 3, 1, 2), 1, norm.weight, norm.bias, norm.eps).permute(0, 2, 3, 1)
+    exact_grads = torch.autograd.grad(exact, (x, norm.weight, norm.bias), grad.double())
+    norm = norm.float()
+    monkeypatch.setattr(kernels, "on_plain_cpu", lambda _: False)
+    found = kernels.norm_channels_last(x, norm)
+    torch.testing.assert_close(found, exact.float(), atol=1e-5, rtol=1e-5)
+    for g, e in zip(torch.autograd.grad(found, (x, norm.weight, norm.bias), grad), exact_grads, strict=True):
+        torch.testing.assert_close(g, e.float(), atol=1e-4, rtol=1e-4)
+    assert kernels.norm_channels_last(x.bfloat16(), norm).dtype == torch.float32  # as autocast has it
 
 
 @pytest.mark.parametrize("routes", ["both", "task", "shared"])

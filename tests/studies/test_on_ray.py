@@ -14,8 +14,9 @@ from monai_tpseg.cli import main
 from monai_tpseg.data.phantoms import write_studies
 from monai_tpseg.studies import Model, Run, StudyError, find_entries, known_salt, prepare_output, read_manifest
 from monai_tpseg.studies.case import Ended
+from monai_tpseg.studies.codes import DeviceLostError
 from monai_tpseg.studies.events import Events
-from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
+from monai_tpseg.studies.on_ray import Cluster, Job, RayRun, Worker
 
 COUNT = 20
 
@@ -93,6 +94,21 @@ def test_more_workers_than_the_cluster_can_hold_are_refused() -> None:
         Cluster(workers=3).share({"CPU": 2.0}, None)
     with pytest.raises(StudyError, match="GPUs, the cluster has 0"):
         Cluster().share({"CPU": 2.0}, "cuda")
+
+
+def test_a_worker_whose_device_is_lost_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost:
+        def plan(self, *case: object) -> None:
+            raise DeviceLostError("Device 'cuda' does not answer any more.")
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    worker = object.__new__(Worker)
+    worker.runner, worker._ahead = Lost(), {}  # type: ignore[assignment]
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit, match="1"):
+        worker.take((("a", find_entries(__file__, "skin_lesion")[0]),), ())
 
 
 def test_without_ray_one_line_names_the_extra(

@@ -22,6 +22,7 @@ from monai_tpseg.studies import (
     Run,
     Settings,
     StudyError,
+    case,
     exit_status,
     find_entries,
     known_salt,
@@ -29,6 +30,7 @@ from monai_tpseg.studies import (
     read_manifest,
     write_report,
 )
+from monai_tpseg.studies.codes import DeviceLostError, device_answers
 from monai_tpseg.studies.manifest import new_salt
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import case_folder
@@ -152,7 +154,13 @@ def test_an_unexpected_exception_stays_with_its_case(corpus: Path, model: Model,
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
 )
 def test_out_of_memory_is_tried_again_slice_by_slice(
     corpus: Path, model: Model, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +183,41 @@ def test_out_of_memory_is_tried_again_slice_by_slice(
     assert batches == [None, 1, None, 1]
     assert record["code"] == "E_MEMORY"
     assert record.get("files") is None
+
+
+def test_a_device_that_is_lost_ends_the_run_and_no_case(
+    corpus: Path, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [e for e in entries_of(corpus) if e.path.endswith((".png", ".jpg")) or "mr" in e.path]
+    plain, lost, runs = model.segment_image, False, 0
+
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+        nonlocal lost, runs
+        runs += 1
+        lost = lost or runs == 2
+        if lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return plain(image, task, slice_batch)
+
+    monkeypatch.setattr(model, "segment_image", segment)
+    monkeypatch.setattr(case, "device_answers", lambda device: not lost)
+    with pytest.raises(DeviceLostError, match=r"Device 'cpu' does not answer any more, since case .*--resume"):
+        go(model, tmp_path, entries)
+    assert runs == 2
+    assert all(record["detail"] != "RuntimeError" for record in records(tmp_path).values())
+    lost, runs = False, 10
+    assert go(model, tmp_path, entries, resume=True)["failed"] == 1  # which cannot be read
+    assert len(records(tmp_path)) == len(entries)
+
+
+def test_a_device_answers_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_answers(torch.device("cpu"))
+
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch, "ones", fails)
+    assert not device_answers(torch.device("cuda"))
 
 
 def test_resume_keeps_what_holds_and_makes_again_what_changed(weights: Path, corpus: Path, tmp_path: Path) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import plain_tensor, resize
+from monai_tpseg.networks.layers import plain_tensor, resize, sent
 
 __all__ = ["ClickPyramid", "click_map"]
-
-_DISK = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))  # offsets with a squared distance of at most 1
 
 
 def click_map(
@@ -30,17 +28,19 @@ def click_map(
     height, width = size
     disks = torch.zeros(batch, 2 * height * width, device=device)
     if clicks is not None and clicks.shape[1]:
-        clicks = plain_tensor(clicks).to(device).float()
-        offset = torch.tensor(_DISK, device=device)  # (5, 2)
-        place = torch.floor(clicks[..., :2] + 0.5).long().unsqueeze(2) + offset  # (B, N, 5, 2)
+        clicks = sent(plain_tensor(clicks), device).float()
+        steps = torch.arange(-1, 2, device=device)
+        offset = torch.cartesian_prod(steps, steps)  # (9, 2)
+        place = torch.floor(clicks[..., :2] + 0.5).long().unsqueeze(2) + offset  # (B, N, 9, 2)
         row, column = place.unbind(-1)
         polarity = clicks[..., 2:]
         drawn = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (polarity != 0)
+        drawn = drawn & (offset.abs().sum(1) <= 1)
         index = (polarity < 0).long() * (height * width) + row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
         disks = disks.scatter_reduce(1, index.flatten(1), drawn.float().flatten(1), "amax")
     previous = torch.zeros(batch, 1, height, width, device=device)
     if previous_logits is not None:
-        previous = resize(plain_tensor(previous_logits).to(device).float(), size).sigmoid()
+        previous = resize(sent(plain_tensor(previous_logits), device).float(), size).sigmoid()
     return torch.cat([disks.view(batch, 2, height, width), previous], dim=1)
 
 

@@ -56,8 +56,9 @@ class InteractivePrompt(nn.Module):
 
     def fourier(self, place: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, N, 2) row, column in pixels -> (B, N, C)."""
-        extent = torch.tensor(size, device=place.device, dtype=torch.float32)
-        angle = 2 * math.pi * ((2 * (place.float() + 0.5) / extent - 1) @ self.gaussian)
+        row, column = (2 * (place.float() + 0.5)).unbind(-1)
+        unit = torch.stack([row / size[0], column / size[1]], dim=-1) - 1  # in [-1, 1]
+        angle = 2 * math.pi * (unit @ self.gaussian)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 

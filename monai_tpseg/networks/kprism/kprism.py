@@ -19,7 +19,7 @@ from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
 from monai_tpseg.networks.kprism.prompt import Prompt, check_exemplars, check_prompt
 from monai_tpseg.networks.kprism.queries import Queries, join
 from monai_tpseg.networks.kprism.semantic import SemanticPrompt
-from monai_tpseg.networks.layers import expand_task, plain_tensor, resize
+from monai_tpseg.networks.layers import expand_task, plain_tensor, resize, sent
 
 __all__ = ["ImageState", "KPrism", "KPrismOutput"]
 
@@ -221,7 +221,7 @@ class KPrism(nn.Module):
         """Clicks on the images' device; one that does not exist where the query side would be empty."""
         batch, device = len(state.coarse), state.coarse.device
         if prompt.clicks is not None and prompt.clicks.shape[1]:
-            return plain_tensor(prompt.clicks).to(device).float()
+            return sent(plain_tensor(prompt.clicks), device).float()
         alone = prompt.task is None and memory is None
         return torch.zeros(batch, 1, 3, device=device) if alone else None
 
