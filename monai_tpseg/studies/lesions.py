@@ -47,6 +47,7 @@ FLAGS: dict[str, str] = {
     "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
     "other_modality": "the source's DICOM modality is not one that the task was trained for",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
+    "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
     "no_tissue": "no window of the slide holds tissue",
     "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG was written",
@@ -57,7 +58,7 @@ FLAGS: dict[str, str] = {
 }
 """What a person should know about a result -> what it means; worst first."""
 
-REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "other_modality", "repaired_values", "no_seg"})
+REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "other_modality", "repaired_values", "doubtful_colour", "no_seg"})
 """Flags that make a case `review`: the input was not as it should be."""
 
 _IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}
@@ -176,6 +177,7 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
         "other_modality": not fits_modality(str(meta.get(m.MODALITY, "")), modality),
         "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
+        "doubtful_colour": m.COLOUR_DOUBTFUL in meta,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
         "many_lesions": len(lesions) > MANY_LESIONS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -25,6 +26,7 @@ from pydicom.uid import (
 from monai_tpseg.transforms.encoded import check_deflated, syntax_name
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, check_size
+from monai_tpseg.transforms.single_frame import flatten_single_frame
 
 __all__ = [
     "PHOTOMETRIC_INTERPRETATIONS",
@@ -58,6 +60,9 @@ _OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
 _PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
+_TILED = frozenset({"MOSAIC", "MONTAGE"})  # values of ImageType
+_SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
 _MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
 
 PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
@@ -156,7 +161,10 @@ def _starts_as_dicom(file: BinaryIO) -> bool:
         return False
     file.seek(0)
     try:
+        check_deflated(file, "the file")
         dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except ReadError:
+        return True  # whoever reads it says what is wrong
     except Exception:  # bytes that are no DICOM make pydicom raise anything
         return False
     return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
@@ -167,6 +175,9 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
         _check_start(file, name)
         check_deflated(file, name)
         dataset = read_partial(file, _Fence(pixels, name), force=True)
+        if pixels and "PixelData" not in dataset and _is_encapsulated(dataset):
+            file.seek(0)  # its last delimiter may be all that is missing
+            dataset = read_partial(BytesIO(file.read() + _DELIMITER), _Fence(pixels, name), force=True)
     except (ReadError, MemoryError):
         raise
     except EOFError as error:
@@ -181,7 +192,13 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
         implicit, little = dataset.original_encoding
         plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    flatten_single_frame(dataset)
     return dataset
+
+
+def _is_encapsulated(dataset: Dataset) -> bool:
+    syntax = UID(str((getattr(dataset, "file_meta", None) or {}).get("TransferSyntaxUID") or ""))
+    return bool(syntax.is_transfer_syntax and syntax.is_encapsulated)
 
 
 def _check_start(file: BinaryIO, name: str) -> None:
@@ -260,7 +277,7 @@ def check_image(dataset: Dataset, name: object) -> None:
     """Refuse what is not an image of a patient or cannot be decoded.
 
     Raises:
-        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE` or `E_FORMAT`.
+        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE`, `E_MOSAIC` or `E_FORMAT`.
     """
     _check_kind(dataset, name)
     if not any(keyword in dataset for keyword in _PIXELS):
@@ -276,6 +293,7 @@ def check_image(dataset: Dataset, name: object) -> None:
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
         raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
     check_size((rows, columns), frames, name)
+    _check_tiled(dataset, name)
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
@@ -286,6 +304,19 @@ def check_image(dataset: Dataset, name: object) -> None:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
         if not 0 < stored <= bits or high != stored - 1:
             raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
+
+
+def _check_tiled(dataset: Dataset, name: object) -> None:
+    """Refuse a frame that shows many slices side by side: Siemens' mosaics, montages."""
+    kinds = dataset.get("ImageType") or ()
+    words = {str(kind).upper() for kind in ((kinds,) if isinstance(kinds, str) else kinds)}
+    group, element = _SIEMENS_IMAGES
+    try:
+        count = int(dataset.private_block(group, "SIEMENS MR HEADER")[element].value)
+    except (KeyError, TypeError, ValueError):
+        count = 1
+    if words & _TILED or count > 1:
+        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
 
 
 def _check_colour(dataset: Dataset, samples: int, name: object) -> None:

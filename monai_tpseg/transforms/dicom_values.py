@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
 from monai_tpseg.transforms.dicom import Dataset, frame_count
-from monai_tpseg.transforms.encoded import check_encoded, decoding_plugin, decompress, syntax_name
+from monai_tpseg.transforms.encoded import (
+    check_encoded,
+    colour_is_doubtful,
+    decodes_itself,
+    decoding_plugin,
+    decompress,
+    syntax_name,
+)
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.meta import FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
+from monai_tpseg.transforms.meta import COLOUR_DOUBTFUL, FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
 from monai_tpseg.transforms.sources import Array
 
 __all__ = ["decode", "dicom_meta", "display_values", "intensity_of", "physical_values"]
@@ -34,7 +41,7 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
     shape = (frames, int(dataset.Rows), int(dataset.Columns), *((3,) if _is_colour(dataset) else ()))
     try:
         check_encoded(dataset, frames, name)
-        if decoding_plugin(dataset) == "gdcm":
+        if decodes_itself(dataset):
             decompress([dataset], frames, name)
         if dataset.get("PhotometricInterpretation") == "YBR_PARTIAL_422":
             return _from_partial(dataset).reshape(shape)
@@ -102,6 +109,7 @@ def dicom_meta(dataset: Dataset) -> dict[str, Any]:
     shape = str(dataset.get("PresentationLUTShape") or "")
     inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else photometric == "MONOCHROME1"
     meta = {FORMAT: "dicom", PHOTOMETRIC: photometric, INVERTED: inverted and not _is_colour(dataset)}
+    meta |= {COLOUR_DOUBTFUL: True} if colour_is_doubtful(dataset) else {}
     return meta | {MODALITY: str(dataset.get("Modality") or "")}
 
 

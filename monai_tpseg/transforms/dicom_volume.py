@@ -21,6 +21,7 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.functional_groups import frames_of, promote_groups
 from monai_tpseg.transforms.guard import base_name, check_size
 from monai_tpseg.transforms.meta import SKIPPED, SOURCE_SHAPE, SPACING, Intensity
+from monai_tpseg.transforms.single_frame import as_single
 from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
 from monai_tpseg.transforms.ultrasound import region_meta
 
@@ -183,7 +184,9 @@ def _series(datasets: list[Dataset], name: object) -> Source:
         dataset.PixelSpacing = datasets[0].PixelSpacing
     try:
         decompress(datasets, 1, name)
-        volume = highdicom.get_volume_from_series(datasets, dtype=np.float64, **_raw(datasets[0]))
+        volume = highdicom.get_volume_from_series(
+            [as_single(one) for one in datasets], dtype=np.float64, **_raw(datasets[0])
+        )
     except ReadError:
         raise
     except Exception as error:  # bare errors of every kind

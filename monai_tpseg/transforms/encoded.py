@@ -5,32 +5,46 @@ from __future__ import annotations
 import subprocess
 import zlib
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any, BinaryIO
 
 from pydicom.encaps import generate_frames
 from pydicom.filereader import read_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import MAX_BYTES
 from monai_tpseg.transforms.isolated import decompress_apart
+from monai_tpseg.transforms.jpeg import colours_disagree, jpeg_header, replace_jpeg
 
-__all__ = ["check_deflated", "check_encoded", "decoding_plugin", "decompress", "frame_size", "syntax_name"]
+__all__ = [
+    "check_deflated",
+    "check_encoded",
+    "colour_is_doubtful",
+    "decodes_itself",
+    "decoding_plugin",
+    "decompress",
+    "frame_size",
+    "syntax_name",
+]
 
 _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
 _RLE_RATIO = 64  # two bytes stand for 128 at most
 _SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, followed by its size
-_NO_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
-_SOF = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
+_ITEM = b"\xfe\xff\x00\xe0"  # begins a fragment
+_JPEG = b"\xff\xd8\xff"
+_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 _CHUNK = 2**20
 
+_BY_JPEG = "imagecodecs"  # no plugin of pydicom: see `jpeg.py`
+_JPEG_LS = "pyjpegls"
 _PLUGINS = {  # pydicom would try GDCM first, which ends the whole process on some damaged streams
-    "1.2.840.10008.1.2.4.50": "pillow",
-    "1.2.840.10008.1.2.4.51": "pillow",
-    "1.2.840.10008.1.2.4.57": "gdcm",  # JPEG lossless: there is no other decoder under a permissive licence
-    "1.2.840.10008.1.2.4.70": "gdcm",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    "1.2.840.10008.1.2.4.50": _BY_JPEG,
+    "1.2.840.10008.1.2.4.51": _BY_JPEG,
+    "1.2.840.10008.1.2.4.57": _BY_JPEG,
+    "1.2.840.10008.1.2.4.70": _BY_JPEG,
+    "1.2.840.10008.1.2.4.80": _JPEG_LS,
+    "1.2.840.10008.1.2.4.81": _JPEG_LS,
     "1.2.840.10008.1.2.4.90": "pylibjpeg",
     "1.2.840.10008.1.2.4.91": "pylibjpeg",
     "1.2.840.10008.1.2.4.201": "pylibjpeg",
@@ -60,19 +74,49 @@ def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
         name: what the message calls them.
 
     Raises:
-        ReadError: see `check_encoded`; `E_DECODE`, the decoder of JPEG lossless gave up.
+        ReadError: see `check_encoded`; `E_DECODE` or `E_TRUNCATED`, a stream of JPEG or JPEG-LS is damaged.
     """
     for dataset in datasets:
         check_encoded(dataset, frames, name)
-    apart = [dataset for dataset in datasets if decoding_plugin(dataset) == "gdcm"]
-    try:
-        if apart:
-            decompress_apart(apart)
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
-        raise ReadError("E_DECODE", f"{name} cannot be decoded (JPEG lossless); export it again.") from error
+    odd = []
     for dataset in datasets:
-        if UID(str(dataset.file_meta.TransferSyntaxUID)).is_encapsulated:
-            dataset.decompress(decoding_plugin=decoding_plugin(dataset), generate_instance_uid=False)
+        plugin = decoding_plugin(dataset)
+        if plugin == _BY_JPEG:
+            _replace_jpeg(dataset, frames, name)
+        elif plugin == _JPEG_LS:
+            try:
+                dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
+            except Exception:  # CharLS is strict about what does no harm, e.g. padding: GDCM decides
+                odd.append(dataset)
+        elif plugin:
+            dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
+    try:
+        if odd:
+            decompress_apart(odd)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        raise ReadError("E_DECODE", f"{name} cannot be decoded (JPEG-LS); export it again.") from error
+
+
+def decodes_itself(dataset: Any) -> bool:
+    """Say whether `decompress` reads the pixels of `dataset` and pydicom with one of its own plugins does not."""
+    return decoding_plugin(dataset) in (_BY_JPEG, _JPEG_LS)
+
+
+def colour_is_doubtful(dataset: Any) -> bool:
+    """Say whether header and codestream of a JPEG name different colours: readers differ, and a person should look."""
+    if decoding_plugin(dataset) != _BY_JPEG or int(dataset.get("SamplesPerPixel") or 1) != 3:
+        return False
+    first = next(iter(_frames(dataset, int(dataset.get("NumberOfFrames") or 1))), b"")
+    return colours_disagree(first, str(dataset.get("PhotometricInterpretation") or ""))
+
+
+def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
+    try:
+        replace_jpeg(dataset, list(_frames(dataset, frames)))
+    except EOFError as error:
+        raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
+    except (RuntimeError, ValueError) as error:
+        raise ReadError("E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); export it again.") from error
 
 
 def check_deflated(file: BinaryIO, name: object) -> None:
@@ -114,25 +158,49 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     known = syntax.is_transfer_syntax and not syntax.is_private
     if syntax in _JPEG_XL or not known or (syntax.is_encapsulated and syntax not in _PLUGINS):
         raise ReadError("E_CODEC", f"{name} is compressed with {syntax_name(dataset)}, which is not read; convert it.")
-    if syntax == JPEGExtended12Bit and int(dataset.BitsStored) > 8:
-        raise ReadError(
-            "E_CODEC", f"{name} is a JPEG of {int(dataset.BitsStored)} bits, which is not read; convert it."
-        )
-    if not syntax.is_encapsulated or "PixelData" not in dataset:
+    if "PixelData" not in dataset:
         return
-    wanted = (int(dataset.Rows), int(dataset.Columns))
-    size = wanted[0] * wanted[1] * int(dataset.get("SamplesPerPixel") or 1) * (-(-int(dataset.BitsAllocated) // 8))
+    if not dataset.PixelData:
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without content; leave it out.")
+    wanted = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
+    size = prod(wanted) * (-(-int(dataset.BitsAllocated) // 8))
+    if not syntax.is_encapsulated:
+        if len(dataset.PixelData) < size * frames and bytes(dataset.PixelData[:4]).startswith((_JPEG, _ITEM)):
+            raise ReadError("E_DECODE", f"{name} calls compressed pixels uncompressed; correct its transfer syntax.")
+        return
     found = 0
-    for frame in _frames(dataset, frames):
+    for frame in _whole_frames(dataset, frames, name):
         found += 1
-        if syntax == RLELossless and size > _RLE_RATIO * len(frame):
-            raise ReadError("E_TRUNCATED", f"{name} holds too few bytes for its pixels; copy or export it again.")
-        inside = None if syntax == RLELossless else frame_size(frame)
-        if inside is not None and inside != wanted:
-            sizes = f"{inside[0]} x {inside[1]} pixels and its header {wanted[0]} x {wanted[1]}"
-            raise ReadError("E_DECODE", f"{name} holds {sizes}; export it again.")
+        if syntax == RLELossless:
+            if size > _RLE_RATIO * len(frame):
+                raise ReadError("E_TRUNCATED", f"{name} holds too few bytes for its pixels; copy or export it again.")
+            continue
+        inside = frame_size(frame)
+        if inside is None:
+            raise ReadError("E_DECODE", f"{name} holds no {syntax_name(dataset)}; export it again.")
+        if inside != wanted:
+            sizes, stated = (f"{h} x {w} pixels of {n} samples" for h, w, n in (inside, wanted))
+            raise ReadError("E_DECODE", f"{name} holds {sizes} and its header {stated}; export it again.")
+    if not found:
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; leave it out.")
     if found != frames:
         raise ReadError("E_DECODE", f"{name} holds {found} frames and declares {frames}; export it again.")
+
+
+def _whole_frames(dataset: Any, frames: int, name: object) -> Iterator[bytes]:
+    pixels, place = dataset.PixelData, 0
+    while pixels[place : place + 4] == _ITEM:
+        place += 8 + int.from_bytes(pixels[place + 4 : place + 8], "little")
+    if place > len(pixels):
+        raise ReadError("E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again.")
+    try:
+        yield from _frames(dataset, frames)
+    except (ValueError, EOFError) as error:
+        if "no fragments" in str(error):
+            return
+        raise ReadError(
+            "E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again."
+        ) from error
 
 
 def _frames(dataset: Any, frames: int) -> Iterator[bytes]:
@@ -141,25 +209,30 @@ def _frames(dataset: Any, frames: int) -> Iterator[bytes]:
     yield from generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=table)
 
 
-def frame_size(code: bytes) -> tuple[int, int] | None:
-    """Return rows and columns that a JPEG, JPEG-LS or JPEG 2000 codestream declares, None where it has no such header.
+def frame_size(code: bytes) -> tuple[int, int, int] | None:
+    """Return rows, columns and samples that a JPEG, JPEG-LS or JPEG 2000 codestream declares, None where it does not.
 
     Args:
         code: one compressed frame.
     """
-    start = code.find(_SOC_SIZ, 0, 4096)  # some objects wrap the codestream in a JP2 file
-    if start >= 0:
+    start = _codestream(code)
+    if start is not None:
         x1, y1, x0, y0 = (int.from_bytes(code[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0
-    place = code.find(b"\xff\xd8") + 2
-    while 2 <= place <= len(code) - 9:
-        marker = code[place + 1]
-        if code[place] != 0xFF or marker in _NO_LENGTH or marker == 0xFF:
-            place += 1 if code[place] != 0xFF or marker == 0xFF else 2
-            continue
-        if marker in _SOF:
-            return int.from_bytes(code[place + 5 : place + 7], "big"), int.from_bytes(
-                code[place + 7 : place + 9], "big"
-            )
-        place += 2 + int.from_bytes(code[place + 2 : place + 4], "big")
-    return None
+        return y1 - y0, x1 - x0, int.from_bytes(code[start + 40 : start + 42], "big")
+    header = jpeg_header(code)
+    return None if header is None else (header.rows, header.columns, len(header.components))
+
+
+def _codestream(code: bytes) -> int | None:
+    """Where a JPEG 2000 codestream begins: at once, or in the box of a JP2 file that holds it."""
+    place = 0
+    while code.startswith(_JP2) and place + 8 <= len(code) and code[place + 4 : place + 8] != b"jp2c":
+        size = int.from_bytes(code[place : place + 4], "big")
+        if size == 1:
+            size = int.from_bytes(code[place + 8 : place + 16], "big")
+        if size < 8:
+            return None
+        place += size
+    if place:
+        place += 16 if code[place : place + 4] == b"\x00\x00\x00\x01" else 8
+    return place if code[place : place + 4] == _SOC_SIZ else None

@@ -12,7 +12,7 @@ ReadCode = Literal[
     "E_EMPTY",  # a folder without anything readable
     "E_FORMAT",  # not a format (or variant of one) that is read
     "E_DECODE",  # the format is known, its content is damaged
-    "E_CODEC",  # a compression without a decoder: JPEG XL, JPEG of 12 bits, private syntaxes
+    "E_CODEC",  # a compression without a decoder: JPEG XL, private syntaxes
     "E_TRUNCATED",  # the file ends before its pixels do
     "E_TOO_LARGE",  # a picture, volume or stream beyond the safe size for reading at once
     "E_OUTSIDE",  # a file that refers to a file outside its own folder

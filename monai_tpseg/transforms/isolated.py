@@ -1,4 +1,4 @@
-"""Decode JPEG lossless in a process of its own: GDCM, its only free decoder, aborts on some damaged streams.
+"""Decode with GDCM in a process of its own: it aborts on some damaged streams, but reads odd ones that others refuse.
 
 The file is its own child: run as a script it needs pydicom alone, which starts in a fraction of the time of torch.
 Objects travel both ways as DICOM with nothing but the attributes of their pixels, each after its length.
@@ -34,7 +34,7 @@ _PIXEL_MODULE = (
     "PixelData",
 )
 _LENGTH = 8  # bytes
-_SECONDS = 120.0  # for one call; JPEG lossless takes about 10 ms a megapixel
+_SECONDS = 120.0  # for one call; JPEG-LS takes about 10 ms a megapixel
 
 
 def decompress_apart(datasets: Sequence[Any]) -> None:

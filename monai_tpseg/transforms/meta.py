@@ -9,6 +9,7 @@ from typing import Literal
 
 __all__ = [
     "AFFINE",
+    "COLOUR_DOUBTFUL",
     "EXIF",
     "FILENAME",
     "FILES",
@@ -86,6 +87,9 @@ EXIF = "exif_orientation"
 
 PHOTOMETRIC = "photometric"
 """str: PIL mode of a picture, photometric interpretation of a DICOM object, as stored."""
+
+COLOUR_DOUBTFUL = "colour_doubtful"
+"""True: header and codestream of a JPEG name different colours, so that programs differ; absent otherwise."""
 
 MODALITY = "dicom_modality"
 """str: (0008,0060) of a DICOM object."""

@@ -118,3 +118,33 @@ def test_groups_that_do_not_match_the_frames(write_dicom: Write) -> None:
     with pytest.raises(ReadError) as caught:
         LoadMedicalImage()(path)
     assert caught.value.code == "E_DECODE"
+
+
+@pytest.mark.parametrize("places", ["PlanePositionSequence", "PlanePositionVolumeSequence", "shared"])
+def test_objects_of_one_frame_each_form_a_volume(write_dicom: Write, tmp_path: Path, places: str) -> None:
+    of_volume = "Volume" if places == "PlanePositionVolumeSequence" else ""
+    for n, z in enumerate((4, 0, 2, 8, 6, 10)):
+        frame = Dataset()
+        position = item(**{f"ImagePosition{of_volume or 'Patient'}": [-20.0, -30.0, float(z)]})
+        setattr(frame, f"PlanePosition{of_volume}Sequence", [position])
+        shared = item(PixelMeasuresSequence=[item(PixelSpacing=[2.0, 1.0], SliceThickness=2.0)])
+        direction = item(**{f"ImageOrientation{of_volume or 'Patient'}": list(AXIAL)})
+        setattr(shared, f"PlaneOrientation{of_volume}Sequence", [direction])
+        shared.PixelValueTransformationSequence = [item(RescaleSlope=2, RescaleIntercept=-1000, RescaleType="HU")]
+        if places == "shared":  # some writers put all there
+            shared.PlanePositionSequence, frame = frame.PlanePositionSequence, Dataset()
+        write_dicom(
+            f"one/{n}",
+            STORED[n],
+            "CT",
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1",
+            NumberOfFrames=1,
+            SeriesInstanceUID="1.2.9",
+            PerFrameFunctionalGroupsSequence=[frame],
+            SharedFunctionalGroupsSequence=[shared],
+        )
+    image = LoadMedicalImage()(tmp_path / "one")
+    order = np.argsort([4, 0, 2, 8, 6, 10])
+    np.testing.assert_array_equal(image[0].numpy(), STORED[order].transpose(1, 2, 0) * 2.0 - 1000)
+    np.testing.assert_allclose(image.meta["spacing"], [2, 1, 2])
+    np.testing.assert_allclose(np.asarray(image.affine)[:3, 3], [20, 30, 0])

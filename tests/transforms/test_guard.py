@@ -92,6 +92,25 @@ def test_a_deflated_bomb(write_dicom: Write, tmp_path: Path, monkeypatch: pytest
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
 
 
+@pytest.mark.parametrize("start", ["preamble", "none"])
+def test_a_deflated_bomb_however_it_begins(
+    write_dicom: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    dataset = pydicom.dcmread(write_dicom("a", np.zeros((600, 600), dtype=np.uint8)))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "b")
+    if start == "none":
+        (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[132:])
+    assert LoadMedicalImage()(tmp_path / "b").shape == (3, 600, 600)
+    inflated: list[int] = []
+    whole = zlib.decompress
+    monkeypatch.setattr(zlib, "decompress", lambda *given, **more: inflated.append(1) or whole(*given, **more))
+    monkeypatch.setattr("monai_tpseg.transforms.encoded.MAX_BYTES", 300_000)
+    assert refused(tmp_path / "b").code == "E_TOO_LARGE"
+    assert list_cases(tmp_path / "b") == [tmp_path / "b"]
+    assert inflated == []  # by pydicom, which knows no limit
+
+
 def test_an_index_is_not_followed_and_refused_when_it_leads_out(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x")
     assert refused(dicomdir(tmp_path / "DICOMDIR", ("A", "IM1"))).code == "E_NOT_IMAGE"

@@ -1,4 +1,4 @@
-"""JPEG lossless: decoded apart it gives the same pixels, and streams that make GDCM abort end in a code."""
+"""GDCM apart gives the same pixels as in this process, and damaged streams end in a code."""
 
 from __future__ import annotations
 
@@ -50,4 +50,5 @@ def test_damaged_streams_end_in_a_code(tmp_path: Path) -> None:
             LoadMedicalImage()(tmp_path / "a")
         except ReadError as error:
             codes.append(error.code)
-    assert set(codes) == {"E_DECODE"}
+    assert codes
+    assert set(codes) <= {"E_DECODE", "E_TRUNCATED"}

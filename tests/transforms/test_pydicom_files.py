@@ -21,6 +21,7 @@ outcomes = load_script("benchmarks/dicom_outcomes.py")
 FILES: list[Path] = outcomes.files_with_pixels()
 INVERTED_BY_ITK = {"6154", "6247", "6278"}  # MONOCHROME1: we leave the inversion to the pipeline, after the window
 WRONG_IN_ITK = {f"SC_rgb_rle_{bits}bit{frames}.dcm" for bits in (16, 32) for frames in ("", "_2frame")}
+OF_12_BITS = {"JPEG-lossy.dcm", "JPGExtended.dcm"}  # pydicom has no decoder for these
 
 
 def test_the_corpus_is_there() -> None:
@@ -35,6 +36,9 @@ def test_values_equal_the_other_paths_or_a_code_says_why_not(path: Path) -> None
         assert path.name in found.message
         return
     image = outcomes.ours(path)
+    if path.name in OF_12_BITS:
+        assert found == {"SimpleITK": 0.0}
+        return
     assert found["arithmetic"] <= 1e-6 * max(1000.0, np.abs(image).max())
     if path.name in INVERTED_BY_ITK:
         other = outcomes.by_simpleitk(path)
@@ -58,7 +62,7 @@ def test_most_files_are_read_and_few_are_refused() -> None:
         except ReadError as error:
             codes.append(error.code)
     assert len(FILES) - len(codes) >= 85
-    assert set(codes) <= {"E_CODEC", "E_DECODE", "E_TRUNCATED", "E_NOT_IMAGE", "E_NO_PIXELS"}
+    assert set(codes) <= {"E_DECODE", "E_TRUNCATED", "E_NOT_IMAGE", "E_NO_PIXELS"}
 
 
 def test_the_table_of_the_page_is_what_the_script_prints() -> None:

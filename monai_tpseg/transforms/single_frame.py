@@ -1,0 +1,64 @@
+"""Enhanced objects of one frame each, a file for each slice: their attributes are put where a plain slice has them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, CTImageStorage
+
+__all__ = ["as_single", "flatten_single_frame"]
+
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_SEQUENCES = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+    *("PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence"),
+    *("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
+    "PixelValueTransformationSequence",
+)
+_AS_PATIENT = {  # enhanced ultrasound has places in a volume of its own
+    "ImagePositionVolume": "ImagePositionPatient",
+    "ImageOrientationVolume": "ImageOrientationPatient",
+}
+
+
+def flatten_single_frame(dataset: Any) -> None:
+    """Move what the functional groups of an object of one frame say to its top level, in place.
+
+    Slices in files of their own then form a series, however they say where they lie. What the frame's own group says
+    goes before what is shared. An object of several frames, or with groups for several, stays as it is.
+
+    Args:
+        dataset: a DICOM object.
+    """
+    groups = [dataset.get(keyword) or () for keyword in _GROUPS]
+    if not any(groups) or str(dataset.get("NumberOfFrames") or 1) != "1" or max(map(len, groups)) > 1:
+        return
+    for group in (item for items in groups for item in items):
+        for element in (one for name in _SEQUENCES if group.get(name) for one in group[name].value[0]):
+            if element.VR == "SQ" or element.value in (None, ""):
+                continue
+            keyword = _AS_PATIENT.get(element.keyword)
+            if keyword is None:
+                dataset.add(copy.copy(element))
+            else:
+                setattr(dataset, keyword, element.value)
+    for keyword in (*_GROUPS, "NumberOfFrames"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+
+
+def as_single(dataset: Any) -> Any:
+    """Return `dataset` for highdicom, which goes by the class and takes every enhanced object for several frames.
+
+    Args:
+        dataset: of one frame, see `flatten_single_frame`; it stays as it is.
+    """
+    if not UID(str(dataset.get("SOPClassUID") or "")).name.startswith("Enhanced"):
+        return dataset
+    plain = Dataset()
+    plain.update(dataset)
+    plain.file_meta = copy.copy(dataset.file_meta)
+    plain.SOPClassUID = plain.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    return plain
