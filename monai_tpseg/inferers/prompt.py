@@ -14,7 +14,7 @@ from monai_tpseg.clicks import next_clicks, scale_clicks
 from monai_tpseg.inferers.task import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
-from monai_tpseg.networks.layers import plain_tensor, sent
+from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
 
 __all__ = ["PromptInferer", "SimulatedUser"]
 
@@ -178,7 +178,7 @@ class SimulatedUser(Inferer):
         with autocast(inputs.device, self.amp):
             state = net.encode(resize_antialiased(plain_tensor(inputs), self.image_size))
             maps = self._rounds(net, state, start, truth)
-        return torch.cat([resize_antialiased(m, inputs.shape[-2:]) for m in maps], dim=1)
+        return with_meta_of(inputs, torch.cat([resize_antialiased(m, inputs.shape[-2:]) for m in maps], dim=1))
 
     def _rounds(self, net: KPrism, state: Any, prompt: Prompt, truth: Tensor) -> list[Tensor]:
         """Return probabilities (B, 1, H, W) at the network's size, 1 + N of them."""

@@ -7,6 +7,7 @@ never reach the network, or reach it with the wrong length. These bind the task 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -18,8 +19,9 @@ from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.inferers.memory import fitting_batch
 from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks.inference import InferenceNetwork
-from monai_tpseg.networks.layers import plain_tensor, sent
+from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
 from monai_tpseg.networks.ready import segment_several
+from monai_tpseg.networks.task import row_numbers
 
 __all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
 
@@ -53,10 +55,10 @@ def image_size_2d(image_size: int | Sequence[int]) -> tuple[int, int]:
     return sizes[0], sizes[1]
 
 
-def _required(task: int | Tensor | None) -> int | Tensor:
+def _required(task: int | Tensor | None) -> Tensor:
     if task is None:
         raise ValueError("Inference has no default task: pass task=<row of the task> (see TaskToIndexd).")
-    return task
+    return row_numbers(task)
 
 
 class DeepSupervisionInferer(Inferer):
@@ -163,20 +165,23 @@ class TaskInferer(Inferer):
             slice_batch: instead of the inferer's own.
 
         Returns:
-            probabilities, float32 (see `half`), (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task.
+            probabilities, float32 (see `half`), (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task; with the
+            metadata of `inputs`, so that `Invertd` and `SaveImaged` know where they lie.
 
         Raises:
             ValueError: no task, or inputs of another shape.
         """
         image = plain_tensor(inputs)
         rows = _rows(task, image)
-        if image.ndim == 4:
-            return self._pictures(image, network, rows)
-        if image.ndim != 5:
+        if image.ndim not in (4, 5):
             raise ValueError(f"inputs must be (B, 3, H, W) or (B, 3, H, W, D), got shape {tuple(image.shape)}.")
+        run = self._pictures if image.ndim == 4 else partial(self._volumes, batch=slice_batch)
+        return with_meta_of(inputs, run(image, network, rows))
+
+    def _volumes(self, image: Tensor, network: Network, rows: Tensor, batch: int | None) -> Tensor:
         dtype = torch.float16 if self.half else torch.float32
         result = image.new_empty((len(image), rows.shape[1], *image.shape[2:]), dtype=dtype)
-        batch = slice_batch or self.slices_together(network, (image.shape[2], image.shape[3]), int(rows[0, 0]))
+        batch = batch or self.slices_together(network, (image.shape[2], image.shape[3]), int(rows[0, 0]))
         for b in range(len(image)):
             self._volume(image[b], network, rows[b], result[b], batch)
         return result
@@ -265,7 +270,7 @@ class TaskInferer(Inferer):
 
 def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
     """Return the rows of the tasks of each input, (B, T), on the host, which decides by them what runs."""
-    rows = torch.as_tensor(_required(task), device="cpu")
+    rows = _required(task).cpu()
     rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
     return rows.expand(len(image), -1)
 

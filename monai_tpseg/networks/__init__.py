@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.bind import BoundTask, bind_task
 from monai_tpseg.networks.build import ARCHITECTURES, build_network, hiera_of
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
@@ -12,6 +13,7 @@ from monai_tpseg.networks.peers import PEERS, TaskAgnostic, build_peer, nnunet_p
 from monai_tpseg.networks.plain import UDecoder
 from monai_tpseg.networks.prototype import PrototypeBank
 from monai_tpseg.networks.route import SplitGate
+from monai_tpseg.networks.task import TaskNetwork
 from monai_tpseg.networks.tpseg import (
     TPSeg,
     TPSegOutput,
@@ -30,6 +32,7 @@ __all__ = [
     "PEERS",
     "PGTD",
     "RFB",
+    "BoundTask",
     "KPrism",
     "Prompt",
     "PrototypeBank",
@@ -41,7 +44,9 @@ __all__ = [
     "TaskAgnostic",
     "TaskConditionedHiera",
     "TaskFusion",
+    "TaskNetwork",
     "UDecoder",
+    "bind_task",
     "build_hiera",
     "build_network",
     "build_peer",

@@ -12,10 +12,11 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from monai_tpseg.networks.inference import InferenceNetwork
+from monai_tpseg.networks.bind import BoundTask
+from monai_tpseg.networks.script import TRACED
 from monai_tpseg.networks.tpseg import TPSeg
 
-__all__ = ["FORMATS", "Format", "OneTask", "export_task"]
+__all__ = ["FORMATS", "Format", "export_task"]
 
 Format = Literal["torchscript", "onnx", "program"]
 FORMATS: dict[Format, str] = {"torchscript": ".ts", "onnx": ".onnx", "program": ".pt2"}
@@ -23,24 +24,6 @@ FORMATS: dict[Format, str] = {"torchscript": ".ts", "onnx": ".onnx", "program": 
 
 _OPSET = 17
 _TOLERANCE = 1e-3  # of the largest logit, float32
-_TRACED = (2, 3, 64, 64)  # here every window of the trunk needs padding, so that the padding becomes part of the file
-
-
-class OneTask(nn.Module):
-    """A network for inference with its task fixed.
-
-    Args:
-        net: for inference.
-        row: of the task.
-    """
-
-    def __init__(self, net: InferenceNetwork, row: int) -> None:
-        super().__init__()
-        self.net, self.row = net, row
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W), ImageNet-normalised -> float32 logits (B, 1, H, W)."""
-        return self.net(image, self.row)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -69,7 +52,7 @@ def export_task(
     """
     if file_format not in FORMATS:
         raise ValueError(f"Unknown format {file_format!r}; choose one of {', '.join(FORMATS)}.")
-    one = OneTask(net.optimize_for_inference(row), row).eval()
+    one = BoundTask(net.optimize_for_inference(row), row).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every shape check
         run = _WRITERS[file_format](one, Path(path), size)
@@ -84,7 +67,7 @@ def export_task(
 
 
 def _torchscript(one: nn.Module, path: Path, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-    traced = torch.jit.trace(one, (torch.zeros(_TRACED),), check_trace=False)  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(one, (torch.zeros(TRACED),), check_trace=False)  # type: ignore[no-untyped-call]
     traced.save(str(path))
     loaded: Callable[[Tensor], Tensor] = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return loaded
@@ -95,7 +78,7 @@ def _onnx(one: nn.Module, path: Path, size: tuple[int, int]) -> Callable[[Tensor
     axes = {0: "batch", 2: "height", 3: "width"}
     torch.onnx.export(
         one,
-        (torch.zeros(_TRACED),),
+        (torch.zeros(TRACED),),
         str(path),
         input_names=["image"],
         output_names=["logits"],

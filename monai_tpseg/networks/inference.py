@@ -16,12 +16,13 @@ from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusio
 from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
-from monai_tpseg.networks.layers import cast, cast_norms, check_image, expand_task, is_recorded, plain_tensor, sent
+from monai_tpseg.networks.layers import cast, cast_norms, check_image, is_recorded, plain_tensor, sent, with_meta_of
+from monai_tpseg.networks.task import TaskNetwork, expand_task
 
 __all__ = ["InferenceNetwork"]
 
 
-class InferenceNetwork(nn.Module):
+class InferenceNetwork(TaskNetwork):
     """The function of a `TPSeg` with hard gates, built to be fast; see `TPSeg.optimize_for_inference`.
 
     It takes the arguments of `TPSeg.forward` and gives its fused logits, in float32. Weights are copied and cast once.
@@ -85,16 +86,21 @@ class InferenceNetwork(nn.Module):
         self._position: tuple[object, Tensor] | None = None
         self.eval().requires_grad_(False)
 
-    def forward(self, image: Tensor, task: int | Tensor) -> Tensor:
+    def forward(self, image: Tensor, task: int | Tensor | None = None) -> Tensor:
         """Segment `image` (B, 3, H, W) for `task`, an int, a 0-d or a (B,) tensor -> float32 logits (B, 1, H, W).
 
         The samples of a batch of several tasks run task by task. A `task` on a GPU is waited for; an int or a tensor
-        on the CPU is not.
+        on the CPU is not. A network that was built for one task needs none named. The metadata of `image` stays with
+        the logits.
 
         Raises:
-            ValueError: a size that is not divisible by 32, or a task that this network was not built for.
+            ValueError: a size that is not divisible by 32, no task, or one that this network was not built for.
         """
-        image = plain_tensor(image)
+        if task is None and len(self.rows) == 1:
+            task = self.rows[0]
+        return with_meta_of(image, self._segment(plain_tensor(image), self.named_task(task)))
+
+    def _segment(self, image: Tensor, task: int | Tensor) -> Tensor:
         check_image(image)
         if isinstance(task, int):
             return self._one_task(image, task)
@@ -109,9 +115,9 @@ class InferenceNetwork(nn.Module):
 
     def segment_tasks(self, image: Tensor, tasks: Iterable[int]) -> Tensor:
         """Segment `image` (B, 3, H, W) for several tasks -> logits (B, tasks, H, W); see `TPSeg.segment_tasks`."""
-        image, rows = plain_tensor(image), multi_task.check_rows(tasks, self.rows)
-        check_image(image)
-        return multi_task.segment_tasks(self, image, rows)
+        pixels, rows = plain_tensor(image), multi_task.check_rows(tasks, self.rows)
+        check_image(pixels)
+        return with_meta_of(image, multi_task.segment_tasks(self, pixels, rows))
 
     def compile_parts(self, **options: Any) -> None:
         """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""

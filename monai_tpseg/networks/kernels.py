@@ -139,7 +139,9 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> T
 
 def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
-    if on_plain_cpu(x):  # its kernel knows channels-last maps
+    # a CPU's kernel knows channels-last maps; in PyTorch 2.11 its backward pass crashes where x needs no gradient
+    crashes = torch.is_grad_enabled() and norm.weight.requires_grad and not x.requires_grad
+    if on_plain_cpu(x) and not crashes:
         return F.group_norm(x.permute(0, 3, 1, 2), 1, norm.weight, norm.bias, norm.eps).permute(0, 2, 3, 1)
     # a norm of PyTorch's gives one block of a GPU to each sample, a reduction as many as there are
     variance, mean = torch.var_mean(x.flatten(1).float(), 1, correction=0)

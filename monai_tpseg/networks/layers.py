@@ -1,4 +1,4 @@
-"""Small parts shared by the boxes of TP-Seg: task arguments, normalisation, receptive-field blocks, per-task heads."""
+"""Small parts shared by the boxes of TP-Seg: images, normalisation, receptive-field blocks, per-task heads."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = [
     "cast",
     "cast_norms",
     "check_image",
-    "expand_task",
     "full_precision",
+    "is_exported",
     "is_recorded",
     "is_tracing",
     "mlp",
@@ -30,6 +30,7 @@ __all__ = [
     "resize",
     "run_checkpointed",
     "sent",
+    "with_meta_of",
 ]
 
 T = TypeVar("T")
@@ -45,9 +46,20 @@ def sent(x: Tensor, device: torch.device) -> Tensor:
     return x.to(device, non_blocking=device.type == "cuda" and x.device.type == "cpu")
 
 
+def with_meta_of(image: Tensor, result: Tensor) -> Tensor:
+    """Return `result` with the metadata of `image` where that is a MetaTensor, as MONAI's own networks do."""
+    return MetaTensor(result).copy_meta_from(image) if isinstance(image, MetaTensor) else result
+
+
 def is_tracing() -> bool:
     """Whether `torch.jit.trace` or the ONNX exporter is recording."""
     return torch._C._get_tracing_state() is not None
+
+
+def is_exported() -> bool:
+    """Whether the network is being written for another program: traced, or by `torch.export`."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.7 can tell them apart
+    return is_tracing() or bool(exporting())
 
 
 def is_recorded() -> bool:
@@ -95,32 +107,6 @@ def check_image(image: Tensor) -> None:
         raise ValueError(f"image must be (B, 3, H, W), got shape {tuple(image.shape)}.")
     if image.shape[-2] % 32 or image.shape[-1] % 32:
         raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
-
-
-def expand_task(task: int | Tensor, batch: int, num_tasks: int, device: torch.device) -> Tensor:
-    """Return `task` as one row number per sample.
-
-    Args:
-        task: a row number for the whole batch (an int or a 0-d tensor), or (B,) integers, one per sample.
-        batch: B.
-        num_tasks: T; row numbers are in 0..T-1.
-        device: device of the result.
-
-    Returns:
-        (B,) int64.
-
-    Raises:
-        ValueError: wrong shape, not an integer, or out of range (not looked at on an accelerator, which would have to
-            be waited for, nor in code that is compiled).
-    """
-    task = plain_tensor(task) if isinstance(task, Tensor) else torch.as_tensor(task)
-    if task.is_floating_point() or task.is_complex() or task.dtype == torch.bool:
-        raise ValueError(f"task must be an integer row number, got dtype {task.dtype}.")
-    if task.ndim > 1 or (task.ndim == 1 and task.shape[0] not in (1, batch)):
-        raise ValueError(f"task must be an int, a 0-d or a ({batch},) tensor, got shape {tuple(task.shape)}.")
-    if task.device.type == "cpu" and not is_recorded() and bool(((task < 0) | (task >= num_tasks)).any()):
-        raise ValueError(f"task must be in 0..{num_tasks - 1}, got {task.tolist()}.")
-    return sent(task.to(torch.long), device).reshape(-1).expand(batch)
 
 
 def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:

@@ -12,6 +12,7 @@ from monai_tpseg.networks.decoder import PrototypeGuidedDecoder
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import resize
 from monai_tpseg.networks.plain import UDecoder
+from monai_tpseg.networks.task import row_numbers
 
 __all__ = ["PlainSteps", "Steps", "check_rows", "finish", "segment_tasks"]
 
@@ -20,9 +21,9 @@ def check_rows(tasks: int | Iterable[int], known: Sequence[int]) -> list[int]:
     """Return one or several rows of tasks as a list.
 
     Raises:
-        ValueError: none, an unknown one, or one twice.
+        ValueError: none, an unknown one, a name, or one twice.
     """
-    rows = [tasks] if isinstance(tasks, int) else [int(task) for task in tasks]
+    rows: list[int] = row_numbers(tasks if isinstance(tasks, int | str) else list(tasks)).reshape(-1).tolist()
     strange = [row for row in rows if row not in known]
     if not rows or strange or len(set(rows)) < len(rows):
         raise ValueError(f"tasks must be different rows out of {', '.join(map(str, known))}, got {rows}.")

@@ -8,7 +8,7 @@ from typing import Any
 from monai.networks.nets import AttentionUnet, DynUNet, FlexibleUNet, SwinUNETR, UNet
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import plain_tensor
+from monai_tpseg.networks.layers import plain_tensor, with_meta_of
 
 __all__ = ["PEERS", "TaskAgnostic", "build_peer", "nnunet_plan_2d"]
 
@@ -24,10 +24,10 @@ class TaskAgnostic(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, image: Tensor, task: int | Tensor = 0, deep_supervision: bool = False) -> Tensor:
+    def forward(self, image: Tensor, task: int | Tensor | None = None, deep_supervision: bool = False) -> Tensor:
         """Return the logits (B, 1, H, W); `task` is not used, and there are no side outputs to ask for."""
         logits: Tensor = self.net(plain_tensor(image))
-        return logits
+        return with_meta_of(image, logits)
 
 
 def nnunet_plan_2d(

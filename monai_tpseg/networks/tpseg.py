@@ -14,10 +14,12 @@ from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, AdapterKind, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.inference import InferenceNetwork
-from monai_tpseg.networks.layers import check_image, expand_task, plain_tensor, resize
+from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
 from monai_tpseg.networks.multi_task import PlainSteps, check_rows, segment_tasks
 from monai_tpseg.networks.plain import FinestOutput, UDecoder
 from monai_tpseg.networks.released import ReleasedExtras
+from monai_tpseg.networks.script import TracedForScript
+from monai_tpseg.networks.task import TaskNetwork, expand_task
 
 __all__ = [
     "DECODERS",
@@ -35,6 +37,7 @@ __all__ = [
 Layout = Literal["paper", "released"]
 DecoderKind = Literal["pgtd", "unet"]
 DECODERS: tuple[DecoderKind, ...] = ("pgtd", "unet")
+_PATIENCE = 100  # training steps without an update of the prototypes, after which one is warned
 
 
 class TPSegOutput(NamedTuple):
@@ -53,7 +56,7 @@ class TPSegOutput(NamedTuple):
     prototypes: tuple[Tensor, ...]
 
 
-class TPSeg(nn.Module):
+class TPSeg(TracedForScript, TaskNetwork):
     """Task-Prototype network for unified lesion segmentation (arXiv 2604.00684).
 
     Encoder features are conditioned on the task by adapters; the decoder is guided by foreground and background
@@ -87,51 +90,44 @@ class TPSeg(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.fusion = TaskFusion(num_tasks) if fusion is None else fusion
+        self.steps_without_update = 0
         if extras is not None:
             self.extras = extras
 
     @overload
-    def forward(self, image: Tensor, task: int | Tensor = ..., deep_supervision: Literal[False] = ...) -> Tensor: ...
+    def forward(
+        self, image: Tensor, task: int | Tensor | None = ..., deep_supervision: Literal[False] = ...
+    ) -> Tensor: ...
 
     @overload
-    def forward(self, image: Tensor, task: int | Tensor, deep_supervision: Literal[True]) -> TPSegOutput: ...
+    def forward(self, image: Tensor, task: int | Tensor | None, deep_supervision: Literal[True]) -> TPSegOutput: ...
 
-    def forward(self, image: Tensor, task: int | Tensor = 0, deep_supervision: bool = False) -> Tensor | TPSegOutput:
+    def forward(
+        self, image: Tensor, task: int | Tensor | None = None, deep_supervision: bool = False
+    ) -> Tensor | TPSegOutput:
         """Segment `image` for `task`.
 
         Args:
             image: (B, 3, H, W), ImageNet-normalised, H and W divisible by 32.
-            task: row of the task, an int, a 0-d or a (B,) tensor. The default exists for framework tools that call
-                `net(image)`; the engines and inferers of this package never rely on it.
+            task: row of the task, an int, a 0-d or a (B,) tensor; see `TaskNetwork` for a call without.
             deep_supervision: return a `TPSegOutput` instead of the fused logits alone.
 
         Returns:
-            logits (B, 1, H, W), or the `TPSegOutput` they are part of.
+            logits (B, 1, H, W), with the metadata of `image`; or the `TPSegOutput` they are part of, plain tensors.
 
         Raises:
-            ValueError: a size that is not divisible by 32, or a task that does not exist.
+            ValueError: a size that is not divisible by 32, no task, or one that does not exist.
         """
-        image = plain_tensor(image)
-        check_image(image)
-        rows = expand_task(task, image.shape[0], self.num_tasks, image.device)
-        logits, features = self.decoder(self.encoder(image, rows), rows)
-        side = tuple(resize(x, image.shape[-2:], self.align_corners) for x in logits)
+        pixels = plain_tensor(image)
+        check_image(pixels)
+        rows = expand_task(self.named_task(task), pixels.shape[0], self.num_tasks, pixels.device)
+        self._count_step()
+        logits, features = self.decoder(self.encoder(pixels, rows), rows)
+        side = tuple(resize(x, pixels.shape[-2:], self.align_corners) for x in logits)
         fused: Tensor = self.fusion(side, rows)
         if not deep_supervision:
-            return fused
+            return with_meta_of(image, fused)
         return TPSegOutput(fused, side, features, tuple(pgtd.bank(rows) for pgtd in self.pgtds))
-
-    def __prepare_scriptable__(self) -> Any:
-        """Let `torch.jit.script` (and so `ckpt_export`) take the network: sam2's blocks trace but do not script.
-
-        The trace takes (image, task), any size divisible by 32 and any task. It is made at a size where every window
-        of the trunk needs padding, so that the padding is part of it.
-        """
-        image = torch.zeros(2, 3, 64, 64, device=next(self.parameters()).device)
-        task = torch.zeros(2, dtype=torch.long, device=image.device)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer warns of every shape check
-            return _Traced(torch.jit.trace(self.eval(), (image, task), check_trace=False))  # type: ignore[no-untyped-call]
 
     def checkpoint_activations(self, enabled: bool = True) -> TPSeg:
         """Choose whether training keeps the intermediate results of blocks, RFBs and PGTD, or makes them again.
@@ -178,9 +174,10 @@ class TPSeg(nn.Module):
         Raises:
             ValueError: no task, one that does not exist or is named twice, or a bad image.
         """
-        image, rows = plain_tensor(image), check_rows(tasks, range(self.num_tasks))
-        check_image(image)
-        return segment_tasks(PlainSteps(self.encoder, self.decoder, self.fusion, self.align_corners), image, rows)
+        pixels, rows = plain_tensor(image), check_rows(tasks, range(self.num_tasks))
+        check_image(pixels)
+        steps = PlainSteps(self.encoder, self.decoder, self.fusion, self.align_corners)
+        return with_meta_of(image, segment_tasks(steps, pixels, rows))
 
     def optimize_for_inference(
         self,
@@ -206,6 +203,7 @@ class TPSeg(nn.Module):
         """
         rows = check_rows(range(self.num_tasks) if tasks is None else tasks, range(self.num_tasks))
         fast = InferenceNetwork(self.encoder, self.decoder, self.fusion, rows, dtype, self.align_corners)
+        fast.task_names = self.task_names
         if compile:
             fast.compile_parts()
         return fast
@@ -222,8 +220,21 @@ class TPSeg(nn.Module):
             taken: a bool tensor without dimensions: False, for a training step that was skipped, moves nothing.
         """
         rows = expand_task(task, label.shape[0], self.num_tasks, label.device)
+        self.steps_without_update = 0
         for pgtd, encoded in zip(self.pgtds, features, strict=True):
             pgtd.bank.update(encoded, plain_tensor(label), rows, taken)
+
+    def _count_step(self) -> None:
+        """Count a training step, and say once that nobody moves the prototypes."""
+        if not self.training or not torch.is_grad_enabled() or is_recorded() or not self.pgtds:
+            return
+        self.steps_without_update += 1
+        if self.steps_without_update == _PATIENCE:
+            warnings.warn(
+                f"The prototypes have not moved for {_PATIENCE} training steps: call net.update_prototypes("
+                "output.features, label, task) after each, or attach monai_tpseg.handlers.PrototypeUpdate.",
+                stacklevel=3,
+            )
 
     @property
     def pgtds(self) -> list[PGTD]:
@@ -243,18 +254,6 @@ class TPSeg(nn.Module):
 def _single(module: nn.Module) -> Iterable[nn.Module]:
     """The modules of a list, or the module itself."""
     return module if isinstance(module, nn.ModuleList) else (module,)
-
-
-class _Traced(nn.Module):
-    """Lets a trace be scripted: the scripting compiler takes one as a submodule, not as the top."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, image: Tensor, task: Tensor) -> Tensor:
-        result: Tensor = self.net(image, task)
-        return result
 
 
 _NARROW: dict[str, dict[str, Any]] = {

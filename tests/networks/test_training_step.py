@@ -51,6 +51,33 @@ def test_no_loop_over_samples(hard: bool) -> None:
     assert counts[0] == counts[1]
 
 
+class GroupNormGradients(TorchDispatchMode):
+    """Which gradients the backward passes of GroupNorm are asked for: of the input, the scale, the shift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks: list[list[bool]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.native_group_norm_backward.default:
+            self.masks.append(list(args[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("routes", ["both", "task", "shared"])
+def test_a_frozen_trunk_avoids_what_crashes_in_pytorch_2_11(routes: Any) -> None:
+    """On a CPU, GroupNorm's backward pass on channels-last maps, without a gradient of the input, ends the process."""
+    net = tpseg_hiera("hiera_demo", 3, routes=routes, freeze_encoder=True).train()
+    with GroupNormGradients() as seen:
+        step(net, 2)
+    assert seen.masks
+    assert all(of_input for of_input, _, _ in seen.masks)
+    assert net.encoder.adapters is not None
+    norm = net.encoder.adapters[0].norm
+    assert norm.weight.grad is not None
+    assert norm.bias.grad is not None
+
+
 def test_nothing_is_read_back_from_the_device() -> None:
     net = tpseg_hiera_demo(3).train().to("meta")  # reading a number of a meta tensor is an error
     image = torch.zeros(4, 3, 64, 64, device="meta")

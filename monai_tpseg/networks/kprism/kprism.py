@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, cast, overload
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_tpseg.networks.kprism.blocks import to_tokens
 from monai_tpseg.networks.kprism.click_map import ClickPyramid, click_map
@@ -19,7 +19,9 @@ from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
 from monai_tpseg.networks.kprism.prompt import Prompt, check_exemplars, check_prompt
 from monai_tpseg.networks.kprism.queries import Queries, join
 from monai_tpseg.networks.kprism.semantic import SemanticPrompt
-from monai_tpseg.networks.layers import expand_task, plain_tensor, resize, sent
+from monai_tpseg.networks.layers import plain_tensor, resize, sent, with_meta_of
+from monai_tpseg.networks.script import TracedForScript
+from monai_tpseg.networks.task import TaskNetwork, expand_task, is_passed_to_windows
 
 __all__ = ["ImageState", "KPrism", "KPrismOutput"]
 
@@ -50,7 +52,7 @@ class KPrismOutput(NamedTuple):
     side_logits: tuple[Tensor, ...]
 
 
-class KPrism(nn.Module):
+class KPrism(TracedForScript, TaskNetwork):
     """Knowledge-guided and prompt-integrated segmentation (arXiv 2509.25594): one binary mask a prompt.
 
     An image is encoded once; each prompt on it (`Prompt`: class, exemplars, clicks, previous mask, in any combination)
@@ -100,34 +102,39 @@ class KPrism(nn.Module):
 
     @overload
     def forward(
-        self, image: Tensor, prompt: Prompt | int | Tensor = ..., deep_supervision: Literal[False] = ...
+        self, image: Tensor, prompt: Prompt | int | Tensor | None = ..., deep_supervision: Literal[False] = ...
     ) -> Tensor: ...
 
     @overload
     def forward(
-        self, image: Tensor, prompt: Prompt | int | Tensor, deep_supervision: Literal[True]
+        self, image: Tensor, prompt: Prompt | int | Tensor | None, deep_supervision: Literal[True]
     ) -> KPrismOutput: ...
 
     def forward(
-        self, image: Tensor, prompt: Prompt | int | Tensor = 0, deep_supervision: bool = False
+        self, image: Tensor, prompt: Prompt | int | Tensor | None = None, deep_supervision: bool = False
     ) -> Tensor | KPrismOutput:
         """Segment `image`: `decode(encode(image), prompt)`.
 
         Args:
             image: (B, 3, H, W), ImageNet-normalised, H and W divisible by the encoder's divisor.
-            prompt: what to segment; a bare row stands for `Prompt(task=row)`. The default exists for framework tools
-                that call `net(image)`; the engines and inferers of this package never rely on it.
+            prompt: what to segment; a bare row stands for `Prompt(task=row)`; see `TaskNetwork` for a call without.
             deep_supervision: return a `KPrismOutput` instead of logits.
 
         Returns:
-            logits (B, 1, H, W), or the `KPrismOutput` they are part of.
+            logits (B, 1, H, W), with the metadata of `image`; or the `KPrismOutput` they are part of, plain tensors.
 
         Raises:
-            ValueError: see `encode` and `decode`.
+            ValueError: see `encode` and `decode`; no prompt, or one that MONAI's sliding windows hand on to every
+                window although it holds places or tensors of a whole batch.
         """
-        prompt = prompt if isinstance(prompt, Prompt) else Prompt(task=prompt)
+        if not isinstance(prompt, Prompt):
+            prompt = Prompt(task=self.named_task(prompt))
+        elif not isinstance(prompt.task, int) and is_passed_to_windows(lambda one: one is prompt):
+            raise ValueError("A Prompt does not fit the windows of SlidingWindowInferer; bind_task(net, task) does.")
         state = self.encode(image)
-        return self.decode(state, prompt, deep_supervision=True) if deep_supervision else self.decode(state, prompt)
+        if deep_supervision:
+            return self.decode(state, prompt, deep_supervision=True)
+        return with_meta_of(image, self.decode(state, prompt))
 
     def encode(self, image: Tensor, valid: Tensor | None = None) -> ImageState:
         """Encode images, whatever will be asked about them.

@@ -1,0 +1,65 @@
+"""One task of a network as a network of images alone, for tools that call `net(image)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from monai_tpseg.networks.task import row_numbers
+from monai_tpseg.networks.tpseg import unwrap
+
+__all__ = ["BoundTask", "bind_task"]
+
+
+class BoundTask(nn.Module):
+    """A network with its task fixed; see `bind_task`.
+
+    Args:
+        net: called with (image, task).
+        row: of the task.
+    """
+
+    def __init__(self, net: nn.Module, row: int) -> None:
+        super().__init__()
+        self.net, self.row = net, row
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W), ImageNet-normalised -> logits (B, 1, H, W)."""
+        logits: Tensor = self.net(image, self.row)
+        return logits
+
+
+def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
+    """Return `net` for one task, as a module of `net(image)`: for every inferer, evaluator and exporter of MONAI.
+
+    The weights are those of `net`, not a copy.
+
+    >>> from monai.inferers import SlidingWindowInferer
+    >>> from monai_tpseg.networks import tpseg_hiera_demo
+    >>> polyps = bind_task(tpseg_hiera_demo().eval(), "colon_polyp")
+    >>> SlidingWindowInferer(roi_size=64)(torch.zeros(2, 3, 96, 128), polyps).shape
+    torch.Size([2, 1, 96, 128])
+
+    Args:
+        net: any network of this package, or one wrapped for parallel training.
+        task: the name of a task (see `TaskNetwork.task_names`) or its row.
+
+    Raises:
+        ValueError: a name or row that the network does not have, or several.
+    """
+    inner: Any = unwrap(net)
+    names, number = getattr(inner, "task_names", ()), getattr(inner, "num_tasks", None)
+    if isinstance(task, str):
+        name = task.strip().lower()
+        if name not in names:
+            known = f"choose one of {', '.join(names)}" if names else "this network has no names of tasks, give the row"
+            raise ValueError(f"Unknown task {task!r}; {known}.")
+        return BoundTask(net, names.index(name))
+    rows = row_numbers(task, number)
+    if rows.numel() != 1:
+        raise ValueError(f"bind_task binds one task, got {rows.tolist()}; bind each, or use TaskInferer.")
+    row = int(rows)
+    if row < 0 or (number is not None and row >= number):
+        raise ValueError(f"task must be in 0..{number - 1 if number else '...'}, got {row}.")
+    return BoundTask(net, row)
