@@ -8,6 +8,7 @@ from monai_tpseg.transforms.each_task import ForEachTask
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
 from monai_tpseg.transforms.overlay import draw_overlay
+from monai_tpseg.transforms.picture_writer import PictureWriter
 from monai_tpseg.transforms.pipelines import (
     InvertMonochrome1d,
     NormalizeByModalityd,
@@ -35,6 +36,7 @@ __all__ = [
     "MaskWriter",
     "NormalizeByModalityd",
     "PasteRegiond",
+    "PictureWriter",
     "ReadCode",
     "ReadError",
     "RemoveSmallLesionsd",

@@ -10,6 +10,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms.cases import CaseSource, is_screenshot
+from monai_tpseg.transforms.grid_meta import GridMeta
 from monai_tpseg.transforms.load import LoadMedicalImage
 
 __all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
@@ -70,4 +71,4 @@ def unpack(packed: PackedImage) -> MetaTensor:
     """Return the image that was packed."""
     values = torch.from_numpy(packed.values)
     whole = values.repeat(3, *(1,) * (values.ndim - 1)) if len(values) == 1 else values
-    return MetaTensor(whole, meta=packed.meta)
+    return MetaTensor(whole, meta=GridMeta(packed.meta))

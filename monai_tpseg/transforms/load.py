@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import InvertibleTransform, MapTransform, Transform
 from monai.utils import ensure_tuple
 
 from monai_tpseg.keys import IMAGE
@@ -19,6 +19,7 @@ from monai_tpseg.transforms.dicom import is_dicom
 from monai_tpseg.transforms.dicom_slices import Irregular
 from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_files, read_dicom_folder
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.grid_meta import GridMeta, with_own_spacing
 from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.labels import binary_picture, binary_volume
 from monai_tpseg.transforms.orientation import GridError, align
@@ -120,7 +121,7 @@ class LoadMedicalImage(Transform):
         return np.repeat(source.array, 3, axis=0) if len(source.array) == 1 else np.ascontiguousarray(source.array)
 
 
-class LoadMedicalImaged(MapTransform):
+class LoadMedicalImaged(MapTransform, InvertibleTransform):
     """Dictionary version of `LoadMedicalImage` that also lays each label onto the grid of its image.
 
     Args:
@@ -165,6 +166,17 @@ class LoadMedicalImaged(MapTransform):
             case[key] = label if image is None else match_label(label, image)
         return case
 
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` as loaded: nothing is turned back, but the `spacing` of a meta is again that of its grid.
+
+        `Invertd` gives what a network found the meta of its image, which a batch has made a plain dict.
+        """
+        case = dict(data)
+        for key in self.key_iterator(case):
+            if isinstance(case[key], MetaTensor):
+                case[key].meta = with_own_spacing(case[key].meta)
+        return case
+
 
 def load_again(meta: Mapping[str, Any]) -> MetaTensor:
     """Read the image once more that `meta` came with, as it was read then: a network's input is not for people to see.
@@ -201,8 +213,9 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
         array = align(label[0].numpy(), label.affine.numpy(), image.affine.numpy(), image.shape[1:])
     except GridError as error:
         raise ReadError("E_GEOMETRY", f"{names}: {error}; copy the image's geometry to the label.") from error
-    meta = dict(label.meta) | {m.SPATIAL_SHAPE: np.array(array.shape), m.AFFINE: image.affine.clone()}
-    return MetaTensor(torch.from_numpy(array[None]), meta=meta)
+    meta = label.meta | {m.LOADED_SHAPE: np.array(array.shape), m.AFFINE: image.affine.clone()}
+    meta |= {key: image.meta[key] for key in (m.SPACING, m.LOADED_SPACING) if key in image.meta}
+    return MetaTensor(torch.from_numpy(array[None]), meta=GridMeta(meta))
 
 
 def _read(path: Path, label: bool, irregular: Irregular) -> Source:

@@ -18,6 +18,8 @@ __all__ = [
     "INVERTED",
     "IRREGULAR",
     "KIND",
+    "LOADED_SHAPE",
+    "LOADED_SPACING",
     "MODALITY",
     "NIFTI_HEADER",
     "NON_FINITE",
@@ -71,6 +73,10 @@ ORIGINAL_AFFINE = "original_affine"
 """(4, 4) index of the source array -> RAS millimetres; identity for a picture."""
 
 SPATIAL_SHAPE = "spatial_shape"
+"""The shape that belongs to `original_affine`: (H, W) of a picture, (x, y, z) of a volume. MONAI's own key: its writers
+resample onto that grid where they are asked to."""
+
+LOADED_SHAPE = "loaded_shape"
 """The spatial shape of the tensor as it was loaded: (H, W) or (H, W, D)."""
 
 SOURCE_SHAPE = "source_shape"
@@ -80,7 +86,11 @@ PLANE = "plane"
 """`axial`, `coronal`, `sagittal` or `stored`: how the slices of a volume lie."""
 
 SPACING = "spacing"
-"""Millimetres between rows, columns and slices of the tensor as loaded; absent where unknown."""
+"""Millimetres between rows, columns and slices of the tensor; absent where unknown. It follows the affine, see
+`GridMeta`; what is already in a batch keeps it as it was then."""
+
+LOADED_SPACING = "loaded_spacing"
+"""The `spacing` of the tensor as it was loaded."""
 
 EXIF = "exif_orientation"
 """int 1 to 8: the orientation tag of a picture, already applied."""

@@ -182,7 +182,10 @@ class NormalizeByModalityd(MapTransform):
     def _task(self, case: Mapping[Hashable, Any]) -> str:
         name = case.get(TASK_NAME, case.get(self.task_key))
         if not isinstance(name, str):
-            raise ValueError(f"The case has no task name under {self.task_key!r}, got {name!r}; name its task.")
+            raise ValueError(
+                f"The case has no task name under {self.task_key!r}, got {name!r}; name its task, or keep the "
+                f"{TASK_NAME!r} that TaskToIndexd puts beside the row."
+            )
         return name
 
 

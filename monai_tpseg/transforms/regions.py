@@ -50,7 +50,7 @@ def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
     Raises:
         ValueError: another size than the region's or the frame's.
     """
-    frame = tuple(int(n) for n in meta[m.SPATIAL_SHAPE])
+    frame = tuple(int(n) for n in meta[m.LOADED_SHAPE])
     if m.REGION not in meta or tuple(values.shape[1:]) == frame:
         return values
     if _bounds(values, meta) is not None:
@@ -125,7 +125,7 @@ def _bounds(values: torch.Tensor, meta: Mapping[str, Any]) -> tuple[int, int, in
     if m.REGION not in meta:
         return None
     top, left, bottom, right = (int(n) for n in np.asarray(meta[m.REGION]))
-    size, frame = tuple(values.shape[1:3]), tuple(int(n) for n in meta[m.SPATIAL_SHAPE])[:2]
+    size, frame = tuple(values.shape[1:3]), tuple(int(n) for n in meta[m.LOADED_SHAPE])[:2]
     if size == (bottom - top, right - left):
         return None
     if size != frame:

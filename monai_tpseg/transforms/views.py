@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.grid_meta import GridMeta
 from monai_tpseg.transforms.guard import base_name
 from monai_tpseg.transforms.orientation import Plane, choose_plane, to_view, voxel_sizes
 from monai_tpseg.transforms.sources import Source
@@ -34,7 +35,7 @@ def picture_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any]) 
     shape = np.array(values.shape[1:])
     meta |= {m.KIND: "picture", m.SPATIAL_SHAPE: shape, m.SOURCE_SHAPE: shape, m.ORIGINAL_AFFINE: np.eye(4)}
     meta |= _files(source.files)
-    return MetaTensor(values, affine=torch.eye(4, dtype=torch.float64), meta=meta)
+    return _with_meta(values, torch.eye(4, dtype=torch.float64), meta)
 
 
 def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], choice: PlaneChoice) -> MetaTensor:
@@ -57,7 +58,7 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
     meta |= {
         m.KIND: "volume",
         m.PLANE: plane,
-        m.SPATIAL_SHAPE: np.array(turned.shape[1:]),
+        m.SPATIAL_SHAPE: np.array(values.shape[1:]),
         m.ORIGINAL_AFFINE: source.affine,
     }
     meta |= _files(source.files[::-1] if step[2, 2] < 0 else source.files)
@@ -68,7 +69,14 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
         raise ReadError("E_GEOMETRY", f"{name} is no regular grid, so its slices form no {plane} ones.")
     if source.slice_affines is not None:
         meta[m.SLICE_AFFINES] = _turned(source.slice_affines, step)
-    return MetaTensor(turned.as_tensor(), affine=turned.affine, meta=meta)
+    return _with_meta(turned.as_tensor(), turned.affine, meta)
+
+
+def _with_meta(values: torch.Tensor, affine: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
+    whole = meta | {m.LOADED_SHAPE: np.array(values.shape[1:])}
+    if m.SPACING in meta:
+        whole[m.LOADED_SPACING] = np.asarray(meta[m.SPACING])
+    return MetaTensor(values, affine=affine, meta=GridMeta(whole))
 
 
 def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
