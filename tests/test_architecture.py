@@ -85,7 +85,7 @@ KPRISM: dict[str, set[str]] = {
     "blocks": set(),
     "moe": set(),
     "click_map": {"layers"},
-    "encoder": {"hiera", "kprism.blocks"},
+    "encoder": {"hiera", "layers", "kprism.blocks"},
     "mask_encoder": {"kprism.blocks"},
     "fusion": {"kprism.blocks"},
     "semantic": {"kprism.queries"},

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_tpseg.networks.hiera import TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.kprism.blocks import PreActBlock, to_map, to_tokens
+from monai_tpseg.networks.layers import is_recorded
 
 __all__ = ["AttentionBlock", "HieraEncoder", "ImageEncoder", "ReducedAttention", "UTNetEncoder"]
 
@@ -62,7 +63,7 @@ class ReducedAttention(nn.Module):
         """(B, C, h, w), any h and w -> the same shape."""
         size = (x.shape[2], x.shape[3])
         q, k, v = self.qkv(self.depthwise(x)).chunk(3, dim=1)
-        if size != (self.grid, self.grid):
+        if is_recorded() or size != (self.grid, self.grid):  # a record is for other sizes too
             k, v = (F.interpolate(t, size=(self.grid, self.grid), mode="bilinear", align_corners=True) for t in (k, v))
         q, k, v = (torch.unflatten(to_tokens(t), 2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))
         drop = self.dropout if self.training else 0.0

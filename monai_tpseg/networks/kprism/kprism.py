@@ -221,12 +221,12 @@ class KPrism(TracedForScript, TaskNetwork):
         pixels = list(state.pixels)
         if memory is not None:
             pixels[0] = self.fusion(read_memory(state.coarse, memory), 0)
-        drawn = click_map(prompt.clicks, prompt.previous_logits, len(state.coarse), state.size, state.coarse.device)
+        drawn = click_map(prompt.clicks, prompt.previous_logits, state.coarse.shape[0], state.size, state.coarse.device)
         return [x + c for x, c in zip(pixels, self.pyramid(drawn), strict=True)]
 
     def _clicks(self, state: ImageState, prompt: Prompt, memory: Memory | None) -> Tensor | None:
         """Clicks on the images' device; one that does not exist where the query side would be empty."""
-        batch, device = len(state.coarse), state.coarse.device
+        batch, device = state.coarse.shape[0], state.coarse.device
         if prompt.clicks is not None and prompt.clicks.shape[1]:
             return sent(plain_tensor(prompt.clicks), device).float()
         alone = prompt.task is None and memory is None
@@ -236,7 +236,7 @@ class KPrism(TracedForScript, TaskNetwork):
         """The query side: tokens of the class, of the exemplars, of the clicks."""
         parts: list[Queries] = []
         if prompt.task is not None:
-            rows = expand_task(prompt.task, len(state.coarse), self.num_tasks, state.coarse.device)
+            rows = expand_task(prompt.task, state.coarse.shape[0], self.num_tasks, state.coarse.device)
             parts.append(self.semantic(rows))
         if memory is not None:
             parts.append(self.in_context(memory))

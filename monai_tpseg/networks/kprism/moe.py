@@ -100,8 +100,8 @@ class MixtureAttention(nn.Module):
         heads, width, channels = w_q.shape
         folded = torch.einsum("blhd,hdc->bhlc", _heads(q, w_q, b_q), w_k)  # (B, heads, L, C)
         scores = torch.matmul(folded.flatten(1, 2), k.transpose(1, 2)) * width**-0.5  # (B, heads * L, S)
-        attention = _softmax(scores.view(len(q), heads, -1, k.shape[1]), blocked)
-        pooled = torch.matmul(attention.flatten(1, 2), v).view(len(q), heads, -1, channels)
+        attention = _softmax(scores.view(q.shape[0], heads, -1, k.shape[1]), blocked)
+        pooled = torch.matmul(attention.flatten(1, 2), v).view(q.shape[0], heads, -1, channels)
         return self._merge(torch.einsum("bhlc,hdc->blhd", pooled, w_v) + b_v, gate)
 
     def _few_keys(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, blocked: Tensor | None) -> Tensor:
@@ -113,7 +113,7 @@ class MixtureAttention(nn.Module):
         offset = torch.einsum("bshd,hd->bhs", key, b_q).flatten(1).unsqueeze(1)
         scores = (torch.matmul(q, folded.transpose(1, 2)) + offset) * width**-0.5  # (B, L, heads * S)
         mask = None if blocked is None else blocked.transpose(1, 2).unsqueeze(1)  # (B, 1, S, L or 1)
-        scores = scores.transpose(1, 2).view(len(q), heads, -1, q.shape[1])  # (B, heads, S, L)
+        scores = scores.transpose(1, 2).view(q.shape[0], heads, -1, q.shape[1])  # (B, heads, S, L)
         attention = _softmax(scores, mask, dim=2)
         w_o = self.out_weight.to(value.dtype).view(self.num_experts, channels, self.num_heads, width)
         w_o = w_o.transpose(1, 2).flatten(0, 1)  # (heads, C, d)
