@@ -20,7 +20,9 @@ def build_described(info: WeightsInfo) -> nn.Module:
         CheckpointError: the description asks for what this version does not have.
     """
     try:
-        return build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+        return build_network(
+            num_tasks=len(info.tasks), image_size=info.image_size, task_names=info.tasks, **info.network
+        )
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
