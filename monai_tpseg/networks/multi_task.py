@@ -12,7 +12,7 @@ from monai_tpseg.networks.decoder import PrototypeGuidedDecoder
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import resize
 from monai_tpseg.networks.plain import UDecoder
-from monai_tpseg.networks.task import row_numbers
+from monai_tpseg.networks.task import refuse_names
 
 __all__ = ["PlainSteps", "Steps", "check_rows", "finish", "segment_tasks"]
 
@@ -23,7 +23,8 @@ def check_rows(tasks: int | Iterable[int], known: Sequence[int]) -> list[int]:
     Raises:
         ValueError: none, an unknown one, a name, or one twice.
     """
-    rows: list[int] = row_numbers(tasks if isinstance(tasks, int | str) else list(tasks)).reshape(-1).tolist()
+    refuse_names(tasks)
+    rows = [tasks] if isinstance(tasks, int) else [int(task) for task in tasks]
     strange = [row for row in rows if row not in known]
     if not rows or strange or len(set(rows)) < len(rows):
         raise ValueError(f"tasks must be different rows out of {', '.join(map(str, known))}, got {rows}.")

@@ -13,7 +13,27 @@ from torch import Tensor, nn
 from monai_tpseg.networks.layers import is_exported, is_recorded, plain_tensor, sent
 from monai_tpseg.tasks import TASK_NAMES
 
-__all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "row_numbers"]
+__all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "refuse_names", "row_numbers"]
+
+
+def refuse_names(task: Any, num_tasks: int | None = None) -> None:
+    """Check that `task` is given, and by number.
+
+    Args:
+        task: what a call got.
+        num_tasks: T, for the message.
+
+    Raises:
+        ValueError: None, or a name or several.
+    """
+    known = "a row number" if num_tasks is None else f"in 0..{num_tasks - 1}"
+    if task is None:
+        raise ValueError(f"task must be {known}, got None: call net(image, task), or bind_task(net, task)(image).")
+    if any(isinstance(one, str) for one in (task if isinstance(task, list | tuple) else [task])):
+        raise ValueError(
+            f"task must be {known}, got {task!r}: bind_task(net, name) takes a name, "
+            "TaskToIndexd turns those of a batch into rows."
+        )
 
 
 def row_numbers(task: Any, num_tasks: int | None = None) -> Tensor:
@@ -26,19 +46,11 @@ def row_numbers(task: Any, num_tasks: int | None = None) -> Tensor:
     Raises:
         ValueError: no task, a name, or numbers that are no integers.
     """
-    known = "a row number" if num_tasks is None else f"in 0..{num_tasks - 1}"
-    named = [task] if isinstance(task, str) else task
-    if task is None:
-        raise ValueError(f"task must be {known}, got None: call net(image, task), or bind_task(net, task)(image).")
-    if isinstance(named, list | tuple) and any(isinstance(one, str) for one in named):
-        raise ValueError(
-            f"task must be {known}, got {task!r}: bind_task(net, name) takes a name, "
-            "TaskToIndexd turns those of a batch into rows."
-        )
+    refuse_names(task, num_tasks)
     try:
         rows = plain_tensor(task) if isinstance(task, Tensor) else torch.as_tensor(task, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"task must be {known}, got {task!r}.") from error
+        raise ValueError(f"task must be a row number, got {task!r}.") from error
     if rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
         raise ValueError(f"task must be an integer row number, got dtype {rows.dtype}.")
     return rows
@@ -140,7 +152,7 @@ class TaskNetwork(nn.Module):
         if task is not None or self.num_tasks == 1:
             return 0 if task is None else task
         if self.default_task is None and not is_exported():
-            row_numbers(None, self.num_tasks)
+            refuse_names(None, self.num_tasks)
         row = self.default_task or 0
         if not self._warned:
             self._warned = True

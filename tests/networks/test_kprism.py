@@ -113,7 +113,7 @@ def test_exemplars_are_remembered(net: KPrism, image: Tensor) -> None:
 def test_a_bare_row_is_a_class(net: KPrism, image: Tensor) -> None:
     rows = torch.tensor([2, 0])
     assert torch.equal(net(image, rows), net(image, Prompt(task=rows)))
-    assert torch.equal(net(image), net(image, Prompt(task=0)))
+    assert torch.equal(net(image, 1), net(image, Prompt(task=1)))
 
 
 @torch.no_grad()
