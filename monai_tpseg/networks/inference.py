@@ -17,7 +17,7 @@ from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsam
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import cast, cast_norms, check_image, is_recorded, plain_tensor, sent, with_meta_of
-from monai_tpseg.networks.task import TaskNetwork, expand_task
+from monai_tpseg.networks.task import TaskNetwork, expand_task, row_numbers
 
 __all__ = ["InferenceNetwork"]
 
@@ -104,7 +104,8 @@ class InferenceNetwork(TaskNetwork):
         check_image(image)
         if isinstance(task, int):
             return self._one_task(image, task)
-        rows = expand_task(task, image.shape[0], self.num_tasks, task.device).tolist()
+        numbers = row_numbers(task, self.num_tasks)
+        rows = expand_task(numbers, image.shape[0], self.num_tasks, numbers.device).tolist()
         if len(set(rows)) == 1:
             return self._one_task(image, rows[0])
         result = image.new_empty((image.shape[0], 1, *image.shape[2:]), dtype=torch.float32)
