@@ -139,7 +139,7 @@ def alive(pid: int) -> bool:
 
 def accounted(out: Path, studies: list[PhantomStudy]) -> bool:
     """Whether each study ended once, with the code that its trouble must give."""
-    sources = {entry.case_id: entry.path for entry in read_manifest(out / "manifest.csv")}
+    sources = {entry.case: entry.path for entry in read_manifest(out / "manifest.csv")}
     ended = Counter(event["case"] for event in last_run(out))
     records = {path.parent.name: json.loads(path.read_text()) for path in out.glob("cases/*/result.json")}
     if not (set(ended) == set(sources) == set(records) and set(ended.values()) == {1}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -16,9 +17,10 @@ from monai_tpseg.cli_annotate import add_annotate_command
 from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.cli_export import add_export_command
 from monai_tpseg.cli_new_task import add_new_task_command
-from monai_tpseg.cli_run import UsageError, add_run_command, run_studies
+from monai_tpseg.cli_run import UsageError, add_run_command, check_exists, run_studies
 from monai_tpseg.cli_weights import add_weights_command
 from monai_tpseg.experiments.command import add_commands as add_experiments
+from monai_tpseg.files import shown
 
 __all__ = ["main"]
 
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _speaking(options.quiet), _stoppable():
             return int(options.command(options))
     except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
-        sys.stderr.write(f"Error: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"Error: {shown(' '.join(str(error).split()))}\n")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         hint = " The same command with --resume goes on." if options.command is run_studies else ""
@@ -84,10 +86,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_scan(command: argparse.ArgumentParser) -> None:
     command.description = (
         "List the studies of a folder by their headers and propose a task for each. What is ambiguous, such as "
-        "ultrasound (thyroid or breast) or NIfTI, gets no task and is skipped until you write one into the CSV."
+        "ultrasound (thyroid or breast) or NIfTI, gets no task and is skipped until you write one into the CSV. "
+        "A CSV that is there keeps its rows; what is new is added."
     )
     command.add_argument("input", metavar="IN", help="a folder of studies, or one study")
-    command.add_argument("--out", required=True, metavar="CSV", help="manifest to write; holds paths, mode 0600")
+    command.add_argument(
+        "--out", required=True, metavar="CSV", help="manifest to write or add to; holds paths, mode 0600"
+    )
     command.add_argument("--quiet", action="store_true", help="say nothing but errors")
     command.set_defaults(command=_scan)
 
@@ -100,21 +105,31 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 
 def _scan(options: argparse.Namespace) -> int:
-    from monai_tpseg.studies import scan, write_manifest
+    from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
+    from monai_tpseg.studies.codes import count
 
-    entries = scan(options.input)
-    write_manifest(options.out, entries)
-    open_tasks = sum(not entry.task for entry in entries)
-    logger.info("%d cases, %d of them without a task: fill in the column 'task'.", len(entries), open_tasks)
+    check_exists(options.input)
+    known = read_manifest(options.out) if os.path.exists(options.out) else []
+    merged = merge_scan(known, scan(options.input), options.input)
+    write_manifest(options.out, merged.rows)
+    said = [count(len(merged.rows), "case")]
+    if known:
+        said.append(f"{merged.new} new")
+        said += [f"{merged.gone} not found any more"] * bool(merged.gone)
+        said += [f"{merged.divided} replaced, as their folders are divided anew"] * bool(merged.divided)
+    open_tasks = sum(not entry.task for entry in merged.rows)
+    todo = f"{open_tasks} without a task: fill in the column 'task'" if open_tasks else "each with a task: check them"
+    logger.info("Wrote %s: %s, %s.", options.out, ", ".join(said), todo)
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
-    from monai_tpseg.studies.report import REPORT, write_report
+    from monai_tpseg.studies.codes import ExitStatus
+    from monai_tpseg.studies.report import collect, write_report
 
-    write_report(options.out)
-    logger.info("Wrote %s into the output folder.", REPORT)
-    return 0
+    cases = collect(options.out)
+    logger.info("Wrote %s.", write_report(options.out, cases))
+    return ExitStatus.PARTIAL if any(case.record["code"] == "E_RESULT" for case in cases) else ExitStatus.OK
 
 
 @contextmanager
@@ -131,12 +146,20 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+class _Shown(logging.Formatter):
+    """Names of files may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
 @contextmanager
 def _speaking(quiet: bool) -> Iterator[None]:
     """Only this package speaks, on standard error; messages of libraries may repeat what a header holds."""
     own, root = logging.getLogger("monai_tpseg"), logging.root
     before = own.handlers, own.level, own.propagate, root.handlers
     own.handlers, own.propagate, root.handlers = [logging.StreamHandler()], False, [logging.NullHandler()]
+    own.handlers[0].setFormatter(_Shown())
     own.setLevel(logging.ERROR if quiet else logging.INFO)
     try:
         with warnings.catch_warnings():

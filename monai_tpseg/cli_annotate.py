@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.cli_run import UsageError
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.cli_run import UsageError, check_exists
+from monai_tpseg.tasks import TASK_NAMES, match_task
 
 __all__ = ["add_annotate_command"]
 
@@ -55,17 +55,22 @@ def _annotate(options: argparse.Namespace) -> int:
     from monai_tpseg.annotate.desk import Desk, check_sessions
     from monai_tpseg.annotate.serve import serve
     from monai_tpseg.studies import known_salt, prepare_output, scan
-    from monai_tpseg.studies.manifest import case_names, new_salt
+    from monai_tpseg.studies.lock import locked
+    from monai_tpseg.studies.manifest import new_salt
+    from monai_tpseg.studies.names import case_names
     from monai_tpseg.weights import choose_weights
 
     checkpoint = choose_weights(options.checkpoint, "kprism")
     out = Path(options.out)
     salt = known_salt(out) or new_salt()
+    check_exists(options.input)
     entries = [replace(entry, salt=salt) for entry in scan(options.input)]
-    check_sessions(out, case_names(entries), options.resume)
+    check_sessions(out, case_names(entries, tasks=None), options.resume)
     model = PromptModel(checkpoint, options.device)
-    if options.task and options.task not in model.info.tasks:
-        raise UsageError(f"The weights do not know {options.task}; choose one of {', '.join(model.info.tasks)}.")
-    cases = prepare_output(out, entries, "salted", options.resume)
-    serve(Desk(cases, model, out, options.task), options.port, browser=not options.no_browser)
+    task = match_task(options.task or "", model.info.tasks) or None
+    if task and task not in model.info.tasks:
+        raise UsageError(f"The weights do not know {task}; choose one of {', '.join(model.info.tasks)}.")
+    with locked(out):
+        cases = prepare_output(out, entries, "salted", options.resume, tasks=None)
+        serve(Desk(cases, model, out, task), options.port, browser=not options.no_browser)
     return 0

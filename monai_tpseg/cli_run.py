@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.apart import warm_up
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.tasks import TASK_NAMES, match_task
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
 
-__all__ = ["UsageError", "add_run_command", "run_studies"]
+__all__ = ["UsageError", "add_run_command", "check_exists", "run_studies"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def run_studies(options: argparse.Namespace) -> int:
         warm_up(_READ)
     from monai_tpseg.networks.weights import read_info
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
+    from monai_tpseg.studies.lock import locked
     from monai_tpseg.studies.model import other_preprocessing
     from monai_tpseg.weights import choose_weights
 
@@ -153,18 +155,19 @@ def run_studies(options: argparse.Namespace) -> int:
     limits = Limits(options.read_timeout, options.read_memory, readers)
     options.checkpoint = choose_weights(options.checkpoint)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
-    for task in _tasks(options):
+    for task in _tasks(options, info.tasks):
         if task not in info.tasks:
             raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
-    entries = _entries(options)
-    _check_tasks(entries, info)
-    if other_preprocessing(info):
-        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
-    engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
-    cases = prepare_output(options.out, entries, options.names, options.resume or bool(options.shard))
-    counts = engine(cases)
-    ended = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    logger.info("%s. Next: tpseg report OUT", ended or "No case in this shard")
+    with locked(options.out, options.shard):
+        entries = _entries(options, info.tasks)
+        _check_tasks(entries, info)
+        if other_preprocessing(info):
+            logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+        engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
+        resume, moved = options.resume or bool(options.shard), bool(options.root)
+        counts = engine(prepare_output(options.out, entries, options.names, resume, info.tasks, moved))
+    ended = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+    logger.info("%s. Next: tpseg report %s", ended or "No case in this shard", shlex.quote(options.out))
     return exit_status(counts)
 
 
@@ -199,7 +202,7 @@ def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
 def _check(options: argparse.Namespace) -> None:
     if bool(options.input) == bool(options.manifest):
         raise UsageError("Give either IN with --task, or --manifest; not both, not neither.")
-    tasks = _tasks(options)
+    tasks = _tasks(options, TASK_NAMES)
     if options.task and options.tasks is not None:
         raise UsageError("Give --task or --tasks, not both.")
     if len(set(tasks)) < len(tasks):
@@ -210,6 +213,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("The manifest names the task of each case: leave --task out.")
     if not options.manifest and (options.shard or options.root):
         raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
+    if options.input:
+        _check_input(options.input, options.out)
     if options.slice_batch != "auto" and options.slice_batch < 1:
         raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
     if not options.batch_memory > 0:
@@ -222,21 +227,39 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--engine ray divides the cases itself: leave --shard out.")
 
 
-def _entries(options: argparse.Namespace) -> list[Entry]:
+def _check_input(source: str, out: str) -> None:
+    if os.path.realpath(source) == os.path.realpath(out):
+        raise UsageError(f"'{out}' is IN and --out: results would lie among the sources; choose another --out.")
+
+
+def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
+    """The cases that the command line names; `known` are the tasks of the weights."""
     from monai_tpseg.studies import find_entries, known_salt, read_manifest
 
     salt = known_salt(options.out)
     if options.manifest:
-        return read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
-    first, *others = _tasks(options)
-    found = find_entries(options.input, first, salt)
+        rows = read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
+        return [replace(row, task=match_task(row.task, known)) for row in rows]
+    check_exists(options.input)
+    first, *others = _tasks(options, known)
+    found = find_entries(options.input, first, salt, leave_out=options.out)
     return [replace(entry, task=task) for entry in found for task in (first, *others)]
 
 
-def _tasks(options: argparse.Namespace) -> list[str]:
-    """The tasks that the command line names."""
-    listed = (options.tasks or "").split(",")
-    return [options.task] if options.task else [name.strip() for name in listed if name.strip()]
+def _tasks(options: argparse.Namespace, known: Sequence[str]) -> list[str]:
+    """The tasks that the command line names, as those of `known` that they mean."""
+    listed = [options.task] if options.task else (options.tasks or "").split(",")
+    return [match_task(name, known) for name in listed if name.strip()]
+
+
+def check_exists(source: str) -> None:
+    """Name a source that is not there as it was typed.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    if not os.path.lexists(source):
+        raise ValueError(f"'{source}' does not exist; check the path.")
 
 
 def _readers() -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_writable", "complete", "file_sha256", "write_atomically"]
+__all__ = ["check_writable", "complete", "file_sha256", "shown", "write_atomically"]
+
+_KEPT = 40  # characters of a name in its temporary one, which may be no longer than a name can be
 
 
 @contextmanager
@@ -23,7 +26,8 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{os.getpid()}-{target.name}")
+    unique = secrets.token_hex(8)  # numbers of processes repeat in containers
+    temporary = target.with_name(f".{unique}-{target.name[-_KEPT:]}")
     try:
         yield temporary
         os.replace(temporary, target)
@@ -66,3 +70,12 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def shown(text: str) -> str:
+    """Return a text that a terminal shows and does not obey: names of files may hold escape sequences.
+
+    >>> shown("a" + chr(27) + "[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

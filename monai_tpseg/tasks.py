@@ -24,6 +24,7 @@ __all__ = [
     "check_name",
     "get_task",
     "get_title",
+    "match_task",
     "resolve_task",
     "task_names",
 ]
@@ -149,6 +150,23 @@ def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) ->
         known = ", ".join(modality.value for modality in Modality)
         raise ValueError(f"Unknown modality {modalities[name]!r} of task {name!r}; choose one of {known}.")
     return Task(name, Modality(modalities[name]), LESION)
+
+
+def match_task(text: str, names: Iterable[str] = ()) -> str:
+    """Return the task that a person's `text` means, whatever its case and the spaces around it.
+
+    Args:
+        text: e.g. a cell of a table.
+        names: of tasks; the catalogue's by default.
+
+    Returns:
+        one of `names`, or `text` without the spaces around it where it is none of them.
+
+    >>> match_task(" Lung_Infection "), match_task("liver")
+    ('lung_infection', 'liver')
+    """
+    known = {name.casefold(): name for name in names or TASK_NAMES}
+    return known.get(text.strip().casefold(), text.strip())
 
 
 def resolve_task(task: str | int, names: Sequence[str] = TASK_NAMES) -> int:

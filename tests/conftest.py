@@ -38,6 +38,28 @@ def shared_dir() -> Path:
     return SHARED
 
 
+def _tool(name: str, package: str) -> str:
+    """Path of a program of Debian; tests that need it skip when it is absent, unless TPSEG_REQUIRE_TOOLS is set."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("TPSEG_REQUIRE_TOOLS"):
+            pytest.fail(f"no {name}, which TPSEG_REQUIRE_TOOLS asks for")
+        pytest.skip(f"no {name} on this machine (Debian: apt-get install {package})")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> str:
+    """David Clunie's validator of DICOM objects."""
+    return _tool("dciodvfy", "dicom3tools")
+
+
+@pytest.fixture(scope="session")
+def spreadsheet() -> str:
+    """LibreOffice."""
+    return _tool("soffice", "libreoffice-calc")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium, without a network to speak of; tests that need it skip when it is absent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monai_tpseg.studies.codes import ExitStatus, Outcome, Status, StudyError
 from monai_tpseg.studies.manifest import Entry, read_manifest, write_manifest
+from monai_tpseg.studies.merge import merge_scan
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.studies.report import write_report
@@ -26,6 +27,7 @@ __all__ = [
     "exit_status",
     "find_entries",
     "known_salt",
+    "merge_scan",
     "prepare_output",
     "read_manifest",
     "scan",

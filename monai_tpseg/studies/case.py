@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +19,7 @@ from monai.data import MetaTensor
 from monai_tpseg.studies.codes import (
     DeviceLostError,
     Outcome,
+    SourceChanged,
     Status,
     StudyError,
     device_answers,
@@ -29,6 +31,7 @@ from monai_tpseg.studies.codes import (
 from monai_tpseg.studies.identity import input_identity
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.model import Model, Segmented
+from monai_tpseg.studies.names import file_stem
 from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
 from monai_tpseg.studies.slide_process import SlideProcess
@@ -119,6 +122,7 @@ class CaseRunner:
     ) -> None:
         self.model = model
         self.limits, self.quiet = limits, quiet
+        self.out = out
         self.folder = Path(out) / CASES
         self.resume = resume
         self.tag = tag
@@ -126,6 +130,12 @@ class CaseRunner:
 
     def plan(self, name: str, entry: Entry) -> Plan:
         """Look at a case without reading its pixels."""
+        try:
+            return self._plan(name, entry)
+        except Exception as error:  # whatever a source does to who looks at it stays with its case
+            return Plan(name, entry, "", outcome=outcome_of(error))
+
+    def _plan(self, name: str, entry: Entry) -> Plan:
         source, trouble = _locate(entry)
         key = self._key(entry, source)
         if self.resume and (kept := self.kept(name, key)) is not None:
@@ -174,17 +184,39 @@ class CaseRunner:
         if plan.kept and plan.outcome is not None:
             return Ended(plan.name, plan.outcome, kept=True)
         seconds: dict[str, float] = {} if read is None else {"read": read.seconds}
-        named = (*TASK_NAMES, *self.model.info.modalities)
-        task = plan.entry.task if plan.entry.task in named else ""  # anything else may be somebody's note
         try:
             with case_folder(self.folder / plan.name, self.tag) as folder:
                 outcome, more = (
                     (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds, found)
                 )
-                write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
-        except OSError as error:
-            raise _no_writing(error) from error
+                self._record(plan, folder, outcome, **more)
+        except StudyError:
+            raise
+        except Exception as error:  # decided below
+            return Ended(plan.name, self._unwritten(plan, error), seconds=seconds)
         return Ended(plan.name, outcome, seconds=seconds)
+
+    def _record(self, plan: Plan, folder: Path, outcome: Outcome, **more: Any) -> None:
+        named = (*TASK_NAMES, *self.model.info.modalities)
+        task = plan.entry.task if plan.entry.task in named else ""  # anything else may be somebody's note
+        write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
+
+    def _unwritten(self, plan: Plan, error: Exception) -> Outcome:
+        """Record a case whose folder could not be completed; it fails, and the others go on.
+
+        Raises:
+            StudyError: no folder can be written any more.
+        """
+        outcome = outcome_of(error)
+        try:
+            if is_disc_full(error):
+                raise error
+            with case_folder(self.folder / plan.name, self.tag) as folder:
+                self._record(plan, folder, outcome)
+        except Exception as again:  # one name may be impossible where others are not
+            if is_disc_full(again) or not _takes_folders(self.folder):
+                raise _no_writing(self.out, again) from error
+        return outcome
 
     def kept(self, name: str, key: str) -> Outcome | None:
         """Return the outcome on disc if it still holds, else None: what failed or was skipped is tried again.
@@ -194,7 +226,7 @@ class CaseRunner:
             key: of its plan.
         """
         record = read_result(self.folder / name)
-        if record is None or record.get("key") != key:
+        if record is None or not key or record["key"] != key:
             return None
         status = Status(record["status"])
         return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
@@ -206,7 +238,11 @@ class CaseRunner:
         try:
             if plan.slide is not None:
                 with _timed(seconds, "network"):
-                    return self._slide(plan, plan.slide, folder)
+                    written = self._slide(plan, plan.slide, folder)
+                self._check_unchanged(plan, plan.slide)
+                return written
+            if plan.source is not None:
+                self._check_unchanged(plan, plan.source)
             if found is None:
                 with _timed(seconds, "network"):
                     (alone,) = self._with_less_memory(read, [plan.entry.task])
@@ -215,7 +251,8 @@ class CaseRunner:
                 seconds["network"] = found.seconds
             with _timed(seconds, "write"):
                 outputs = Outputs(seg=self.model.settings.seg, method=self.model.info.method)
-                return write_segmented(found.what, plan.entry.task, plan.name, folder, self._made_by, outputs)
+                name = file_stem(plan.name, plan.entry.task)
+                return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)
         except Exception as error:  # a network or a writer may raise anything
             _empty(folder)
             if is_disc_full(error):
@@ -224,10 +261,16 @@ class CaseRunner:
                 raise DeviceLostError(_LOST_DEVICE.format(self.model.device, plan.name)) from error
             return outcome_of(error), {}
 
+    def _check_unchanged(self, plan: Plan, source: CaseSource) -> None:
+        """A source that somebody still writes to was read half old, half new."""
+        if self._key(plan.entry, source) != plan.key:
+            raise SourceChanged
+
     def _slide(self, plan: Plan, path: Path, folder: Path) -> tuple[Outcome, dict[str, Any]]:
         source = SlideProcess(path, self.model.mpp, self.model.settings.slide_mpp, self.limits)
         with closing(source):
-            return segment_slide(self.model, source, plan.entry.task, plan.name, folder, self.quiet)
+            name = file_stem(plan.name, plan.entry.task)
+            return segment_slide(self.model, source, plan.entry.task, name, folder, self.quiet)
 
     def _with_less_memory(self, read: Read | None, tasks: Sequence[str]) -> list[Segmented]:
         """Once more, slice by slice, where memory ran out."""
@@ -281,9 +324,17 @@ def _locate(entry: Entry) -> tuple[CaseSource | None, Outcome | None]:
         return None, outcome_of(ReadError("E_NOT_FOUND", "The path leads nowhere; correct it."))
 
 
-def _no_writing(error: OSError) -> StudyError:
+def _takes_folders(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _no_writing(out: str | Path, error: Exception) -> StudyError:
     kind = "is full or read-only" if is_disc_full(error) else f"cannot be written ({type(error).__name__})"
-    return StudyError(f"The output folder {kind}; correct that, then the same command with --resume goes on.")
+    return StudyError(f"'{out}' {kind}; correct that, then the same command with --resume goes on.")
 
 
 @contextmanager

@@ -17,8 +17,10 @@ __all__ = [
     "DeviceLostError",
     "ExitStatus",
     "Outcome",
+    "SourceChanged",
     "Status",
     "StudyError",
+    "count",
     "device_answers",
     "failed",
     "is_disc_full",
@@ -54,6 +56,8 @@ RUN_ACTIONS: dict[str, str] = {
     "E_TIMEOUT": "copy the source to a faster disc or raise --read-timeout, then run again with --resume",
     "E_MEMORY": "run again with --resume on a machine with more memory, or raise --read-memory",
     "E_WRITE": "free space in the output folder or correct its permissions, then run again with --resume",
+    "E_CHANGED": "run again with --resume once nobody writes to the source any more",
+    "E_RESULT": "delete the folder of the case, whose files are damaged, then run again with --resume",
     "E_INTERNAL": "report the code and the type of the exception; the other cases are not affected",
 }
 """Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
@@ -79,6 +83,10 @@ class StudyError(ValueError):
 
 class DeviceLostError(StudyError):
     """A device that fails every later call of this process, whatever the case."""
+
+
+class SourceChanged(Exception):
+    """A source was written to while it was read."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,8 @@ def outcome_of(error: BaseException) -> Outcome:
         return Outcome(Status.SKIPPED, "S_SCREENSHOT", RUN_ACTIONS["S_SCREENSHOT"])
     if isinstance(error, CallLost):
         return failed(_LOST[error.reason])
+    if isinstance(error, SourceChanged):
+        return failed("E_CHANGED")
     if is_out_of_memory(error):
         return failed("E_MEMORY")
     if isinstance(error, OSError):
@@ -138,6 +148,11 @@ def device_answers(device: torch.device) -> bool:
         return float(torch.ones(1, device=device).add_(1).cpu()) == 2.0
     except RuntimeError:
         return False
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: `1 case`, `2 cases`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_disc_full(error: BaseException) -> bool:

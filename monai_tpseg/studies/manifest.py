@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import hmac
@@ -9,17 +10,19 @@ import io
 import os
 import re
 import secrets
-from collections import Counter
+import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 from monai_tpseg.files import complete
+from monai_tpseg.studies.cells import from_cell, part_from_cell, part_to_cell, path_to_cell, to_cell
 from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.studies.table import read_table
-from monai_tpseg.transforms.cases import CaseSource, list_sources, stem
+from monai_tpseg.studies.table import Row, read_table
+from monai_tpseg.tasks import match_task
+from monai_tpseg.transforms.cases import CaseSource, list_sources
 from monai_tpseg.transforms.dicom_split import find_stacks
 from monai_tpseg.transforms.errors import ReadError
 
@@ -27,8 +30,6 @@ __all__ = [
     "COLUMNS",
     "MANIFEST",
     "Entry",
-    "Names",
-    "case_names",
     "files_of_source",
     "new_salt",
     "parts_of",
@@ -43,11 +44,9 @@ MANIFEST = "manifest.csv"
 COLUMNS = ("case", "path", "part", "task", "modality", "note", "root", "salt")
 """The columns of a manifest. `path` is needed; the others are filled in when they are absent."""
 
-Names = Literal["salted", "source"]
-
 _Case = TypeVar("_Case")
 
-_LONGEST = 60  # characters of a source's name in that of its folder: file systems allow 255 bytes
+_NUMBER = re.compile(r"\d+(e\d+)?")  # digits that a spreadsheet would take for a number
 _ID_LENGTH = 16  # hexadecimal digits: two of a million cases meet with a chance of 3e-8
 
 
@@ -63,6 +62,8 @@ class Entry:
         part: `i/n`, the i-th of the n stacks that the images of a folder or of a disc's index form; "" for all of it.
         modality: DICOM modality, or "".
         note: why no task is proposed, or "".
+        more: columns of other names and their values, which are kept.
+        case: name of the folder in the output folder of a run, or "".
     """
 
     path: str
@@ -72,11 +73,13 @@ class Entry:
     modality: str = ""
     note: str = ""
     part: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+    case: str = field(default="", compare=False)
 
     @property
-    def case_id(self) -> str:
-        """16 hexadecimal digits, the same for the same path, part and salt."""
-        return self.keyed(f"{self.path}\0{self.part}" if self.part else self.path)[:_ID_LENGTH]
+    def source_id(self) -> str:
+        """16 hexadecimal digits, the same for the same path, part and salt, and no number to a spreadsheet."""
+        return _no_number(self.keyed(f"{self.path}\0{self.part}" if self.part else self.path)[:_ID_LENGTH])
 
     def keyed(self, text: str) -> str:
         """Return the keyed digest of `text`: it cannot be reversed or guessed without the salt."""
@@ -133,68 +136,37 @@ def parts_of(path: Path) -> tuple[tuple[Path, ...], ...]:
 
 
 def new_salt() -> str:
-    """Return 128 random bits as hexadecimal digits."""
-    return secrets.token_hex(16)
+    """Return 128 random bits as hexadecimal digits that are no number to a spreadsheet."""
+    return _no_number(secrets.token_hex(16))
 
 
-def case_names(entries: Sequence[Entry], names: Names = "salted") -> list[str]:
-    """Return the name of each case's folder.
-
-    Args:
-        entries: the whole run, not a shard of it.
-        names: `salted` gives case ids; `source` the sources' names without suffix, with the id where two are equal.
-
-    A source that is listed for several tasks is several cases: `-2` and so on ends the names of all but the first.
-
-    Raises:
-        StudyError: a source is listed twice for one task, or `names` is unknown.
-    """
-    if names not in get_args(Names):
-        raise StudyError(f"Unknown names {names!r}; choose one of {', '.join(get_args(Names))}.")
-    ids = [entry.case_id for entry in entries]
-    ends = _ends(entries, ids)
-    if names == "salted":
-        return [f"{one}{end}" for one, end in zip(ids, ends, strict=True)]
-    stems = [stem(Path(entry.path)).lstrip(".")[:_LONGEST] or "case" for entry in entries]
-    met = Counter(f"{name}{end}".casefold() for name, end in zip(stems, ends, strict=True))  # some systems: a is A
-    return [
-        f"{name}{end}" if met[f"{name}{end}".casefold()] == 1 else f"{name}_{one}{end}"
-        for name, one, end in zip(stems, ids, ends, strict=True)
-    ]
+def _no_number(digits: str) -> str:
+    return f"c{digits[1:]}" if _NUMBER.fullmatch(digits) else digits
 
 
-def _ends(entries: Sequence[Entry], ids: Sequence[str]) -> list[str]:
-    """What tells the cases of one source apart: nothing for the first, then "-2", "-3", ..."""
-    first: dict[tuple[str, str], int] = {}
-    met: Counter[str] = Counter()
-    ends = []
-    for number, (entry, one) in enumerate(zip(entries, ids, strict=True), start=1):
-        if first.setdefault((one, entry.task), number) != number:
-            raise StudyError(
-                f"Cases {first[one, entry.task]} and {number} of the manifest are one source and one task; delete one."
-            )
-        met[one] += 1
-        ends.append(f"-{met[one]}" if met[one] > 1 else "")
-    return ends
-
-
-def write_manifest(path: str | Path, entries: Sequence[Entry], names: Sequence[str] | None = None) -> None:
-    """Write a manifest that only its owner may read (mode 0600).
+def write_manifest(path: str | Path, entries: Sequence[Entry]) -> None:
+    """Write a manifest that only its owner may read (mode 0600), and that a spreadsheet shows and keeps as it is.
 
     Args:
-        path: the CSV file to write or replace.
+        path: the CSV file to write or replace: UTF-8 with its mark.
         entries: the cases.
-        names: of their folders; case ids by default.
     """
+    more = list(dict.fromkeys(name for entry in entries for name, _ in entry.more))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for name, entry in zip(names or case_names(entries), entries, strict=True):
-        table.writerow((name, entry.path, entry.part, entry.task, entry.modality, entry.note, entry.root, entry.salt))
+    table.writerow((*COLUMNS, *map(to_cell, more)))
+    for entry in entries:
+        others = dict(entry.more)
+        table.writerow((*_cells(entry), *(to_cell(others.get(name, "")) for name in more)))
     with complete(path) as part:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+            file.write(codecs.BOM_UTF8 + text.getvalue().encode("utf-8", "surrogateescape"))
         part.chmod(0o600)
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    texts = tuple(map(to_cell, (entry.task, entry.modality, entry.note, str(entry.root), entry.salt)))
+    return (entry.case or entry.source_id, path_to_cell(entry.path), part_to_cell(entry.part), *texts)
 
 
 def read_manifest(
@@ -214,13 +186,13 @@ def read_manifest(
     """
     path = Path(path)
     if not path.is_file():
-        raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {path.name}.")
+        raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {shlex.quote(str(path))}.")
     salt = salt or new_salt()
     rows = read_table(path, COLUMNS, "path")
     if not rows:
         raise StudyError(f"'{path}' lists no case; write it again with tpseg scan.")
     folder = path.absolute().parent
-    return [_entry(row, line, folder, root, "" if salted else salt) for line, row in rows]
+    return [_entry(row, folder, root, "" if salted else salt) for row in rows]
 
 
 def shard_of(cases: Iterable[_Case], shard: str) -> list[_Case]:
@@ -239,21 +211,24 @@ def shard_of(cases: Iterable[_Case], shard: str) -> list[_Case]:
     return list(cases)[int(first) - 1 :: int(count)]
 
 
-def _entry(row: dict[str, str], line: int, folder: Path, root: str | Path | None, salt: str) -> Entry:
-    salt = row["salt"] or salt
-    if not row["path"]:
+def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
+    cells = {name: from_cell(value) for name, value in row.cells.items()}
+    salt, part, line = cells["salt"] or salt, part_from_cell(cells["part"]), row.line
+    if not cells["path"]:
         raise StudyError(f"Line {line} of the manifest has no path; fill it in or delete the line.")
     if not re.fullmatch(r"([0-9a-f]{2})+", salt):
         raise StudyError(f"Line {line} of the manifest has no salt of hexadecimal digits; write it with tpseg scan.")
-    if row["part"] and not _is_part(row["part"]):
+    if part and not _is_part(part):
         raise StudyError(
-            f"Line {line} of the manifest has a part that is not i/n; leave the column as tpseg scan wrote it."
+            f"Line {line} of the manifest has a part that is not 'i of n'; leave the column as tpseg scan wrote it."
         )
-    start = folder / row["root"] if root is None else Path(root).absolute()
-    path = _below(row["path"], start)
+    start = folder / cells["root"] if root is None else Path(root).absolute()
+    path = _below(cells["path"], start)
     if path != path.encode("utf-8", "replace").decode() and not (start / path).exists():
         raise StudyError(f"Line {line} of the manifest is no UTF-8 and names no file; save it as 'CSV UTF-8'.")
-    return Entry(path, start, row["task"], salt, row["modality"], row["note"], row["part"])
+    more = tuple((from_cell(name), from_cell(value)) for name, value in row.more)
+    task = match_task(cells["task"])
+    return Entry(path, start, task, salt, cells["modality"], cells["note"], part, more, cells["case"])
 
 
 def _below(path: str, root: Path) -> str:

@@ -22,7 +22,7 @@ from monai_tpseg.studies.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.studies.events import EVENTS, events
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
-from monai_tpseg.studies.run import sweep
+from monai_tpseg.studies.results import sweep
 from monai_tpseg.studies.together import NamedEntry, finish_together, of_one_source, together
 
 __all__ = ["Cluster", "Job", "RayRun", "Worker"]

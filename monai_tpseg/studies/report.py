@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.resources import files
-from math import log, log2
+from math import inf, log, log2
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,19 +19,22 @@ import jinja2
 from markupsafe import Markup
 
 from monai_tpseg.files import write_atomically
-from monai_tpseg.studies.codes import Status, StudyError
-from monai_tpseg.studies.lesions import FLAGS
+from monai_tpseg.studies.codes import RUN_ACTIONS, Status, StudyError, failed
+from monai_tpseg.studies.lesions import FLAGS, Lesion
 from monai_tpseg.studies.report_pictures import Thumbnail, make_thumbnail
-from monai_tpseg.studies.results import read_result
+from monai_tpseg.studies.results import RESULT, read_result
 from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 
 __all__ = ["REPORT", "Case", "collect", "write_report"]
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 """The name of the report in an output folder."""
 
 _ORDER = (Status.FAILED, Status.REVIEW, Status.OK_EMPTY, Status.OK, Status.SKIPPED)
 _FLAGS = (*FLAGS, "outlying_size")  # worst first; one that is not here is worse than all
+_COLUMNS = {column.name for column in fields(Lesion)}
 _MOST = 20  # rows of lesions of one case
 _COMPARED = 5  # results of a task from which on one can be told to be unlike the others
 _OUTLYING = 3.5  # robust standard deviations of the logarithm of the size
@@ -75,24 +79,31 @@ class Case:
 def collect(out: str | Path) -> list[Case]:
     """Return the cases of an output folder, worst first; folders that a run is still writing are left out.
 
+    A case whose files are damaged has failed, with `E_RESULT` and the name of the file.
+
     Raises:
         StudyError: there are none.
     """
     folder = Path(out) / "cases"
-    folders = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
+    visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
+    folders = [path for path in visible if path.is_dir()]
     found = [case for path in folders if (case := _case(path)) is not None]
     if not found:
         raise StudyError(f"'{out}' holds no results; name the --out of a tpseg run.")
     return sorted(_compared(found), key=lambda case: case.worst_first)
 
 
-def write_report(out: str | Path) -> Path:
+def write_report(out: str | Path, cases: Sequence[Case] | None = None) -> Path:
     """Write `report.html` into an output folder and return its path.
+
+    Args:
+        out: output folder.
+        cases: what `collect` gives, which is asked by default.
 
     Raises:
         StudyError: there are no results.
     """
-    cases = collect(out)
+    cases = collect(out) if cases is None else cases
     counts = Counter(case.record["status"] for case in cases)
     codes = Counter((case.record["status"], case.record["code"], case.record["next_action"]) for case in cases
                     if case.record["code"])  # fmt: skip
@@ -110,22 +121,36 @@ def write_report(out: str | Path) -> Path:
         **{"script": Markup(script), "script_hash": _digest(script)},
     )
     path = Path(out) / REPORT
-    write_atomically(path, page.replace("@SIZE@", f"{len(page.encode()) / 1e6:.1f} MB", 1).encode())
+    content = page.replace("@SIZE@", f"{len(page) / 1e6:.1f} MB", 1)
+    write_atomically(path, content.encode(errors="replace"))  # a name of a file may be no UTF-8
     return path
 
 
 def _case(folder: Path) -> Case | None:
-    """None where a run removes or replaces the folder at this moment, or has not ended it."""
-    record = read_result(folder)
-    if record is None:
-        return None
+    """None where a run removes or replaces the folder at this moment."""
+    part = RESULT
     try:
-        rows, picture = _lesions(folder, record), _picture(folder, record)
-    except FileNotFoundError:
-        return None if read_result(folder) is None else Case(record, tuple(record["flags"]), None, [])
-    size = sum(float(row["size"]) for row in rows)
-    mean = sum(float(row["mean_probability"]) * float(row["size"]) for row in rows) / size if size else 0.0
-    return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, _entropy(mean))
+        record = read_result(folder)
+        if record is None:
+            return _damaged(folder, part) if folder.is_dir() else None
+        part = record.get("files", {}).get("lesions", "")
+        rows = _lesions(folder, record)
+        size = sum(float(row["size"]) for row in rows)
+        mean = sum(float(row["mean_probability"]) * float(row["size"]) for row in rows) / size if size else 0.0
+        entropy = _entropy(mean)
+        part = record.get("files", {}).get("overlay", "")
+        picture = _picture(folder, record)
+    except Exception:  # a decoder may raise anything at what is no picture
+        return _damaged(folder, part) if folder.is_dir() else None
+    return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, entropy)
+
+
+def _damaged(folder: Path, file: str) -> Case:
+    """The card of a case whose files cannot be read."""
+    logger.warning("%s/%s is damaged: %s.", folder, Path(file).name, RUN_ACTIONS["E_RESULT"])
+    outcome = failed("E_RESULT")
+    texts = {"status": outcome.status.value, "code": outcome.code, "next_action": outcome.action}
+    return Case({"case": folder.name, "task": "", "detail": Path(file).name, **texts}, (), None, [])
 
 
 def _tasks(cases: Sequence[Case]) -> list[str]:
@@ -163,7 +188,7 @@ def _entropy(probability: float) -> float:
 
 def _makers(cases: Sequence[Case]) -> list[tuple[dict[str, Any], int]]:
     """What made the results, with the number of cases: several after a run with other weights or settings."""
-    made = {case.record["case"]: case.record["provenance"] for case in cases}
+    made = {case.record["case"]: case.record["provenance"] for case in cases if "provenance" in case.record}
     keys = {name: str(by) for name, by in made.items()}
     first = {key: made[name] for name, key in keys.items()}
     return [(first[key], count) for key, count in Counter(keys.values()).most_common()]
@@ -187,7 +212,10 @@ def _lesions(folder: Path, record: dict[str, Any]) -> list[dict[str, str]]:
     if "lesions" not in record.get("files", {}):
         return []
     with (folder / "lesions.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    if not all(row.keys() >= _COLUMNS and 0 < float(row["size"]) < inf for row in rows):
+        raise ValueError("the table of lesions lacks a column or a size")
+    return rows
 
 
 def _asset(name: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
+import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,15 +18,17 @@ import numpy as np
 from monai_tpseg import __version__
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.weights import WeightsInfo
-from monai_tpseg.studies.codes import Outcome
+from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.studies.model import digest
 from monai_tpseg.transforms import meta as m
 
-__all__ = ["RESULT", "case_folder", "decisions", "provenance", "read_result", "write_result"]
+__all__ = ["RESULT", "case_folder", "decisions", "provenance", "read_result", "sweep", "write_result"]
 
 RESULT = "result.json"
 """The name of a case's record; written last, so that a folder with it is complete."""
 
+_NEW, _OLD = "new", "old"  # kinds of folders beside those of the cases
+_TEXTS = ("case", "task", "status", "code", "next_action", "detail", "key")
 _PACKAGES = ("monai", "numpy", "pydicom", "highdicom", "nibabel", "pillow", "scipy", "torch")
 
 _MODALITIES = ("CT", "MR", "US", "OPT", "OCT", "OP", "ES", "GM", "SM", "XC", "DMS", "CR", "DX", "MG", "PT", "NM", "OT")
@@ -59,11 +63,10 @@ def case_folder(folder: Path, tag: str) -> Iterator[Path]:
 
     Args:
         folder: to make or replace.
-        tag: a word that the other processes of the run do not use.
+        tag: of the run, without `-`; what a killed run has left is swept by it.
     """
-    new, old = (folder.with_name(f".{kind}-{tag}-{folder.name}") for kind in ("new", "old"))
-    for path in (new, old):
-        shutil.rmtree(path, ignore_errors=True)
+    unique = secrets.token_hex(4)
+    new, old = (folder.with_name(f".{kind}-{tag}-{unique}-{folder.name}") for kind in (_NEW, _OLD))
     new.mkdir(parents=True)
     try:
         yield new
@@ -71,7 +74,26 @@ def case_folder(folder: Path, tag: str) -> Iterator[Path]:
             folder.rename(old)
         new.rename(folder)
     finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
         for path in (new, old):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep(folder: Path, tag: str) -> None:
+    """Remove what a killed run had begun; what it was about to replace comes back.
+
+    Args:
+        folder: of the cases.
+        tag: of the run, see `case_folder`.
+    """
+    before = f".{_OLD}-{tag}-"
+    for path in folder.glob(f"{before}*"):
+        name = path.name[len(before) :].partition("-")[2]
+        if name and not (folder / name).exists():
+            path.rename(folder / name)
+    for kind in (_NEW, _OLD):
+        for path in folder.glob(f".{kind}-{tag}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -147,9 +169,38 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the record of a case, None where there is none (yet) or it is damaged."""
     try:
         record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if _is_record(record) else None
+
+
+def _is_record(record: Any) -> bool:
+    """Say whether all is there, and of its type, that this package reads in a record."""
+    if not _has(record, _TEXTS, str) or not _has(record, ("provenance",), dict):
+        return False
+    made_by = record["provenance"]
+    if not _has(made_by, ("model", "config", "versions"), dict) or not _has(made_by, ("config_sha256",), str):
+        return False
+    model = made_by["model"]
+    return (
+        record["status"] in {status.value for status in Status}
+        and _are_texts(record.get("flags"))
+        and _are_texts(list(record.get("files", {}).values()) if isinstance(record.get("files", {}), dict) else None)
+        and _has(record, {"decisions"} & record.keys(), dict)
+        and _has(record, {"lesions"} & record.keys(), int)
+        and _has(model, ("weights_sha256", "trained_preprocessing"), str)
+        and _has(model, {"modalities"} & model.keys(), dict)
+        and _are_texts(model.get("tasks"))
+        and _has(made_by["config"], ("preprocessing",), str)
+    )
+
+
+def _has(value: Any, keys: Collection[str], kind: type) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key in keys)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _plain(value: Any) -> Any:
@@ -157,4 +208,11 @@ def _plain(value: Any) -> Any:
         return value if value.replace(" ", "_") in _WORDS else "other"
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    return np.asarray(value).round(6).tolist()
+    return _finite(np.asarray(value).round(6).tolist())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for a number that is none: null."""
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

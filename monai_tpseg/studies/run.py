@@ -4,55 +4,82 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
 from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.codes import ExitStatus, Status, StudyError
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.manifest import (
-    MANIFEST,
-    Entry,
-    Names,
-    case_names,
-    read_manifest,
-    shard_of,
-    write_manifest,
-)
+from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
+from monai_tpseg.studies.merge import grow
 from monai_tpseg.studies.model import Model
+from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
+from monai_tpseg.studies.results import read_result, sweep
 from monai_tpseg.studies.together import finish_together, of_one_source, together
+from monai_tpseg.tasks import TASK_NAMES
 
-__all__ = ["Run", "exit_status", "known_salt", "prepare_output", "sweep"]
+__all__ = ["SESSIONS", "Run", "exit_status", "known_salt", "prepare_output"]
+
+SESSIONS = "sessions"
+"""The folder of an output folder that `tpseg annotate` keeps its sessions in."""
+
+_NO_TASK = frozenset({"S_NO_TASK", "E_TASK"})
 
 
-def prepare_output(out: str | Path, entries: Sequence[Entry], names: Names, resume: bool) -> list[tuple[str, Entry]]:
-    """Make the output folder and its manifest, and name the cases.
+def prepare_output(
+    out: str | Path,
+    entries: Sequence[Entry],
+    names: Names,
+    resume: bool,
+    tasks: Collection[str] | None = TASK_NAMES,
+    moved: bool = False,
+) -> list[tuple[str, Entry]]:
+    """Make the output folder, name the cases, and add them to its manifest, which only grows.
 
     Args:
         out: output folder.
         entries: the whole run.
         names: see `case_names`.
         resume: go on in a folder that holds results.
+        tasks: that the weights know; None for sessions, which are named by their sources.
+        moved: see `grow`.
 
     Returns:
         the name of each case's folder, with the case.
 
     Raises:
-        StudyError: the folder holds results and `resume` is not set, or it cannot be made; see `case_names`.
+        StudyError: the folder holds results and `resume` is not set, it belongs to sessions where `tasks` is given, or
+            to a run where it is not, or it cannot be made; see `grow`.
     """
     folder = Path(out)
-    named = case_names(entries, names)
     cases = folder / CASES
+    _check_kind(out, tasks is None)
     try:
         if not resume and cases.is_dir() and any(cases.iterdir()):
             raise StudyError(f"'{out}' holds the results of a run; add --resume to go on, or choose another --out.")
+        manifest = folder / MANIFEST
+        known = read_manifest(manifest) if manifest.is_file() else []
+        grown = grow(known, entries, names, tasks, moved)
         cases.mkdir(parents=True, exist_ok=True)
-        write_manifest(folder / MANIFEST, entries, named)
+        for entry in grown.obsolete:
+            record = read_result(cases / entry.case)
+            if record is not None and record["code"] in _NO_TASK:
+                shutil.rmtree(cases / entry.case)
+        write_manifest(manifest, grown.rows)
     except OSError as error:
         raise StudyError(f"'{out}' cannot be written ({error.strerror}); choose another --out.") from error
-    return list(zip(named, entries, strict=True))
+    return [(entry.case, entry) for entry in grown.asked]
+
+
+def _check_kind(out: str | Path, sessions: bool) -> None:
+    """Results of a run and masks drawn by hand would take each other's places."""
+    folder = Path(out)
+    if sessions and any(folder.glob("events*.jsonl")):
+        raise StudyError(f"'{out}' holds the results of tpseg run; choose another --out.")
+    if not sessions and (folder / SESSIONS).is_dir():
+        raise StudyError(f"'{out}' holds the sessions of tpseg annotate; choose another --out.")
 
 
 def known_salt(out: str | Path) -> str:
@@ -112,15 +139,3 @@ class Run:
         finally:
             self.reader.close()
         return record.counts
-
-
-def sweep(folder: Path, tag: str) -> None:
-    """Remove what a killed run had begun.
-
-    Args:
-        folder: of the cases.
-        tag: of the run, see `case_folder`.
-    """
-    for kind in ("new", "old"):
-        for path in folder.glob(f".{kind}-{tag}-*"):
-            shutil.rmtree(path, ignore_errors=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_tpseg.studies.manifest import Entry, files_of_source, new_salt, parts_of
-from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, CaseSource, is_screenshot, stem
+from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, CaseSource, is_results, is_screenshot, stem
 from monai_tpseg.transforms.dicom import is_dicom, is_image, read_dataset
 from monai_tpseg.transforms.dicom_split import find_stacks
 from monai_tpseg.transforms.errors import ReadError
@@ -43,20 +43,28 @@ def scan(source: str | Path) -> list[Entry]:
     return [_propose(entry) for entry in find_entries(source)]
 
 
-def find_entries(source: str | Path, task: str = "", salt: str = "") -> list[Entry]:
+def find_entries(
+    source: str | Path, task: str = "", salt: str = "", leave_out: str | Path | None = None
+) -> list[Entry]:
     """Return the cases below `source` for one task.
 
     Args:
         source: see `scan`.
         task: name of the task of all of them.
         salt: of their ids; a new one by default.
+        leave_out: a folder whose content is no input, as that of the results.
 
     Raises:
         ReadError: see `scan`.
     """
     # not resolved: links inside the folder keep the names that people see
     path, salt = Path(source).absolute(), salt or new_salt()
-    cases = find_cases(path)
+    apart = None if leave_out is None else Path(leave_out).resolve()
+    if apart is not None and path.resolve().is_relative_to(apart):
+        apart /= "cases"  # sources beside the results
+    cases = [case for case in find_cases(path) if apart is None or not case.path.resolve().is_relative_to(apart)]
+    if not cases:
+        raise ReadError("E_EMPTY", f"{base_name(path)} holds nothing but results; check the path.")
     root = path if path.is_dir() and [case.path for case in cases] != [path] else path.parent
     return [
         Entry(case.path.relative_to(root).as_posix(), root, task, salt, note=case.note, part=case.part)
@@ -104,7 +112,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> list[Case]:
     files = [path for path in visible if path.is_file() and path.name != "DICOMDIR"]
     # a link to a folder above would be followed without end; slices of our own results are no inputs
     folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
-    folders = [path for path in folders if not path.name.endswith(OUTPUT_ENDINGS)]
+    folders = [path for path in folders if not (path.name.endswith(OUTPUT_ENDINGS) or is_results(path))]
     return _own(folder, files) + [case for child in folders for case in _walk(child, above)]
 
 

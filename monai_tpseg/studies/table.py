@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from monai_tpseg.studies.codes import StudyError
 
@@ -16,8 +17,20 @@ __all__ = ["Row", "read_table"]
 
 logger = logging.getLogger(__name__)
 
-Row = tuple[int, dict[str, str]]
-"""The number of a line, from 1, and its cells by column."""
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        line: its number, from 1.
+        cells: by column, of all columns that are known.
+        more: other columns and their cells, where there is something in them.
+    """
+
+    line: int
+    cells: dict[str, str]
+    more: tuple[tuple[str, str], ...] = ()
+
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
 _SEPARATORS = ",;\t"
@@ -27,7 +40,7 @@ _ALIKE = 0.7  # share of common letters from which a column's name counts as a s
 def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
     """Return the rows of a table.
 
-    Columns are found by name, whatever their order and case; those of other names are ignored with a message. Values
+    Columns are found by name, whatever their order and case; those of other names are kept apart with a message. Values
     are stripped; what is missing is "". Bytes that are no UTF-8 come as lone surrogates, as names of files do.
 
     Args:
@@ -46,6 +59,7 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
         io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True, strict=True
     )
     names: list[str] = []
+    others: list[tuple[int, str]] = []
     rows: list[Row] = []
     try:
         for cells in table:
@@ -54,13 +68,16 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
                 continue
             if not names:
                 names = _names(cells, columns, required, path)
+                others = _others(cells, columns)
                 continue
             if len(cells) > len(names) and any(cell.strip() for cell in cells[len(names) :]):
                 raise StudyError(
                     f"Line {line} of '{path}' has more cells than columns; put paths with commas in quotes."
                 )
-            found = dict(zip(names, (cell.strip() for cell in cells), strict=False))
-            rows.append((line, {column: found.get(column, "") for column in columns}))
+            values = [cell.strip() for cell in cells] + [""] * len(names)
+            found = dict(zip(names, values, strict=False))
+            more = tuple((name, values[place]) for place, name in others if values[place])
+            rows.append(Row(line, {column: found.get(column, "") for column in columns}, more))
     except csv.Error as error:
         line = table.line_num + skipped
         raise StudyError(f"Line {line} of '{path}' is no CSV: a quote is not closed, or a cell has no end.") from error
@@ -84,6 +101,16 @@ def _text(path: Path) -> str:
     return text
 
 
+def _others(cells: Sequence[str], columns: Sequence[str]) -> list[tuple[int, str]]:
+    """Place and name of the columns that are not known; each has a name of its own."""
+    found: dict[str, int] = {}
+    for place, cell in enumerate(cells):
+        name = cell.strip()
+        if name.casefold() not in columns:
+            found[name if name and name not in found else f"{name or 'column'} {place + 1}"] = place
+    return [(place, name) for name, place in found.items()]
+
+
 def _names(cells: Sequence[str], columns: Sequence[str], required: str, path: Path) -> list[str]:
     names = [cell.strip().casefold() for cell in cells]
     twice = [name for name, count in Counter(names).items() if count > 1 and name in columns]
@@ -98,5 +125,5 @@ def _names(cells: Sequence[str], columns: Sequence[str], required: str, path: Pa
     if required not in names:
         raise StudyError(f"'{path}' has no column '{required}'; the columns are {', '.join(columns)}.")
     if others:
-        logger.warning("Columns that are not known are ignored: %d of %d.", others, len(names))
+        logger.warning("Columns that are not known are kept, and not used: %d of %d.", others, len(names))
     return names

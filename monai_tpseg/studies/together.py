@@ -18,7 +18,7 @@ _Item = TypeVar("_Item")
 
 def of_one_source(cases: Iterable[NamedEntry]) -> list[tuple[NamedEntry, ...]]:
     """Put named entries together that follow each other and are of one source: no shard or worker parts them."""
-    return [tuple(group) for _, group in groupby(cases, lambda case: case[1].case_id)]
+    return [tuple(group) for _, group in groupby(cases, lambda case: case[1].source_id)]
 
 
 def together(plans: Iterable[Plan], runner: CaseRunner) -> Iterator[tuple[Plan, ...]]:

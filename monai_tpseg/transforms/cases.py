@@ -24,6 +24,7 @@ __all__ = [
     "OUTPUT_ENDINGS",
     "READABLE_SUFFIXES",
     "CaseSource",
+    "is_results",
     "is_screenshot",
     "is_series_folder",
     "list_cases",
@@ -49,6 +50,13 @@ def stem(path: Path) -> str:
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return path.name
+
+
+def is_results(folder: Path) -> bool:
+    """Say whether a folder is the output of `tpseg run` or `tpseg annotate`, which is never taken for input."""
+    if not (folder / "cases").is_dir():
+        return False
+    return (folder / "sessions").is_dir() or any(folder.glob("events*.jsonl"))
 
 
 def is_series_folder(path: Path) -> bool:
@@ -127,7 +135,7 @@ def _sources(folder: Path, above: frozenset[Path] = frozenset()) -> list[CaseSou
     files = [path for path in visible if path.is_file()]
     others = [path for path in files if _is_input(path) and not _is_dicom_file(path)]
     stacks = _without_localizers(find_stacks(folder))
-    folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
+    folders = [path for path in visible if path.is_dir() and path.resolve() not in above and not is_results(path)]
     if len(stacks) == 1 and not (others and len(stacks[0].files) == 1):
         own: list[CaseSource] = [folder, *others]
     else:
@@ -154,7 +162,7 @@ def _below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
     others = [path for path in visible if path.is_file() and path not in headers and _is_input(path)]
     # a link to a folder above would be followed without end
     folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
-    folders = [path for path in folders if not path.name.endswith(OUTPUT_ENDINGS)]  # slices of an irregular series
+    folders = [path for path in folders if not (path.name.endswith(OUTPUT_ENDINGS) or is_results(path))]
     whole = _is_one_series(headers) and not (others and len(headers) == 1)
     own = [folder, *others] if whole else sorted(others + _single_objects(folder, headers))
     return own + [case for child in folders for case in _below(child, above)]

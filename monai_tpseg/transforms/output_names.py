@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ from typing import Any
 from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
 from monai_tpseg.transforms.source_grid import source_path
 
-__all__ = ["OutputNames", "base_path"]
+__all__ = ["OutputNames", "base_path", "plain_name"]
+
+_LONGEST = 120  # bytes: file systems allow 255, with the task, the kind of file and a temporary name
+_NO_BEGINNING = " .'=+-@\uff1d\uff0b\uff0d\uff20"
 
 
 class OutputNames:
     """Gives each source a name of its own.
 
     It is the source's name without suffix, below its folder within `data_root_dir`; sources of one name in one folder
-    (`a.png`, `a.jpg`) keep their suffix (`a_png`, `a_jpg`), others that would meet get a short hash.
+    (`a.png`, `a.jpg`) keep their suffix (`a_png`, `a_jpg`), others that would meet get a short hash, and so do names
+    that had to be made plain, see `plain_name`.
 
     Args:
         data_root_dir: the folder whose sub-folders are repeated; None puts all into one.
@@ -30,13 +35,38 @@ class OutputNames:
     def __call__(self, meta: Mapping[str, Any]) -> Path:
         """Return the name of a case by the meta of its image; it may hold sub-folders."""
         source = source_path(meta).absolute()
-        name = Path(source.name if source.is_dir() else _unique_stem(source))
+        name = Path(_plain(source.name if source.is_dir() else _unique_stem(source)))
         if self._root is not None and source.is_relative_to(self._root) and source != self._root:
-            name = source.parent.relative_to(self._root) / name
+            name = Path(*map(_plain, source.parent.relative_to(self._root).parts)) / name
         if self._sources.setdefault(name, source) != source:
-            folder = hashlib.sha256(str(source).encode()).hexdigest()[:8]
+            folder = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
             name = name.with_name(f"{name.name}_{folder}")
         return name
+
+
+def plain_name(text: str, longest: int = _LONGEST) -> str:
+    """Return a name that any file system, terminal, DICOM text and spreadsheet takes as one.
+
+    What cannot be printed, and both slashes, become `_`; what a spreadsheet takes for a formula, dots and spaces do not
+    begin it.
+
+    Args:
+        text: e.g. the name of a source.
+        longest: bytes that are kept.
+
+    >>> plain_name("=1+1/2 ")
+    '1+1_2'
+    """
+    shown = "".join(letter if letter.isprintable() and letter not in "/\\" else "_" for letter in text)
+    return shown.lstrip(_NO_BEGINNING).encode()[:longest].decode(errors="ignore").rstrip(" .")
+
+
+def _plain(text: str) -> str:
+    """A plain name; where that is another one, with a hash of the text, so that no two texts meet."""
+    found = plain_name(text)
+    if found == text:
+        return text
+    return f"{found}_{hashlib.sha256(os.fsencode(text)).hexdigest()[:8]}".lstrip("_")
 
 
 def base_path(output_dir: Path, name: str | Path, task: str) -> Path:

@@ -84,7 +84,7 @@ class Viewer(NamedTuple):
 @contextmanager
 def serving(sources: Path, model: PromptModel, out: Path, task: str | None = None) -> Iterator[Viewer]:
     """Serve the cases of a folder, or one case."""
-    desk = Desk(prepare_output(out, scan(sources), "salted", resume=True), model, out, task)
+    desk = Desk(prepare_output(out, scan(sources), "salted", resume=True, tasks=None), model, out, task)
     with listen(0) as made:
         server, door = make_server(desk, made.getsockname()[1])
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})

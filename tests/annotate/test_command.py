@@ -34,7 +34,7 @@ def picture(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
-        (["none.png"], 1, "none.png does not exist"),
+        (["none.png"], 1, "'none.png' does not exist"),
         (["--port", "70000"], 2, "--port must be 0 to 65535, got 70000"),
         (["--task", "lung"], 2, "The weights do not know lung; choose one of wet_amd,"),
         (["--checkpoint", "none.pt"], 1, "none.pt"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import re
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from monai_tpseg.studies import Entry, StudyError, read_manifest, write_manifest
-from monai_tpseg.studies.manifest import case_names, new_salt, shard_of
+from monai_tpseg.studies.manifest import new_salt, shard_of
+from monai_tpseg.studies.merge import grow, merge_scan
+from monai_tpseg.studies.names import case_names
 from monai_tpseg.transforms import ReadError
 
 SALT = "00" * 16
@@ -81,19 +86,20 @@ def test_a_wrong_manifest_says_in_one_line_what_is_wrong(tmp_path: Path, content
 def test_one_source_is_one_case_however_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path\nx/a.png\n{tmp_path}/x/a.png\n")
     with pytest.raises(StudyError, match="Cases 1 and 2"):
-        case_names(read_manifest(tmp_path / "m.csv"))
+        grow([], read_manifest(tmp_path / "m.csv"))
 
 
 def test_several_tasks_of_one_source_are_cases_of_their_own() -> None:
     entries = [entry("a.png"), entry("b.png"), entry("a.png", task="wet_amd"), entry("a.png", task="")]
-    a, b = (entries[i].case_id for i in (0, 1))
-    assert case_names(entries) == [a, b, f"{a}-2", f"{a}-3"]
-    assert case_names(entries[:2]) == [a, b]  # a task that is added leaves the names of the others alone
-    assert case_names(entries, "source") == ["a", "b", "a-2", "a-3"]
-    third = entry("a-2.png")
-    assert case_names([*entries[:3], third], "source") == ["a", "b", f"a_{a}-2", f"a-2_{third.case_id}"]
+    a, b = (entries[i].source_id for i in (0, 1))
+    assert case_names(entries) == [f"{a}_skin_lesion", f"{b}_skin_lesion", f"{a}_wet_amd", f"{a}_no_task"]
+    assert case_names(entries, "source") == ["a_skin_lesion", "b_skin_lesion", "a_wet_amd", "a_no_task"]
+    assert case_names(entries[:2], tasks=None) == [a, b]
+    (note,) = case_names([entry("a.png", task="Jane Doe")])  # it may be somebody's note
+    assert note.startswith(f"{a}_")
+    assert not {"jane", "doe"} & set(note.lower().replace("_", " ").split())
     with pytest.raises(StudyError, match="Cases 1 and 3 of the manifest are one source and one task; delete one"):
-        case_names([*entries[:2], entry("a.png")])
+        grow([], [*entries[:2], entry("a.png")])
 
 
 def test_shards_need_a_common_salt(tmp_path: Path) -> None:
@@ -103,9 +109,9 @@ def test_shards_need_a_common_salt(tmp_path: Path) -> None:
 
 
 def test_ids_depend_on_path_and_salt_and_hide_both() -> None:
-    ids = {entry(path, salt=salt).case_id for path in ("a.png", "b.png") for salt in (SALT, new_salt())}
+    ids = {entry(path, salt=salt).source_id for path in ("a.png", "b.png") for salt in (SALT, new_salt())}
     assert len(ids) == 4
-    assert entry("a.png").case_id == entry("a.png", Path("/moved"), "wet_amd").case_id
+    assert entry("a.png").source_id == entry("a.png", Path("/moved"), "wet_amd").source_id
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname", "in/../../secret.png", "link/secret.png"])
@@ -122,14 +128,19 @@ def test_paths_out_of_the_root_are_refused(tmp_path: Path, path: str) -> None:
 def test_names_of_sources_are_told_apart_and_stay_in_the_folder() -> None:
     entries = [entry("x/a.png"), entry("y/A.png"), entry("b.nii.gz"), entry("..")]
     names = case_names(entries, "source")
-    assert names[2:] == ["b", "case"]
-    assert names[0].startswith("a_")
-    assert names[1].startswith("A_")
-    with pytest.raises(StudyError, match="Cases 1 and 2"):
-        case_names([entry("a.png"), entry("a.png")], "source")
-    long = case_names([entry("x" * 250 + ".png"), entry("x" * 249 + ".png")], "source")
+    assert names[2:] == ["b_skin_lesion", "case_skin_lesion"]
+    assert names[0] == f"a_{entries[0].source_id}_skin_lesion"
+    assert names[1] == f"A_{entries[1].source_id}_skin_lesion"
+    assert case_names(entries[2:3], "source", taken=["B_skin_lesion"]) == [f"b_{entries[2].source_id}_skin_lesion"]
+    long = case_names([entry("\U0001d49c" * 62 + ".png"), entry("\U0001d49c" * 61 + ".png")], "source")
     assert len({*long}) == 2
-    assert max(map(len, long)) < 100
+    assert max(len(name.encode()) for name in long) < 200
+    for hostile in ("=1+1.png", "\x1b[2J\x07a.png", "bad\udcff.png", "a\\b.png", "\u202ea.png", ".a.png"):
+        (name,) = case_names([entry(hostile)], "source")
+        assert name.isprintable()
+        assert name.encode()
+        assert name[0] not in "=+-@. "
+        assert "\\" not in name
 
 
 def test_shards_divide_the_cases() -> None:
@@ -139,3 +150,121 @@ def test_shards_divide_the_cases() -> None:
     for wrong in ("0/3", "4/3", "1", "a/b", "1/0"):
         with pytest.raises(StudyError, match="i/n"):
             shard_of(named, wrong)
+
+
+def test_a_further_run_never_takes_the_name_or_the_row_of_another_case() -> None:
+    first = grow([], [entry("a.png"), entry("x/b.png")])
+    second = grow(first.rows, [entry("a.png", task="wet_amd"), entry("b.png", Path("/data/x")), entry("c.png")])
+    assert second.rows[:2] == first.rows
+    assert [row.case for row in second.rows[:2]] == [row.case for row in first.rows]
+    assert len(second.rows) == 4  # x/b.png is known, by whatever folder it is named
+    assert second.asked[1] == first.rows[1]
+    assert second.asked[0].case == f"{first.rows[0].source_id}_wet_amd"
+    other = grow(second.rows, [entry("a.png", Path("/other"))])  # the same path below another folder
+    assert other.rows[:4] == second.rows
+    assert other.asked[0].case not in {row.case for row in second.rows}
+    assert grow(other.rows, [entry("a.png", Path("/other"))]).rows == other.rows
+    assert grow([], [entry("a.png"), entry("a.png", Path("/other"))]).asked[1] == other.asked[0]  # for every shard
+    (moved,) = grow(first.rows, [entry("a.png", Path("/moved"))], moved=True).asked
+    assert (moved.case, moved.root) == (first.rows[0].case, Path("/moved"))
+
+
+def test_a_case_without_a_task_gives_way_to_the_one_that_has_it() -> None:
+    known = grow([], [entry("a.png", task=""), entry("b.png", task="liver"), entry("c.png", task="")]).rows
+    found = grow(known, [entry("a.png"), entry("b.png")])
+    assert found.obsolete == known[:2]
+    assert [row.path for row in found.rows] == ["c.png", "a.png", "b.png"]
+    assert grow(known, [entry("b.png")], tasks=("skin_lesion", "liver")).obsolete == []
+
+
+def test_a_scan_adds_to_a_manifest_and_changes_nothing_in_it(tmp_path: Path) -> None:
+    known = [
+        replace(entry("a.png", tmp_path), note="by hand", more=(("site", "Bern"),)),
+        entry("a.png", tmp_path, "wet_amd"),
+        entry("gone.png", tmp_path),
+        entry("a.png", Path("/elsewhere")),
+    ]
+    other = new_salt()
+    found = [entry("a.png", tmp_path, "", other), entry("new.png", tmp_path, "", other)]
+    merged = merge_scan(known, found, tmp_path)
+    assert merged.rows[:4] == known
+    assert merged.rows[4:] == [entry("new.png", tmp_path, "")]
+    assert merged[1:] == (1, 1, 0)
+    assert merge_scan(merged.rows, found, tmp_path).rows == merged.rows
+    write_manifest(tmp_path / "m.csv", merged.rows)
+    assert read_manifest(tmp_path / "m.csv") == merged.rows
+
+
+def test_a_folder_that_is_divided_anew_keeps_its_tasks(tmp_path: Path) -> None:
+    def parts(count: int, *tasks: str) -> list[Entry]:
+        return [
+            replace(entry("x", tmp_path, task), part=f"{n + 1}/{count}")
+            for n, task in zip(range(count), tasks * count, strict=False)
+        ]
+
+    same = merge_scan(parts(2, "brain_tumor"), parts(3, ""), tmp_path)
+    assert same.rows == parts(3, "brain_tumor")
+    assert same.divided == 2
+    mixed = merge_scan(parts(2, "brain_tumor", "lung_infection"), parts(3, "wet_amd"), tmp_path)
+    assert [row.task for row in mixed.rows] == ["", "", ""]
+    assert "1 of 2: brain_tumor, 2 of 2: lung_infection" in mixed.rows[0].note
+
+
+@pytest.mark.parametrize("task", [" Skin_Lesion ", "SKIN_LESION", "\u00a0skin_lesion"])
+def test_tasks_are_known_whatever_their_case_and_spaces(tmp_path: Path, task: str) -> None:
+    (tmp_path / "m.csv").write_text(f"path,task\na.png,{task}\n", encoding="utf-8")
+    assert read_manifest(tmp_path / "m.csv", SALT)[0].task == "skin_lesion"
+
+
+HOSTILE = (
+    "0001",
+    "2024-01-05",
+    "=HYPERLINK(1)",
+    "+1",
+    "-2",
+    "@x",
+    "1/2",
+    "1e5",
+    "Jan/5",
+    "TRUE",
+    "\u00e4/\u00f6.png",
+    " a ",
+)
+"""Paths that spreadsheets would take for numbers, dates, truth values and formulas."""
+
+
+def hostile(folder: Path) -> list[Entry]:
+    found = [entry(path, folder, salt="c0" * 16) for path in HOSTILE]
+    found[0] = replace(found[0], part="1/2", modality="=1+1", note="'quoted", more=(("=site", "+41"), ("note 2", "a")))
+    return found
+
+
+def test_nothing_in_a_manifest_looks_like_a_number_a_date_or_a_formula(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.csv", hostile(tmp_path))
+    assert (tmp_path / "m.csv").read_bytes().startswith(b"\xef\xbb\xbfcase,")
+    assert read_manifest(tmp_path / "m.csv") == hostile(tmp_path)
+    with (tmp_path / "m.csv").open(encoding="utf-8-sig", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row if cell]
+    assert "1 of 2" in cells
+    assert not [cell for cell in cells if cell[0] in "=+-@" or re.fullmatch(r"\d+([/.e-]\d+)*", cell)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_a_spreadsheet_program_keeps_a_manifest_as_it_is(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, spreadsheet: str, kind: str
+) -> None:
+    profile = tmp_path_factory.getbasetemp() / "spreadsheet"
+    utf8 = "44,34,76,1"  # comma, quote, UTF-8, from the first line on
+    csv_as = f"csv:Text - txt - csv (StarCalc):{utf8}"
+
+    def convert(source: Path, to: str) -> Path:
+        command = [spreadsheet, f"-env:UserInstallation=file://{profile}", "--headless", "--convert-to", to]
+        command += [f"--infilter=CSV:{utf8}"] if source.suffix == ".csv" else []
+        out = source.parent / "converted"
+        subprocess.run([*command, "--outdir", str(out), str(source)], check=True, capture_output=True)
+        return out / f"m.{to.partition(':')[0]}"
+
+    write_manifest(tmp_path / "m.csv", hostile(tmp_path))
+    saved = convert(tmp_path / "m.csv", csv_as if kind == "csv" else kind)
+    assert read_manifest(saved if kind == "csv" else convert(saved, csv_as)) == hostile(tmp_path)

@@ -59,7 +59,7 @@ def salted(tree: Path) -> str:
 
 
 def test_each_study_is_accounted_for_once(whole: Path, studies: tuple[Path, list[PhantomStudy]]) -> None:
-    sources = {entry.case_id: entry.path for entry in read_manifest(whole / "manifest.csv")}
+    sources = {entry.case: entry.path for entry in read_manifest(whole / "manifest.csv")}
     records = {path.parent.name: json.loads(path.read_text()) for path in whole.glob("cases/*/result.json")}
     assert len(sources) == COUNT
     assert set(records) == set(sources)

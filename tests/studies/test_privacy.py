@@ -130,7 +130,8 @@ def told(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Told:
     """One run over all of them."""
     folder, said = tmp_path_factory.mktemp("private"), io.StringIO()
     tasks = write_sources(folder / f"{MARKER}_in")
-    manifest, out = folder / "manifest.csv", folder / "out"
+    typed = tmp_path_factory.mktemp("typed")  # messages repeat what was typed, and no source
+    manifest, out = typed / "manifest.csv", typed / "out"
     handler, root = logging.StreamHandler(said), logging.getLogger()
     level, stack = root.level, ExitStack()
     root.addHandler(handler)

@@ -105,10 +105,10 @@ def test_a_crash_a_hang_and_a_glutton_cost_one_case_each(model: Model, tmp_path:
     counts = run(prepare_output(out, entries, "source", False))
     records = {path.parent.name: json.loads(path.read_text()) for path in out.glob("cases/*/result.json")}
     assert {name: record["code"] for name, record in records.items()} == {
-        **dict.fromkeys("aceg", ""),
-        "b_crash": "E_CRASH",
-        "d_hang": "E_TIMEOUT",
-        "f_eat": "E_MEMORY",
+        **dict.fromkeys((f"{name}_skin_lesion" for name in "aceg"), ""),
+        "b_crash_skin_lesion": "E_CRASH",
+        "d_hang_skin_lesion": "E_TIMEOUT",
+        "f_eat_skin_lesion": "E_MEMORY",
     }
     assert all(record["next_action"] for record in records.values() if record["code"])
     assert (counts["failed"], sum(counts.values()), exit_status(counts)) == (3, 7, 3)
@@ -130,7 +130,7 @@ def test_a_picture_of_a_screen_is_skipped_until_it_is_allowed(corpus: Path, mode
     header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     header.save_as(tmp_path / "in" / "screen.dcm")
     cases = prepare_output(tmp_path / "out", find_entries(tmp_path / "in", "colon_polyp"), "source", False)
-    record = tmp_path / "out" / "cases" / "in" / "result.json"  # the folder is the case
+    record = tmp_path / "out" / "cases" / "in_colon_polyp" / "result.json"  # the folder is the case
     assert Run(model, tmp_path / "out", quiet=True, reader=Reader(screenshots=False))(cases)["skipped"] == 1
     assert json.loads(record.read_text())["code"] == "S_SCREENSHOT"
     assert "--allow-secondary-capture" in json.loads(record.read_text())["next_action"]
@@ -143,7 +143,7 @@ def test_slices_at_unequal_distances_are_segmented_and_need_a_review(model: Mode
     counts = Run(model, tmp_path / "out", quiet=True)(
         prepare_output(tmp_path / "out", find_entries(tmp_path / "in", "lung_infection"), "source", False)
     )
-    record = json.loads((tmp_path / "out" / "cases" / "series" / "result.json").read_text())
+    record = json.loads((tmp_path / "out" / "cases" / "series_lung_infection" / "result.json").read_text())
     assert counts["review"] == 1
     assert "slice_gap" in record["flags"]
 
@@ -165,13 +165,13 @@ def test_a_full_disc_stops_the_run_and_leaves_nothing_half(
     full = errno.ENOSPC
     with pytest.raises(StudyError, match=r"full or read-only.*--resume"):
         Run(model, out, quiet=True)(cases)
-    assert [path.name for path in (out / "cases").iterdir()] == ["a"]
+    assert [path.name for path in (out / "cases").iterdir()] == ["a_skin_lesion"]
     assert json.loads((out / "events.jsonl").read_text().splitlines()[-1])["complete"] is False
     full = errno.EIO  # one file that cannot be written is the business of its case
     counts = Run(model, out, resume=True, quiet=True)(cases)
     assert (counts["failed"], sum(counts.values())) == (1, 3)
-    assert [path.name for path in (out / "cases" / "b").iterdir()] == ["result.json"]
-    assert json.loads((out / "cases" / "b" / "result.json").read_text())["code"] == "E_WRITE"
+    assert [path.name for path in (out / "cases" / "b_skin_lesion").iterdir()] == ["result.json"]
+    assert json.loads((out / "cases" / "b_skin_lesion" / "result.json").read_text())["code"] == "E_WRITE"
     full = 0
     assert Run(model, out, resume=True, quiet=True)(cases)["failed"] == 0
 

@@ -7,14 +7,18 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from monai_tpseg.cli import main
 from monai_tpseg.studies import Model, Run, StudyError, find_entries, prepare_output, write_report
+from monai_tpseg.studies.lesions import Lesion, lesions_csv
 from monai_tpseg.studies.report import collect
 from monai_tpseg.studies.report_pictures import make_thumbnail
 
@@ -57,13 +61,27 @@ def test_records_are_text_and_never_markup(done: Path, tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in page
 
 
+LESION = Lesion(1, "", 4, 4.0, "px", 2.0, "px", None, None, None, 1.0, 1.0, None, 0.9)
+MADE_BY = {
+    "model": {"tasks": ["skin_lesion"], "weights_sha256": "0" * 64, "trained_preprocessing": ""},
+    "config": {"preprocessing": ""},
+    "config_sha256": "0" * 64,
+    "versions": {},
+}
+
+
+def record(name: str, task: str, **more: Any) -> str:
+    """A record that has all of its keys."""
+    texts = {"status": "ok", "code": "", "next_action": "", "detail": "", "key": "", "flags": []}
+    return json.dumps({"case": name, "task": task, **texts, "provenance": MADE_BY, **more})
+
+
 def test_what_is_unlike_the_others_and_what_is_grave_comes_first(done: Path, tmp_path: Path) -> None:
     def put(name: str, size: float, mean: float, flags: tuple[str, ...] = ()) -> None:
         folder = tmp_path / "cases" / name
         folder.mkdir(parents=True)
-        record = {"case": name, "task": "skin_lesion", "status": "ok", "code": "", "flags": flags, "next_action": ""}
-        (folder / "result.json").write_text(json.dumps(record | {"files": {"lesions": "lesions.csv"}}))
-        (folder / "lesions.csv").write_text(f"lesion,size,size_unit,mean_probability\n1,{size},px,{mean}\n")
+        (folder / "result.json").write_text(record(name, "skin_lesion", flags=flags, files={"lesions": "lesions.csv"}))
+        (folder / "lesions.csv").write_bytes(lesions_csv([replace(LESION, size=size, mean_probability=mean)]))
 
     for n in range(6):
         put(f"plain{n}", 100 + n, 0.9)
@@ -111,9 +129,8 @@ def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monke
     ):
         folder = tmp_path / "cases" / str(n)
         folder.mkdir(parents=True)
-        record = {"case": str(n), "task": task, "status": "ok", "code": "", "flags": [], "decisions": made}
-        record["provenance"] = {"model": {}}
-        (folder / "result.json").write_text(json.dumps(record | {"files": {"mask": "m.png", "overlay": "o.png"}}))
+        files = {"mask": "m.png", "overlay": "o.png"}
+        (folder / "result.json").write_text(record(str(n), task, decisions=made, files=files))
     collect(tmp_path)
     assert asked == [True, False, False]
 
@@ -128,3 +145,35 @@ def test_a_case_that_a_run_replaces_right_now_does_no_harm(done: Path, tmp_path:
 def test_an_output_without_results_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no results"):
         write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("result.json", b"{"),
+        ("result.json", b"[" * 200_000),
+        ("result.json", b'{"status": "fine"}'),
+        ("result.json", b"[]"),
+        ("result.json", None),
+        ("lesions.csv", b"lesion,size\n1,large\n"),
+        ("lesions.csv", b"lesion,size\n1,2\n"),
+        ("lesions.csv", b"\xff\xfe"),
+        ("*_overlay.png", b"no picture"),
+        ("*_overlay.png", None),
+    ],
+)
+def test_a_report_names_what_is_damaged_and_shows_the_rest(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, content: bytes | None
+) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    path = next(path for path in sorted((out / "cases").glob(f"*/{file}")) if len(list(path.parent.iterdir())) > 3)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["report", str(out)]) == 3
+    said = capsys.readouterr().err
+    assert f"{path} is damaged" in said
+    assert said.count("damaged: ") == 1
+    page = (out / "report.html").read_text()
+    assert page.count("<li data-status") == len(list((out / "cases").iterdir()))
+    assert f"<b>E_RESULT</b> ({path.name})" in page

@@ -51,7 +51,7 @@ def go(model: Model, out: Path, entries: list[Entry], resume: bool = False, name
 
 def records(out: Path) -> dict[str, dict[str, Any]]:
     """Source -> its record."""
-    names = {entry.case_id: entry.path for entry in read_manifest(out / "manifest.csv")}
+    names = {entry.case: entry.path for entry in read_manifest(out / "manifest.csv")}
     return {names[f.parent.name]: json.loads(f.read_text()) for f in (out / "cases").glob("*/result.json")}
 
 
@@ -227,7 +227,6 @@ def test_resume_keeps_what_holds_and_makes_again_what_changed(weights: Path, cor
         shutil.copy(corpus / f"{MARKER}_{name}", folder)
     first, entries = Model(weights, "cpu"), entries_of(folder, salt)
     go(first, out, entries)
-    names = {entry.case_id: entry.path.split("_")[1] for entry in entries}
 
     def remade(model: Model, entries: list[Entry]) -> set[str]:
         done = len((out / "events.jsonl").read_text().splitlines())
@@ -235,6 +234,7 @@ def test_resume_keeps_what_holds_and_makes_again_what_changed(weights: Path, cor
         lines = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()[done:]]
         events = [line for line in lines if line["event"] == "case"]
         assert len(events) == 3
+        names = {entry.case: entry.path.split("_")[1] for entry in read_manifest(out / "manifest.csv")}
         return {names[event["case"]] for event in events if not event["kept"]}
 
     before, photo = contents(out), folder / f"{MARKER}_photo.png"
@@ -245,8 +245,9 @@ def test_resume_keeps_what_holds_and_makes_again_what_changed(weights: Path, cor
     assert remade(first, entries) == {"photo.png", "cut.dcm"}
     other = [replace(e, task="colon_polyp") if "skin" in e.path else e for e in entries]
     assert remade(first, other) == {"skin", "cut.dcm"}
-    assert remade(Model(weights, "cpu", Settings(threshold=0.4)), other) == {*names.values()}
-    assert remade(Model(write_weights(tmp_path / "other.pt", seed=1), "cpu"), other) == {*names.values()}
+    every = {"skin", "photo.png", "cut.dcm"}
+    assert remade(Model(weights, "cpu", Settings(threshold=0.4)), other) == every
+    assert remade(Model(write_weights(tmp_path / "other.pt", seed=1), "cpu"), other) == every
 
 
 def test_results_are_not_mixed_by_accident(done: Path, corpus: Path) -> None:
@@ -264,7 +265,7 @@ def test_shards_share_an_output_and_leave_no_case_out(corpus: Path, model: Model
 
 def test_names_of_sources_are_kept_on_request(corpus: Path, model: Model, tmp_path: Path) -> None:
     go(model, tmp_path, [e for e in entries_of(corpus) if "photo" in e.path], names="source")
-    assert (tmp_path / "cases" / f"{MARKER}_photo" / f"{MARKER}_photo_skin_lesion_mask.png").is_file()
+    assert (tmp_path / "cases" / f"{MARKER}_photo_skin_lesion" / f"{MARKER}_photo_skin_lesion_mask.png").is_file()
 
 
 def test_weights_without_the_task_fail_the_case_only(corpus: Path, tmp_path: Path) -> None:

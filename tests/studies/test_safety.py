@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import gzip
 import json
 import struct
@@ -20,6 +19,7 @@ from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_pic
 from monai_tpseg.files import file_sha256
 from monai_tpseg.networks.checkpoint import read_checkpoint
 from monai_tpseg.networks.weights import info_path
+from monai_tpseg.studies import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,8 +31,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def codes_of(out: Path) -> dict[str, str]:
     """Path in the manifest -> code."""
-    with (out / "manifest.csv").open(newline="") as file:
-        names = {row["case"]: row["path"] for row in csv.DictReader(file)}
+    names = {entry.case: entry.path for entry in read_manifest(out / "manifest.csv")}
     return {names[path.parent.name]: json.loads(path.read_text())["code"] for path in out.glob("cases/*/result.json")}
 
 

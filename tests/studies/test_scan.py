@@ -56,7 +56,7 @@ def test_a_mixed_folder_is_split_and_each_part_can_be_read(corpus: Path, tmp_pat
         ("mixed", "1/2", "lung_infection"),
         ("mixed", "2/2", "lung_infection"),
     ]
-    assert len({part.case_id for part in parts}) == 2
+    assert len({part.source_id for part in parts}) == 2
     assert all("series" in part.note for part in parts)
     depths = {LoadMedicalImage()(part.source()).shape[-1] for part in parts}
     assert depths == {7, 8}

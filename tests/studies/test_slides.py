@@ -178,13 +178,13 @@ def test_slides_go_through_a_run_like_any_case(slide: Path, weights: Path, tmp_p
     write_png(make_phantom(TASK, 0, 40).image, source / "picture.png")
     manifest, out = tmp_path / "m.csv", tmp_path / "out"
     assert main(["scan", str(source), "--out", str(manifest), "--quiet"]) == 0
-    rows = {row["path"]: row for row in csv.DictReader(manifest.open(newline=""))}
-    assert {path: row["task"] for path, row in rows.items() if row["task"]} == {
+    rows = {entry.path: entry for entry in read_manifest(manifest)}
+    assert {path: row.task for path, row in rows.items() if row.task} == {
         "b.svs": TASK, "broken.ndpi": TASK, "dicom": TASK,
     }  # fmt: skip
     run = ["run", str(source), "--task", TASK, "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
     assert main([*run, "--quiet", "--mpp", "1.0"]) == 3
-    names = {entry.case_id: entry.path for entry in read_manifest(out / "manifest.csv")}
+    names = {entry.case: entry.path for entry in read_manifest(out / "manifest.csv")}
     found = {names[path.name]: json.loads((path / "result.json").read_text()) for path in (out / "cases").iterdir()}
     assert {path: record["code"] for path, record in found.items()} == {
         "a.tif": "", "b.svs": "", "dicom": "", "picture.png": "", "no_scale.tif": "E_NO_MPP", "broken.ndpi": "E_FORMAT",
