@@ -41,7 +41,7 @@ def test_the_files_are_those_of_a_study(bundle_dir: Path, weights: Path, studies
     )
     ours = tmp_path / "bundle"
     for name, tail in (("deep/sweep", "mask.nii.gz"), ("one", "mask.png"), ("photo", "mask.png")):
-        theirs, base = tmp_path / "study" / "cases" / Path(name).name, f"{name}_{task}"
+        theirs, base = tmp_path / "study" / "cases" / f"{Path(name).name}_{task}", f"{name}_{task}"
         for own, other in ((tail, f"{Path(base).name}_{tail}"), ("overlay.png", f"{Path(base).name}_overlay.png")):
             assert (ours / f"{base}_{own}").read_bytes() == (theirs / other).read_bytes()
         record, other_record = (
