@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_tpseg.files import complete
-from monai_tpseg.tasks import CATEGORY, Code, Task, get_task
+from monai_tpseg.tasks import CATEGORY, TASK_NAMES, Code, Task, get_task
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.dicom_frames import Frame, source_frames
 from monai_tpseg.transforms.dicom_proxies import name_sources, stand_ins, taken_at
@@ -28,7 +29,7 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import guarded
 from monai_tpseg.transforms.source_grid import on_source_grid
 
-__all__ = ["SEGMENTS", "Algorithm", "SegmentationError", "tracking_id", "write_segmentation"]
+__all__ = ["SEGMENTS", "Algorithm", "SegmentationError", "series_number", "tracking_id", "write_segmentation"]
 
 SEGMENTS = 50
 """Lesions that get a segment each, the largest first; one more segment holds all others."""
@@ -36,7 +37,8 @@ SEGMENTS = 50
 _ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
 _CYAN = CIELabColor(91.1, -48.1, -14.1)
 _NOTE = "Research use only; a clinician must check it"
-_OFFSET = 1000  # between the number of a series and that of its segmentation
+_STEP = 1000  # between the numbers of series of several tasks
+_OTHERS = 2_000_000  # steps that tasks beyond the catalogue share: with 1000 of each, all lie within IS
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -131,7 +133,7 @@ def _build(
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=list(_segments(int(planes.max()), task, name, algorithm, _Identifiers(parts))),
         series_instance_uid=uid("series"),
-        series_number=_OFFSET + max(int(header.get("SeriesNumber") or 0), 0),
+        series_number=series_number(header.get("SeriesNumber"), task.name),
         sop_instance_uid=uid("instance"),
         instance_number=1,
         manufacturer="monai_tpseg",
@@ -146,9 +148,25 @@ def _build(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set="ISO_IR 192",  # UTF-8 holds what any source may have
     )
+    made.ContentCreatorName = ""  # nobody: type 2 of the content identification macro
     name_sources(made, frames)
     _fix(made, uid("dimensions"))
     return made
+
+
+def series_number(source: Any, task: str) -> int:
+    """Return the number of a segmentation's series: within IS, and another one for each task of a source.
+
+    Args:
+        source: Series Number of the source; one that is none or below 0 counts as 0.
+        task: name of the task: the n-th of the catalogue adds n * 1000, others more.
+    """
+    try:
+        number = max(int(source or 0), 0)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    others = len(TASK_NAMES) + 1 + zlib.crc32(task.encode()) % _OTHERS
+    return (number + _STEP * (TASK_NAMES.index(task) + 1 if task in TASK_NAMES else others)) % 2**31
 
 
 def _check(frames: Sequence[Frame]) -> None:

@@ -34,8 +34,10 @@ _BODY_PARTS: dict[str, str] = {
     "colon_polyp": "COLON",
     "lung_infection": "CHEST",
     "breast_lesion": "BREAST",
-    "skin_lesion": "SKIN",
+    "skin_lesion": "HAND",
 }
+
+_PAIRED = frozenset({"breast_lesion", "skin_lesion"})  # parts with a side; that of an eye stands with its frames
 
 _POSITION_IN_STACK, _FRAME_CONTENT = 0x00209057, 0x00209111  # tags of the dimension that orders OCT frames
 
@@ -62,6 +64,10 @@ def make_header(task: str, study: str, instance: int) -> FileDataset:
     data.StudyDescription, data.SeriesDescription = "Phantom study", f"Phantom {task.replace('_', ' ')}"
     data.Modality, data.SeriesNumber, data.InstanceNumber = modality, 1, instance
     data.BodyPartExamined = _BODY_PARTS[task]
+    if task in _PAIRED:
+        data.Laterality = "R"
+    if get_task(task).modality not in (Modality.OCT, Modality.CT, Modality.MRI):
+        data.PatientOrientation = ""  # the others carry a plane
     data.Manufacturer, data.ManufacturerModelName = "monai_tpseg", "phantoms"
     data.DeviceSerialNumber, data.SoftwareVersions = "0", "1"
     data.ImageType = ["ORIGINAL", "PRIMARY"]
@@ -132,6 +138,7 @@ def add_oct_frames(
     add_pixels(data, frames, frames.shape[1:], 8)
     data.NumberOfFrames = len(frames)
     data.PresentationLUTShape, data.AcquisitionNumber, data.ImageLaterality = "IDENTITY", 1, "R"
+    _add_eye(data)
     organization = uid.generate_uid(entropy_srcs=[str(data.SeriesInstanceUID), "dimensions"])
     data.DimensionOrganizationType = "3D"
     data.DimensionOrganizationSequence = Sequence([item(DimensionOrganizationUID=organization)])
@@ -147,11 +154,34 @@ def add_oct_frames(
         SpacingBetweenSlices=decimals(spacing[2])[0],
     )
     orientation = item(ImageOrientationPatient=decimals(1, 0, 0, 0, 1, 0))
-    shared = item(PixelMeasuresSequence=Sequence([measures]), PlaneOrientationSequence=Sequence([orientation]))
+    anatomy = item(FrameLaterality="R", AnatomicRegionSequence=Sequence([_code("5665001", "Retina")]))
+    shared = item(
+        PixelMeasuresSequence=Sequence([measures]),
+        PlaneOrientationSequence=Sequence([orientation]),
+        FrameAnatomySequence=Sequence([anatomy]),
+    )
     data.SharedFunctionalGroupsSequence = Sequence([shared])
     data.PerFrameFunctionalGroupsSequence = Sequence(
         [_oct_frame(data, (*origin[:2], origin[2] + k * spacing[2]), k + 1) for k in range(len(frames))]
     )
+
+
+def _add_eye(data: FileDataset) -> None:
+    """Add what an ophthalmic tomography says about the eye and its acquisition; mostly that it does not know."""
+    data.AnatomicRegionSequence = Sequence([_code("5665001", "Retina")])
+    data.AcquisitionDeviceTypeCodeSequence = Sequence([_code("392012008", "Optical Coherence Tomography Scanner")])
+    data.DetectorType, data.AcquisitionDuration = "CCD", 1.0  # s
+    data.InConcatenationNumber = data.InConcatenationTotalNumber = 1
+    data.ConcatenationFrameOffsetNumber = 0
+    for keyword in ("AxialLengthOfTheEye", "HorizontalFieldOfView", "EmmetropicMagnification", "IntraOcularPressure"):
+        setattr(data, keyword, None)
+    data.PupilDilated = ""
+    for keyword in ("RefractiveStateSequence", "LightPathFilterTypeStackCodeSequence", "AcquisitionContextSequence"):
+        setattr(data, keyword, Sequence([]))
+
+
+def _code(value: str, meaning: str) -> Dataset:
+    return item(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
 
 
 def _oct_frame(data: FileDataset, position: tuple[float, float, float], number: int) -> Dataset:
@@ -159,7 +189,7 @@ def _oct_frame(data: FileDataset, position: tuple[float, float, float], number: 
     content = item(
         FrameAcquisitionDateTime=data.AcquisitionDateTime,
         FrameReferenceDateTime=data.AcquisitionDateTime,
-        FrameAcquisitionDuration=0.0,
+        FrameAcquisitionDuration=1.0,  # ms
         StackID="1",
         InStackPositionNumber=number,
         DimensionIndexValues=number,
