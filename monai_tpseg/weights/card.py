@@ -37,6 +37,7 @@ class Card:
         dice: mean Dice a task in percent on the validation list at the size of the label, and `mean`; of K-Prism a
             dictionary of these for each way of asking.
         validation: what `dice` was measured on, and how.
+        measures: other figures of the same validation, by name, e.g. clicks that were obeyed, percent.
         url: where the file can be fetched; empty where it is not hosted.
         size: bytes of the file, 0 where the description does not say.
     """
@@ -53,6 +54,7 @@ class Card:
     sources: tuple[Mapping[str, Any], ...] = ()
     dice: Mapping[str, Any] | None = None
     validation: str = ""
+    measures: Mapping[str, float] | None = None
     url: str = ""
     size: int = 0
 
@@ -77,6 +79,7 @@ def read_card(path: Path) -> Card:
             image_size=tuple(content["image_size"]),
             sources=tuple(more.get("sources", ())),
             dice=more.get("dice"),
+            measures=more.get("measures"),
             size=int(more.get("size", 0)),
             **{key: str(more.get(key, "")) for key in _TEXTS},
         )
