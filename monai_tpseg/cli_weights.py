@@ -126,8 +126,8 @@ def _lines(entry: Entry) -> Iterator[str]:
         if value:
             yield f"  {name:14} {value}"
     yield from _dice_lines(card.dice or {}, card.validation)
-    for name, value in (card.measures or {}).items():
-        yield f"    {name}: {value:.1f}"
+    for name, figure in (card.measures or {}).items():
+        yield f"    {name}: {figure:.1f}"
     if card.sources:
         yield "  trained on"
     for source in card.sources:
