@@ -1,4 +1,4 @@
-"""A sampler that shows a network every task equally often, whatever the sizes of their data sets."""
+"""A sampler that balances tasks whose data sets differ in size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ __all__ = ["TaskBalancedSampler"]
 
 
 class TaskBalancedSampler(DistributedSampler[int]):
-    """Draws cases with replacement, each with weight 1 / (number of cases of its task).
+    """Draws cases with replacement, by default each with weight 1 / (number of cases of its task).
+
+    So every task is drawn equally often, and a small one's cases again and again. With a lower `balance` a task with n
+    cases is drawn in proportion to n^(1 - balance): at 0 every case is drawn equally often.
 
     The draw is a function of (seed, epoch) alone. All ranks make the same draw and each takes every n-th item of it,
     so that the ranks together see what one process would. It is a `DistributedSampler`, for which MONAI's engines
@@ -24,11 +27,13 @@ class TaskBalancedSampler(DistributedSampler[int]):
         num_samples: draws per epoch over all ranks, default the number of cases. What does not divide evenly among
             the ranks is left out of the draw's end.
         seed: seed of the draw, 0 or more.
+        balance: in [0, 1], see above.
         rank: this process, default from `torch.distributed` if that is initialised, else 0.
         num_replicas: number of processes, default from `torch.distributed` if that is initialised, else 1.
 
     Raises:
-        ValueError: the rank is not one of the processes, or there are fewer draws than processes.
+        ValueError: the rank is not one of the processes, there are fewer draws than processes, or `balance` is out of
+            its range.
     """
 
     def __init__(
@@ -38,7 +43,10 @@ class TaskBalancedSampler(DistributedSampler[int]):
         seed: int = 0,
         rank: int | None = None,
         num_replicas: int | None = None,
+        balance: float = 1.0,
     ) -> None:
+        if not 0.0 <= balance <= 1.0:
+            raise ValueError(f"balance must be in [0, 1], got {balance}.")
         distributed = dist.is_available() and dist.is_initialized()
         if num_replicas is None:
             num_replicas = dist.get_world_size() if distributed else 1
@@ -53,7 +61,7 @@ class TaskBalancedSampler(DistributedSampler[int]):
         self.num_samples = self.draws // num_replicas
         self.total_size = self.num_samples * num_replicas
         counts = Counter(rows)
-        self.weights = torch.tensor([1.0 / counts[row] for row in rows], dtype=torch.float64)
+        self.weights = torch.tensor([counts[row] ** -balance for row in rows], dtype=torch.float64)
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's case numbers of the current epoch."""

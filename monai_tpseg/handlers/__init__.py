@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monai_tpseg.handlers.average import WeightAverage
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
 from monai_tpseg.handlers.click_metrics import ClickMetricsHandler
 from monai_tpseg.handlers.clock import RunClock
@@ -44,5 +45,6 @@ __all__ = [
     "StopOnDivergence",
     "TrainProgress",
     "ValidationOverlays",
+    "WeightAverage",
     "WeightsLoader",
 ]

@@ -12,6 +12,7 @@ from ignite.distributed import get_rank
 from ignite.engine import Events
 
 from monai_tpseg.files import complete
+from monai_tpseg.handlers.average import WeightAverage
 from monai_tpseg.networks import TPSeg, unwrap
 from monai_tpseg.networks.checkpoint import CheckpointError, load_strictly, read_checkpoint
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
@@ -40,6 +41,7 @@ class RunCheckpoint:
         metric: name in `evaluator.state.metrics`, higher is better.
         resume: "true" continues from `last.pt`, which must exist; "auto" if it exists; "false" starts anew.
         lr_scheduler: schedule to save and restore, if any.
+        average: whose weights are kept as `model.pt` in the place of the trained network's, if any.
     """
 
     def __init__(
@@ -50,9 +52,10 @@ class RunCheckpoint:
         metric: str = "dice/mean",
         resume: str | bool = False,
         lr_scheduler: Any = None,
+        average: WeightAverage | None = None,
     ) -> None:
         self.folder, self.info, self.evaluator, self.metric = Path(output_dir), info, evaluator, metric
-        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler, self.average = lr_scheduler, average
         mode = str(resume).lower()
         if mode not in ("true", "false", "auto"):
             raise ValueError(f"Unknown resume {resume!r}; choose one of true, false, auto.")
@@ -89,7 +92,8 @@ class RunCheckpoint:
     def _write_model(self, engine: Any) -> None:
         value = self.best["value"] if self.best["epoch"] else None
         training = {**self.info.training, "epoch": engine.state.epoch, self.metric: value}
-        save_weights(self.folder / MODEL, unwrap(engine.network).state_dict(), replace(self.info, training=training))
+        kept = engine.network if self.average is None else self.average.network
+        save_weights(self.folder / MODEL, unwrap(kept).state_dict(), replace(self.info, training=training))
 
     def _improved(self, engine: Any) -> bool:
         """Whether the weights of this epoch are the ones to keep; remembers them as the best."""
@@ -110,6 +114,7 @@ class RunCheckpoint:
             "optimizer": engine.optimizer.state_dict(),
             "lr_scheduler": None if self.lr_scheduler is None else self.lr_scheduler.state_dict(),
             "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
+            "average": {} if self.average is None else self.average.state_dict(),
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
             "epoch_length": engine.state.epoch_length,
@@ -141,6 +146,11 @@ class RunCheckpoint:
         if tuple(state["tasks"]) != self.info.tasks:
             raise CheckpointError(f"'{path}' is of a run on {', '.join(state['tasks'])}; resume with the same tasks.")
         load_strictly(unwrap(engine.network), state["network"], str(path), "Resume with the settings of that run.")
+        if self.average is not None:
+            try:
+                self.average.load_state_dict(state.get("average", {}))
+            except ValueError as error:
+                raise CheckpointError(f"'{path}': {error}.") from error
         engine.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
             self.lr_scheduler.load_state_dict(state["lr_scheduler"])

@@ -13,6 +13,7 @@ from monai_tpseg.networks.kernels import depthwise_per_sample
 from monai_tpseg.networks.layers import RFB, TaskHead, full_precision, mlp, resize, run_checkpointed
 from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
+from monai_tpseg.networks.stem import DetailBlock
 
 __all__ = [
     "PGTD",
@@ -224,9 +225,10 @@ class PrototypeGuidedDecoder(nn.Module):
         channels: C of PGTD1, PGTD2, PGTD3.
         num_experts, alpha, reinforcement, momentum, released: see `PGTD`.
         without_pgtd: numbers (1, 2, 3) of the PGTD to replace by a `PlainBlock`, Table 4 of the paper.
+        detail: width of a `DetailBlock` after PGTD1, whose logits come first; 0 is none, as in the paper.
 
     Raises:
-        ValueError: `without_pgtd` holds another number.
+        ValueError: `without_pgtd` holds another number, or `detail` is negative.
     """
 
     def __init__(
@@ -241,8 +243,11 @@ class PrototypeGuidedDecoder(nn.Module):
         momentum: float = 0.9,
         released: bool = False,
         without_pgtd: Sequence[int] = (),
+        detail: int = 0,
     ) -> None:
         super().__init__()
+        if detail < 0:
+            raise ValueError(f"detail must be 0 or more channels, got {detail}.")
         if not set(without_pgtd) <= {1, 2, 3}:
             raise ValueError(f"without_pgtd must name some of 1, 2, 3, got {list(without_pgtd)}.")
         self.rfbs = nn.ModuleList(RFB(i, o) for i, o in zip(in_channels, rfb_channels, strict=True))
@@ -254,19 +259,30 @@ class PrototypeGuidedDecoder(nn.Module):
             for number, low, up, mid in zip((1, 2, 3), rfb_channels, high, channels, strict=False)
         )
         self.side_head = TaskHead(rfb_channels[3], num_tasks)
+        self.detail = DetailBlock(channels[0], detail, num_tasks) if detail else None
         self.checkpointing = False
 
-    def forward(self, features: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Decode four stages, finest first.
+    @property
+    def num_outputs(self) -> int:
+        """How many logit maps it gives: the detail block's if there is one, those of PGTD1 to 3 and of stage 4."""
+        return 4 if self.detail is None else 5
+
+    def forward(
+        self, features: Sequence[Tensor], task: Tensor, image: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Decode four stages, finest first; `image` (B, 3, H, W) is for the detail block.
 
         Returns:
-            logits of PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own size (B, 1, h, w), and the encodings
-            f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype update needs.
+            logits of the detail block if there is one, PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own
+            size (B, 1, h, w), and the encodings f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype
+            update needs.
         """
         pairs = zip(self.rfbs, features, strict=True)
-        return self.decode([run_checkpointed(rfb, x, enabled=self.checkpointing) for rfb, x in pairs], task)
+        return self.decode([run_checkpointed(rfb, x, enabled=self.checkpointing) for rfb, x in pairs], task, image)
 
-    def decode(self, stages: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def decode(
+        self, stages: Sequence[Tensor], task: Tensor, image: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """As `forward`, for stages that have been through their RFBs."""
         logits: list[Tensor] = [self.side_head(stages[3], task)]
         encoded: list[Tensor] = []
@@ -277,4 +293,6 @@ class PrototypeGuidedDecoder(nn.Module):
             logits.insert(0, output.logits)
             if isinstance(output, PGTDOutput):
                 encoded.insert(0, output.encoded)
+        if self.detail is not None:
+            logits.insert(0, run_checkpointed(self.detail, image, high, task, enabled=self.checkpointing))
         return tuple(logits), tuple(encoded)

@@ -12,8 +12,9 @@ from monai_tpseg.networks.decoder import PGTD
 from monai_tpseg.networks.kernels import depthwise_by_taps, in_parts, on_plain_cpu
 from monai_tpseg.networks.layers import TaskHead, cast, resize
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention
+from monai_tpseg.networks.stem import DetailBlock
 
-__all__ = ["FastHead", "FastLow", "FastPGTD"]
+__all__ = ["FastDetail", "FastHead", "FastLow", "FastPGTD"]
 
 
 class FastHead(nn.Module):
@@ -58,6 +59,28 @@ class FastLow(nn.Module):
         """(B, C_low, h, w) -> float32 (B, C, h, w)."""
         result: Tensor = self.fuse(self.project(low.float()))
         return result
+
+
+class FastDetail(nn.Module):
+    """`DetailBlock` for one task a call, in float32 as the decoders before it.
+
+    Args:
+        block: copied.
+    """
+
+    def __init__(self, block: DetailBlock) -> None:
+        super().__init__()
+        block = copy.deepcopy(block).requires_grad_(False)
+        self.look, self.reduce, self.fuse = block.look, block.reduce, block.fuse
+        self.head = FastHead(block.head)
+        cast(self, torch.float32)
+
+    def forward(self, image: Tensor, features: Tensor, row: int) -> Tensor:
+        """(B, 3, H, W), (B, C, H / 4, W / 4) -> float32 logits (B, 1, H / 2, W / 2)."""
+        seen = self.look(image.to(dtype=torch.float32, memory_format=torch.channels_last))
+        coarse = resize(self.reduce(features), seen.shape[-2:])
+        logits: Tensor = self.head(self.fuse(torch.cat([seen, coarse], dim=1)), row)
+        return logits
 
 
 def _part_of(conv: nn.Module, inputs: slice) -> nn.Conv2d:

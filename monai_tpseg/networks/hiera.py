@@ -16,11 +16,24 @@ from monai_tpseg.networks.layers import run_checkpointed
 from monai_tpseg.networks.lora import LowRankAttention
 from monai_tpseg.networks.plain import PlainAdapter
 from monai_tpseg.networks.route import SplitGate
+from monai_tpseg.networks.stem import ConvStem
 
-__all__ = ["ADAPTERS", "HIERA_VARIANTS", "AdapterKind", "HieraVariant", "TaskConditionedHiera", "build_hiera"]
+__all__ = [
+    "ADAPTERS",
+    "HIERA_VARIANTS",
+    "STEMS",
+    "AdapterKind",
+    "HieraVariant",
+    "Stem",
+    "TaskConditionedHiera",
+    "build_hiera",
+    "is_published",
+]
 
 AdapterKind = Literal["tca", "lora", "plain", "none"]
 ADAPTERS: tuple[AdapterKind, ...] = ("tca", "lora", "plain", "none")
+Stem = Literal["patch", "conv"]
+STEMS: tuple[Stem, ...] = ("patch", "conv")
 
 
 @dataclass(frozen=True)
@@ -43,18 +56,38 @@ HIERA_VARIANTS: dict[str, HieraVariant] = {
     "hiera_large": HieraVariant(144, 2, (2, 6, 36, 4), (23, 33, 43), (7, 7), (8, 4, 16, 8)),
     # ours, without published weights: for demonstrations and for training from scratch on a CPU
     "hiera_demo": HieraVariant(32, 1, (1, 1, 3, 1), (3, 4), (7, 7), (8, 4, 8, 4)),
+    "hiera_mini": HieraVariant(40, 1, (1, 2, 4, 1), (5, 6), (7, 7), (8, 4, 8, 4)),
 }
+_FROM_SCRATCH = ("hiera_demo", "hiera_mini")
 
 
-def build_hiera(backbone: str) -> Hiera:
+def is_published(backbone: str) -> bool:
+    """Whether SAM 2 has weights of this variant, whose layout nothing may change."""
+    return backbone not in _FROM_SCRATCH
+
+
+def build_hiera(backbone: str, stem: Stem = "patch") -> Hiera:
     """Return `sam2`'s trunk of the named variant with fresh weights.
 
+    Args:
+        backbone: a key of `HIERA_VARIANTS`.
+        stem: "patch", one 7x7 convolution of stride 4 as in SAM 2; or "conv", a `ConvStem`, for variants without
+            published weights only.
+
     Raises:
-        ValueError: no such variant; the message lists them.
+        ValueError: no such variant or stem, the message lists them; or a stem that the variant's weights do not have.
     """
     if backbone not in HIERA_VARIANTS:
         raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
+    if stem not in STEMS:
+        raise ValueError(f"Unknown stem {stem!r}; choose one of {', '.join(STEMS)}.")
+    if stem == "conv" and is_published(backbone):
+        raise ValueError(
+            f"stem 'conv' is for {', '.join(_FROM_SCRATCH)}: SAM 2's weights of {backbone!r} have no such part."
+        )
     trunk = Hiera(**vars(HIERA_VARIANTS[backbone]))
+    if stem == "conv":
+        trunk.patch_embed = ConvStem(HIERA_VARIANTS[backbone].embed_dim)
     # sam2 leaves the positional embeddings at zero for its checkpoints to fill; from scratch they need a start
     nn.init.trunc_normal_(trunk.pos_embed, std=0.02)
     nn.init.trunc_normal_(trunk.pos_embed_window, std=0.02)
@@ -106,14 +139,14 @@ class TaskConditionedHiera(nn.Module):
         self.gate = SplitGate(num_tasks, len(trunk.blocks)) if gated else None
         self.frozen = freeze
         self.checkpointing = False
-        self._drawn = trunk.patch_embed.proj.weight.detach().clone()
+        self._drawn = _first_kernel(trunk).detach().clone()
         trunk.requires_grad_(not freeze)
         self.train(self.training)
 
     @property
     def trunk_is_random(self) -> bool:
         """Whether the trunk still has the weights it was built with: nothing has been loaded or trained."""
-        return torch.equal(self.trunk.patch_embed.proj.weight.detach().cpu(), self._drawn.cpu())
+        return torch.equal(_first_kernel(self.trunk).detach().cpu(), self._drawn.cpu())
 
     def train(self, mode: bool = True) -> TaskConditionedHiera:
         """Switch mode; a frozen trunk stays in evaluation mode."""
@@ -178,3 +211,9 @@ class TaskConditionedHiera(nn.Module):
         else:
             adapted = self.adapters[i](h, task, gates[:, i], self.gate.is_hard)
         return adapted
+
+
+def _first_kernel(trunk: Hiera) -> Tensor:
+    """The weights of the trunk's first convolution."""
+    kernel: Tensor = next(trunk.patch_embed.parameters())
+    return kernel

@@ -13,7 +13,7 @@ from monai_tpseg.networks import multi_task
 from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
-from monai_tpseg.networks.fast_decoder import FastHead, FastLow, FastPGTD, upsampled_sum
+from monai_tpseg.networks.fast_decoder import FastDetail, FastHead, FastLow, FastPGTD, upsampled_sum
 from monai_tpseg.networks.fast_encoder import FastBlock, FoldedAdapter
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import cast, cast_norms, check_image, is_recorded, plain_tensor, sent, with_meta_of
@@ -32,7 +32,7 @@ class InferenceNetwork(TaskNetwork):
         decoder: of the network.
         fusion: of the network.
         rows: the tasks that it can segment.
-        dtype: of weights and features; those of the prototype-guided decoders stay in float32.
+        dtype: of weights and features; those of the prototype-guided decoders and the detail block stay in float32.
         align_corners: as in `TPSeg`.
 
     Raises:
@@ -72,6 +72,7 @@ class InferenceNetwork(TaskNetwork):
         self.lows = nn.ModuleList(FastLow(pgtd) for pgtd in pgtds)
         fast = [FastPGTD(pgtd) for pgtd in pgtds]
         self.side_head = FastHead(decoder.side_head)
+        self.detail = None if decoder.detail is None else FastDetail(decoder.detail)
         heads = [self.side_head, *(pgtd.head for pgtd in fast)]
         self._cast = (
             self.stem.patch_embed,
@@ -133,7 +134,7 @@ class InferenceNetwork(TaskNetwork):
 
     def _one_task(self, image: Tensor, row: int) -> Tensor:
         multi_task.check_rows(row, self.rows)
-        return multi_task.finish(self, 0, self.start(image), (), row, image.shape[-2:])
+        return multi_task.finish(self, 0, self.start(image), (), row, image)
 
     def _routes(self, i: int) -> list[int | None]:
         """The routes that block `i` may run: None for the shared one."""
@@ -171,10 +172,12 @@ class InferenceNetwork(TaskNetwork):
         reduced: Tensor = self.rfbs[stage](h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w), channels last
         return self.lows[stage](reduced) if stage < len(self.lows) else reduced
 
-    def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+    def decode(self, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
         """Run the decoders from coarse to fine and weigh their logits."""
         logits, high = [self.side_head(stages[3], row)], stages[3]
         for i in (2, 1, 0):
             output, high = self.pgtds[i](stages[i], high, row)
             logits.insert(0, output)
-        return upsampled_sum(logits, self.fusion[row], size, self.align_corners)
+        if self.detail is not None:
+            logits.insert(0, self.detail(image, high, row))
+        return upsampled_sum(logits, self.fusion[row], image.shape[-2:], self.align_corners)

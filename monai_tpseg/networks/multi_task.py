@@ -50,11 +50,11 @@ class Steps(Protocol):
     def reduce(self, stage: int, h: Tensor) -> Tensor:
         """Run the receptive-field block of a stage, and what else is the same for all tasks: (B, C', h, w)."""
 
-    def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
-        """Four reduced stages, finest first -> logits (B, 1, H, W)."""
+    def decode(self, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
+        """Four reduced stages, finest first, and the image (B, 3, H, W) -> logits (B, 1, H, W)."""
 
 
-def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
     """Run blocks `first` and later, and the decoder, for one task.
 
     Args:
@@ -63,7 +63,7 @@ def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: i
         h: (B, h, w, C).
         stages: the reduced stages that lie before.
         row: of the task.
-        size: of the logits.
+        image: (B, 3, H, W), which gives the logits their size, and the detail block something to look at.
 
     Returns:
         logits (B, 1, H, W).
@@ -73,7 +73,7 @@ def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: i
         h = steps.block(i, h, row)
         if i in steps.stage_ends:
             own.append(steps.reduce(len(own), h))
-    return steps.decode(own, row, size)
+    return steps.decode(own, row, image)
 
 
 def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
@@ -92,7 +92,7 @@ def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
     results: dict[int, Tensor] = {}
     for i in range(leaves[latest] + 1):
         for row in (row for row, leave in leaves.items() if leave == i):
-            results[row] = finish(steps, i, h, stages, row, image.shape[-2:])
+            results[row] = finish(steps, i, h, stages, row, image)
         if i < leaves[latest]:
             h = steps.block(i, h, latest)
             if i in steps.stage_ends:
@@ -137,11 +137,11 @@ class PlainSteps:
         reduced: Tensor = self.decoder.rfbs[stage](h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w)
         return reduced
 
-    def decode(self, stages: Sequence[Tensor], row: int, size: torch.Size) -> Tensor:
+    def decode(self, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
         """As in `Steps`."""
         task = self._task(stages[0], row)
-        logits, _ = self.decoder.decode(stages, task)
-        fused: Tensor = self.fusion([resize(x, size, self.align_corners) for x in logits], task)
+        logits, _ = self.decoder.decode(stages, task, image)
+        fused: Tensor = self.fusion([resize(x, image.shape[-2:], self.align_corners) for x in logits], task)
         return fused
 
     @staticmethod

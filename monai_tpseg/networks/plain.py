@@ -92,15 +92,19 @@ class UDecoder(nn.Module):
             PlainBlock(low, up, mid, 1) for low, up, mid in zip(rfb_channels, high, channels, strict=False)
         )
 
-    def forward(self, features: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Decode four stages, finest first; `task` gives only the batch.
+    def forward(
+        self, features: Sequence[Tensor], task: Tensor, image: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Decode four stages, finest first; `task` gives only the batch, `image` is not used.
 
         Returns:
             logits of the three blocks, finest first, each at its own size (B, 1, h, w), and no encodings.
         """
-        return self.decode([rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)], task)
+        return self.decode([rfb(x) for rfb, x in zip(self.rfbs, features, strict=True)], task, image)
 
-    def decode(self, stages: Sequence[Tensor], task: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def decode(
+        self, stages: Sequence[Tensor], task: Tensor, image: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """As `forward`, for stages that have been through their RFBs."""
         rows = torch.zeros_like(task)
         logits: list[Tensor] = []

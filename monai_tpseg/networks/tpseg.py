@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from monai_tpseg.networks.adapter import Routes
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
-from monai_tpseg.networks.hiera import HIERA_VARIANTS, AdapterKind, TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.hiera import (
+    HIERA_VARIANTS,
+    AdapterKind,
+    Stem,
+    TaskConditionedHiera,
+    build_hiera,
+    is_published,
+)
 from monai_tpseg.networks.inference import InferenceNetwork
 from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
 from monai_tpseg.networks.multi_task import PlainSteps, check_rows, segment_tasks
@@ -44,8 +51,8 @@ class TPSegOutput(NamedTuple):
     """Everything the network computes in training.
 
     logits: fused prediction (B, 1, H, W).
-    side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W).
-        (a plain U-shaped decoder gives those of its three blocks)
+    side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W); before them the detail block's, where
+        there is one. (a plain U-shaped decoder gives those of its three blocks)
     features: f~ of PGTD1, PGTD2, PGTD3 (those that there are), each (B, C, h, w), for the prototype update.
     prototypes: the prototypes of each sample's task in PGTD1, PGTD2, PGTD3, each (B, 2, C), 0 background.
     """
@@ -122,7 +129,7 @@ class TPSeg(TracedForScript, TaskNetwork):
         check_image(pixels)
         rows = expand_task(self.named_task(task), pixels.shape[0], self.num_tasks, pixels.device)
         self._count_step()
-        logits, features = self.decoder(self.encoder(pixels, rows), rows)
+        logits, features = self.decoder(self.encoder(pixels, rows), rows, pixels)
         side = tuple(resize(x, pixels.shape[-2:], self.align_corners) for x in logits)
         fused: Tensor = self.fusion(side, rows)
         if not deep_supervision:
@@ -258,6 +265,7 @@ def _single(module: nn.Module) -> Iterable[nn.Module]:
 
 _NARROW: dict[str, dict[str, Any]] = {
     "hiera_demo": {"rfb_channels": (16, 24, 32, 48), "channels": (24, 24, 32), "bottleneck": 16},
+    "hiera_mini": {"rfb_channels": (32, 48, 64, 96), "channels": (32, 32, 64), "bottleneck": 16},
 }
 
 
@@ -270,25 +278,31 @@ def tpseg_hiera(
     bottleneck: int | None = None,
     adapter: AdapterKind = "tca",
     decoder: DecoderKind = "pgtd",
+    stem: Stem = "patch",
+    detail: int = 0,
     **options: Any,
 ) -> TPSeg:
     """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; see `monai_tpseg.networks.checkpoint` for loading.
 
     Args:
-        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large" or "hiera_demo".
+        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"; or "hiera_demo" and "hiera_mini", small
+            ones without published weights.
         num_tasks: T.
         layout: "paper", or "released": task routes with a scale per task, prototype momentum 0.995, aligned corners,
             identity-blended experts, and the released files' unused parameters, frozen.
         routes: adapter routes, "both", "task" or "shared"; by default those of the layout.
         freeze_encoder: freeze the trunk, as the paper does with SAM 2 weights; False trains it too.
-        bottleneck: r of the adapters, by default 64 (16 for "hiera_demo").
+        bottleneck: r of the adapters, by default 64 (16 for the two small backbones).
         adapter: "tca" as in the paper; "lora", "plain" or "none" in its ablations, see `TaskConditionedHiera`.
         decoder: "pgtd" as in the paper; "unet", a plain U-shaped one without anything per task, in its ablations.
+        stem: patch embedding of the trunk, "patch" as in SAM 2, or "conv" for a trunk from scratch, see `build_hiera`.
+        detail: width of a skip at stride 2 for a trunk from scratch, see `DetailBlock`; 0 is none, as in the paper.
         **options: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `without_pgtd=[1]`; None is
-            the default of the variant, whose decoder is as the paper's but for "hiera_demo", which has a narrow one.
+            the default of the variant, whose decoder is as the paper's but for the small ones, which have a narrow one.
 
     Raises:
-        ValueError: an unknown backbone, layout, adapter or decoder, no task, or a released layout with other parts.
+        ValueError: an unknown backbone, layout, adapter or decoder, no task, a released layout with other parts, or a
+            stem or detail that is not for this backbone.
     """
     if layout not in ("paper", "released"):
         raise ValueError(f"Unknown layout {layout!r}; choose one of paper, released.")
@@ -298,18 +312,25 @@ def tpseg_hiera(
         raise ValueError(f"Unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
     if layout == "released" and (adapter, decoder, list(options.get("without_pgtd") or ())) != ("tca", "pgtd", []):
         raise ValueError("layout 'released' has parts of its own; use layout 'paper' for another adapter or decoder.")
+    if detail and (is_published(backbone) or decoder != "pgtd"):
+        raise ValueError(
+            f"detail is for backbones without published weights and decoder 'pgtd', not {backbone!r}, {decoder!r}."
+        )
     released = layout == "released"
     routes = routes or ("task" if released else "both")
     numbers = {"bottleneck": 64, "momentum": 0.995 if released else 0.9, **_NARROW.get(backbone, {})}
     numbers |= {k: v for k, v in {"bottleneck": bottleneck, **options}.items() if v is not None}
     width = numbers.pop("bottleneck")
-    encoder = TaskConditionedHiera(build_hiera(backbone), num_tasks, width, routes, released, freeze_encoder, adapter)
+    encoder = TaskConditionedHiera(
+        build_hiera(backbone, stem), num_tasks, width, routes, released, freeze_encoder, adapter
+    )
     if decoder == "unet":
         plain = UDecoder(encoder.channels, **{k: v for k, v in numbers.items() if k in ("rfb_channels", "channels")})
         return TPSeg(encoder, plain, num_tasks, fusion=FinestOutput())
-    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, **numbers)
+    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, detail=detail, **numbers)
     extras = ReleasedExtras(num_tasks) if released else None
-    return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras)
+    fusion = TaskFusion(num_tasks, head.num_outputs)
+    return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras, fusion=fusion)
 
 
 def tpseg_hiera_tiny(num_tasks: int = 8, **kwargs: Any) -> TPSeg:

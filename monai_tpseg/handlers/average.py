@@ -1,0 +1,74 @@
+"""An exponential moving average of the weights, validated and kept in the place of the newest ones."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from torch import nn
+
+from monai_tpseg.networks import unwrap
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """Keeps `decay * average + (1 - decay) * weights` after each iteration; buffers are copied.
+
+    The average starts at the first weights with a shorter memory, (1 + n) / (10 + n) after n iterations, so that the
+    random start is forgotten. `network` is what to validate and to keep: the average, or with a decay of 0 the network
+    itself, and then this handler does nothing.
+
+    Args:
+        network: that is trained, bare or wrapped for parallel training.
+        decay: memory in [0, 1); 0.999 averages over about 1000 iterations, 0 is off.
+
+    Raises:
+        ValueError: `decay` is outside [0, 1).
+    """
+
+    def __init__(self, network: nn.Module, decay: float = 0.0) -> None:
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must be in [0, 1), such as 0.999, or 0 for no average; got {decay}.")
+        self.decay = decay
+        self.updates = 0
+        self._source = unwrap(network)
+        self.network = copy.deepcopy(self._source).requires_grad_(False).eval() if decay else network
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer, before the handler that resumes."""
+        if self.decay:
+            engine.add_event_handler(Events.STARTED, self.restart)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def restart(self, engine: Any = None) -> None:
+        """Begin anew from the weights as they are."""
+        self.updates = 0
+        self.network.load_state_dict(self._source.state_dict())
+
+    @torch.no_grad()
+    def __call__(self, engine: Any = None) -> None:
+        """Take the weights of the iteration that has ended into the average."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(list(self.network.parameters()), list(self._source.parameters()), 1 - decay)
+        for kept, newest in zip(self.network.buffers(), self._source.buffers(), strict=True):
+            kept.copy_(newest)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: the average and how many iterations are in it; empty without one."""
+        return {"network": self.network.state_dict(), "updates": self.updates} if self.decay else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set what `state_dict` gave.
+
+        Raises:
+            ValueError: the run had no average and this one has, or the reverse.
+        """
+        if bool(state) != bool(self.decay):
+            raise ValueError("the run to resume was started with another ema; resume with the same")
+        if state:
+            self.network.load_state_dict(state["network"])
+            self.updates = state["updates"]
