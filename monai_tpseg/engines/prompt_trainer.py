@@ -10,6 +10,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
 from monai_tpseg.engines.rounds import ModeMix, average_over_ranks, train_rounds
+from monai_tpseg.engines.targets import one_lesion, opposite
 from monai_tpseg.inferers.task import Amp, autocast
 from monai_tpseg.keys import EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, PRED, TASK
 from monai_tpseg.networks import unwrap
@@ -26,6 +27,9 @@ class PromptTrainer(SupervisedTrainer):
         mix: probabilities of the modes.
         rounds: decoder passes an iteration, at least 1.
         click_weight: weight of the loss of every round after the first.
+        obey_weight: weight of `disobedience` at the clicks; 0 is the paper's.
+        one_lesion: probability that a picture with several lesions is asked for one of them, where a click says which.
+        opposite: probability that exemplars and what is asked for exchange lesion and background.
         precision: "none", "bf16" or "fp16" (with scaled losses).
         **kwargs: as in `SupervisedTrainer`, but for `amp`, `inferer`, `compile` and `accumulation_steps`;
             `prepare_batch` is `PreparePromptBatch`.
@@ -39,6 +43,9 @@ class PromptTrainer(SupervisedTrainer):
         mix: ModeMix | None = None,
         rounds: int = 3,
         click_weight: float = 0.8,
+        obey_weight: float = 0.0,
+        one_lesion: float = 0.0,
+        opposite: float = 0.0,
         precision: Amp = "none",
         **kwargs: Any,
     ) -> None:
@@ -46,6 +53,7 @@ class PromptTrainer(SupervisedTrainer):
             raise ValueError(f"rounds must be at least 1, got {rounds}.")
         super().__init__(amp=precision == "fp16", **kwargs)
         self.mix, self.rounds, self.click_weight = mix or ModeMix(), rounds, click_weight
+        self.obey_weight, self.one_lesion, self.opposite = obey_weight, one_lesion, opposite
         self.precision: Amp = precision
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
@@ -58,14 +66,20 @@ class PromptTrainer(SupervisedTrainer):
         net.train()
         engine.optimizer.zero_grad(set_to_none=engine.optim_set_to_none)
         mode = engine.mix.draw(image.device)
+        shown, shown_label = extra.get(EXEMPLAR_IMAGE), extra.get(EXEMPLAR_LABEL)
+        if mode == "interactive" and engine.one_lesion:
+            label = one_lesion(label, engine.one_lesion)
+        if mode == "in_context" and engine.opposite:
+            label, shown_label = opposite(label, plain_tensor(shown_label), engine.opposite)
         output = train_rounds(
             net,  # type: ignore[arg-type]
             image,
             label,
-            first_prompt(mode, extra[TASK], extra.get(EXEMPLAR_IMAGE), extra.get(EXEMPLAR_LABEL)),
+            first_prompt(mode, extra[TASK], shown, shown_label),
             engine.loss_function,
             engine.rounds,
             engine.click_weight,
+            engine.obey_weight,
             scale=engine.scaler.scale if engine.scaler is not None else lambda value: value,
             autocast=partial(autocast, image.device, engine.precision),
         )

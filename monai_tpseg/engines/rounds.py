@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from monai_tpseg.clicks import next_clicks
 from monai_tpseg.networks.kprism import MODES, ImageState, KPrism, KPrismOutput, Memory, Mode, Prompt
 
-__all__ = ["ModeMix", "RoundsOutput", "average_over_ranks", "train_rounds"]
+__all__ = ["ModeMix", "RoundsOutput", "average_over_ranks", "disobedience", "train_rounds"]
 
 
 class RoundsOutput(NamedTuple):
@@ -67,6 +68,7 @@ def train_rounds(
     loss: Callable[..., Tensor],
     rounds: int = 3,
     click_weight: float = 0.8,
+    obey_weight: float = 0.0,
     scale: Callable[[Tensor], Tensor] = lambda value: value,
     autocast: Callable[[], torch.autocast] | None = None,
 ) -> RoundsOutput:
@@ -85,6 +87,7 @@ def train_rounds(
         loss: maps (`KPrismOutput`, label) to a scalar.
         rounds: number of decoder passes, at least 1.
         click_weight: of the rounds after the first.
+        obey_weight: of `disobedience` in every round with clicks; 0 leaves it out, as in the paper.
         scale: applied to each loss before it goes backward (`GradScaler.scale`).
         autocast: makes the context of the forward passes.
     """
@@ -106,11 +109,37 @@ def train_rounds(
         with context():
             output = net.decode(cut[0], prompt, cut[1], deep_supervision=True)
         value = (click_weight if i else 1.0) * loss(_float(output), label)
+        if obey_weight and prompt.clicks is not None:
+            value = value + obey_weight * disobedience(output.logits.float(), label, prompt.clicks)
         scale(value).backward()  # type: ignore[no-untyped-call]
         logits, total = output.logits.detach().float(), total + value.detach()
     used = [(source, leaf.grad) for source, leaf in zip(sources, leaves, strict=True) if leaf.grad is not None]
     torch.autograd.backward([source for source, _ in used], [gradient for _, gradient in used])
     return RoundsOutput(total, logits)
+
+
+def disobedience(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 3.0) -> Tensor:
+    """Cross-entropy at the clicked places alone: what is left when a click is not obeyed.
+
+    Of each disk around a click it counts the pixels that the label gives the click's side.
+
+    Args:
+        logits: (B, 1, H, W) float32.
+        label: (B, 1, H, W) in {0, 1}.
+        clicks: (B, N, 3), see `Prompt`.
+        radius: of the disks, pixels.
+
+    Returns:
+        A scalar, the mean over all such pixels of the batch; 0 without clicks.
+    """
+    rows = torch.arange(label.shape[2], device=label.device, dtype=torch.float32).view(1, 1, -1, 1)
+    columns = torch.arange(label.shape[3], device=label.device, dtype=torch.float32)
+    row, column, polarity = (part[..., None, None] for part in clicks.float().unbind(-1))  # (B, N, 1, 1)
+    near = (rows - row).square() + (columns - column).square() <= radius**2  # (B, N, H, W)
+    right = (label > 0.5) == (polarity > 0)  # label is (B, 1, H, W)
+    counted = (near & right & (polarity != 0)).any(1, keepdim=True).float()
+    entropy = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
+    return (entropy * counted).sum() / counted.sum().clamp(min=1.0)
 
 
 def _float(output: KPrismOutput) -> KPrismOutput:
@@ -131,7 +160,8 @@ def _cut(
         leaves.append(tensor.detach().requires_grad_())
         return leaves[-1]
 
-    own = state._replace(coarse=leaf(state.coarse), pixels=tuple(leaf(x) for x in state.pixels))
+    fine = None if state.fine is None else leaf(state.fine)
+    own = state._replace(coarse=leaf(state.coarse), pixels=tuple(leaf(x) for x in state.pixels), fine=fine)
     if memory is None:
         return (own, None), sources, leaves
     summaries = tuple(leaf(s) for s in memory.summaries)

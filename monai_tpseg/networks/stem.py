@@ -34,7 +34,7 @@ class ConvStem(nn.Sequential):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H / 4, W / 4, C), channels last, as `sam2`'s patch embedding gives them."""
-        tokens: Tensor = super().forward(image)
+        tokens: Tensor = super().forward(image)  # type: ignore[no-untyped-call]
         return tokens.permute(0, 2, 3, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,21 @@ from monai_tpseg.networks.kprism.moe import MixtureAttention, MixtureFFN
 from monai_tpseg.networks.kprism.queries import Queries
 from monai_tpseg.networks.layers import resize
 
-__all__ = ["DecoderLayer", "DualPromptDecoder", "MaskHead", "block_pixels"]
+__all__ = ["DecoderLayer", "DecoderOutput", "DualPromptDecoder", "MaskHead", "block_pixels"]
 
 STRIDES = (16, 8, 4)
 """Of the levels, coarsest first."""
+
+
+class DecoderOutput(NamedTuple):
+    """What the decoder gives.
+
+    logits: of every layer, (B, 1, h, w) at the size of its level, first layer first.
+    finest: the last state of the pixels at stride 4, (B, C, H / 4, W / 4).
+    """
+
+    logits: tuple[Tensor, ...]
+    finest: Tensor
 
 
 class MaskHead(nn.Sequential):
@@ -116,7 +128,7 @@ class DualPromptDecoder(nn.Module):
         queries: Queries,
         clicks: Tensor | None = None,
         valid: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, ...]:
+    ) -> DecoderOutput:
         """Decode.
 
         Args:
@@ -124,9 +136,6 @@ class DualPromptDecoder(nn.Module):
             queries: Q tokens; those of the clicks are the last ones.
             clicks: (B, N, 3) whose surroundings refresh the last N queries at every layer.
             valid: per level (B, h * w) bool, False for padding, which no query looks at; None where there is none.
-
-        Returns:
-            logits of every layer, (B, 1, h, w) at the size of its level, first layer first.
         """
         states = list(pixels)
         q, x = queries.start, states[0]
@@ -143,7 +152,7 @@ class DualPromptDecoder(nn.Module):
             q, tokens = layer(q, tokens, queries.position[level], position, blocked, queries.present, size)
             x = states[level] = to_map(tokens, size)
             outputs.append(self.heads[level](x))
-        return tuple(outputs)
+        return DecoderOutput(tuple(outputs), states[-1])
 
 
 def _refreshed(

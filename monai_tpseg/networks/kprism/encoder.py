@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_tpseg.networks.hiera import TaskConditionedHiera, build_hiera
+from monai_tpseg.networks.hiera import Stem, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.kprism.blocks import PreActBlock, to_map, to_tokens
 from monai_tpseg.networks.layers import is_recorded
 
@@ -138,13 +138,14 @@ class HieraEncoder(nn.Module):
     Args:
         backbone: variant of the trunk, see `monai_tpseg.networks.HIERA_VARIANTS`.
         freeze: the trunk gets no gradient and stays in evaluation mode.
+        stem: see `build_hiera`.
     """
 
     divisor = 32
 
-    def __init__(self, backbone: str = "hiera_tiny", freeze: bool = False) -> None:
+    def __init__(self, backbone: str = "hiera_tiny", freeze: bool = False, stem: Stem = "patch") -> None:
         super().__init__()
-        self.hiera = TaskConditionedHiera(build_hiera(backbone), num_tasks=1, adapter="none", freeze=freeze)
+        self.hiera = TaskConditionedHiera(build_hiera(backbone, stem), num_tasks=1, adapter="none", freeze=freeze)
         widths = self.hiera.channels
         self.channels = tuple(widths[:3])
         self.lateral = nn.Conv2d(widths[3], widths[2], 1)

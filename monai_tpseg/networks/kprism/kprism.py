@@ -11,6 +11,7 @@ from torch import Tensor
 from monai_tpseg.networks.kprism.blocks import to_tokens
 from monai_tpseg.networks.kprism.click_map import ClickPyramid, click_map
 from monai_tpseg.networks.kprism.decoder import STRIDES, DualPromptDecoder
+from monai_tpseg.networks.kprism.detail import PromptDetail
 from monai_tpseg.networks.kprism.encoder import ImageEncoder
 from monai_tpseg.networks.kprism.fusion import PixelFusion
 from monai_tpseg.networks.kprism.in_context import InContextPrompt, Memory, read_memory
@@ -33,18 +34,20 @@ class ImageState(NamedTuple):
     pixels: X per level before any prompt, coarsest first, (B, D, h, w).
     valid: per level (B, h * w) bool, False for padding; None where there is none.
     size: (H, W) of the images.
+    fine: what `PromptDetail` sees of the images, (B, C, H / 2, W / 2); None without one.
     """
 
     coarse: Tensor
     pixels: tuple[Tensor, ...]
     valid: tuple[Tensor, ...] | None
     size: tuple[int, int]
+    fine: Tensor | None = None
 
 
 class KPrismOutput(NamedTuple):
     """What training needs.
 
-    logits: prediction of the last layer (B, 1, H, W).
+    logits: prediction of the last layer, or of the detail block where there is one (B, 1, H, W).
     side_logits: of the layers before it, the last one first, each (B, 1, H, W).
     """
 
@@ -65,6 +68,7 @@ class KPrism(TracedForScript, TaskNetwork):
         channels: D of the decoder.
         groups: of its norms.
         summaries: tokens an exemplar and level.
+        detail: width of a `PromptDetail` after the decoder; 0 is none, as in the paper.
         **decoder: other arguments of `DualPromptDecoder`.
 
     >>> from monai_tpseg.networks import kprism_demo
@@ -84,6 +88,7 @@ class KPrism(TracedForScript, TaskNetwork):
         channels: int = 256,
         groups: int = 32,
         summaries: int = 6,
+        detail: int = 0,
         **decoder: Any,
     ) -> None:
         super().__init__()
@@ -99,6 +104,7 @@ class KPrism(TracedForScript, TaskNetwork):
         self.in_context = InContextPrompt(widths, channels, summaries)
         self.interactive = InteractivePrompt(channels)
         self.decoder = DualPromptDecoder(channels, **decoder)
+        self.detail = PromptDetail(channels, detail) if detail else None
 
     @overload
     def forward(
@@ -150,7 +156,8 @@ class KPrism(TracedForScript, TaskNetwork):
         self._check_size(image)
         features = tuple(reversed(self.encoder(image)))
         pixels = tuple(self.fusion(feature, level) for level, feature in enumerate(features))
-        return ImageState(features[0], pixels, _levels(valid, image), (image.shape[2], image.shape[3]))
+        fine = None if self.detail is None else self.detail.look(image)
+        return ImageState(features[0], pixels, _levels(valid, image), (image.shape[2], image.shape[3]), fine)
 
     def remember(self, image: Tensor, label: Tensor, valid: Tensor | None = None) -> Memory:
         """Encode exemplars, for as many images and clicks as will use them.
@@ -209,19 +216,21 @@ class KPrism(TracedForScript, TaskNetwork):
         if prompt.exemplar_image is not None:
             memory = self.remember(prompt.exemplar_image, cast(Tensor, prompt.exemplar_label), prompt.exemplar_valid)
         clicks = self._clicks(state, prompt, memory)
-        pixels = self._pixels(state, prompt, memory)
-        logits = self.decoder(pixels, self._queries(state, prompt, memory, clicks), clicks, state.valid)
+        drawn = click_map(prompt.clicks, prompt.previous_logits, state.coarse.shape[0], state.size, state.coarse.device)
+        pixels = self._pixels(state, drawn, memory)
+        logits, finest = self.decoder(pixels, self._queries(state, prompt, memory, clicks), clicks, state.valid)
+        if self.detail is not None and state.fine is not None:
+            logits = (*logits, self.detail(state.fine, drawn, finest))
         last, *before = reversed(logits)
         if not deep_supervision:
             return resize(last, state.size)
         return KPrismOutput(resize(last, state.size), tuple(resize(x, state.size) for x in before))
 
-    def _pixels(self, state: ImageState, prompt: Prompt, memory: Memory | None) -> list[Tensor]:
-        """The pixel side: what exemplars read, and the click pyramid on every level."""
+    def _pixels(self, state: ImageState, drawn: Tensor, memory: Memory | None) -> list[Tensor]:
+        """The pixel side: what exemplars read, and the pyramid of the drawn clicks on every level."""
         pixels = list(state.pixels)
         if memory is not None:
             pixels[0] = self.fusion(read_memory(state.coarse, memory), 0)
-        drawn = click_map(prompt.clicks, prompt.previous_logits, state.coarse.shape[0], state.size, state.coarse.device)
         return [x + c for x, c in zip(pixels, self.pyramid(drawn), strict=True)]
 
     def _clicks(self, state: ImageState, prompt: Prompt, memory: Memory | None) -> Tensor | None:

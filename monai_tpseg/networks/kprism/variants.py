@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monai_tpseg.networks.hiera import HIERA_VARIANTS
+from monai_tpseg.networks.hiera import HIERA_VARIANTS, Stem, is_published
 from monai_tpseg.networks.kprism.encoder import HieraEncoder, UTNetEncoder
 from monai_tpseg.networks.kprism.kprism import KPrism
 from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
@@ -18,7 +18,12 @@ BACKBONES = ("utnet", "utnet_demo", *HIERA_VARIANTS)
 
 
 def kprism_net(
-    backbone: str = "utnet", num_tasks: int = 8, freeze_encoder: bool = False, width: int | None = None, **decoder: Any
+    backbone: str = "utnet",
+    num_tasks: int = 8,
+    freeze_encoder: bool = False,
+    width: int | None = None,
+    stem: Stem = "patch",
+    **decoder: Any,
 ) -> KPrism:
     """Build K-Prism with fresh weights.
 
@@ -27,24 +32,29 @@ def kprism_net(
         num_tasks: T classes.
         freeze_encoder: freeze a Hiera trunk; UTNet is always trained.
         width: channels of the stems, by default 48 (8 in the demo variants).
+        stem: patch embedding of a Hiera trunk, see `build_hiera`.
         **decoder: other arguments of `KPrism` and `DualPromptDecoder`; None is the default of the variant.
 
     Raises:
-        ValueError: an unknown backbone, no task, or a UTNet that is to be frozen.
+        ValueError: an unknown backbone, no task, a UTNet that is to be frozen, or a stem or detail that is not for it.
     """
     if backbone not in BACKBONES:
         raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}.")
     options = {"width": 48} | (_NARROW if backbone.endswith("_demo") else {})
     options |= {k: v for k, v in {"width": width, **decoder}.items() if v is not None}
-    stem = options.pop("width")
+    narrow = options.pop("width")
     encoder: UTNetEncoder | HieraEncoder
     if backbone.startswith("utnet"):
         if freeze_encoder:
             raise ValueError("freeze_encoder is for SAM 2's trunks; UTNet has no published weights and is trained.")
-        encoder = UTNetEncoder(stem)
+        if stem != "patch":
+            raise ValueError("stem is for Hiera trunks; UTNet has a stem of its own.")
+        encoder = UTNetEncoder(narrow)
     else:
-        encoder = HieraEncoder(backbone, freeze_encoder)
-    return KPrism(encoder, MaskEncoder(tuple(encoder.channels), stem), num_tasks, **options)
+        encoder = HieraEncoder(backbone, freeze_encoder, stem)
+    if options.get("detail") and (backbone == "utnet" or (is_published(backbone) and not backbone.startswith("utnet"))):
+        raise ValueError(f"detail is for backbones that are trained from scratch, not {backbone!r}.")
+    return KPrism(encoder, MaskEncoder(tuple(encoder.channels), narrow), num_tasks, **options)
 
 
 def kprism_utnet(num_tasks: int = 33, **kwargs: Any) -> KPrism:
