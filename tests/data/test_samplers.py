@@ -75,3 +75,16 @@ def test_bad_arguments_are_refused() -> None:
         TaskBalancedSampler([0, 1, 1], num_replicas=4, rank=0)
     with pytest.raises(ValueError, match="Invalid rank"):
         TaskBalancedSampler([0, 1, 1], num_replicas=2, rank=2)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_balance_lies_between_cases_and_tasks_equally_often(balance: float) -> None:
+    drawn = Counter(TASKS[case] for case in TaskBalancedSampler(TASKS, num_samples=60_000, seed=1, balance=balance))
+    shares = [n ** (1 - balance) for n in (200, 20, 5)]
+    for task, share in enumerate(shares):
+        assert drawn[task] == pytest.approx(60_000 * share / sum(shares), rel=0.08)
+
+
+def test_balance_out_of_range() -> None:
+    with pytest.raises(ValueError, match=r"balance must be in \[0, 1\], got 2"):
+        TaskBalancedSampler(TASKS, balance=2)

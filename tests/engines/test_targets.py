@@ -1,0 +1,62 @@
+"""What a batch is asked for: one lesion of several, the opposite, clicks that are obeyed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from monai_tpseg.engines.rounds import disobedience
+from monai_tpseg.engines.targets import one_lesion, opposite
+
+
+def two() -> torch.Tensor:
+    label = torch.zeros(40, 1, 32, 32)
+    label[:, :, 2:8, 2:8] = 1
+    label[:, :, 20:30, 20:30] = 1
+    label[:, :, 15, 15] = 1  # too small to be asked for alone
+    return label
+
+
+def test_one_of_several_lesions_is_kept_each_as_likely() -> None:
+    torch.manual_seed(0)
+    label = two()
+    kept = one_lesion(label, 1.0)
+    areas = kept.flatten(1).sum(1)
+    assert set(areas.tolist()) == {36.0, 100.0}
+    assert 10 <= int((areas == 36).sum()) <= 30
+    assert bool((kept <= label).all())
+    assert torch.equal(one_lesion(label, 0.0), label)
+    assert torch.equal(label, two())  # as it was
+    single = torch.zeros(2, 1, 32, 32)
+    single[:, :, 2:8, 2:8] = 1
+    assert torch.equal(one_lesion(single, 1.0), single)
+
+
+def test_opposite_turns_exemplar_and_target_together() -> None:
+    torch.manual_seed(0)
+    label, shown = two(), two().unsqueeze(1).repeat(1, 2, 1, 1, 1)
+    turned, exemplar = opposite(label, shown, 0.5)
+    swapped = turned[:, 0, 0, 0] == 1
+    assert 8 <= int(swapped.sum()) <= 32
+    assert torch.equal(turned[swapped], 1 - label[swapped])
+    assert torch.equal(exemplar[swapped], 1 - shown[swapped])
+    assert torch.equal(turned[~swapped], label[~swapped])
+    assert torch.equal(exemplar[~swapped], shown[~swapped])
+
+
+def test_disobedience_counts_the_clicked_disks_alone() -> None:
+    label = torch.zeros(1, 1, 32, 32)
+    label[:, :, 8:16, 8:16] = 1
+    logits = torch.full_like(label, -5.0)
+    clicks = torch.tensor([[[12.0, 12.0, 1.0], [25.0, 25.0, -1.0], [0.0, 0.0, 0.0]]])
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    total, number = 0.0, 0
+    for r, c, sign in ((12, 12, 1), (25, 25, -1)):
+        near = ((rows - r) ** 2 + (columns - c) ** 2) <= 9
+        right = (label[0, 0] > 0.5) == (sign > 0)
+        number += int((near & right).sum())
+        wrong = float(torch.nn.functional.softplus(torch.tensor(5.0 * sign)))
+        total += wrong * int((near & right).sum())
+    assert float(disobedience(logits, label, clicks)) == pytest.approx(total / number, rel=1e-5)
+    nothing = torch.zeros(1, 2, 3)
+    assert float(disobedience(logits, label, nothing)) == 0.0
