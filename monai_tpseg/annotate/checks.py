@@ -11,7 +11,16 @@ import numpy as np
 
 from monai_tpseg.annotate.errors import SessionError
 
-__all__ = ["check_flag", "check_index", "check_point", "check_points", "check_steps", "check_window"]
+__all__ = [
+    "check_flag",
+    "check_index",
+    "check_number",
+    "check_pixel",
+    "check_point",
+    "check_points",
+    "check_steps",
+    "check_window",
+]
 
 _HUGE = 10**12  # Python refuses to write the longest integers
 _SHOWN = 60  # letters of a value in a message
@@ -66,6 +75,26 @@ def check_points(points: Any) -> list[tuple[float, float]]:
         if not _is_list(point) or len(point) != 2:
             raise SessionError(f"A point of a scribble is a row and a column, got {_short(point)}.")
     return [check_point(row, column) for row, column in points]
+
+
+def check_number(value: Any, above: float, most: float, what: str) -> float:
+    """Return `value` if it is a number above `above` and at most `most`.
+
+    Raises:
+        SessionError: it is not.
+    """
+    if not _is_number(value) or not above < value <= most:
+        raise SessionError(f"{what} is a number above {above:g} and at most {most:g}, got {_short(value)}.")
+    return float(value)
+
+
+def check_pixel(row: Any, column: Any, shape: tuple[int, int]) -> tuple[int, int]:
+    """Return a pixel of a picture of `shape` (H, W).
+
+    Raises:
+        SessionError: there is no such one.
+    """
+    return check_index(row, shape[0], "row"), check_index(column, shape[1], "column")
 
 
 def check_window(window: Any) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from monai_tpseg.annotate.masks import Change, change_of, no_change
 from monai_tpseg.annotate.model import PromptModel
 from monai_tpseg.annotate.opened import Opened, alone
 from monai_tpseg.annotate.predictor import Recipe, Result
-from monai_tpseg.annotate.saved import picture_path, step_record
+from monai_tpseg.annotate.saved import picture_path, steps_record
 from monai_tpseg.annotate.scribbles import thin_line
 from monai_tpseg.annotate.volume import Proposal, centre_click, slices_along
 from monai_tpseg.transforms.cases import CaseSource
@@ -96,8 +96,11 @@ class Edited(Opened):
         return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
 
     @alone
-    def undo(self) -> Change:
-        """Take the last step back; the mask is what it was, bit for bit.
+    def undo(self) -> list[Change]:
+        """Take the last step back; the masks are what they were, bit for bit.
+
+        Returns:
+            one change, or one for each slice that the step concerned.
 
         Raises:
             SessionError: there is none.
@@ -105,12 +108,14 @@ class Edited(Opened):
         if not self.can_undo:
             raise SessionError("There is nothing to undo.")
         self._write({"move": -1})
-        step = self._history.undo()
-        return self._change(step.index, step.after, step.before)
+        return [self._change(step.index, step.after, step.before) for step in self._history.undo()]
 
     @alone
-    def redo(self) -> Change:
+    def redo(self) -> list[Change]:
         """Take the step again that was taken back last.
+
+        Returns:
+            see `undo`.
 
         Raises:
             SessionError: there is none.
@@ -118,8 +123,7 @@ class Edited(Opened):
         if not self.can_redo:
             raise SessionError("There is nothing to do again.")
         self._write({"move": 1})
-        step = self._history.redo()
-        return self._change(step.index, step.before, step.after)
+        return [self._change(step.index, step.before, step.after) for step in self._history.redo()]
 
     @alone
     def set_task(self, name: str | None) -> Change:
@@ -284,11 +288,16 @@ class Edited(Opened):
         """Take a step, unless it changes nothing."""
         if (step.before, step.setup_before) == (step.after, step.setup_after):
             return no_change(step.index)
-        self._write(step_record(step, answer))
-        if answer is not None:
-            self._predictor.keep(*answer)
-        self._history.push(step)
-        return self._change(step.index, step.before, step.after)
+        return self._take_together([step], [answer])[0]
+
+    def _take_together(self, steps: Sequence[Step], answers: Sequence[tuple[int, Result] | None]) -> list[Change]:
+        """Take steps of different slices, at least one, as one."""
+        self._write(steps_record(steps, answers))
+        for answer in answers:
+            if answer is not None:
+                self._predictor.keep(*answer)
+        self._history.push(steps)
+        return [self._change(step.index, step.before, step.after) for step in steps]
 
     def _change(self, index: int, before: SliceState, after: SliceState) -> Change:
         if index == NO_SLICE or before.result == after.result:

@@ -112,6 +112,10 @@ def _prompts(index: int, number: int | None, results: dict[int, Result]) -> list
             asked[-1]["from"] = recipe.index
             break
         clicks = [list(click) for click in recipe.clicks]
-        asked.append({"class": recipe.task, "clicks": clicks, "exemplars": len(recipe.exemplars)})
+        asked.append(
+            {"drawn": recipe.drawn}
+            if recipe.drawn
+            else {"class": recipe.task, "clicks": clicks, "exemplars": len(recipe.exemplars)}
+        )
         number = recipe.previous
     return asked[::-1]

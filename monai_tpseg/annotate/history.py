@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 __all__ = ["NO_SLICE", "STATUSES", "Click", "Exemplar", "History", "Setup", "SliceState", "Status", "Step"]
@@ -74,6 +75,7 @@ class Step:
         index: of the slice, or `NO_SLICE`.
         before, after: of the slice; equal where it does not change.
         setup_before, setup_after: likewise.
+        joined: it belongs to the step before, and both are taken and undone at once.
     """
 
     index: int
@@ -81,6 +83,7 @@ class Step:
     after: SliceState
     setup_before: Setup
     setup_after: Setup
+    joined: bool = False
 
 
 @dataclass
@@ -108,25 +111,39 @@ class History:
         here = self.at(index)
         return Step(index, here, here if after is None else after, self.setup, self.setup if setup is None else setup)
 
-    def push(self, step: Step) -> None:
-        """Take a step; what had been undone is forgotten."""
+    def push(self, steps: Sequence[Step]) -> None:
+        """Take steps that belong together, at least one; what had been undone is forgotten."""
         del self.steps[self.cursor :]
-        self.steps.append(step)
+        self.steps += [replace(step, joined=number > 0) for number, step in enumerate(steps)]
         self.redo()
 
-    def undo(self) -> Step:
-        """Take the last step back and return it; there must be one."""
-        self.cursor -= 1
-        step = self.steps[self.cursor]
-        self._set(step.index, step.before, step.setup_before)
-        return step
+    def undo(self) -> list[Step]:
+        """Take the last steps that belong together back and return them, the last one first; there must be some."""
+        taken: list[Step] = []
+        while not taken or taken[-1].joined:
+            self.cursor -= 1
+            taken.append(self.steps[self.cursor])
+            self._set(taken[-1].index, taken[-1].before, taken[-1].setup_before)
+        return taken
 
-    def redo(self) -> Step:
-        """Take the next step again and return it; there must be one."""
-        step = self.steps[self.cursor]
-        self.cursor += 1
-        self._set(step.index, step.after, step.setup_after)
-        return step
+    def redo(self) -> list[Step]:
+        """Take the next steps that belong together again and return them, in order; there must be some."""
+        taken: list[Step] = []
+        while not taken or (self.cursor < len(self.steps) and self.steps[self.cursor].joined):
+            taken.append(self.steps[self.cursor])
+            self.cursor += 1
+            self._set(taken[-1].index, taken[-1].after, taken[-1].setup_after)
+        return taken
+
+    def groups(self) -> list[list[Step]]:
+        """Return all steps, those that belong together in one list."""
+        found: list[list[Step]] = []
+        for step in self.steps:
+            if step.joined:
+                found[-1].append(step)
+            else:
+                found.append([step])
+        return found
 
     def _set(self, index: int, state: SliceState, setup: Setup) -> None:
         self.setup = setup

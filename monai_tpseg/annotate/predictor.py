@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_tpseg.annotate.errors import SessionError
@@ -24,6 +26,7 @@ __all__ = ["Predictor", "Recipe", "Result"]
 
 _STATES = 4  # encoded slices that are kept: 22 MB each for the paper's network at 512 x 512
 _MEMORIES = 2  # encoded sets of exemplars that are kept
+_SURE = 0.02  # a drawn pixel counts as a probability of 0.98, others as one of 0.02
 _LOGITS = 32  # answers that are kept: 1 MB each at 512 x 512
 
 
@@ -38,6 +41,7 @@ class Recipe:
         clicks: in pixels of the source.
         exemplars: see `Exemplar`.
         previous: number of the result that is corrected, or None.
+        drawn: how the mask came about where the network was not asked: `brush`, `outline`, ...; else "".
     """
 
     index: int
@@ -46,6 +50,7 @@ class Recipe:
     clicks: tuple[Click, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     previous: int | None = None
+    drawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,25 @@ class Predictor:
         """Return the number of a new result, and the result; it counts once it is `keep`t."""
         logits = self._run(recipe)
         prob = resize_antialiased(logits.sigmoid(), self.pixels.region_size)[0, 0].numpy()
-        number = max(self.results, default=-1) + 1
+        number = self._next()
         self._logits.put(number, logits)
         return number, Result(recipe, PackedMask.pack(self.pixels.on_frame(prob), self.model.threshold))
+
+    def draw(self, recipe: Recipe, marked: NDArray[np.bool_], beyond: int = 0) -> tuple[int, Result]:
+        """Return a result that a person has drawn: what was marked before keeps its probability, the rest has 1.
+
+        Args:
+            recipe: with `drawn`, and the result that was there before as `previous`.
+            marked: (H, W) of the whole frame.
+            beyond: how many new results there are already that are not kept yet.
+        """
+        prob = np.ones(marked.shape, np.float32)
+        if recipe.previous is not None:
+            before = self.results[recipe.previous].found
+            prob = np.where(before.mask() > 0, before.prob(), prob)
+        number, found = self._next() + beyond, PackedMask.of(marked, prob)
+        self._logits.put(number, self._drawn_logits(found))
+        return number, Result(recipe, found)
 
     def keep(self, number: int, result: Result) -> None:
         """Keep a result of `answer`, or one that was read."""
@@ -92,10 +113,11 @@ class Predictor:
         at: int | None = number
         while at is not None and at not in self._logits:
             chain.append(at)
-            at = self.results[at].recipe.previous
+            recipe = self.results[at].recipe
+            at = None if recipe.drawn else recipe.previous
         for one in reversed(chain):
-            self._logits.put(one, self._run(self.results[one].recipe))
-        return self._logits.get(number, lambda: self._run(self.results[number].recipe))
+            self._logits.put(one, self._again(one))
+        return self._logits.get(number, lambda: self._again(number))
 
     def seen(self, exemplar: Exemplar, modality: Modality) -> Exemplar:
         """Return a slice that shows a lesion if the network can see it there.
@@ -110,6 +132,19 @@ class Predictor:
                 "pixels nothing is left of it; use a slice with more."
             )
         return exemplar
+
+    def _next(self) -> int:
+        return max(self.results, default=-1) + 1
+
+    def _again(self, number: int) -> Tensor:
+        result = self.results[number]
+        return self._drawn_logits(result.found) if result.recipe.drawn else self._run(result.recipe)
+
+    def _drawn_logits(self, found: PackedMask) -> Tensor:
+        """What the network is told of a mask that it has not made: marked pixels are as sure as they can be kept."""
+        top, left, bottom, right = self.pixels.region
+        mask = torch.from_numpy(found.mask()[top:bottom, left:right]).float()[None, None]
+        return torch.logit(resize_antialiased(mask, self.model.image_size), eps=_SURE)
 
     def _run(self, recipe: Recipe) -> Tensor:
         key = recipe.index, recipe.modality

@@ -38,8 +38,10 @@ def read_slice(record: dict[str, Any]) -> SliceState:
 def result_record(number: int, result: Result) -> dict[str, Any]:
     """Return a result with its number as JSON; the mask as compressed rows."""
     recipe, found = result.recipe, result.found
+    drawn = {"drawn": recipe.drawn} if recipe.drawn else {}
     return {
         "number": number,
+        **drawn,
         "index": recipe.index,
         "modality": recipe.modality.value,
         "class": recipe.task,
@@ -61,6 +63,7 @@ def read_result(record: dict[str, Any]) -> tuple[int, Result]:
         clicks=_clicks(record["clicks"]),
         exemplars=tuple(Exemplar(*one) for one in record["exemplars"]),
         previous=record["previous"],
+        drawn=record.get("drawn", ""),
     )
     height, width = record["shape"]
     bits, levels = (base64.b64decode(record[key], validate=True) for key in ("bits", "levels"))

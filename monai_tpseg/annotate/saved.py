@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ __all__ = [
     "read_saved",
     "read_source",
     "step_record",
+    "steps_record",
     "whole_records",
     "write_source",
 ]
@@ -132,14 +133,21 @@ def step_record(step: Step, answer: tuple[int, Result] | None = None) -> dict[st
     return record
 
 
+def steps_record(steps: Sequence[Step], answers: Sequence[tuple[int, Result] | None] = ()) -> dict[str, Any]:
+    """Return the line of steps that belong together: there is no half of them."""
+    answers = answers or [None] * len(steps)
+    records = [step_record(step, answer) for step, answer in zip(steps, answers, strict=True)]
+    return records[0] if len(records) == 1 else {"steps": records}
+
+
 def whole_records(head: dict[str, Any], history: History, results: dict[int, Result]) -> Iterator[dict[str, Any]]:
     """Yield the lines of a session without what cannot be reached any more."""
     yield head
     for number in sorted(_reached(history, results)):
         yield {"result": result_record(number, results[number])}
-    for step in history.steps:
-        yield step_record(step)
-    for _ in range(len(history.steps) - history.cursor):
+    for steps in history.groups():
+        yield steps_record(steps)
+    for _ in range(sum(not step.joined for step in history.steps[history.cursor :])):
         yield {"move": -1}
 
 
@@ -199,19 +207,25 @@ def _setups(step: Step) -> tuple[Setup, Setup]:
 
 
 def _follow(line: dict[str, Any], history: History, results: dict[int, Result]) -> None:
-    if "result" in line:
-        number, result = read_result(line["result"])
-        result.found.prob()  # damage is found now, not at the next click
-        results[number] = result
+    records = line.get("steps", [line])
+    for record in records:
+        if "result" in record:
+            number, result = read_result(record["result"])
+            result.found.prob()  # damage is found now, not at the next click
+            results[number] = result
     if "move" in line:
         steps = {-1: history.cursor, 1: len(history.steps) - history.cursor}
         if not steps[line["move"]]:
             raise ValueError("a move beyond the steps")
         (history.undo if line["move"] == -1 else history.redo)()
-    elif "index" in line:
-        after = read_slice(line["slice"]) if "slice" in line else None
-        setup = read_setup(line["setup"]) if "setup" in line else None
-        history.push(history.step(int(line["index"]), after, setup))
+    elif "index" in records[0]:
+        history.push([_read_step(record, history) for record in records])
+
+
+def _read_step(record: dict[str, Any], history: History) -> Step:
+    after = read_slice(record["slice"]) if "slice" in record else None
+    setup = read_setup(record["setup"]) if "setup" in record else None
+    return history.step(int(record["index"]), after, setup)
 
 
 def _reached(history: History, results: dict[int, Result]) -> set[int]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from monai_tpseg.annotate.desk import Desk, NotOpen
+from monai_tpseg.annotate.drawn import Tidying
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.volume import Proposal
 from monai_tpseg.annotate.wire import decode_png, encode_png, runs
@@ -61,6 +62,24 @@ class _Click(_Slice):
 class _Scribble(_Slice):
     points: list[_Point] = Field(min_length=1, max_length=1000)
     positive: bool
+
+
+class _Outline(_Slice):
+    points: list[_Point] = Field(min_length=1, max_length=1000)
+    mark: bool
+
+
+class _Brush(_Outline):
+    diameter: float
+
+
+class _Tidy(_Slice):
+    how: Tidying
+
+
+class _Pixel(_Slice):
+    row: int
+    column: int
 
 
 class _Task(_Case):
@@ -113,7 +132,19 @@ class _Requests:
         return self._change(body, lambda s: s.click(body.row, body.column, body.positive, body.index))
 
     def scribble(self, body: _Scribble) -> Response:
-        return self._change(body, lambda s: s.scribble([(r, c) for r, c in body.points], body.positive, body.index))
+        return self._change(body, lambda s: s.scribble(_pairs(body.points), body.positive, body.index))
+
+    def brush(self, body: _Brush) -> Response:
+        return self._change(body, lambda s: s.brush(_pairs(body.points), body.diameter, body.mark, body.index))
+
+    def outline(self, body: _Outline) -> Response:
+        return self._change(body, lambda s: s.outline(_pairs(body.points), body.mark, body.index))
+
+    def tidy(self, body: _Tidy) -> Response:
+        return self._change(body, lambda s: s.tidy(body.how, body.index))
+
+    def remove_piece(self, body: _Pixel) -> Response:
+        return self._change(body, lambda s: s.remove_piece(body.row, body.column, body.index))
 
     def segment(self, body: _Slice) -> Response:
         return self._change(body, lambda s: s.segment(body.index))
@@ -156,6 +187,10 @@ class _Requests:
         return _json(self.desk.change(body.case, work))
 
 
+def _pairs(points: list[list[float]]) -> list[tuple[float, float]]:
+    return [(row, column) for row, column in points]
+
+
 def create_app(desk: Desk) -> FastAPI:
     """Return the viewer without the door in front of it.
 
@@ -169,7 +204,8 @@ def create_app(desk: Desk) -> FastAPI:
     for name in ("state", "view", "mask"):
         app.add_api_route(f"/api/{name}", getattr(ask, name), methods=["GET"], response_model=None)
     changing = ("open", "click", "scribble", "segment", "clear", "accept", "undo", "redo", "task", "use_class")
-    for name in (*changing, "propagate", "exemplar", "exemplar_slice", "exemplar_remove", "save"):
+    drawing = ("brush", "outline", "tidy", "remove_piece")
+    for name in (*changing, *drawing, "propagate", "exemplar", "exemplar_slice", "exemplar_remove", "save"):
         path = name.replace("exemplar_", "exemplar/").replace("_", "-")
         app.add_api_route(f"/api/{path}", getattr(ask, name), methods=["POST"], response_model=None)
     return app

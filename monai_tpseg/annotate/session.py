@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_tpseg.annotate.edited import Edited
+from monai_tpseg.annotate.drawn import Drawn
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.export import write_session
 from monai_tpseg.annotate.journal import Journal
@@ -24,7 +24,7 @@ from monai_tpseg.transforms.cases import CaseSource
 __all__ = ["Session"]
 
 
-class Session(Edited):
+class Session(Drawn):
     """A case that is worked on, one slice after the other; a picture has the one slice 0.
 
     A slice is encoded once; a click costs a decoder pass. The network is asked as in training: all clicks on the

@@ -160,7 +160,7 @@ def test_undo_and_redo_are_exact(model: PromptModel, sources: dict[str, Path]) -
     assert not session.can_redo
     last = session.volume_mask()
     for mask, state in zip(reversed(masks), reversed(states), strict=True):
-        change = session.undo()
+        (change,) = session.undo()
         seen[..., change.index] = applied(seen[..., change.index], change)
         assert np.array_equal(session.volume_mask(), mask)
         assert np.array_equal(seen, mask)

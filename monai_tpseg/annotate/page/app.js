@@ -17,9 +17,13 @@ const fresh = (opened, status) => ({
   opened,
   status,
   image: null, // of a slice: { number, index, bitmap }
-  stroke: null,
+  stroke: null, // in hand: { tool, points, positive, index }
+  pending: [], // strokes that the server is at
+  corners: [], // of a lasso that is set corner by corner
+  ruler: null, // { index, points } of two places
   cursor: null, // the cross hair of the keyboard
   hovered: null, // the pixel under the pointer
+  over: null, // the place under the pointer, in parts of pixels
   mode: 1, // of a click: 1 adds, -1 removes
   visible: true,
   late: '', // why the picture on the screen is not that of the slice, once that takes long
@@ -38,6 +42,8 @@ export class App {
     this.tasks = [];
     Object.assign(this, fresh(null, null));
     this.index = 0;
+    this.tool = 'point'; // or brush, lasso, piece, ruler
+    this.diameter = 12; // of the brush, in the shorter side of a pixel
     this.opacity = 40;
     this.outline = true;
     this.colour = '#56b4e9';
@@ -146,7 +152,9 @@ export class App {
   }
 
   go(index) {
-    this.index = Math.min(this.depth - 1, Math.max(0, index));
+    const to = Math.min(this.depth - 1, Math.max(0, index));
+    if (to !== this.index) Object.assign(this, { corners: [], stroke: null });
+    this.index = to;
     this.draw();
     return Promise.all([this.fetchImage(), this.fetchMaskInTurn(this.index)]);
   }
@@ -205,6 +213,42 @@ export class App {
     this.visible = true;
     const points = pixels.map(({ row, column }) => [row, column]);
     return this.change('Segmenting', '/api/scribble', { index: this.index, points, positive: this.positive(other) });
+  }
+
+  // a stroke is seen until the server has made pixels of it
+  async drawn(points, other) {
+    if (!this.seen) return toast(LOADING);
+    const stroke = { tool: this.tool, points, positive: this.positive(other), index: this.index };
+    const body = { index: this.index, points: points.map(({ row, column }) => [row, column]), mark: stroke.positive };
+    this.pending.push(stroke);
+    this.visible = true;
+    if (this.tool === 'brush') await this.change('Drawing', '/api/brush', { ...body, diameter: this.diameter });
+    else await this.change('Drawing', '/api/outline', body);
+    this.pending = this.pending.filter((one) => one !== stroke);
+    return this.draw();
+  }
+
+  // a lasso is drawn in one go, or set corner by corner and closed on its first one
+  corner(place, other) {
+    const near = ({ row, column }) => Math.hypot((row - place.row) * this.view.sy, (column - place.column) * this.view.sx) < 9;
+    if (this.corners.length > 2 && near(this.corners[0])) this.close(other);
+    else if (!this.corners.some(near)) this.corners.push(place);
+  }
+
+  close(other) {
+    const { corners } = this;
+    this.corners = [];
+    if (corners.length > 2) this.drawn(corners, other);
+  }
+
+  removePiece(pixel) {
+    if (!this.current) return toast(LOADING);
+    this.visible = true;
+    return this.change('Removing', '/api/remove-piece', { index: this.index, ...pixel });
+  }
+
+  take(tool, mode = this.mode) {
+    Object.assign(this, { tool, mode, corners: [], stroke: null });
   }
 
   // slice after slice, so that each is seen as it comes and a person can stop

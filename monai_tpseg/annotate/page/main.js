@@ -14,9 +14,20 @@ const chooser = new Chooser(app);
 
 const slice = (doing, path) => app.change(doing, path, { index: app.index });
 const steps = () => Math.max(1, Math.trunc(Number(byId('steps').value)) || 1);
+const brush = (size) => { app.diameter = Math.min(100, Math.max(1, size)); };
 const fade = (by) => { app.opacity = Math.min(100, Math.max(0, app.opacity + by)); };
 
 const DOES = {
+  point: () => app.take('point'),
+  brush: () => app.take('brush', 1),
+  eraser: () => app.take('brush', -1),
+  lasso: () => app.take('lasso'),
+  piece: () => app.take('piece'),
+  ruler: () => app.take('ruler'),
+  thinner: () => brush(app.diameter - (app.diameter > 20 ? 4 : 1)),
+  thicker: () => brush(app.diameter + (app.diameter >= 20 ? 4 : 1)),
+  holes: () => app.change('Filling', '/api/tidy', { index: app.index, how: 'fill_holes' }),
+  smooth: () => app.change('Smoothing', '/api/tidy', { index: app.index, how: 'smooth' }),
   add: () => { app.mode = 1; },
   remove: () => { app.mode = -1; },
   undo: () => app.status.can_undo && app.back('Undoing', '/api/undo'),
@@ -31,7 +42,7 @@ const DOES = {
   last: () => app.go(app.depth - 1),
   up: () => app.propagate(1, steps(), byId('by').value),
   down: () => app.propagate(-1, steps(), byId('by').value),
-  stop: () => { app.stopped = true; app.cursor = null; },
+  stop: () => Object.assign(app, { stopped: true, cursor: null, corners: [], ruler: null }),
   accept: () => slice('Accepting', '/api/accept'),
   exemplar: () => slice('Adding', '/api/exemplar/slice'),
   window: () => app.setWindow([...app.status.window]),
@@ -46,6 +57,16 @@ const DOES = {
   'use-class': () => byId('use-class').click(),
   save: () => save(),
 };
+
+function drawWith(points, pixel, other) {
+  app.cursor = null;
+  if (app.tool === 'brush') app.drawn(points, other);
+  else if (app.tool === 'lasso') {
+    if (points.length > 2) app.drawn(points, other);
+    else app.corner(points[0], other);
+  } else if (app.tool === 'ruler') app.ruler = points.length > 1 ? { index: app.index, points: [points[0], points.at(-1)] } : null;
+  else if (pixel) app.removePiece(pixel);
+}
 
 const once = (work) => (...given) => {
   if (!app.opened) return;
@@ -63,7 +84,15 @@ function run(name) {
 function crossHair(event) {
   if (!app.opened || document.activeElement !== byId('canvas')) return false;
   if (event.key === 'Enter' && app.cursor) {
-    app.click(app.cursor, event.shiftKey);
+    const { cursor } = app;
+    if (app.tool === 'point') app.click(cursor, event.shiftKey);
+    else drawWith([cursor], cursor, event.shiftKey);
+    app.cursor = cursor;
+    app.draw();
+    return true;
+  }
+  if (event.key === 'Enter' && app.corners.length > 2) {
+    app.close(event.shiftKey);
     return true;
   }
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
@@ -112,8 +141,12 @@ attachPointer(byId('canvas'), app.view, {
   about: () => app.opened, // what a movement begins on, it ends on
   click: once((pixel, other) => { app.cursor = null; app.click(pixel, other); }),
   scribble: once((pixels, other) => app.scribble(pixels, other)),
-  stroke: once((points, other) => { app.stroke = points && { points, positive: app.positive(other) }; }),
-  hover: once((pixel) => { app.hovered = pixel; }),
+  stroke: once((points, other) => {
+    app.stroke = points && { tool: app.tool, points, positive: app.positive(other), index: app.index };
+  }),
+  draws: () => app.tool !== 'point',
+  draw: once((points, pixel, other) => drawWith(points, pixel, other)),
+  hover: once((pixel, place) => Object.assign(app, { hovered: pixel, over: place })),
   move: once((dx, dy) => app.view.move(dx, dy)),
   zoom: once((factor, x, y) => app.view.zoomBy(factor, x, y)),
   window: once((dx, dy) => app.turnWindow(dx, dy)),
@@ -127,6 +160,7 @@ on('preset', 'change', ({ value }) => {
   const preset = value && app.status.presets[Number(value)];
   if (preset) app.setWindow([preset.low, preset.high]);
 });
+on('diameter', 'input', ({ value }) => brush(Number(value)));
 on('opacity', 'input', ({ value }) => { app.opacity = Number(value); });
 on('colour', 'change', ({ value }) => { app.colour = value; });
 on('slice', 'input', ({ value }) => app.go(Number(value) - 1));

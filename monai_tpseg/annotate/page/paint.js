@@ -15,7 +15,10 @@ export function paint(canvas, view, scene) {
   context.imageSmoothingEnabled = view.zoom * ratio < SMOOTH_BELOW;
   context.drawImage(scene.image, ...box);
   if (scene.mask && scene.visible) paintMask(context, view, box, scene);
-  if (scene.stroke) paintStroke(context, view, scene.stroke);
+  scene.strokes.forEach((one) => HAND[one.tool](context, view, one, scene));
+  if (scene.corners.length) paintCorners(context, view, scene);
+  if (scene.ruler) paintRuler(context, view, { points: scene.ruler }, scene);
+  if (scene.brush) paintRing(context, view, scene);
   if (scene.visible) scene.clicks.forEach((click) => paintClick(context, view, click));
   if (scene.cursor) paintCursor(context, view, scene.cursor);
 }
@@ -37,12 +40,81 @@ function paintMask(context, view, box, { mask, colour, opacity, outline, propose
   context.setLineDash([]);
 }
 
-function paintStroke(context, view, { points, positive }) {
+const HAND = { point: paintLine, brush: paintBrush, lasso: paintLasso, ruler: paintRuler, piece: () => undefined };
+
+function way(view, points) {
   const path = new Path2D();
   points.forEach(({ row, column }) => path.lineTo(...view.toScreen(row, column)));
+  return path;
+}
+
+function paintLine(context, view, { points, positive }) {
+  const path = way(view, points);
   context.lineCap = context.lineJoin = 'round';
   stroke(context, path, '#000a', 5);
   stroke(context, path, positive ? ADDED : REMOVED, 3);
+}
+
+// as wide as what it will cover
+function paintBrush(context, view, { points, positive }, { diameter }) {
+  const path = way(view, points.length > 1 ? points : [points[0], points[0]]);
+  context.lineCap = context.lineJoin = 'round';
+  context.globalAlpha = 0.5;
+  stroke(context, path, positive ? ADDED : REMOVED, Math.max(1, diameter * view.zoom));
+  context.globalAlpha = 1;
+}
+
+function paintLasso(context, view, { points, positive }) {
+  const path = way(view, points);
+  const colour = positive ? ADDED : REMOVED;
+  if (points.length > 2) {
+    context.globalAlpha = 0.2;
+    context.fillStyle = colour;
+    context.fill(path);
+    context.globalAlpha = 1;
+  }
+  stroke(context, path, '#000a', 4);
+  stroke(context, path, colour, 2);
+}
+
+function paintCorners(context, view, scene) {
+  const { corners, positive } = scene;
+  paintLasso(context, view, { points: corners, positive });
+  corners.forEach((corner, n) => {
+    const [x, y] = view.toScreen(corner.row, corner.column);
+    const dot = new Path2D();
+    dot.arc(x, y, n ? 3.5 : 6, 0, 2 * Math.PI); // the first one closes the line
+    stroke(context, dot, '#000', 4);
+    stroke(context, dot, '#fff', 2);
+  });
+}
+
+function paintRuler(context, view, { points }, { length }) {
+  const ends = [points[0], points.at(-1)];
+  const path = way(view, ends);
+  stroke(context, path, '#000c', 5);
+  stroke(context, path, '#ffd75e', 2);
+  const [[x0, y0], [x1, y1]] = ends.map(({ row, column }) => view.toScreen(row, column));
+  const size = Math.hypot(x1 - x0, y1 - y0) || 1;
+  const [nx, ny] = [(-(y1 - y0) / size) * 6, ((x1 - x0) / size) * 6];
+  const ticks = new Path2D();
+  [[x0, y0], [x1, y1]].forEach(([x, y]) => { ticks.moveTo(x - nx, y - ny); ticks.lineTo(x + nx, y + ny); });
+  stroke(context, ticks, '#ffd75e', 2);
+  context.font = '600 14px system-ui, sans-serif';
+  context.lineJoin = 'round';
+  context.lineWidth = 4;
+  context.strokeStyle = '#000';
+  context.fillStyle = '#ffd75e';
+  const text = length(ends);
+  context.strokeText(text, x1 + 10, y1 - 8);
+  context.fillText(text, x1 + 10, y1 - 8);
+}
+
+function paintRing(context, view, { brush, diameter }) {
+  const ring = new Path2D();
+  ring.arc(...view.toScreen(brush.row, brush.column), Math.max(2, (diameter * view.zoom) / 2), 0, 2 * Math.PI);
+  stroke(context, ring, '#000a', 3);
+  stroke(context, ring, '#fff', 1.2);
 }
 
 // a disc with a plus, a square with a minus: told apart without colours

@@ -35,8 +35,14 @@ export function fillTools(app) {
   options(byId('preset'), chosen < 0 ? [['', 'by hand'], ...presets] : presets, chosen < 0 ? '' : String(chosen));
   byId('opacity').value = opacity;
   byId('opacity').setAttribute('aria-valuetext', `${opacity} percent`);
+  const { tool, diameter } = app;
+  ['point', 'lasso', 'piece', 'ruler'].forEach((one) => press(one, tool === one));
+  press('brush', tool === 'brush' && mode > 0);
+  press('eraser', tool === 'brush' && mode < 0);
   press('add', mode > 0);
   press('remove', mode < 0);
+  byId('diameter').value = diameter;
+  byId('diameter').setAttribute('aria-valuetext', `${diameter} pixels`);
   press('outline', outline);
   press('hide', !visible);
   enable('undo', status.can_undo);
@@ -44,7 +50,7 @@ export function fillTools(app) {
   enable('clear', app.state !== 'empty' || app.clicks.length > 0);
   enable('segment', status.use_class || status.exemplars.length > 0);
   const marked = Boolean(app.mask?.area);
-  enable('exemplar', marked);
+  ['exemplar', 'holes', 'smooth', 'piece'].forEach((one) => enable(one, marked));
   enable('up', marked && app.index + 1 < status.states.length);
   enable('down', marked && app.index > 0);
 }

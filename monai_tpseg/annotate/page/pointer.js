@@ -18,29 +18,30 @@ export function attachPointer(canvas, view, hand) {
     const [x, y] = place(event);
     const kind = event.button === 1 || (event.button === 0 && held) ? 'move' : { 0: 'stroke', 2: 'window' }[event.button];
     const pixel = view.toPixel(x, y);
-    if (drag || !kind || (kind === 'stroke' && !pixel)) return;
+    const draws = hand.draws();
+    if (drag || !kind || (kind === 'stroke' && !pixel && !draws)) return;
     event.preventDefault();
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
     const other = event.shiftKey || event.altKey;
-    drag = { kind, start: [x, y], at: [x, y], far: false, points: [pixel], other, about: hand.about() };
+    drag = { kind, start: [x, y], at: [x, y], far: false, points: [draws ? view.toPlace(x, y) : pixel], pixel, draws, other, about: hand.about() };
+    if (kind === 'stroke' && draws) hand.stroke(drag.points, other);
   };
 
   const go = (event) => {
     const [x, y] = place(event);
     const pixel = view.toPixel(x, y);
-    if (!drag) {
-      hand.hover(pixel);
-      return;
-    }
+    hand.hover(pixel, view.toPlace(x, y));
+    if (!drag) return;
     const [dx, dy] = [x - drag.at[0], y - drag.at[1]];
     drag.at = [x, y];
     drag.far ||= Math.hypot(x - drag.start[0], y - drag.start[1]) > STILL;
     if (drag.kind === 'move') hand.move(dx, dy);
     if (drag.kind === 'window') hand.window(dx, dy);
-    if (drag.kind === 'stroke' && pixel && !same(pixel, drag.points.at(-1))) {
-      drag.points.push(pixel);
-      if (drag.far) hand.stroke(drag.points, drag.other);
+    const point = drag.draws ? view.toPlace(x, y) : pixel;
+    if (drag.kind === 'stroke' && point && !same(point, drag.points.at(-1))) {
+      drag.points.push(point);
+      if (drag.far || drag.draws) hand.stroke(drag.points, drag.other);
     }
   };
 
@@ -50,7 +51,8 @@ export function attachPointer(canvas, view, hand) {
     drag = null;
     hand.stroke(null, false);
     if (event.type === 'pointercancel' || done.kind !== 'stroke' || done.about !== hand.about()) return;
-    if (done.far && done.points.length > 1) hand.scribble(thinned(done.points), done.other);
+    if (done.draws) hand.draw(done.far ? thinned(done.points) : done.points.slice(0, 1), done.pixel, done.other);
+    else if (done.far && done.points.length > 1) hand.scribble(thinned(done.points), done.other);
     else hand.click(done.points[0], done.other);
   };
 
@@ -77,7 +79,7 @@ export function attachPointer(canvas, view, hand) {
   canvas.addEventListener('pointermove', go);
   canvas.addEventListener('pointerup', end);
   canvas.addEventListener('pointercancel', end);
-  canvas.addEventListener('pointerleave', () => { if (!drag) hand.hover(null); });
+  canvas.addEventListener('pointerleave', () => { hand.hover(null, null); });
   canvas.addEventListener('contextmenu', (event) => event.preventDefault());
   canvas.addEventListener('wheel', wheel, { passive: false });
   window.addEventListener('keydown', space);

@@ -13,6 +13,13 @@ function say(id, text) {
   if (byId(id).textContent !== text) byId(id).textContent = text;
 }
 
+// what lies between two places, in the patient where the source says how large it is
+export function measured([from, to], spacing) {
+  const [high, wide] = spacing ?? [1, 1];
+  const length = Math.hypot((to.row - from.row) * high, (to.column - from.column) * wide);
+  return `${length.toFixed(1)} ${spacing ? 'mm' : 'px'}`;
+}
+
 export class Screen {
   constructor() {
     this.due = false;
@@ -45,7 +52,12 @@ export class Screen {
     const image = app.image?.number === app.opened.case ? app.image.bitmap : null;
     const visible = app.visible && Boolean(app.current);
     byId('stage').dataset.late = app.late;
-    const scene = { image, mask, colour, outline, visible, stroke, cursor, clicks };
+    const strokes = [...app.pending, ...(stroke ? [stroke] : [])].filter(({ index }) => index === app.index);
+    const ruler = app.ruler?.index === app.index ? app.ruler.points : null;
+    const brush = app.tool === 'brush' ? app.over : null;
+    const hand = { strokes, ruler: strokes.length && app.tool === 'ruler' ? null : ruler, brush, diameter: app.diameter };
+    const length = (points) => measured(points, app.opened.spacing);
+    const scene = { image, mask, colour, outline, visible, cursor, clicks, corners: app.corners, positive: app.mode > 0, length, ...hand };
     const proposed = app.state === 'proposed';
     paint(byId('canvas'), app.view, { ...scene, proposed, opacity: app.opacity / 100 });
     byId('canvas').dataset.shown = app.current ? app.index + 1 : '';

@@ -63,6 +63,12 @@ export class View {
     return [this.x + (column + 0.5) * this.sx, this.y + (row + 0.5) * this.sy];
   }
 
+  // the same without an end: parts of pixels, outside of the picture too; centres are whole numbers
+  toPlace(x, y) {
+    const part = (value) => Number(value.toFixed(2));
+    return { row: part((y - this.y) / this.sy - 0.5), column: part((x - this.x) / this.sx - 0.5) };
+  }
+
   // the pixel at a place on the canvas, or null outside of the picture
   toPixel(x, y) {
     const row = Math.floor((y - this.y) / this.sy);

@@ -1,0 +1,91 @@
+"""What a person draws, as pixels: brush strokes and outlines, and what tidies a mask up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["brushed", "fill_holes", "outlined", "piece_at", "smooth"]
+
+Mask = NDArray[np.bool_]
+Points = Sequence[tuple[float, float]]
+
+_SIGMA = 1.5  # pixels, of the Gaussian that a mask is smoothed with before it is cut at one half
+_NEAR = np.ones((3, 3))  # pixels that touch at a corner belong together, as in the table of lesions
+
+
+def brushed(points: Points, diameter: float, shape: tuple[int, int], sides: tuple[float, float] = (1, 1)) -> Mask:
+    """Return the pixels whose centres a round brush has covered on its way.
+
+    Args:
+        points: (row, column) each, pixel centres being whole numbers; may lie outside of the picture.
+        diameter: of the brush, in units of `sides`; the pixels under the way itself are covered by any brush.
+        shape: (H, W).
+        sides: height and width of a pixel: the brush is round in the patient, not on the grid.
+    """
+    covered = np.zeros(shape, np.bool_)
+    scale, radius = np.asarray(sides, np.float64), diameter / 2
+    way = np.asarray(points, np.float64).reshape(-1, 2)
+    for start, end in pairwise(way if len(way) > 1 else np.repeat(way, 2, axis=0)):
+        low = np.floor(np.minimum(start, end) - radius / scale).clip(0, shape).astype(int)
+        high = np.ceil(np.maximum(start, end) + radius / scale).clip(-1, np.asarray(shape) - 1).astype(int) + 1
+        if (low >= high).any():
+            continue
+        rows, columns = np.ogrid[low[0] : high[0], low[1] : high[1]]
+        (row, column), (down, across) = start * scale, (end - start) * scale
+        y, x = rows * scale[0] - row, columns * scale[1] - column
+        length = down**2 + across**2
+        along = np.clip((y * down + x * across) / length, 0, 1) if length else 0.0
+        near = (y - along * down) ** 2 + (x - along * across) ** 2 <= radius**2
+        covered[low[0] : high[0], low[1] : high[1]] |= near
+    return covered | _under(way, shape)
+
+
+def outlined(points: Points, shape: tuple[int, int]) -> Mask:
+    """Return the pixels whose centres a closed line goes around, at least once in sum where it crosses itself.
+
+    Args:
+        points: (row, column) of its corners, pixel centres being whole numbers; the last one leads to the first.
+        shape: (H, W).
+    """
+    height, width = shape
+    turns = np.zeros((height, width + 1), np.int32)  # how often the line is crossed at a pixel, seen from the left
+    corners = np.asarray(points, np.float64).reshape(-1, 2)
+    for (row, column), (to_row, to_column) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        first, last = (int(np.clip(np.ceil(x), 0, height)) for x in sorted((row, to_row)))
+        rows = np.arange(first, last)  # the lower end of an edge counts, the upper one belongs to the next
+        crossed = column + (rows - row) * ((to_column - column) / (to_row - row or 1))
+        at = np.ceil(crossed).clip(0, width).astype(int)
+        np.add.at(turns, (rows, at), 1 if to_row > row else -1)
+    return turns[:, :-1].cumsum(axis=1) != 0
+
+
+def fill_holes(mask: Mask) -> Mask:
+    """Return `mask` (H, W) with what it goes around."""
+    return cast(Mask, ndimage.binary_fill_holes(mask))
+
+
+def smooth(mask: Mask) -> Mask:
+    """Return `mask` (H, W) with its outline rounded; straight edges stay where they are."""
+    return cast(Mask, ndimage.gaussian_filter(mask.astype(np.float32), _SIGMA, mode="nearest") > 0.5)
+
+
+def piece_at(mask: Mask, row: int, column: int) -> Mask:
+    """Return the connected part of `mask` (H, W) that a pixel belongs to; nothing where the pixel is not marked."""
+    labels: NDArray[Any] = ndimage.label(mask, structure=_NEAR)[0]
+    return cast(Mask, (labels == labels[row, column]) & mask) if mask[row, column] else np.zeros_like(mask)
+
+
+def _under(way: NDArray[np.float64], shape: tuple[int, int]) -> Mask:
+    """The pixels that a way passes through, one step of less than a pixel after the other."""
+    covered = np.zeros(shape, np.bool_)
+    steps = [np.linspace(start, end, int(min(np.abs(end - start).max() * 2, 1e5)) + 2) for start, end in pairwise(way)]
+    places = np.rint(np.concatenate([way, *steps])).clip(-1, np.asarray(shape)).astype(int)
+    inside = ((places >= 0) & (places < shape)).all(axis=1)
+    covered[tuple(places[inside].T)] = True
+    return covered
