@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, Route
 from scipy.ndimage import distance_transform_edt
 
 from monai_tpseg.annotate import PromptModel
+from monai_tpseg.annotate.drawing import brushed
 from monai_tpseg.data.phantoms import make_volume, write_dicom_series
 from monai_tpseg.studies.case import CASES
 
@@ -290,6 +291,66 @@ def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:
     for width in (1280, 900, 380):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_drawing_measuring_and_taking_it_back(opened: Open) -> None:
+    page, seen = opened.page, [np.zeros((SIZE, SIZE), bool)]
+
+    def drag(*places: tuple[float, float]) -> None:
+        page.mouse.move(*opened.at(*places[0]))
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*opened.at(*place), steps=6)
+        page.mouse.up()
+        opened.settle()
+
+    def drawn() -> Any:
+        """What is seen, which is what the server has."""
+        seen.append(opened.marked())
+        assert np.array_equal(seen[-1], opened.server_mask(_MIDDLE))
+        assert not np.array_equal(seen[-1], seen[-2])
+        return seen[-1]
+
+    page.locator("#diameter").fill("9")
+    opened.press("b")
+    drag((20, 12), (20, 40))
+    assert dice(drawn(), brushed([(20, 12), (20, 40)], 9, (SIZE, SIZE))) > 0.97
+    opened.press("x")
+    drag((20, 26), (20, 27))
+    erased = brushed([(20, 26), (20, 27)], 9, (SIZE, SIZE))
+    assert np.array_equal(drawn(), seen[-2] & ~erased)  # two pieces are left
+    opened.press("v")
+    opened.click(20, 38)
+    assert np.array_equal(drawn(), seen[-2] & (np.arange(SIZE) < 30))
+    opened.press("q")
+    opened.press("1")
+    drag((34, 20), (34, 50), (55, 50), (55, 20))
+    assert drawn()[35:54, 21:49].all()
+    opened.press("2")
+    for corner in ((40, 30), (40, 40), (50, 40), (50, 30), (40, 30)):  # corner by corner, closed on the first
+        opened.click(*corner)
+    assert not drawn()[41:50, 31:40].any()
+    page.locator('[data-action="holes"]').click()
+    opened.settle()
+    assert drawn()[35:54, 21:49].all()
+    opened.press("j")
+    drawn()
+    for mask in seen[-2::-1]:
+        opened.press("z")
+        assert np.array_equal(opened.marked(), mask)
+    assert not opened.viewer.desk.session(0).can_undo
+
+    opened.press("m")
+    drag((10, 10), (40, 50))  # 30 rows and 40 columns
+    spacing = opened.viewer.desk.session(0).spacing
+    assert spacing is not None
+    assert spacing[0] == spacing[1]
+    assert float(opened.text("#measured").split()[1]) == pytest.approx(50 * spacing[0], rel=0.02)
+    assert opened.text("#measured").endswith("mm")
+    page.keyboard.press("Escape")
+    opened.settle()
+    assert opened.text("#measured") == ""
+    assert not opened.viewer.desk.session(0).can_undo
 
 
 def test_a_click_shows_the_mask_again_and_an_empty_one_is_not_saved_unasked(opened: Open, tmp_path: Path) -> None:

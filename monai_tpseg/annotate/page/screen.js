@@ -64,6 +64,7 @@ export class Screen {
     fillAbout(app);
     fillTools(app);
     this.corners(app);
+    say('measured', ruler ? `Ruler ${length(ruler)}` : '');
     this.exemplarList(app);
     fillSaved(app.saved);
     if (app.depth > 1) this.strip(app);
