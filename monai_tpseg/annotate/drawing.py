@@ -62,7 +62,7 @@ def outlined(points: Points, shape: tuple[int, int]) -> Mask:
         crossed = column + (rows - row) * ((to_column - column) / (to_row - row or 1))
         at = np.ceil(crossed).clip(0, width).astype(int)
         np.add.at(turns, (rows, at), 1 if to_row > row else -1)
-    return turns[:, :-1].cumsum(axis=1) != 0
+    return cast(Mask, turns[:, :-1].cumsum(axis=1) != 0)
 
 
 def fill_holes(mask: Mask) -> Mask:
