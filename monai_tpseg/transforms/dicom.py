@@ -23,6 +23,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
+from monai_tpseg.transforms.dicom_attributes import is_given, number, photometric, rescale
 from monai_tpseg.transforms.encoded import check_deflated, syntax_name
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, check_size
@@ -262,15 +263,17 @@ def is_secondary_capture(dataset: Dataset) -> bool:
 
 
 def frame_count(dataset: Dataset, name: object = "the object") -> int:
-    """Return the number of frames, 1 where it is not given.
+    """Return the number of frames, 1 where it is not given or 0.
 
     Raises:
-        ReadError: `E_DECODE`, it is not a number.
+        ReadError: `E_DECODE`, it is no number, or below 0.
     """
-    try:
-        return max(1, int(dataset.get("NumberOfFrames") or 1))
-    except (TypeError, ValueError) as error:
-        raise ReadError("E_DECODE", f"{name} has an unreadable number of frames; export it again.") from error
+    if not is_given(dataset, "NumberOfFrames"):
+        return 1
+    count = number(dataset, "NumberOfFrames")
+    if count is None or count < 0 or count != int(count):
+        raise ReadError("E_DECODE", f"{name} has an unreadable number of frames; export it again.")
+    return max(1, int(count))
 
 
 def check_image(dataset: Dataset, name: object) -> None:
@@ -294,12 +297,14 @@ def check_image(dataset: Dataset, name: object) -> None:
         raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
     check_size((rows, columns), frames, name)
     _check_tiled(dataset, name)
+    dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
+    if "NumberOfFrames" in dataset:
+        dataset.NumberOfFrames = frames
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
     _check_colour(dataset, samples, name)
-    if dataset.get("RescaleSlope") is not None and float(dataset.RescaleSlope) == 0:
-        raise ReadError("E_FORMAT", f"{name} has a rescale slope of 0, which leaves no values; correct its header.")
+    rescale(dataset, name)
     if "PixelData" in dataset:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
         if not 0 < stored <= bits or high != stored - 1:
@@ -321,14 +326,14 @@ def _check_tiled(dataset: Dataset, name: object) -> None:
 
 def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
     """Refuse a photometric interpretation that is not looked up here: its values would pass for red, green and blue."""
-    photometric = str(dataset.get("PhotometricInterpretation") or "")
+    named = photometric(dataset)
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     known = _GREY if samples == 1 else _COLOUR
     if samples == 3:
         known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
         known = known | (_OF_PLAIN if syntax.is_transfer_syntax and not syntax.is_encapsulated else frozenset())
-    if photometric and photometric not in known:
-        kind = photometric if photometric in _PHOTOMETRIC else "an unknown photometric interpretation"
+    if named not in known:
+        kind = named if named in _PHOTOMETRIC else "an unknown photometric interpretation"
         raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples a pixel; convert it to grey or RGB.")
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.dicom import Dataset, frame_count, read_dataset
+from monai_tpseg.transforms.dicom import Dataset, read_dataset
+from monai_tpseg.transforms.dicom_attributes import directions, pixel_spacing, position, thickness
+from monai_tpseg.transforms.functional_groups import frames_of
 from monai_tpseg.transforms.source_grid import is_irregular, matrix, slice_affines
 from monai_tpseg.transforms.views import files_of
 
@@ -76,29 +78,17 @@ def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
 
 
 def _frames(header: Dataset) -> Iterator[Frame]:
-    count = frame_count(header)
-    groups = header.get("PerFrameFunctionalGroupsSequence")
-    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
-    if not groups:
-        place = (header.get("ImagePositionPatient"), header.get("ImageOrientationPatient"))
-        size = (header.get("PixelSpacing"), header.get("SliceThickness"))
-        for number in range(1, count + 1):
-            yield Frame(header, number, None, None, *size) if count > 1 else Frame(header, None, *place, *size)
-        return
-    for number, group in enumerate(groups, start=1):
+    headers = frames_of(header, "The source")
+    for number, one in enumerate(headers, start=1):
+        placed = len(headers) == 1 or one is not header  # frames of a cine share a place, if they have one
         yield Frame(
             header,
-            number if count > 1 else None,
-            _in_groups("PlanePositionSequence", "ImagePositionPatient", group, shared),
-            _in_groups("PlaneOrientationSequence", "ImageOrientationPatient", group, shared),
-            _in_groups("PixelMeasuresSequence", "PixelSpacing", group, shared),
-            _in_groups("PixelMeasuresSequence", "SliceThickness", group, shared),
+            number if len(headers) > 1 else None,
+            one.ImagePositionPatient if placed and position(one) is not None else None,
+            one.ImageOrientationPatient if placed and directions(one) is not None else None,
+            one.PixelSpacing if pixel_spacing(one) is not None else None,
+            thickness(one),
         )
-
-
-def _in_groups(sequence: str, keyword: str, *groups: Any) -> Any:
-    items = [group[sequence].value[0] for group in groups if group is not None and group.get(sequence)]
-    return next((item.get(keyword) for item in items if item.get(keyword) is not None), None)
 
 
 def _positions(meta: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import highdicom
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import generate_uid
 
 from monai_tpseg.transforms.dicom import Dataset, check_image, frame_count, is_image, read_dataset
-from monai_tpseg.transforms.dicom_slices import FAULTS, Irregular, read_frames, read_slices
+from monai_tpseg.transforms.dicom_attributes import photometric, pixel_spacing
+from monai_tpseg.transforms.dicom_slices import FAULTS, Fault, Irregular, slice_places
 from monai_tpseg.transforms.dicom_split import dicom_files
-from monai_tpseg.transforms.dicom_stack import check_stack, has_positions, is_localizer, sorted_slices
-from monai_tpseg.transforms.dicom_values import decode, dicom_meta, display_values, intensity_of, physical_values
-from monai_tpseg.transforms.encoded import decompress
+from monai_tpseg.transforms.dicom_stack import check_stack, grid_of, has_positions, is_localizer, slice_order
+from monai_tpseg.transforms.dicom_values import common_intensity, dicom_meta, intensity_of, read_values
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.functional_groups import frames_of, promote_groups
+from monai_tpseg.transforms.functional_groups import frames_of
 from monai_tpseg.transforms.guard import base_name, check_size
-from monai_tpseg.transforms.meta import SKIPPED, SOURCE_SHAPE, SPACING, Intensity
-from monai_tpseg.transforms.single_frame import as_single
-from monai_tpseg.transforms.sources import Array, Source, check_affine, finite
+from monai_tpseg.transforms.meta import INVERTED, IRREGULAR, SKIPPED, SOURCE_SHAPE, SPACING
+from monai_tpseg.transforms.no_data import settled
+from monai_tpseg.transforms.sources import Array, Source, check_affine
 from monai_tpseg.transforms.ultrasound import region_meta
 
 __all__ = ["read_dicom_file", "read_dicom_files", "read_dicom_folder"]
@@ -51,13 +49,16 @@ def read_dicom_file(path: Path, irregular: Irregular = "refuse") -> Source:
 def _read_object(path: Path, irregular: Irregular) -> Source:
     dataset, name = read_dataset(path), base_name(path)
     check_image(dataset, name)
-    if frame_count(dataset, name) == 1:
-        promote_groups(dataset, name)
-        return _picture(dataset, name)
-    if "PerFrameFunctionalGroupsSequence" in dataset and has_positions(dataset):
-        return _multi_frame(dataset, name, irregular)
-    promote_groups(dataset, name)
-    return _cine(dataset, name)
+    headers = frames_of(dataset, name)
+    if len(headers) == 1:
+        return _picture(dataset, headers, name)
+    if headers[0] is not dataset and has_positions(dataset):
+        plan = _planned(headers, irregular, name)
+        frames = read_values([dataset], [headers], name)
+        if plan.order != list(range(len(headers))):
+            frames = frames[plan.order]
+        return _placed(plan, frames, [headers[n] for n in plan.order], dataset, name)
+    return _cine(dataset, headers, name)
 
 
 def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
@@ -103,127 +104,81 @@ def _read_series(images: Mapping[Path, Dataset], name: str, irregular: Irregular
         return read_dicom_file(next(iter(images)), irregular)
     for path, dataset in images.items():
         check_image(dataset, base_name(path))
-    paths = {id(dataset): path for path, dataset in images.items()}
-    datasets = list(images.values())
-    try:
-        check_stack(datasets, name)
-    except ReadError as error:
-        if error.code not in FAULTS or irregular == "refuse":
-            raise
-        _check_alike(datasets, name)
-        datasets = sorted_slices(datasets)
-        source = read_slices(datasets, FAULTS[error.code], name)
-    else:
-        _check_alike(datasets, name)
-        source = _series(datasets, name)
-        assert source.affine is not None
-        datasets = sorted_slices(datasets, _LPS_TO_RAS[:3, :3] @ source.affine[:3, 2])
-    source.files = tuple(paths[id(dataset)] for dataset in datasets)
+    headers = [frames_of(dataset, base_name(path))[0] for path, dataset in images.items()]
+    plan = _planned(headers, irregular, name)
+    paths, datasets = ([list(part)[n] for n in plan.order] for part in (images, images.values()))
+    headers = [headers[n] for n in plan.order]
+    _check_alike(datasets, headers, name)
+    source = _placed(plan, read_values(datasets, [[header] for header in headers], name), headers, datasets[0], name)
+    source.files = tuple(paths)
     return source
 
 
-def _picture(dataset: Dataset, name: object) -> Source:
-    intensity, meta = intensity_of(dataset), dicom_meta(dataset)
-    values = decode(dataset, name)[0]
-    array = display_values(values, dataset) if intensity == "display" else physical_values(values, dataset)
-    array, extra = finite(array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0), name)
-    meta |= extra
-    spacing = dataset.get("PixelSpacing")
-    if spacing is not None and len(spacing) == 2 and min(map(float, spacing)) > 0:
-        meta[SPACING] = np.array([float(edge) for edge in spacing])
-    return Source(array, intensity, meta=meta | region_meta(dataset))
+def _check_alike(datasets: list[Dataset], headers: list[Dataset], name: object) -> None:
+    check_size((int(datasets[0].Rows), int(datasets[0].Columns)), len(datasets), name)
+    modes = {(photometric(d), dicom_meta(d)[INVERTED], intensity_of(h)) for d, h in zip(datasets, headers, strict=True)}
+    if len(modes) > 1 or any(frame_count(d, name) > 1 for d in datasets):
+        raise ReadError("E_SERIES_MIXED", f"{name} holds objects of several kinds; put each in a folder of its own.")
 
 
-def _cine(dataset: Dataset, name: object) -> Source:
+class _Plan(NamedTuple):
+    """How slices lie: on a grid, or each by itself."""
+
+    order: list[int]
+    affine: NDArray[np.float64] | None  # LPS
+    fault: Fault | None = None
+
+
+def _planned(headers: Sequence[Dataset], irregular: Irregular, name: object) -> _Plan:
+    check_stack(headers, name)
+    try:
+        return _Plan(*grid_of(headers, name))
+    except ReadError as error:
+        if error.code not in FAULTS or irregular == "refuse":
+            raise
+        return _Plan(slice_order(headers), None, FAULTS[error.code])
+
+
+def _placed(plan: _Plan, frames: Array, headers: Sequence[Dataset], dataset: Dataset, name: object) -> Source:
+    """(z, y, x[, 3]) with the header of each slice, both in the order of the plan."""
+    if plan.affine is not None:
+        return _volume(frames, _LPS_TO_RAS @ plan.affine, dataset, headers, name)
+    assert plan.fault is not None
+    places = slice_places(headers, name)
+    mean = places[0].copy()
+    mean[:3, 2] = (places[-1][:3, 3] - places[0][:3, 3]) / (len(places) - 1)
+    source = _volume(frames, mean, dataset, headers, name)
+    source.spaced = source.stacked = False
+    source.slice_affines = places
+    source.meta[IRREGULAR] = plan.fault
+    return source
+
+
+def _picture(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
+    intensity, meta = intensity_of(headers[0]), dicom_meta(dataset)
+    values = read_values([dataset], [headers], name)[0]
+    array, extra = settled(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0), dataset, intensity, name)
+    spacing = pixel_spacing(headers[0])
+    if spacing is not None:
+        meta[SPACING] = np.array(spacing)
+    return Source(array, intensity, meta=meta | extra | region_meta(dataset))
+
+
+def _cine(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
     """Frames without positions: x columns, y rows, z time; 1 unit a pixel, seen as stored."""
-    intensity, meta = intensity_of(dataset), dicom_meta(dataset)
-    frames = decode(dataset, name)  # (F, H, W[, 3])
-    array = display_values(frames, dataset) if intensity == "display" else physical_values(frames, dataset)
-    affine = _LPS_TO_RAS @ np.eye(4)[:, [2, 1, 0, 3]]
-    source = _volume(array, affine, intensity, meta, name)
+    frames = read_values([dataset], [headers], name)
+    source = _volume(frames, _LPS_TO_RAS, dataset, headers, name)
     source.spaced = source.stacked = False
     source.meta |= {key: value for key, value in region_meta(dataset).items() if key != SPACING}
     return source
 
 
-def _multi_frame(dataset: Dataset, name: object, irregular: Irregular) -> Source:
-    frames = frames_of(dataset, name)
-    try:
-        check_stack(frames, name)
-    except ReadError as error:
-        if error.code not in FAULTS or irregular == "refuse":
-            raise
-        return read_frames(dataset, frames, FAULTS[error.code], name)
-    meta = dicom_meta(dataset)
-    try:
-        decompress([dataset], frame_count(dataset, name), name)
-        image = highdicom.Image.from_dataset(dataset, copy=False)
-        volume = image.get_volume(dtype=np.float64, **_raw(dataset))
-    except ReadError:
-        raise
-    except Exception as error:  # bare errors of every kind
-        decode(dataset, name)  # pixels that cannot be decoded are named as such
-        raise ReadError("E_GEOMETRY", f"{name} has frames that do not form one regular stack; split it.") from error
-    return _from_highdicom(volume, dataset, meta, name)
-
-
-def _check_alike(datasets: list[Dataset], name: object) -> None:
-    check_size((int(datasets[0].Rows), int(datasets[0].Columns)), len(datasets), name)
-    modes = {(d.get("PhotometricInterpretation"), intensity_of(d)) for d in datasets}
-    if len(modes) > 1 or any(frame_count(d, name) > 1 for d in datasets):
-        raise ReadError("E_SERIES_MIXED", f"{name} holds objects of several kinds; put each in a folder of its own.")
-
-
-def _series(datasets: list[Dataset], name: object) -> Source:
-    meta = dicom_meta(datasets[0])
-    frame_of_reference = datasets[0].get("FrameOfReferenceUID") or generate_uid()
-    for dataset in datasets:
-        if not dataset.get("FrameOfReferenceUID"):  # lost in anonymisation; the positions are compared above
-            dataset.FrameOfReferenceUID = frame_of_reference
-        dataset.ImageOrientationPatient = datasets[0].ImageOrientationPatient  # equal to 3 digits
-        dataset.PixelSpacing = datasets[0].PixelSpacing
-    try:
-        decompress(datasets, 1, name)
-        volume = highdicom.get_volume_from_series(
-            [as_single(one) for one in datasets], dtype=np.float64, **_raw(datasets[0])
-        )
-    except ReadError:
-        raise
-    except Exception as error:  # bare errors of every kind
-        for dataset in datasets:
-            decode(dataset, name)
-        raise ReadError("E_GEOMETRY", f"{name} is not one regular stack of slices; give them one by one.") from error
-    return _from_highdicom(volume, datasets[0], meta, name)
-
-
-def _raw(dataset: Dataset) -> dict[str, Any]:
-    """The stored values, physical ones with their rescale, and nothing else: no window, real-world map or inversion."""
-    return {
-        "apply_modality_transform": None if intensity_of(dataset) == "physical" else False,
-        "apply_real_world_transform": False,
-        "apply_voi_transform": False,
-        "apply_presentation_lut": False,
-        "apply_icc_profile": False,
-    }
-
-
-def _from_highdicom(volume: Any, dataset: Dataset, meta: dict[str, Any], name: object) -> Source:
-    intensity = intensity_of(dataset)
-    array: NDArray[Any] = volume.array
-    values = display_values(array, dataset) if intensity == "display" else array.astype(np.float32)
-    return _volume(values, _LPS_TO_RAS @ np.asarray(volume.affine), intensity, meta, name)
-
-
 def _volume(
-    frames: Array, affine: NDArray[np.float64], intensity: Intensity, meta: dict[str, Any], name: object
+    frames: Array, affine: NDArray[np.float64], dataset: Dataset, headers: Sequence[Dataset], name: object
 ) -> Source:
-    """(F, H, W[, 3]) with an affine of (frame, row, column) -> (C, x, y, z), z along the normal as in ITK."""
-    placed = check_affine(affine[:, [2, 1, 0, 3]], name)
-    if np.linalg.det(placed[:3, :3]) < 0:
-        placed[:, 3] += (len(frames) - 1) * placed[:, 2]
-        placed[:, 2] *= -1
-        frames = frames[::-1]
+    """(z, y, x[, 3]) with an affine of (x, y, z) in RAS -> (C, x, y, z)."""
+    intensity = common_intensity(headers)
     stacked = frames[None] if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
-    array, extra = finite(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), name)
-    shape = np.array(array.shape[1:])
-    return Source(array, intensity, placed, stack_axis=2, meta=meta | extra | {SOURCE_SHAPE: shape})
+    array, extra = settled(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), dataset, intensity, name)
+    meta = dicom_meta(dataset) | extra | {SOURCE_SHAPE: np.array(array.shape[1:])}
+    return Source(array, intensity, check_affine(affine, name), stack_axis=2, meta=meta)

@@ -23,6 +23,7 @@ __all__ = [
     "MODALITY",
     "NIFTI_HEADER",
     "NON_FINITE",
+    "NO_DATA",
     "ORIGINAL_AFFINE",
     "PHOTOMETRIC",
     "PLANE",
@@ -108,7 +109,12 @@ NIFTI_HEADER = "nifti_header"
 """uint8: the header of a NIfTI file, little-endian, so that a mask carries its geometry bit for bit."""
 
 NON_FINITE = "non_finite"
-"""int: voxels that were NaN or infinite and became the smallest (+inf: the largest) finite value."""
+"""int: voxels that were NaN or infinite without being declared as no data; +inf became the largest finite value."""
+
+NO_DATA = "no_data"
+"""float: the value of pixels that hold no data: padding by their header, NaN. It lies just below all others (above, of
+an image that is `inverted`); of CT below -1024 HU. Absent of a picture on a screen, where they are black, and
+where there are none. The modality pipelines keep such pixels out of their statistics and make them black."""
 
 SKIPPED = "skipped_files"
 """int: files of a series folder that were left out: reports, presentation states, localizers."""

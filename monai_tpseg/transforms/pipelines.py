@@ -18,6 +18,7 @@ from monai.transforms import Compose, MapTransform
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
 from monai_tpseg.tasks import Modality, Task, get_task
 from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
+from monai_tpseg.transforms.no_data import BlackenNoDatad, HideNoDatad
 
 __all__ = [
     "InvertMonochrome1d",
@@ -73,6 +74,8 @@ def load_pipeline(
     path = pipeline_path(modality, directory)
     sections = _read(path)
     steps = [*_build(sections[intensity], path), InvertMonochrome1d(IMAGE)]
+    if intensity == "physical":  # on a screen, what is no data is black as read
+        steps = [HideNoDatad(IMAGE, absolute=Modality(modality) is Modality.CT), *steps, BlackenNoDatad(IMAGE)]
     return Compose([*steps, *(_build(sections["network"], path) if network else [])])
 
 

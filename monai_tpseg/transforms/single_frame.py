@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, CTImageStorage
-
-__all__ = ["as_single", "flatten_single_frame"]
+__all__ = ["flatten_single_frame"]
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _SEQUENCES = (
@@ -47,18 +44,3 @@ def flatten_single_frame(dataset: Any) -> None:
     for keyword in (*_GROUPS, "NumberOfFrames"):
         if keyword in dataset:
             delattr(dataset, keyword)
-
-
-def as_single(dataset: Any) -> Any:
-    """Return `dataset` for highdicom, which goes by the class and takes every enhanced object for several frames.
-
-    Args:
-        dataset: of one frame, see `flatten_single_frame`; it stays as it is.
-    """
-    if not UID(str(dataset.get("SOPClassUID") or "")).name.startswith("Enhanced"):
-        return dataset
-    plain = Dataset()
-    plain.update(dataset)
-    plain.file_meta = copy.copy(dataset.file_meta)
-    plain.SOPClassUID = plain.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    return plain

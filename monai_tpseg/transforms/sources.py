@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.lengths import FARTHEST_MM, check_edges
-from monai_tpseg.transforms.meta import NON_FINITE, Intensity
+from monai_tpseg.transforms.meta import Intensity
 
-__all__ = ["Array", "Source", "check_affine", "finite"]
+__all__ = ["Array", "Source", "check_affine"]
 
 Array = NDArray[np.float32]
 
@@ -63,19 +63,3 @@ def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
     if np.abs(matrix[:3, 3]).max() > FARTHEST_MM:
         raise ReadError("E_GEOMETRY", f"{name} lies over {FARTHEST_MM:g} mm from its origin; correct its positions.")
     return matrix
-
-
-def finite(array: Array, name: object) -> tuple[Array, dict[str, Any]]:
-    """Return `array` with NaN and -inf as its smallest and +inf as its largest finite value, and the count for `meta`.
-
-    Raises:
-        ReadError: `E_NO_PIXELS`, there is no finite value.
-    """
-    good = np.isfinite(array)
-    if good.all() and good.size:
-        return array, {}
-    if not good.any():
-        raise ReadError("E_NO_PIXELS", f"{name} holds no finite value; export it again.")
-    low, high = float(array[good].min()), float(array[good].max())
-    count = int(good.size - good.sum())
-    return np.nan_to_num(array, nan=low, neginf=low, posinf=high), {NON_FINITE: count}

@@ -19,8 +19,9 @@ from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.transforms.lengths import itk_lengths, nifti_lengths
 from monai_tpseg.transforms.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.transforms.no_data import finite
 from monai_tpseg.transforms.rounding import DEGREES
-from monai_tpseg.transforms.sources import Source, check_affine, finite
+from monai_tpseg.transforms.sources import Source, check_affine
 from monai_tpseg.transforms.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]

@@ -112,9 +112,8 @@ def test_one_frame_of_an_enhanced_object_has_its_rescale_and_spacing(write_dicom
     other, item = Dataset(), Dataset()
     item.RescaleSlope, item.RescaleIntercept = 3, 0
     other.PixelValueTransformationSequence = [item]
-    with pytest.raises(ReadError) as caught:
-        LoadMedicalImage()(write_dicom("b", stored, "CT", **tags, PerFrameFunctionalGroupsSequence=[other]))
-    assert caught.value.code == "E_SERIES_MIXED"
+    own = LoadMedicalImage()(write_dicom("b", stored, "CT", **tags, PerFrameFunctionalGroupsSequence=[other]))
+    np.testing.assert_array_equal(own[0].numpy(), [[0, 1500, 3000]])  # a frame's own group goes first
 
 
 @pytest.mark.parametrize("shift", [0, 8])
@@ -133,6 +132,6 @@ def test_a_codestream_of_another_size_than_its_header_is_refused(write_dicom: Wr
     dataset.Rows, dataset.Columns = 24, 16  # as many bytes, but not that picture
     path = Path(str(dataset.filename)).with_name("b")
     dataset.save_as(path)
-    with pytest.raises(ReadError, match="16 x 24 pixels and its header 24 x 16") as caught:
+    with pytest.raises(ReadError, match=r"16 x 24 pixels .*and its header 24 x 16") as caught:
         LoadMedicalImage()(path)
     assert caught.value.code == "E_DECODE"

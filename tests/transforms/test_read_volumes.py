@@ -125,12 +125,13 @@ def test_flat_and_trailing_dimensions(tmp_path: Path, letter: Array) -> None:
     assert LoadMedicalImage()(tmp_path / "thin.nii.gz").meta["plane"] == "sagittal"
 
 
-def test_nan_becomes_the_smallest_value(tmp_path: Path) -> None:
+def test_nan_is_no_data_just_below_the_smallest_value(tmp_path: Path) -> None:
     values = np.arange(8, dtype=np.float32).reshape(2, 2, 2) - 3
     values[1, 1, 1], values[0, 0, 1] = np.nan, np.inf
     nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii")
     image = LoadMedicalImage(plane="stored")(tmp_path / "a.nii")
-    assert image[0, 1, 1, 1] == -3
+    assert -3.001 < image[0, 1, 1, 1] < -3
+    assert image.meta["no_data"] == image[0, 1, 1, 1]
     assert image[0, 0, 0, 1] == 3
     assert image.meta["non_finite"] == 2
 
