@@ -221,7 +221,9 @@ def _limit(memory: int) -> int:
     if memory > 0 and size:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (size + memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]  # of the user, as `ulimit -v` sets it
+        wanted = size + memory if most == resource.RLIM_INFINITY else min(size + memory, most)
+        resource.setrlimit(resource.RLIMIT_AS, (wanted, most))
     return size
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -125,3 +126,17 @@ def test_a_function_that_is_not_there_is_said_at_once() -> None:
     process.send()
     with pytest.raises(NoProcessError, match="absent could not be started"):
         process.receive()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps the limit")
+def test_a_limit_of_the_user_that_is_lower_holds() -> None:
+    code = """
+import resource
+from monai_tpseg.apart import _limit
+resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))
+_limit(2**40)
+assert resource.getrlimit(resource.RLIMIT_AS) == (2**36, 2**36)
+_limit(2**30)
+assert resource.getrlimit(resource.RLIMIT_AS)[0] < 2**35
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
