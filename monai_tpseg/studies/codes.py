@@ -133,11 +133,16 @@ def failed(code: str, detail: str = "") -> Outcome:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out, of the machine or of an accelerator."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # PyTorch has no class of its own for the memory of the CPU, nor for that which a library of the GPU asks for
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    """Say whether memory ran out, of the machine or of an accelerator; MONAI wraps what a transform raises."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError | torch.OutOfMemoryError):
+            return True
+        # PyTorch has no class of its own for the memory of the CPU, nor for that which a library of the GPU asks for
+        if isinstance(seen, RuntimeError) and any(words in str(seen) for words in _NO_MEMORY):
+            return True
+        seen = seen.__cause__
+    return False
 
 
 def device_answers(device: torch.device) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from monai.transforms import Compose, Lambda
 
 from monai_tpseg.cli import main
 from monai_tpseg.data.phantoms import make_phantom, write_png
@@ -31,6 +32,7 @@ from monai_tpseg.studies import (
 )
 from monai_tpseg.studies import case as cases_module
 from monai_tpseg.studies.case import CaseRunner
+from monai_tpseg.studies.codes import outcome_of
 from monai_tpseg.studies.lock import locked
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.studies.results import case_folder, decisions, sweep
@@ -283,3 +285,14 @@ def test_the_package_is_the_command() -> None:
         [sys.executable, "-m", "monai_tpseg", "--version"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.startswith("tpseg ")
+
+
+@pytest.mark.parametrize("reason", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_runs_out_in_a_transform_is_memory(reason: Exception) -> None:
+    def fail(_: Any) -> None:
+        raise reason
+
+    with pytest.raises(RuntimeError, match="applying transform") as caught:
+        Compose([Lambda(fail)])(0)
+    assert outcome_of(caught.value).code == "E_MEMORY"
+    assert outcome_of(RuntimeError("another")).code == "E_INTERNAL"
