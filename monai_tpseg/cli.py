@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from monai_tpseg import __version__
+from monai_tpseg.apart import warm_up
 from monai_tpseg.cli_annotate import add_annotate_command
 from monai_tpseg.cli_data import add_data_commands
 from monai_tpseg.cli_export import add_export_command
@@ -105,12 +106,16 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 
 def _scan(options: argparse.Namespace) -> int:
+    warm_up("monai_tpseg.transforms.discovery:answer")
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
     from monai_tpseg.studies.codes import count
+    from monai_tpseg.studies.looking import LookApart
 
     check_exists(options.input)
     known = read_manifest(options.out) if os.path.exists(options.out) else []
-    merged = merge_scan(known, scan(options.input), options.input)
+    with LookApart() as look:
+        found = scan(options.input, look, options.quiet)
+    merged = merge_scan(known, found, options.input)
     write_manifest(options.out, merged.rows)
     said = [count(len(merged.rows), "case")]
     if known:

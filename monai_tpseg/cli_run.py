@@ -234,7 +234,8 @@ def _check_input(source: str, out: str) -> None:
 
 def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
     """The cases that the command line names; `known` are the tasks of the weights."""
-    from monai_tpseg.studies import find_entries, known_salt, read_manifest
+    from monai_tpseg.studies import Limits, find_entries, known_salt, read_manifest
+    from monai_tpseg.studies.looking import LookApart
 
     salt = known_salt(options.out)
     if options.manifest:
@@ -242,7 +243,9 @@ def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
         return [replace(row, task=match_task(row.task, known)) for row in rows]
     check_exists(options.input)
     first, *others = _tasks(options, known)
-    found = find_entries(options.input, first, salt, leave_out=options.out)
+    limits = Limits(options.read_timeout, options.read_memory)
+    with LookApart(limits) as look:
+        found = find_entries(options.input, first, salt, options.out, look, options.quiet)
     return [replace(entry, task=task) for entry in found for task in (first, *others)]
 
 

@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": {"keys", "tasks", "files", "metrics", "data", "handlers", "inferers", "networks", "transforms"},
     "cli_run": {"tasks", "apart", "networks", "studies", "weights"},
     "cli": {
+        "apart",
         *("keys", "tasks", "files", "data", "engines", "handlers", "inferers", "networks", "transforms", "studies"),
         *("cli_annotate", "cli_data", "cli_export", "cli_new_task", "cli_run", "cli_weights", "experiments"),
     },

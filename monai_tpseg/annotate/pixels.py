@@ -15,7 +15,7 @@ from torch import Tensor
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.studies.lesions import fits_modality
-from monai_tpseg.studies.scan import PROPOSED_TASKS
+from monai_tpseg.studies.proposals import PROPOSED_TASKS
 from monai_tpseg.tasks import DICOM_MODALITIES, Modality, get_task
 from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.handover import PackedImage, pack, unpack
@@ -41,7 +41,7 @@ class Pixels:
     """
 
     def __init__(self, image: MetaTensor) -> None:
-        values, self.meta = pack(image)
+        values, self.meta = pack(image)[:2]
         self._values = values.copy()  # a grey one is a view of all three channels
         self._slices = self._values if image.ndim == 4 else self._values[..., None]  # (C, H, W, D)
         self._input: tuple[Modality, Tensor] | None = None

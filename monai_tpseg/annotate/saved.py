@@ -26,8 +26,8 @@ from monai_tpseg.annotate.records import (
     slice_record,
 )
 from monai_tpseg.files import complete
-from monai_tpseg.studies.identity import input_identity
 from monai_tpseg.transforms.cases import CaseSource
+from monai_tpseg.transforms.locate import input_identity
 
 __all__ = [
     "Saved",

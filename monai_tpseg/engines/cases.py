@@ -13,10 +13,13 @@ from monai.bundle import ConfigParser
 from monai_tpseg.data.datalists import read_datalist
 from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.tasks import TASK_NAMES, get_task, resolve_task
-from monai_tpseg.transforms import list_cases
+from monai_tpseg.transforms import CaseSource, list_cases
 
 __all__ = ["data_root", "inference_cases", "listed_tasks"]
 
+
+Image = str | tuple[str, ...]
+"""What `LoadMedicalImaged` reads: a path, or the files of one stack of a folder that holds several."""
 
 Asked = str | int | Sequence[str | int] | None
 
@@ -50,12 +53,12 @@ def inference_cases(
     if datalist:
         entries = _listed(datalist, dataset_dir or str(Path(datalist).parent), tasks)
         images = list(dict.fromkeys(entry[IMAGE] for entry in entries))
-        wanted = [(image, one) for image in images for one in asked] or [(e[IMAGE], e[TASK]) for e in entries]
-        return _joined(wanted, tasks, modalities)
+        wanted: list[tuple[Image, str | int | None]] = [(image, one) for image in images for one in asked]
+        return _joined(wanted or [(entry[IMAGE], entry[TASK]) for entry in entries], tasks, modalities)
     if not dataset_dir:
         return []
     each: list[str | int | None] = [*asked] or [None]
-    return _joined([(str(path), one) for path in list_cases(dataset_dir) for one in each], tasks, modalities)
+    return _joined([(_named(source), one) for source in list_cases(dataset_dir) for one in each], tasks, modalities)
 
 
 def listed_tasks(task: Asked) -> list[str | int]:
@@ -65,10 +68,14 @@ def listed_tasks(task: Asked) -> list[str | int]:
     return [task] if isinstance(task, str | int) else list(task)
 
 
+def _named(source: CaseSource) -> Image:
+    return tuple(map(str, source)) if isinstance(source, tuple) else str(source)
+
+
 def _joined(
-    wanted: Sequence[tuple[str, str | int | None]], tasks: Sequence[str], modalities: Mapping[str, str]
+    wanted: Sequence[tuple[Image, str | int | None]], tasks: Sequence[str], modalities: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    def kind(pair: tuple[str, str | int | None]) -> tuple[str, Any]:
+    def kind(pair: tuple[Image, str | int | None]) -> tuple[Image, Any]:
         image, task = pair
         return image, None if task is None else get_task(tasks[resolve_task(task, tasks)], modalities).modality
 

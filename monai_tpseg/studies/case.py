@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import torch
 from monai.data import MetaTensor
 
+from monai_tpseg.apart import Apart, CallLost, NoProcessError
 from monai_tpseg.studies.codes import (
+    RUN_ACTIONS,
     DeviceLostError,
     Outcome,
     SourceChanged,
@@ -28,7 +30,6 @@ from monai_tpseg.studies.codes import (
     is_out_of_memory,
     outcome_of,
 )
-from monai_tpseg.studies.identity import input_identity
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.model import Model, Segmented
 from monai_tpseg.studies.names import file_stem
@@ -39,8 +40,9 @@ from monai_tpseg.studies.slides import segment_slide
 from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 from monai_tpseg.transforms.cases import CaseSource
+from monai_tpseg.transforms.dicom import parsed_once
 from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.slides import is_slide
+from monai_tpseg.transforms.locate import SEE, Seen
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 
@@ -64,6 +66,7 @@ class Plan:
         slide: a whole slide, which is read in windows while it is segmented.
         outcome: how it has ended: before, or for want of a task or a source.
         kept: whether it ended so in an earlier run.
+        stamp: of the source, see `Seen`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Plan:
     slide: Path | None = None
     outcome: Outcome | None = None
     kept: bool = False
+    stamp: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,27 +130,35 @@ class CaseRunner:
         self.folder = Path(out) / CASES
         self.resume = resume
         self.tag = tag
+        self._looker: Apart | None = None
         self._made_by = provenance(model.info, model.config)
 
     def plan(self, name: str, entry: Entry) -> Plan:
         """Look at a case without reading its pixels."""
         try:
             return self._plan(name, entry)
+        except NoProcessError:
+            raise  # no case's fault
         except Exception as error:  # whatever a source does to who looks at it stays with its case
             return Plan(name, entry, "", outcome=outcome_of(error))
 
     def _plan(self, name: str, entry: Entry) -> Plan:
-        source, trouble = _locate(entry)
-        key = self._key(entry, source)
+        seen, trouble = self._see(entry)
+        key = self._key(entry, "unreadable" if seen is None else seen.identity)
         if self.resume and (kept := self.kept(name, key)) is not None:
             return Plan(name, entry, key, outcome=kept, kept=True)
-        outcome = self._problem(entry) or trouble
-        if source is None or outcome is not None:
+        outcome = (_unfit(seen) if seen is not None else None) or self._problem(entry) or trouble
+        if seen is None or outcome is not None:
             return Plan(name, entry, key, outcome=outcome)
-        task = get_task(entry.task, self.model.info.modalities)
-        if task.modality is Modality.PATHOLOGY and _is_slide(source):
-            return Plan(name, entry, key, slide=source)
-        return Plan(name, entry, key, source)
+        if seen.slide and isinstance(seen.source, Path):
+            return Plan(name, entry, key, slide=seen.source, stamp=seen.stamp)
+        return Plan(name, entry, key, seen.source, stamp=seen.stamp)
+
+    def close(self) -> None:
+        """End the process that looks for sources."""
+        if self._looker is not None:
+            self._looker.close()
+        self._looker = None
 
     def segment_together(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
         """Segment what was read for the tasks of several plans at once; nothing where that fails.
@@ -239,10 +251,10 @@ class CaseRunner:
             if plan.slide is not None:
                 with _timed(seconds, "network"):
                     written = self._slide(plan, plan.slide, folder)
-                self._check_unchanged(plan, plan.slide)
+                self._check_unchanged(plan)
                 return written
             if plan.source is not None:
-                self._check_unchanged(plan, plan.source)
+                self._check_unchanged(plan)
             if found is None:
                 with _timed(seconds, "network"):
                     (alone,) = self._with_less_memory(read, [plan.entry.task])
@@ -252,7 +264,8 @@ class CaseRunner:
             with _timed(seconds, "write"):
                 outputs = Outputs(seg=self.model.settings.seg, method=self.model.info.method)
                 name = file_stem(plan.name, plan.entry.task)
-                return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)
+                with parsed_once(None if read is None else read.headers):
+                    return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)
         except Exception as error:  # a network or a writer may raise anything
             _empty(folder)
             if is_disc_full(error):
@@ -261,9 +274,10 @@ class CaseRunner:
                 raise DeviceLostError(_LOST_DEVICE.format(self.model.device, plan.name)) from error
             return outcome_of(error), {}
 
-    def _check_unchanged(self, plan: Plan, source: CaseSource) -> None:
+    def _check_unchanged(self, plan: Plan) -> None:
         """A source that somebody still writes to was read half old, half new."""
-        if self._key(plan.entry, source) != plan.key:
+        seen, trouble = self._see(plan.entry, content=False)
+        if seen is None or trouble is not None or seen.stamp != plan.stamp:
             raise SourceChanged
 
     def _slide(self, plan: Plan, path: Path, folder: Path) -> tuple[Outcome, dict[str, Any]]:
@@ -297,31 +311,35 @@ class CaseRunner:
         known = entry.task in info.tasks and (entry.task in TASK_NAMES or entry.task in info.modalities)
         return None if known else failed("E_TASK")
 
-    def _key(self, entry: Entry, source: CaseSource | None) -> str:
-        """Input, weights, task and settings in one keyed digest."""
+    def _see(self, entry: Entry, content: bool = True) -> tuple[Seen | None, Outcome | None]:
+        """Return what is known of a source, or how its case ends because it lies nowhere or does not answer."""
+        if self._looker is None:
+            limits = self.limits or Limits()
+            self._looker = Apart(SEE, limits.seconds, limits.bytes)
+        known = self._problem(entry) is None
+        pathology = (
+            content and known and get_task(entry.task, self.model.info.modalities).modality is Modality.PATHOLOGY
+        )
+        self._looker.send(*entry.place, not entry.task, pathology, content)
         try:
-            identity = "unreadable" if source is None else input_identity(source)
-        except OSError:
-            identity = "unreadable"
+            seen: Seen = self._looker.receive().value
+        except (ReadError, CallLost) as error:
+            return None, outcome_of(error)
+        return seen, None
+
+    def _key(self, entry: Entry, identity: str) -> str:
+        """Input, weights, task and settings in one keyed digest."""
         parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
         return entry.keyed(json.dumps(parts))
 
 
-def _is_slide(source: CaseSource) -> TypeGuard[Path]:
-    try:
-        return isinstance(source, Path) and is_slide(source)
-    except ReadError:
-        return False  # whoever reads it says what is wrong
-
-
-def _locate(entry: Entry) -> tuple[CaseSource | None, Outcome | None]:
-    """Return where the source of a case lies, or how the case ends because it lies nowhere."""
-    try:
-        return entry.source(), None
-    except ReadError as error:
-        return None, outcome_of(error)
-    except (OSError, ValueError, RuntimeError):  # a name too long, a zero byte, a circle of links
-        return None, outcome_of(ReadError("E_NOT_FOUND", "The path leads nowhere; correct it."))
+def _unfit(seen: Seen) -> Outcome | None:
+    """How a case without a task ends that needs none."""
+    if seen.unfit == "no image":
+        return outcome_of(ReadError("E_NOT_IMAGE", "The source is no image."))
+    codes = {"localizer": "S_LOCALIZER", "screenshot": "S_SCREENSHOT"}
+    code = codes.get(seen.unfit, "")
+    return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]) if code else None
 
 
 def _takes_folders(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from monai_tpseg.transforms.errors import NEXT_ACTIONS, find_read_error
 from monai_tpseg.transforms.handover import ScreenshotError
 
 __all__ = [
+    "LOST",
     "RUN_ACTIONS",
     "DeviceLostError",
     "ExitStatus",
@@ -50,6 +51,7 @@ class ExitStatus:
 
 RUN_ACTIONS: dict[str, str] = {
     "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
+    "S_LOCALIZER": "leave it out: it only shows where the slices of other images lie; segment those",
     "S_SCREENSHOT": "give the image itself, or allow pictures of screens with --allow-secondary-capture and --resume",
     "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
     "E_CRASH": "the source crashes its decoder: export it again or convert it with another program",
@@ -62,7 +64,9 @@ RUN_ACTIONS: dict[str, str] = {
 }
 """Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
 
-_LOST = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
+LOST = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
+"""Why a process apart has ended -> code."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
 _NO_MEMORY = (
     "can't allocate memory",
@@ -117,7 +121,7 @@ def outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, ScreenshotError):
         return Outcome(Status.SKIPPED, "S_SCREENSHOT", RUN_ACTIONS["S_SCREENSHOT"])
     if isinstance(error, CallLost):
-        return failed(_LOST[error.reason])
+        return failed(LOST[error.reason])
     if isinstance(error, SourceChanged):
         return failed("E_CHANGED")
     if is_out_of_memory(error):

@@ -13,7 +13,6 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,17 +21,14 @@ from monai_tpseg.studies.cells import from_cell, part_from_cell, part_to_cell, p
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.table import Row, read_table
 from monai_tpseg.tasks import match_task
-from monai_tpseg.transforms.cases import CaseSource, list_sources
-from monai_tpseg.transforms.dicom_split import find_stacks
-from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.transforms.cases import CaseSource
+from monai_tpseg.transforms.locate import locate
 
 __all__ = [
     "COLUMNS",
     "MANIFEST",
     "Entry",
-    "files_of_source",
     "new_salt",
-    "parts_of",
     "read_manifest",
     "shard_of",
     "write_manifest",
@@ -64,6 +60,7 @@ class Entry:
         note: why no task is proposed, or "".
         more: columns of other names and their values, which are kept.
         case: name of the folder in the output folder of a run, or "".
+        files: of the part, where they are known since it was found; a manifest does not hold them.
     """
 
     path: str
@@ -75,6 +72,7 @@ class Entry:
     part: str = ""
     more: tuple[tuple[str, str], ...] = ()
     case: str = field(default="", compare=False)
+    files: tuple[Path, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def source_id(self) -> str:
@@ -91,48 +89,12 @@ class Entry:
         Raises:
             ReadError: `E_OUTSIDE`, the path or a link in it leads out of `root`; `E_NOT_FOUND`, there is no such part.
         """
-        path = self.root / self.path
-        root = self.root.resolve()
-        if not path.resolve().is_relative_to(root):
-            raise ReadError("E_OUTSIDE", "The path leads out of the folder of the manifest; correct it or its root.")
-        source = self._part(path) if self.part else path
-        for file in files_of_source(source):
-            if file.is_symlink() and not file.resolve().is_relative_to(root):
-                raise ReadError("E_OUTSIDE", "A link of the case leads out of the folder of the manifest; remove it.")
-        return source
+        return locate(*self.place)
 
-    def _part(self, path: Path) -> CaseSource:
-        number, count = (int(n) for n in self.part.split("/"))
-        parts = parts_of(path)
-        if len(parts) != count:
-            raise ReadError(
-                "E_NOT_FOUND", f"{count} stacks were expected and {len(parts)} found; scan the folder again."
-            )
-        return parts[number - 1]
-
-
-def files_of_source(source: CaseSource) -> list[Path]:
-    """Return the files of a case: a file, those of a folder without its sub-folders, or those that are named.
-
-    The pixels of a MIRAX slide (`a.mrxs`) lie in the folder `a` beside it.
-    """
-    if isinstance(source, tuple):
-        return list(source)
-    if source.suffix.lower() == ".mrxs" and source.with_suffix("").is_dir():
-        return [source, *files_of_source(source.with_suffix(""))]
-    return [path for path in source.iterdir() if path.is_file()] if source.is_dir() else [source]
-
-
-@lru_cache(maxsize=4)
-def parts_of(path: Path) -> tuple[tuple[Path, ...], ...]:
-    """Return the stacks that the images of a folder, or of the index of a disc, form; found once in a run.
-
-    Raises:
-        ReadError: there are none.
-    """
-    if path.is_dir():
-        return tuple(stack.files for stack in find_stacks(path))
-    return tuple(source if isinstance(source, tuple) else (source,) for source in list_sources(path))
+    @property
+    def place(self) -> tuple[Path, Path, str, tuple[Path, ...]]:
+        """What `locate` takes."""
+        return self.root / self.path, self.root, self.part, self.files
 
 
 def new_salt() -> str:

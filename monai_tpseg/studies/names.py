@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.tasks import TASK_NAMES
-from monai_tpseg.transforms.cases import stem
+from monai_tpseg.transforms.kinds import stem
 from monai_tpseg.transforms.output_names import plain_name
 
 __all__ = ["Names", "case_names", "file_stem"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from monai.data import MetaTensor
@@ -15,6 +16,7 @@ from monai.data import MetaTensor
 from monai_tpseg.apart import Apart, CallLost, NoProcessError
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms.cases import CaseSource
+from monai_tpseg.transforms.dicom import Dataset
 from monai_tpseg.transforms.handover import READ, unpack
 
 __all__ = ["Limits", "Read", "Reader", "available_memory"]
@@ -61,11 +63,13 @@ class Read(NamedTuple):
         image: see `LoadMedicalImage`; None where it could not be read.
         error: mostly `ReadError`, `ScreenshotError` or `CallLost`; None where it was read.
         seconds: that reading took in its process.
+        headers: of its DICOM files, without pixels.
     """
 
     image: MetaTensor | None
     error: Exception | None
     seconds: float = 0.0
+    headers: Mapping[Path, Dataset] = MappingProxyType({})
 
 
 class Reader:
@@ -156,7 +160,7 @@ class Reader:
         self._idle.append(asked[1])
         try:
             packed, seconds = asked[1].receive()
-            return Read(unpack(packed), None, seconds)
+            return Read(unpack(packed), None, seconds, packed.headers)
         except NoProcessError:
             raise
         except Exception as error:  # foreign bytes: whatever it is, it is the case's

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -21,6 +21,11 @@ from monai_tpseg.networks.weights import WeightsInfo
 from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.studies.model import digest
 from monai_tpseg.transforms import meta as m
+from monai_tpseg.transforms.dicom import PHOTOMETRIC_INTERPRETATIONS
+from monai_tpseg.transforms.dicom_slices import Fault
+from monai_tpseg.transforms.modalities import MODALITIES
+from monai_tpseg.transforms.orientation import Plane
+from monai_tpseg.transforms.pictures import PICTURE_MODES
 
 __all__ = ["RESULT", "case_folder", "decisions", "provenance", "read_result", "sweep", "write_result"]
 
@@ -31,25 +36,12 @@ _NEW, _OLD = "new", "old"  # kinds of folders beside those of the cases
 _TEXTS = ("case", "task", "status", "code", "next_action", "detail", "key")
 _PACKAGES = ("monai", "numpy", "pydicom", "highdicom", "nibabel", "pillow", "scipy", "torch")
 
-_MODALITIES = ("CT", "MR", "US", "OPT", "OCT", "OP", "ES", "GM", "SM", "XC", "DMS", "CR", "DX", "MG", "PT", "NM", "OT")
-_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT", "PALETTE_COLOR")
-_PIL_MODES = ("1", "L", "LA", "P", "PA", "RGBA", "CMYK", "YCbCr", "I", "F", "I;16", "I;16B")
 _OWN = (
-    "axial",
-    "coronal",
-    "sagittal",
-    "stored",
-    "picture",
-    "volume",
-    "display",
-    "physical",
-    "dicom",
-    "nifti",
-    "itk",
-    "gap",
-    "tilt",
+    *(word for choices in (Plane, m.SourceKind, m.Intensity, Fault) for word in get_args(choices)),
+    *("stored", "picture", "dicom", "nifti", "itk"),
 )
-_WORDS = frozenset((*_MODALITIES, *_PHOTOMETRIC, *_PIL_MODES, *_OWN))
+_WORDS = frozenset((*MODALITIES, *PHOTOMETRIC_INTERPRETATIONS, *PICTURE_MODES, *_OWN))
+"""What is repeated of what a header says: the terms that the readers accept, and nothing that somebody made up."""
 
 _DECISIONS = (
     *(m.KIND, m.FORMAT, m.INTENSITY, m.INVERTED, m.PLANE, m.SPACING, m.SOURCE_SHAPE, m.EXIF),
@@ -205,7 +197,7 @@ def _are_texts(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.replace(" ", "_") in _WORDS else "other"
+        return value if value in _WORDS else "other"
     if isinstance(value, bool | np.bool_):
         return bool(value)
     return _finite(np.asarray(value).round(6).tolist())

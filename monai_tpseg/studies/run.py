@@ -138,4 +138,5 @@ class Run:
                         record.ended(ended)
         finally:
             self.reader.close()
+            self.runner.close()
         return record.counts

@@ -1,50 +1,62 @@
-"""What lies in a folder, and the task that its headers propose. Nothing is decoded."""
+"""What lies below a path, and the task that its headers propose. Nothing is decoded."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from monai_tpseg.studies.manifest import Entry, files_of_source, new_salt, parts_of
-from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, CaseSource, is_results, is_screenshot, stem
-from monai_tpseg.transforms.dicom import is_dicom, is_image, read_dataset
-from monai_tpseg.transforms.dicom_split import find_stacks
-from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.guard import base_name, guarded
+from tqdm import tqdm
+
+from monai_tpseg.studies.case import CASES
+from monai_tpseg.studies.manifest import Entry, new_salt
+from monai_tpseg.studies.proposals import PROPOSED_TASKS, propose
+from monai_tpseg.transforms.discovery import HERE, Case, Look, discover, told
 from monai_tpseg.transforms.slides import SLIDE_SUFFIXES
 
-__all__ = ["PROPOSED_TASKS", "Case", "find_cases", "find_entries", "scan"]
+__all__ = ["find_entries", "scan"]
 
-PROPOSED_TASKS: dict[str, str] = {
-    "CT": "lung_infection",
-    "MR": "brain_tumor",
-    "OPT": "wet_amd",
-    "ES": "colon_polyp",
-    "SM": "adenocarcinoma",
-    "GM": "adenocarcinoma",
-    "DMS": "skin_lesion",
+logger = logging.getLogger(__name__)
+
+_SKIPPED = {
+    "no image": "no image",
+    "localizer": "localizer: it shows where the slices of other images lie",
 }
-"""DICOM modality -> the only task of the catalogue that fits. US shows thyroid or breast, and XC any skin or wound:
-those are not guessed."""
+_UNKNOWN = "the file does not say what it shows; name the task"
+_Counted = AbstractContextManager[Callable[[int], None]]
+_PATIENCE = 2.0  # seconds that a run looks for its cases before it shows so
+_LOST = {  # why a process that looked at a file ended
+    "E_TIMEOUT": "it took too long to read its header",
+    "E_MEMORY": "its header took too much memory",
+    "E_CRASH": "its header ended the process that read it",
+}
 
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
-
-def scan(source: str | Path) -> list[Entry]:
-    """Return the cases below `source`, each with the task that its modality proposes, or none and a note.
+def scan(source: str | Path, look: Look = HERE, quiet: bool = True) -> list[Entry]:
+    """Return the cases below `source`, each with the task that its header proposes, or none and a note.
 
     Args:
         source: a file, a DICOM series, or a folder of files, series and folders.
+        look: what touches the file system: this process, or `monai_tpseg.studies.looking.LookApart`.
+        quiet: no progress bar.
 
     Raises:
-        ReadError: `E_NOT_FOUND`, or `E_EMPTY`, nothing that could be a case.
+        ReadError: see `discover`.
     """
-    return [_propose(entry) for entry in find_entries(source)]
+    return [_proposed(entry, case) for entry, case in _found(Path(source), "", new_salt(), look, _counted(quiet))]
 
 
 def find_entries(
-    source: str | Path, task: str = "", salt: str = "", leave_out: str | Path | None = None
+    source: str | Path,
+    task: str = "",
+    salt: str = "",
+    leave_out: str | Path | None = None,
+    look: Look = HERE,
+    quiet: bool = True,
 ) -> list[Entry]:
     """Return the cases below `source` for one task.
 
@@ -52,129 +64,88 @@ def find_entries(
         source: see `scan`.
         task: name of the task of all of them.
         salt: of their ids; a new one by default.
-        leave_out: a folder whose content is no input, as that of the results.
+        leave_out: an output folder, which is no input, nor are the cases in it.
+        look: see `scan`.
+        quiet: see `scan`.
 
     Raises:
-        ReadError: see `scan`.
+        ReadError: see `discover`.
     """
-    # not resolved: links inside the folder keep the names that people see
-    path, salt = Path(source).absolute(), salt or new_salt()
-    apart = None if leave_out is None else Path(leave_out).resolve()
-    if apart is not None and path.resolve().is_relative_to(apart):
-        apart /= "cases"  # sources beside the results
-    cases = [case for case in find_cases(path) if apart is None or not case.path.resolve().is_relative_to(apart)]
-    if not cases:
-        raise ReadError("E_EMPTY", f"{base_name(path)} holds nothing but results; check the path.")
-    root = path if path.is_dir() and [case.path for case in cases] != [path] else path.parent
+    found = _found(Path(source), task, salt or new_salt(), look, _counted(quiet, _PATIENCE), leave_out)
+    return [entry for entry, _ in found]
+
+
+def _found(
+    source: Path, task: str, salt: str, look: Look, counted: _Counted, out: str | Path | None = None
+) -> list[tuple[Entry, Case]]:
+    path = source.absolute()  # not resolved: links inside the folder keep the names that people see
+    with counted as step:
+        found = discover(path, look, step, () if out is None else (Path(out), Path(out) / CASES))
+    left_out = told(found.left_out)
+    if left_out:
+        logger.info("Left out: %s.", left_out)
+    root = path.parent if all(case.path == path for case in found.cases) else path
     return [
-        Entry(case.path.relative_to(root).as_posix(), root, task, salt, note=case.note, part=case.part)
-        for case in cases
+        (
+            Entry(
+                case.path.relative_to(root).as_posix(),
+                root,
+                task,
+                salt,
+                modality=_modality(case),
+                note=_note(case),
+                part=case.part,
+                files=case.files if case.part else (),
+            ),
+            case,
+        )
+        for case in found.cases
     ]
 
 
-class Case(NamedTuple):
-    """A case of a folder.
+@contextmanager
+def _counted(quiet: bool, delay: float = 0.0) -> Iterator[Callable[[int], None]]:
+    """A bar that is there from the first file of a folder on: what is named itself needs none."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs no animation
+    with ExitStack() as stack:
+        bars = list[Any]()
 
-    Attributes:
-        path: a file, or a folder of DICOM slices.
-        part: `i/n` where the folder holds n stacks.
-        note: why it was split, or "".
-    """
+        def step(files: int) -> None:
+            if not bars:
+                bar = tqdm(unit="file", disable=quiet, mininterval=interval, delay=delay, desc="scan")
+                bars.append(stack.enter_context(bar))
+            bars[0].update(files)
 
-    path: Path
-    part: str = ""
-    note: str = ""
-
-
-def find_cases(path: Path) -> list[Case]:
-    """Return everything that could be a case, so that all is accounted for.
-
-    A folder with several series, echoes, phases or copies gives each stack of `find_stacks` as a part, and so does the
-    index of a disc (DICOMDIR) that is named itself. DICOM objects that are no images are cases too, which are skipped.
-
-    Raises:
-        ReadError: see `scan`.
-    """
-    if not path.exists():
-        raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
-    if not path.is_dir():
-        parts = parts_of(path) if path.name == "DICOMDIR" else ((path,),)
-        return [Case(path)] if len(parts) < 2 else [Case(path, f"{i}/{len(parts)}") for i in range(1, len(parts) + 1)]
-    cases = sorted(_walk(path, frozenset()))
-    if not cases:
-        raise ReadError("E_EMPTY", f"{base_name(path)} holds nothing that could be a case; check the path.")
-    return cases
+        yield step
 
 
-def _walk(folder: Path, above: frozenset[Path]) -> list[Case]:
-    above |= {folder.resolve()}
-    visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.name != "__MACOSX"]
-    files = [path for path in visible if path.is_file() and path.name != "DICOMDIR"]
-    # a link to a folder above would be followed without end; slices of our own results are no inputs
-    folders = [path for path in visible if path.is_dir() and path.resolve() not in above]
-    folders = [path for path in folders if not (path.name.endswith(OUTPUT_ENDINGS) or is_results(path))]
-    return _own(folder, files) + [case for child in folders for case in _walk(child, above)]
+def _proposed(entry: Entry, case: Case) -> Entry:
+    header = case.header
+    if case.skip or header is None or header.code:
+        return entry
+    if _modality(case) == "SM" and header.kind == "slide":
+        return replace(entry, task=PROPOSED_TASKS["SM"])
+    if header.kind != "dicom":
+        return _noted(entry, _UNKNOWN)
+    if header.screenshot:
+        return _noted(entry, "a picture of a screen (secondary capture); name the task, and allow it to tpseg run")
+    task, note = propose(header)
+    return _noted(replace(entry, task=task), note)
 
 
-def _own(folder: Path, files: list[Path]) -> list[Case]:
-    """The cases among the files of a folder, apart from its sub-folders."""
-    dicom = {path for path in files if _is_dicom(path)}
-    others = [path for path in files if path not in dicom and path.name.lower().endswith(READABLE_SUFFIXES)]
-    others = [path for path in others if not stem(path).endswith(OUTPUT_ENDINGS)]
-    named = [path for path in files if path not in dicom and path.name.lower().endswith(_DICOM_SUFFIXES)]
-    stacks = find_stacks(folder) if dicom else []
-    if len(stacks) == 1 and (len(stacks[0].files) > 1 or not (others or named)):
-        return [Case(folder), *map(Case, others + named)]
-    used = {path for stack in stacks for path in stack.files}
-    alone = [Case(stack.files[0], note=stack.reason) for stack in stacks if len(stack.files) == 1]
-    parts = [
-        Case(folder, f"{number}/{len(stacks)}", stack.reason)
-        for number, stack in enumerate(stacks, start=1)
-        if len(stack.files) > 1
-    ]
-    return [*parts, *alone, *map(Case, others + named + sorted(dicom - used))]
+def _noted(entry: Entry, note: str) -> Entry:
+    return replace(entry, note="; ".join(filter(None, (entry.note, note))))
 
 
-def _is_dicom(path: Path) -> bool:
-    try:
-        return guarded(lambda: is_dicom(path), "A file")
-    except ReadError:
-        return False  # not to be opened at all: it has no content to go by
+def _modality(case: Case) -> str:
+    if case.header is None:
+        return ""
+    return "SM" if case.path.suffix.lower() in SLIDE_SUFFIXES else case.header.modality
 
 
-def _propose(entry: Entry) -> Entry:
-    path = entry.root / entry.path
-    if path.suffix.lower() in SLIDE_SUFFIXES:
-        return replace(entry, modality="SM", task=PROPOSED_TASKS["SM"])
-    source = parts_of(path)[int(entry.part.partition("/")[0]) - 1] if entry.part else path
-    files = [file for file in sorted(files_of_source(source)) if _is_dicom(file)]
-    if not files:
-        return replace(entry, note="the file does not say what it shows; name the task")
-    headers = (_header(file) for file in files)
-    modality, code = next((found for found in headers if found[1] != "no image"), ("", "no image"))
-    note, task = entry.note, PROPOSED_TASKS.get(modality, "")
-    if code:
-        task, note = "", code
-    elif "localizer" in note.split(", "):
-        task = ""  # it shows where the slices of another stack lie
-    elif _is_screenshot(source):
-        task, note = "", "a picture of a screen (secondary capture); name the task, and allow it to tpseg run"
-    elif not task:
-        note = "; ".join(filter(None, (note, "the modality may show several things; name the task")))
-    return replace(entry, task=task, modality=modality, note=note)
-
-
-def _is_screenshot(source: CaseSource) -> bool:
-    try:
-        return is_screenshot(source)
-    except ReadError:
-        return False  # reading says what is wrong
-
-
-def _header(path: Path) -> tuple[str, str]:
-    """Return the modality, and what is wrong: a code, `no image`, or nothing."""
-    try:
-        header = guarded(lambda: read_dataset(path, pixels=False), "A file")
-    except ReadError as error:
-        return "", error.code
-    return (str(header.get("Modality") or ""), "") if is_image(header) else ("", "no image")
+def _note(case: Case) -> str:
+    """What is said of a case whatever its task."""
+    code = "" if case.header is None else case.header.code
+    copies = f"{case.copies} copies of its files left out" if case.copies > 1 else ""
+    said = _SKIPPED.get(case.skip) or _LOST.get(code, code) or case.reason
+    return "; ".join(filter(None, (said, copies or case.copies * "a copy of a file left out", *case.remarks)))

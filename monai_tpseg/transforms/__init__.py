@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_tpseg.transforms.cases import CaseSource, is_screenshot, is_series_folder, list_cases, list_sources
+from monai_tpseg.transforms.cases import CaseSource, is_screenshot, list_cases
 from monai_tpseg.transforms.dicom_split import Stack, find_stacks
 from monai_tpseg.transforms.each_task import ForEachTask
 from monai_tpseg.transforms.errors import NEXT_ACTIONS, READ_CODES, ReadCode, ReadError, find_read_error
@@ -51,9 +51,7 @@ __all__ = [
     "find_read_error",
     "find_stacks",
     "is_screenshot",
-    "is_series_folder",
     "list_cases",
-    "list_sources",
     "load_pipeline",
     "match_label",
     "paste_region",

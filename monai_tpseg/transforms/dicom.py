@@ -32,9 +32,9 @@ from monai_tpseg.transforms.single_frame import flatten_single_frame
 __all__ = [
     "PHOTOMETRIC_INTERPRETATIONS",
     "Dataset",
+    "Parsed",
     "check_image",
     "frame_count",
-    "header_of",
     "index_parts",
     "is_dicom",
     "is_image",
@@ -70,16 +70,23 @@ PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
 """What (0028,0004) of an object that is read may say."""
 
 
-class _Parsed(NamedTuple):
-    dataset: Dataset
-    whole: bool  # with its pixels
+class Parsed(NamedTuple):
+    """What is known of a DICOM file.
+
+    Attributes:
+        header: without pixels, as it lies in the file.
+        dataset: with pixels, and with the changes of whoever reads it; None where the header alone is known.
+    """
+
+    header: Dataset
+    dataset: Dataset | None = None
 
 
-_parsed: ContextVar[dict[Path, _Parsed] | None] = ContextVar("_parsed", default=None)
+_parsed: ContextVar[dict[Path, Parsed] | None] = ContextVar("_parsed", default=None)
 
 
 @contextmanager
-def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[Path, _Parsed]]:
+def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[Path, Parsed]]:
     """Open each DICOM file at most once within the block: what was parsed of it is given again, pixels included.
 
     Args:
@@ -88,7 +95,7 @@ def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[
     Yields:
         what is known of each file.
     """
-    known = {path: _Parsed(dataset, False) for path, dataset in (headers or {}).items()}
+    known = {path: Parsed(header) for path, header in (headers or {}).items()}
     token = _parsed.set(known)
     try:
         yield known
@@ -133,25 +140,27 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
     return _open(path, pixels, lambda file: True)
 
 
-def header_of(dataset: Dataset) -> Dataset:
-    """Return `dataset` without its pixels; the other elements are shared, not copied."""
-    header = dataset[: min(_PIXEL_TAGS)]
-    header.file_meta = dataset.file_meta
-    return header
-
-
 def _open(path: Path, pixels: bool, is_meant: Callable[[BinaryIO], bool]) -> Dataset | None:
     known = _parsed.get()
-    if known is not None and path in known and (known[path].whole or not pixels):
-        return known[path].dataset
+    if known is not None and path in known:
+        kept = known[path].dataset if pixels else known[path].dataset or known[path].header
+        if kept is not None:
+            return kept
     with path.open("rb") as file:
         if not is_meant(file):
             return None
         file.seek(0)
         dataset = _parse(file, pixels or known is not None, base_name(path))
     if known is not None:
-        known[path] = _Parsed(dataset, True)
+        known[path] = Parsed(_header_of(dataset), dataset)
     return dataset
+
+
+def _header_of(dataset: Dataset) -> Dataset:
+    """`dataset` without its pixels; elements that are not looked at yet are shared, not copied."""
+    header = dataset[: min(_PIXEL_TAGS)]
+    header.file_meta = dataset.file_meta
+    return header
 
 
 def _starts_as_dicom(file: BinaryIO) -> bool:

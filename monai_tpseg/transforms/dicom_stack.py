@@ -55,7 +55,7 @@ def has_positions(dataset: Dataset) -> bool:
 def is_localizer(dataset: Dataset) -> bool:
     """Say whether `dataset` is a scout that only shows where the slices of its series lie (ImageType, value 3)."""
     kinds = dataset.get("ImageType") or ()
-    return not isinstance(kinds, str) and "LOCALIZER" in [str(kind).upper() for kind in kinds]
+    return "LOCALIZER" in [str(kind).strip().upper() for kind in ([kinds] if isinstance(kinds, str) else kinds)]
 
 
 def label_orientations(orientations: Sequence[Sequence[float]]) -> list[int]:

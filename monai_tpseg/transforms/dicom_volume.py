@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_tpseg.transforms.copies import first_of_each, identity_of, pixel_digest
 from monai_tpseg.transforms.dicom import Dataset, check_image, frame_count, is_image, read_dataset
 from monai_tpseg.transforms.dicom_attributes import photometric, pixel_spacing
 from monai_tpseg.transforms.dicom_slices import FAULTS, Fault, Irregular, slice_places
@@ -66,7 +67,7 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
 
     Args:
         folder: a folder with the DICOM files of one series; other files are left out, and so are non-image objects and
-            localizers beside slices, which are counted.
+            localizers beside slices and copies, which are counted.
         irregular: refuse slices that are no regular grid, or read them one by one.
 
     Returns:
@@ -78,12 +79,21 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
     """
     files = dicom_files(folder)
     images = {path: dataset for path in files if is_image(dataset := read_dataset(path))}
-    images = {path: d for path, d in images.items() if not is_localizer(d)} or images
+    images = _without_copies({path: d for path, d in images.items() if not is_localizer(d)} or images)
     if not images:
         raise ReadError("E_EMPTY", f"{base_name(folder)} holds no DICOM image; name the folder of the series itself.")
     source = _read_series(images, base_name(folder), irregular)
     source.meta[SKIPPED] = len(files) - len(images)
     return source
+
+
+def _without_copies(images: Mapping[Path, Dataset]) -> dict[Path, Dataset]:
+    """The same object in several files counts once, as in `find_stacks`."""
+    known = [(path, identity_of(dataset)) for path, dataset in images.items()]
+    kept, _ = first_of_each(
+        known, lambda one: one, lambda one, other: pixel_digest(images[one[0]]) == pixel_digest(images[other[0]])
+    )
+    return {path: images[path] for path, _ in kept}
 
 
 def read_dicom_files(files: Sequence[Path], irregular: Irregular = "refuse") -> Source:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import SimpleITK as sitk
 
+from monai_tpseg.files import shown
 from monai_tpseg.transforms.errors import ReadError
 
 __all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "guarded"]
@@ -36,7 +37,7 @@ _Result = TypeVar("_Result")
 
 def base_name(path: Path) -> str:
     """Return the last part of `path`, which is all that a message may show of it."""
-    return path.name or path.absolute().name or "the path"
+    return shown(path.name or path.absolute().name or "the path")
 
 
 def check_size(frame: tuple[int, int], frames: int, name: object) -> None:

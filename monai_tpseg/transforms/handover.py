@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +13,10 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from monai_tpseg.transforms.cases import CaseSource, is_screenshot
+from monai_tpseg.transforms.dicom import Dataset, parsed_once
 from monai_tpseg.transforms.grid_meta import GridMeta
 from monai_tpseg.transforms.load import LoadMedicalImage
+from monai_tpseg.transforms.views import files_of
 
 __all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
 
@@ -25,10 +30,12 @@ class PackedImage(NamedTuple):
     Attributes:
         values: float32, (1, H, W[, D]) of a grey image, whose three channels are equal, else (3, H, W[, D]).
         meta: of `LoadMedicalImage`.
+        headers: of the DICOM files that it was read from, without pixels: nobody needs to open them again.
     """
 
     values: NDArray[np.float32]
     meta: dict[str, Any]
+    headers: Mapping[Path, Dataset] = MappingProxyType({})
 
 
 class ScreenshotError(ValueError):
@@ -55,9 +62,12 @@ def read_packed(source: CaseSource, screenshots: bool = True) -> PackedImage:
         ReadError: see `LoadMedicalImage`.
         ScreenshotError: it is one.
     """
-    if not screenshots and is_screenshot(source):
-        raise ScreenshotError("The case is a picture of a screen.")
-    return pack(load_case(source))
+    with parsed_once() as known:
+        if not screenshots and is_screenshot(source):
+            raise ScreenshotError("The case is a picture of a screen.")
+        image = load_case(source)
+        headers = {path: known[path].header for path in files_of(image.meta) if path in known}
+    return pack(image)._replace(headers=headers)
 
 
 def pack(image: MetaTensor) -> PackedImage:

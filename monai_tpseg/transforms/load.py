@@ -21,13 +21,13 @@ from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_file
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.grid_meta import GridMeta, with_own_spacing
 from monai_tpseg.transforms.guard import base_name, guarded
+from monai_tpseg.transforms.kinds import kind_of
 from monai_tpseg.transforms.labels import binary_picture, binary_volume
 from monai_tpseg.transforms.orientation import GridError, align
-from monai_tpseg.transforms.pictures import is_picture, read_picture
-from monai_tpseg.transforms.slides import is_slide
+from monai_tpseg.transforms.pictures import read_picture
 from monai_tpseg.transforms.sources import Source
 from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, source_of, volume_as_seen
-from monai_tpseg.transforms.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES, read_itk, read_nifti
+from monai_tpseg.transforms.volumes import read_itk, read_nifti
 
 __all__ = [
     "IntensityChoice",
@@ -226,16 +226,16 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
         return read_dicom_folder(path, irregular)
     if not path.is_file():  # a pipe would be waited for, a device read without end
         raise ReadError("E_FORMAT", f"{base_name(path)} is not a regular file; give a file or a folder.")
-    if is_dicom(path):
+    kind = kind_of(path)
+    if kind == "dicom":
         return read_dicom_file(path, irregular)
-    if is_slide(path):
+    if kind == "slide":
         raise ReadError("E_SLIDE", f"{base_name(path)} is a whole slide; give it to tpseg run.")
-    name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
+    if kind == "nifti":
         return read_nifti(path)
-    if name.endswith(ITK_SUFFIXES):
+    if kind == "itk":
         return read_itk(path)
-    if is_picture(path):
+    if kind == "picture":
         return read_picture(path, label)
     raise ReadError(
         "E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them."

@@ -117,7 +117,7 @@ an image that is `inverted`); of CT below -1024 HU. Absent of a picture on a scr
 where there are none. The modality pipelines keep such pixels out of their statistics and make them black."""
 
 SKIPPED = "skipped_files"
-"""int: files of a series folder that were left out: reports, presentation states, localizers."""
+"""int: files of a series folder that were left out: reports, presentation states, localizers, copies of slices."""
 
 REGION = "region"
 """(4,) int: top, left, bottom, right, half-open, in pixels: the calibrated 2D region of an ultrasound object, or that

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.transforms.cases import OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
+from monai_tpseg.transforms.kinds import OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
 from monai_tpseg.transforms.source_grid import source_path
 
 __all__ = ["OutputNames", "base_path", "plain_name"]

@@ -14,12 +14,13 @@ from monai_tpseg.transforms.meta import EXIF, FORMAT, PHOTOMETRIC
 from monai_tpseg.transforms.sources import Array, Source
 from monai_tpseg.transforms.tiff import check_one_picture, check_strips
 
-__all__ = ["PICTURE_SUFFIXES", "is_picture", "read_picture"]
+__all__ = ["PICTURE_MODES", "PICTURE_SUFFIXES", "is_picture", "read_picture"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+", b"BM")
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
 _PIXELS_PER_BYTE = {  # at most: 1 bit for each block of a JPEG with halved colours, 1 bit a pixel deflated
     "JPEG": 400,
     "MPO": 400,
@@ -27,13 +28,19 @@ _PIXELS_PER_BYTE = {  # at most: 1 bit for each block of a JPEG with halved colo
 }
 _EXIF_ORIENTATION = 0x0112
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+
+PICTURE_MODES = (*_GREY, *_COLOUR, *_SIXTEEN_BIT, "I", "F")
+"""PIL modes of what is read; F of labels alone."""
 
 
 def is_picture(path: Path) -> bool:
     """Say whether `path` is a picture, by its first bytes or its suffix."""
     with path.open("rb") as file:
-        return file.read(4).startswith(_MAGIC) or path.suffix.lower() in PICTURE_SUFFIXES
+        head = file.read(18)
+    bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # many a text begins so
+    return head.startswith(_MAGIC) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def read_picture(path: Path, label: bool = False) -> Source:
@@ -136,7 +143,7 @@ def _values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
     """Return (1 or 3, H, W) in 0 to 255."""
     if picture.mode in (*_SIXTEEN_BIT, "I"):
         return _wide(picture, path, grey)
-    if picture.mode in ("1", "L", "LA", "La"):
+    if picture.mode in _GREY:
         return _planes(picture.convert("L"))
     if picture.mode in _COLOUR:
         return _planes(picture.convert("RGB"))

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import stat
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -112,17 +111,25 @@ def _write_broken(folder: Path, good: Path) -> None:
     """A file that ends early, a number that is a name, an unknown codec, and one that ends its process."""
     whole = good.read_bytes()
     (folder / f"{MARKER}_cut.dcm").write_bytes(whole[: len(whole) // 2])
-    shutil.copy(good, folder / f"{MARKER}_crash.dcm")
+    _save_as_another(pydicom.dcmread(good), folder / f"{MARKER}_crash.dcm")
     header = pydicom.dcmread(good)
     spacing = Tag("PixelSpacing")
     header[spacing] = RawDataElement(spacing, "DS", 16, f"{MARKER}\\{MARKER}".encode()[:16], 0, False, True)
     header.Rows = 40
     rows = Tag("NumberOfFrames")
     header[rows] = RawDataElement(rows, "IS", 8, MARKER.encode(), 0, False, True)
-    header.save_as(folder / f"{MARKER}_vr.dcm")
+    _save_as_another(header, folder / f"{MARKER}_vr.dcm")
     header = pydicom.dcmread(good)
     header.file_meta.TransferSyntaxUID = UID(f"{MARKER_UID}.9")
-    header.save_as(folder / f"{MARKER}_codec.dcm", implicit_vr=False, little_endian=True)
+    _save_as_another(header, folder / f"{MARKER}_codec.dcm", implicit_vr=False, little_endian=True)
+
+
+def _save_as_another(header: Any, path: Path, **how: bool) -> None:
+    """Copies of one object would count once."""
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = (
+        f"{MARKER_UID}.{int.from_bytes(path.stem[-4:].encode(), 'big')}"
+    )
+    header.save_as(path, **how)
 
 
 @pytest.fixture(scope="module")

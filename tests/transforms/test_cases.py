@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, is_series_folder, list_cases
-from monai_tpseg.transforms.cases import stem
+from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases
+from monai_tpseg.transforms.kinds import stem
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]
@@ -21,10 +21,8 @@ Write = Callable[..., Path]
 def test_a_file_is_itself_and_a_series_its_folder(tmp_path: Path, write_series: Write) -> None:
     folder = write_series(np.zeros((3, 4, 5)))
     assert list_cases(folder) == [folder]
-    assert is_series_folder(folder)
     assert list_cases(folder / "IM0001") == [folder / "IM0001"]
     assert list_cases(str(tmp_path)) == [folder]
-    assert not is_series_folder(tmp_path)
 
 
 def test_a_folder_stands_for_what_can_be_read(tmp_path: Path, write_series: Write, write_dicom: Write) -> None:
@@ -46,19 +44,16 @@ def test_a_folder_stands_for_what_can_be_read(tmp_path: Path, write_series: Writ
 
 def test_frames_without_positions_are_cases_of_their_own(write_dicom: Write) -> None:
     paths = [write_dicom(f"us/{n}", np.zeros((4, 4), dtype=np.uint8), "US") for n in range(3)]
-    assert not is_series_folder(paths[0].parent)
     assert list_cases(paths[0].parent) == paths
 
 
-def test_two_series_in_one_folder_are_not_guessed(write_series: Write) -> None:
+def test_each_series_of_a_folder_is_a_case(write_series: Write) -> None:
     def edit(datasets: list[Dataset]) -> None:
         for dataset in datasets[:2]:
             dataset.SeriesInstanceUID = "1.2.3.99"
 
-    folder = write_series(np.zeros((5, 4, 5)), edit=edit)
-    with pytest.raises(ReadError) as caught:
-        list_cases(folder)
-    assert caught.value.code == "E_SERIES_MIXED"
+    found = list_cases(write_series(np.zeros((5, 4, 5)), edit=edit))
+    assert sorted(LoadMedicalImage()(case).shape for case in found) == [(3, 4, 5, 2), (3, 4, 5, 3)]
 
 
 def test_a_series_with_a_stray_file_stays_a_series(write_series: Write) -> None:

@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 
 from monai_tpseg.transforms import LoadMedicalImage, ReadError
-from monai_tpseg.transforms.dicom import header_of, is_dicom, is_image, parsed_once, read_dataset
+from monai_tpseg.transforms.dicom import is_dicom, is_image, parsed_once, read_dataset
 
 Write = Callable[..., Path]
 
@@ -79,7 +79,7 @@ def test_a_file_is_parsed_once(write_dicom: Write, monkeypatch: pytest.MonkeyPat
     with parsed_once() as known:
         assert is_dicom(path)
         assert LoadMedicalImage()(path).shape == (3, 4, 4)
-        header = header_of(known[path].dataset)
+        header = known[path].header
     assert opened == [path]
     assert "PixelData" not in header
     with parsed_once({path: header}):

@@ -18,7 +18,7 @@ from monai_tpseg.transforms import (
     files_of,
     find_stacks,
     is_screenshot,
-    list_sources,
+    list_cases,
 )
 from tests.transforms.conftest import dicomdir, image_object
 
@@ -111,9 +111,16 @@ def test_echoes_of_phases_and_times_that_tell_nothing(tmp_path: Path) -> None:
     assert all(len({int(x) // 10 for x in first_values(stack)}) == 1 for stack in found)
 
 
-def test_a_slice_twice_is_a_copy_of_its_own(tmp_path: Path) -> None:
+def test_the_same_object_in_two_files_counts_once(tmp_path: Path) -> None:
     folder = save(tmp_path / "a", slices(4))
     (folder / "copy of IM002").write_bytes((folder / "IM002").read_bytes())
+    found = find_stacks(folder)
+    assert [(len(stack.files), stack.reason) for stack in found] == [(4, "")]
+    assert LoadMedicalImage()(folder).shape[-1] == 4
+
+
+def test_another_object_at_the_place_of_a_slice_is_kept(tmp_path: Path) -> None:
+    folder = save(tmp_path / "a", slices(4), slices(1, 90))
     found = find_stacks(folder)
     assert [(len(stack.files), stack.reason) for stack in found] == [(4, "copy 1 of 2"), (1, "copy 2 of 2")]
 
@@ -139,14 +146,14 @@ def test_sources_of_a_tree(tmp_path: Path) -> None:
     Image.new("L", (4, 4)).save(one / "x.png")
     parts = [stack.files for stack in find_stacks(echoes)]
     expected = [whole, scouted, *parts, *images(loose), one / "IM000", one / "x.png"]
-    assert list_sources(tmp_path / "in") == expected
-    assert list_sources(one / "x.png") == [one / "x.png"]
+    assert list_cases(tmp_path / "in") == expected
+    assert list_cases(one / "x.png") == [one / "x.png"]
     for source in expected:
         assert LoadMedicalImage()(source).shape[0] == 3
     for empty, code in ((tmp_path / "absent", "E_NOT_FOUND"), (tmp_path / "empty", "E_EMPTY")):
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(ReadError) as caught:
-            list_sources(empty)
+            list_cases(empty)
         assert caught.value.code == code
 
 
@@ -158,7 +165,7 @@ def test_the_index_of_a_disc_lists_its_files(tmp_path: Path, lower: bool) -> Non
         path.rename(path.with_name(path.name.lower()))
     names = [("DATA", f"IM{n:03d}") for n in range(6)]
     index = dicomdir(tmp_path / "DICOMDIR", *names, ("DATA", "LOST"))
-    sources = list_sources(index)
+    sources = list_cases(index)
     assert [source for source in sources if isinstance(source, tuple)] == [s.files for s in find_stacks(folder)]
     (lost,) = (source for source in sources if isinstance(source, Path))
     with pytest.raises(ReadError) as caught:
@@ -172,7 +179,7 @@ def test_an_index_that_leads_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "disc" / "LINK").symlink_to(outside)
     for parts in (("..", "other", "IM000"), ("LINK", "IM000")):
         with pytest.raises(ReadError) as caught:
-            list_sources(dicomdir(tmp_path / "disc" / "DICOMDIR", parts))
+            list_cases(dicomdir(tmp_path / "disc" / "DICOMDIR", parts))
         assert caught.value.code == "E_OUTSIDE"
 
 
@@ -181,7 +188,7 @@ def test_the_levels_of_a_slide_are_one_stack(tmp_path: Path) -> None:
     levels = [image_object(np.zeros((2, 4, 4), np.uint8), "SM", **tags) for _ in range(3)]
     folder = save(tmp_path / "a", levels)
     assert find_stacks(folder) == [Stack(tuple(images(folder)), "")]
-    assert list_sources(folder) == [folder]
+    assert list_cases(folder) == [folder]
     levels[2].SeriesInstanceUID = "1.2.3.99"
     found = find_stacks(save(folder, levels))
     assert [(len(stack.files), stack.reason) for stack in found] == [(2, "slide"), (1, "slide")]

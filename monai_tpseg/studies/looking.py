@@ -1,0 +1,136 @@
+"""Folders and headers are looked at in a process that may be ended: what hangs or crashes costs itself."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from monai_tpseg.apart import Apart, CallLost
+from monai_tpseg.studies.codes import LOST
+from monai_tpseg.studies.reading import Limits
+from monai_tpseg.transforms.discovery import ANSWER
+from monai_tpseg.transforms.guard import base_name
+from monai_tpseg.transforms.headers import Header
+from monai_tpseg.transforms.listing import Listing, Place
+
+__all__ = ["LookApart"]
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 3  # files of a folder that do not answer, until its other ones are not asked any more
+
+
+class LookApart:
+    """Looks in a process apart, see `monai_tpseg.transforms.discovery.Look`. One line tells of each lost source.
+
+    Args:
+        limits: of time and memory for one call: a folder, or some files of it.
+    """
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits(seconds=60.0)
+        self._process = Apart(ANSWER, self._limits.seconds, self._limits.bytes)
+        self._lost: Counter[Path] = Counter()
+
+    def __enter__(self) -> LookApart:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.close()
+
+    def place(self, path: Path) -> Place:
+        """Return what a path leads to."""
+        try:
+            place: Place = self._ask("place", path)
+        except CallLost as error:
+            self._tell(path, error)
+            return "silent"
+        return place
+
+    def folder(self, path: Path) -> Listing:
+        """List a folder; what a link of it leads to may not answer, which costs the link."""
+        try:
+            listed: Listing = self._ask("folder", path)
+        except CallLost as error:
+            return self._without_links(path, error)
+        return listed
+
+    def index(self, path: Path) -> list[Path] | None:
+        """Return the files that the index of a disc lists; None where a file is no such index."""
+        try:
+            files: list[Path] | None = self._ask("index", path)
+        except CallLost as error:
+            self._tell(path, error)
+            return None
+        return files
+
+    def headers(self, files: Sequence[Path]) -> list[Header]:
+        """Return what is known of each file: all at once, or one by one where that does not end."""
+        try:
+            headers: list[Header] = self._ask("headers", list(files))
+        except CallLost:
+            return [self._header(path) for path in files]
+        return headers
+
+    def same_pixels(self, one: Path, other: Path) -> bool:
+        """Say whether two DICOM files hold the same pixels."""
+        try:
+            return bool(self._ask("same_pixels", one, other))
+        except CallLost:
+            return False  # both stay, and reading says what is wrong
+
+    def digest(self, path: Path) -> str:
+        """Return a digest of the content of a file, "" where it cannot be read."""
+        try:
+            return str(self._ask("digest", path))
+        except CallLost as error:
+            self._tell(path, error)
+            return ""
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
+        self._process.send(what, *arguments)
+        return self._process.receive().value
+
+    def _header(self, path: Path) -> Header:
+        if self._lost[path.parent] >= _PATIENCE:
+            return Header(path, code="E_TIMEOUT")
+        try:
+            (header,) = self._ask("headers", [path])
+        except CallLost as error:
+            self._tell(path, error)
+            self._lost[path.parent] += error.reason == "timeout"
+            return Header(path, code=LOST[error.reason])
+        return Header(*header)
+
+    def _without_links(self, folder: Path, lost: CallLost) -> Listing:
+        try:
+            links = self._ask("links", folder)
+            silent = [name for name in links if self._silent(folder / name)]
+            listed: Listing = self._ask("folder", folder, frozenset(silent))
+        except CallLost:
+            self._tell(folder, lost)
+            raise OSError(f"the folder did not answer: {lost.reason}") from None
+        listed.left_out["link that does not answer"] += len(silent)
+        return listed
+
+    def _silent(self, link: Path) -> bool:
+        try:
+            self._ask("place", link)
+        except CallLost as error:
+            self._tell(link, error)
+            return True
+        return False
+
+    def _tell(self, path: Path, error: CallLost) -> None:
+        why = {"timeout": f"did not answer within {self._limits.seconds:g} s", "memory": "took too much memory"}
+        logger.warning("%s %s and is left out.", base_name(path), why.get(error.reason, "ended its process"))
