@@ -114,6 +114,9 @@ class Pixels:
         if modality is Modality.CT:
             return CT_WINDOW
         sample = self._values.reshape(-1)[:: max(1, self._values.size // _SAMPLE)]
+        sample = sample[sample != np.float32(self.meta.get(m.NO_DATA, np.nan))]
+        if not sample.size:
+            return self.value_range
         low, high = (float(x) for x in np.percentile(sample, _PERCENTILES))
         return (low, high) if high > low else (low, low + 1)
 

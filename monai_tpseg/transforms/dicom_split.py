@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from monai_tpseg.transforms.copies import Identity, first_of_each, pixel_digest
 from monai_tpseg.transforms.dicom import is_dicom, read_dataset
 from monai_tpseg.transforms.dicom_repeats import KINDS, grouped, most_repeated, number_places, tell_apart
-from monai_tpseg.transforms.dicom_stack import label_orientations
+from monai_tpseg.transforms.dicom_stack import label_orientations, same_spacing
 from monai_tpseg.transforms.errors import ReadError
 from monai_tpseg.transforms.guard import base_name, guarded
 from monai_tpseg.transforms.headers import Header, look_at
@@ -45,7 +45,8 @@ class Stack(NamedTuple):
 def find_stacks(folder: str | Path) -> list[Stack]:
     """Split the DICOM images in `folder` into what can be read as one case each.
 
-    A stack has one series, size, pixel spacing, kind of pixels and orientation, and each position once: echoes, phases,
+    A stack has one series, frame of reference, size, pixel spacing, kind of pixels and orientation, each up to
+    rounding, and each position once: echoes, phases,
     b-values, acquisitions and repeated slices are stacks of their own. So are localizers, the levels of a whole slide,
     objects without position, multi-frame objects, and files that cannot be parsed, unless all others are one series:
     then they belong to it, and reading it fails with their code. Objects that are no images are no part of any; the
@@ -124,10 +125,35 @@ def dicom_files(folder: Path) -> list[Path]:
 _Labels = Callable[[Sequence[Header]], Sequence[Hashable]]
 _Found = list[tuple[list[Header], str]]
 
+
+def _sizes(slices: Sequence[Header]) -> list[int]:
+    """A number for each slice, the same for those of one grid and of one pixel spacing up to rounding."""
+    kinds: list[Header] = []
+    labels = []
+    for one in slices:
+        like = (
+            n
+            for n, kind in enumerate(kinds)
+            if kind.grid == one.grid and same_spacing(kind.spacing, one.spacing, one.grid[:2])
+        )
+        label = next(like, len(kinds))
+        if label == len(kinds):
+            kinds.append(one)
+        labels.append(label)
+    return labels
+
+
+def _spaces(slices: Sequence[Header]) -> list[str]:
+    """The frame of reference of each slice; where it was lost, that of the others, if they have one in common."""
+    known = {one.frame_of_reference for one in slices} - {""}
+    return [one.frame_of_reference if len(known) > 1 else "" for one in slices]
+
+
 _LEVELS: tuple[tuple[str, _Labels], ...] = (
     ("series", lambda slices: [one.series for one in slices]),
     ("localizer", lambda slices: [one.localizer for one in slices]),
-    ("size", lambda slices: [one.grid for one in slices]),
+    ("frame of reference", _spaces),
+    ("size", _sizes),
     ("orientation", lambda slices: label_orientations([one.orientation for one in slices])),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,14 @@ from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 from monai_tpseg.transforms.body_parts import Regions, is_aside, regions_named
 from monai_tpseg.transforms.copies import Identity, identity_of
 from monai_tpseg.transforms.dicom import Dataset, frame_count, is_image, is_secondary_capture, open_dicom
+from monai_tpseg.transforms.dicom_attributes import (
+    directions,
+    frame_of_reference,
+    number,
+    photometric,
+    pixel_spacing,
+    position,
+)
 from monai_tpseg.transforms.dicom_repeats import Marks, marks_of
 from monai_tpseg.transforms.dicom_stack import has_positions, is_localizer
 from monai_tpseg.transforms.dicom_values import intensity_of
@@ -39,7 +46,9 @@ class Header(NamedTuple):
         regions: of the body that it names.
         identity: tells it from other objects.
         series: UID.
-        grid: size, pixel spacing and kind of pixels.
+        frame_of_reference: UID of the coordinate system, "" where it was lost.
+        grid: rows, columns and kind of pixels.
+        spacing: mm from row to row and from column to column.
         orientation: (6,) direction cosines.
         position: (3,) mm.
         marks: may tell it from another slice at its position.
@@ -60,7 +69,9 @@ class Header(NamedTuple):
     regions: Regions = ()
     identity: Identity = Identity(b"", "")
     series: str = ""
-    grid: Hashable = None
+    frame_of_reference: str = ""
+    grid: tuple[int, int, str, str] = (0, 0, "", "")
+    spacing: tuple[float, float] = (0.0, 0.0)
     orientation: tuple[float, ...] = ()
     position: tuple[float, ...] = ()
     marks: Marks = ()
@@ -121,19 +132,16 @@ def _of_dicom(path: Path, dataset: Dataset) -> Header:
     if not dataset.get("Rows") or not dataset.get("Columns"):  # damaged: it cannot be said where it belongs
         return found._replace(code="E_NO_PIXELS")
     single = frame_count(dataset, base_name(path)) == 1 and has_positions(dataset)
-    if found.slide or not single or "ImagePositionPatient" not in dataset or "PixelSpacing" not in dataset:
+    place, across, spacing = position(dataset), directions(dataset), pixel_spacing(dataset)
+    if found.slide or not single or place is None or across is None or spacing is None:
         return found
     return found._replace(
         placed=True,
-        grid=_grid(dataset),
-        orientation=tuple(float(x) for x in dataset.ImageOrientationPatient),
-        position=tuple(float(x) for x in dataset.ImagePositionPatient),
+        frame_of_reference=frame_of_reference(dataset),
+        grid=(int(dataset.Rows), int(dataset.Columns), photometric(dataset), intensity_of(dataset)),
+        spacing=spacing,
+        orientation=tuple(across.ravel().tolist()),
+        position=tuple(place.tolist()),
         marks=marks_of(dataset),
-        rank=tuple(float(dataset.get(word) or 0) for word in ("TriggerTime", "AcquisitionNumber", "InstanceNumber")),
+        rank=tuple(number(dataset, word) or 0.0 for word in ("TriggerTime", "AcquisitionNumber", "InstanceNumber")),
     )
-
-
-def _grid(dataset: Dataset) -> Hashable:
-    spacing = tuple(round(float(edge), 4) for edge in dataset.PixelSpacing)
-    photometric = str(dataset.get("PhotometricInterpretation"))
-    return int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0), spacing, photometric, intensity_of(dataset)

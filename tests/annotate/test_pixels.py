@@ -109,3 +109,18 @@ def test_slices_of_an_irregular_series(model: PromptModel, sources: dict[str, Pa
     restored = Session.restore(tmp_path / "work", model)
     assert restored.source == source
     assert np.array_equal(restored.volume_mask(), session.volume_mask())
+
+
+def test_no_data_has_no_part_in_the_window() -> None:
+    values = np.random.default_rng(0).normal(500, 50, (40, 40)).astype(np.float32)
+    padded = values.copy()
+    padded[:, :20] = -9999
+    plain, other = (
+        Pixels(
+            MetaTensor(
+                torch.from_numpy(v)[None].repeat(3, 1, 1), meta={m.KIND: "picture", m.INTENSITY: "physical"} | more
+            )
+        )
+        for v, more in ((values[:, 20:], {}), (padded, {m.NO_DATA: -9999.0}))
+    )
+    assert other.window_default(Modality.MRI) == plain.window_default(Modality.MRI)

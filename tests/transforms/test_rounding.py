@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.transforms import LoadMedicalImage, ReadError, find_stacks
 
 Write = Callable[..., Path]
 
@@ -104,3 +105,22 @@ def test_pixel_spacings_that_end_together(write_dicom: Write) -> None:
         for n, spacing in enumerate([[0.48828125, 0.48828125], [0.488281, 0.4883], [0.48825, 0.48828]])
     ]
     assert LoadMedicalImage()(paths).shape[-1] == 3
+
+
+def test_a_folder_is_not_split_by_rounding(tmp_path: Path, write_dicom: Write) -> None:
+    across = turned(25)
+    paths = series(write_dicom, 0.625, 2, across, 2)
+    for n, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        dataset.PixelSpacing = [0.7, 0.7 + 1e-4 * (n % 3)]
+        if n % 2:
+            dataset.FrameOfReferenceUID = ""
+        dataset.save_as(path)
+    assert [stack.reason for stack in find_stacks(tmp_path)] == [""]
+    for path in paths[:5]:
+        dataset = pydicom.dcmread(path)
+        dataset.FrameOfReferenceUID = "1.2.6"
+        dataset.save_as(path)
+    stacks = find_stacks(tmp_path)
+    assert [stack.reason for stack in stacks] == [f"frame of reference {n} of 3" for n in (1, 2, 3)]
+    assert sum(len(stack.files) for stack in stacks) == 14
