@@ -38,7 +38,7 @@ class WeightAverage:
         self.network = copy.deepcopy(self._source).requires_grad_(False).eval() if decay else network
 
     def attach(self, engine: Any) -> None:
-        """Attach to a trainer, before the handler that resumes."""
+        """Attach to a trainer; `RunCheckpoint` does so for its own."""
         if self.decay:
             engine.add_event_handler(Events.STARTED, self.restart)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)

@@ -41,7 +41,7 @@ class RunCheckpoint:
         metric: name in `evaluator.state.metrics`, higher is better.
         resume: "true" continues from `last.pt`, which must exist; "auto" if it exists; "false" starts anew.
         lr_scheduler: schedule to save and restore, if any.
-        average: whose weights are kept as `model.pt` in the place of the trained network's, if any.
+        average: whose weights are kept as `model.pt` in the place of the trained network's, if any; it is attached too.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class RunCheckpoint:
 
     def attach(self, engine: Any) -> None:
         """Attach to a trainer."""
+        if self.average is not None:
+            self.average.attach(engine)  # it begins anew before a resumed run's average is loaded
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
         if self.evaluator is not None:

@@ -131,7 +131,7 @@ def test_export_to_torchscript(bundle_dir: Path, trained: Path, tmp_path: Path) 
         ckpt_file=str(trained / "model.pt"),
         meta_file=str(bundle_dir / "configs" / "metadata.json"),
         config_file=str(bundle_dir / "configs" / "inference.json"),
-        backbone="hiera_demo",
+        checkpoint=str(trained / "model.pt"),  # whose description says what to build
     )
     scripted = torch.jit.load(str(tmp_path / "model.ts"))
     net = tpseg_hiera("hiera_demo", 8).eval()

@@ -36,8 +36,9 @@ def run(
                 p.add_(engine.state.iteration)
             net.running_mean.add_(1.0)  # type: ignore[union-attr, operator]
 
-    average.attach(engine)
-    if folder is not None:
+    if folder is None:
+        average.attach(engine)
+    else:
         evaluator = SimpleNamespace(state=SimpleNamespace(metrics={}), add_event_handler=lambda *args: None)
         RunCheckpoint(str(folder), INFO, evaluator, resume=resume, average=average).attach(engine)
     engine.run([0] * 3, max_epochs=epochs)
@@ -100,7 +101,6 @@ def test_is_kept_as_the_model_and_goes_on_after_an_interruption(tmp_path: Path) 
                 p.add_(engine.state.iteration)
             net.running_mean.add_(1.0)  # type: ignore[union-attr, operator]
 
-    first.attach(engine)
     evaluator = SimpleNamespace(state=SimpleNamespace(metrics={}), add_event_handler=lambda *args: None)
     RunCheckpoint(str(tmp_path / "b"), INFO, evaluator, average=first).attach(engine)
     engine.add_event_handler(Events.EPOCH_COMPLETED(once=2), stop)
