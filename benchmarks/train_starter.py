@@ -42,7 +42,7 @@ COMMON: dict[str, Any] = {
     "backbone": "hiera_mini",
     "stem": "conv",
     "detail": 16,
-    "balance": 0.7,  # of 40 CT slices each is seen about five times as often as one of 2,783 pictures of skin, not 70
+    "balance": 0.7,  # one of 40 CT slices is seen 20 times as often as one of 2,783 pictures of skin, not 70 times
     "num_workers": 0,
     "cache_rate": 1.0,
     "validate::dataset::cache_rate": 0.0,
