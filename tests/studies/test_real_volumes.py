@@ -41,8 +41,8 @@ def test_real_volumes_end_as_they_should(shared_dir: Path, weights: Path, tmp_pa
     assert main([*run, "--out", str(out), "--checkpoint", str(weights), "--device", "cpu", "--quiet"]) == 3
 
     assert len(list((out / "cases").iterdir())) == len(CASES)
-    for path, (_, code) in CASES.items():
-        case = out / "cases" / Path(path).name.partition(".")[0]
+    for path, (task, code) in CASES.items():
+        case = out / "cases" / f"{Path(path).name.partition('.')[0]}_{task}"
         record = json.loads((case / "result.json").read_text())
         assert record["code"] == code, path
         if code:
