@@ -99,7 +99,7 @@ def _found(
             ),
             case,
         )
-        for case in found.cases
+        for case in sorted(found.cases, key=lambda case: case.path)  # as people list them, files and folders alike
     ]
 
 

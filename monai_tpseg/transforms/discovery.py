@@ -212,8 +212,7 @@ def discover(
     if not cases:
         more = f" ({told(left_out)} left out)" if +left_out else ""
         raise ReadError("E_EMPTY", f"{name} holds nothing that could be a case{more}; check the path.")
-    ordered = sorted(cases, key=lambda case: case.path)  # as people list them, files and folders alike
-    return Found(_with_twins(ordered, look), left_out)
+    return Found(_with_twins(cases, look), left_out)
 
 
 def told(left_out: Counter[str]) -> str:
