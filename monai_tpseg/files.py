@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_writable", "complete", "file_sha256", "shown", "write_atomically"]
+__all__ = ["check_writable", "complete", "file_sha256", "shown", "sweep", "write_atomically"]
 
 _KEPT = 40  # characters of a name in its temporary one, which may be no longer than a name can be
 
@@ -35,6 +35,20 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: str | os.PathLike[str]) -> int:
+    """Remove what writers of `path` that were killed left beside it; nobody else may be writing it now.
+
+    Returns:
+        how many files were removed.
+    """
+    target = Path(path)
+    end = f"-{target.name[-_KEPT:]}"
+    left = [file for file in target.parent.glob(".*") if file.name.endswith(end) and file.is_file()]
+    for file in left:
+        file.unlink(missing_ok=True)
+    return len(left)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.data.datalists import DatalistError
@@ -42,6 +45,9 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+_LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|Watchdog", re.I)
+"""What gloo and NCCL say of a process that has gone."""
 
 
 def find_bundle_root() -> str:
@@ -191,15 +197,38 @@ def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | N
 def run_engine(engine: Any) -> None:
     """Run a trainer or evaluator.
 
-    A file that cannot be read, weights that do not fit, or a training that diverges end it with one line.
+    A file that cannot be read, weights that do not fit, a training that diverges, a full disc, or a lost process of a
+    parallel training end it with one line.
     """
     try:
         engine.run()
     except Exception as error:
         expected = find_read_error(error) or _find(error, (CheckpointError, DatalistError, DivergenceError))
+        expected = expected or _full_disc(error) or _lost_process(error)
         if expected is None:
             raise
         stop(expected)
+
+
+def _full_disc(error: BaseException) -> OSError | None:
+    found = _find(error, (OSError,))
+    if not isinstance(found, OSError) or found.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    where = f" '{found.filename}'" if found.filename else ""
+    return OSError(
+        f"Cannot write{where}: {found.strerror}. Make room; a training then goes on from the last complete epoch with "
+        "--resume true."
+    )
+
+
+def _lost_process(error: BaseException) -> RuntimeError | None:
+    found = _find(error, (RuntimeError,))
+    if found is None or not (dist.is_available() and dist.is_initialized() and _LOST.search(str(found))):
+        return None
+    return RuntimeError(
+        f"Process {dist.get_rank()} of {dist.get_world_size()} lost another one, whose own output says why; "
+        "go on from the last complete epoch with --resume true."
+    )
 
 
 def _find(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:

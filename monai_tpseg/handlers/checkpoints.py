@@ -11,11 +11,17 @@ import torch
 from ignite.distributed import get_rank
 from ignite.engine import Events
 
-from monai_tpseg.files import complete
+from monai_tpseg.files import complete, sweep
 from monai_tpseg.handlers.average import WeightAverage
 from monai_tpseg.networks import TPSeg, unwrap
-from monai_tpseg.networks.checkpoint import CheckpointError, load_strictly, read_checkpoint
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.checkpoint import (
+    CheckpointError,
+    content_sha256,
+    load_strictly,
+    read_checkpoint,
+    write_checkpoint,
+)
+from monai_tpseg.networks.weights import WeightsInfo, info_path, save_weights
 
 __all__ = ["LAST", "MODEL", "RunCheckpoint"]
 
@@ -30,9 +36,10 @@ class RunCheckpoint:
 
     The best epoch is the one with the highest metric among those that ended with hard gates, since those run as they
     were validated; epochs with soft gates count only until there is one.
-    `last.pt` holds network, optimiser, schedules and counters. Together with `EpochSeed` a resumed run continues
-    exactly: same batches, same losses; on a GPU to rounding, as two runs there do not agree bit by bit. All files are
-    written under another name first. Attach it after the handlers that validate.
+    `last.pt` holds network, optimiser, schedules, counters and a digest of them, which a resume compares. Together with
+    `EpochSeed` a resumed run continues exactly: same batches, same losses; on a GPU to rounding, as two runs there do
+    not agree bit by bit. All files are written under another name first; what killed runs left of them is removed.
+    Attach it after the handlers that validate.
 
     Args:
         output_dir: folder of the files.
@@ -67,12 +74,20 @@ class RunCheckpoint:
         """Attach to a trainer."""
         if self.average is not None:
             self.average.attach(engine)  # it begins anew before a resumed run's average is loaded
+        engine.add_event_handler(Events.STARTED, self.sweep)
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
         if self.evaluator is not None:
             self.evaluator.add_event_handler(Events.COMPLETED, self._mark)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
         engine.add_event_handler(Events.COMPLETED, self.finish)
+
+    def sweep(self, engine: Any) -> None:
+        """Remove what a run that was killed while it wrote has left in the folder."""
+        if get_rank() == 0:
+            left = sum(sweep(self.folder / name) for name in (LAST, MODEL, info_path(MODEL).name))
+            if left:
+                logger.info("Removed unfinished files of a run that was killed: %d", left)
 
     def _mark(self, engine: Any) -> None:
         self._validated = True
@@ -125,7 +140,7 @@ class RunCheckpoint:
             "best": self.best,
         }
         with complete(self.folder / LAST) as part:
-            torch.save(state, part)
+            write_checkpoint({**state, "sha256": content_sha256(state)}, part)
 
     def load(self, engine: Any) -> None:
         """Set engine, network, optimiser and schedule to the end of the last complete epoch."""
@@ -135,6 +150,13 @@ class RunCheckpoint:
         missing = [key for key in needed if key not in state]
         if missing:
             raise CheckpointError(f"'{path}' is not the state of a run: it has no {', '.join(missing)}.")
+        digest = state.pop("sha256", None)
+        if digest is None:
+            logger.warning("'%s' has no digest, as it was written by an older version: damage goes unnoticed.", path)
+        elif digest != content_sha256(state):
+            raise CheckpointError(
+                f"'{path}' is damaged: its digest differs; start from model.pt with --checkpoint in a new --output_dir."
+            )
         if state["epoch_length"] != engine.state.epoch_length:
             raise CheckpointError(
                 f"'{path}' has {state['epoch_length']} iterations an epoch, this run {engine.state.epoch_length}: "

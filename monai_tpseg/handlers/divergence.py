@@ -18,6 +18,7 @@ from torch import Tensor
 
 from monai_tpseg.files import complete
 from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
+from monai_tpseg.networks.checkpoint import write_checkpoint
 
 __all__ = ["BAD_BATCH", "DivergenceError", "StopOnDivergence"]
 
@@ -137,7 +138,7 @@ class StopOnDivergence:
             "reason": reason,
         }
         with complete(path) as part:
-            torch.save(content, part)
+            write_checkpoint(content, part)
         shown = ", ".join(Path(file).name for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
         return (
             f"Training stopped in epoch {state.epoch}, iteration {state.iteration}: {reason}. Its batch is in '{path}' "

@@ -5,6 +5,7 @@ Everything here maps dictionaries to dictionaries or loads them strictly; nothin
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -20,6 +21,7 @@ from monai_tpseg.files import file_sha256
 __all__ = [
     "SAM2_FILES",
     "CheckpointError",
+    "content_sha256",
     "convert_released",
     "download_sam2",
     "load_sam2_trunk",
@@ -27,6 +29,7 @@ __all__ = [
     "load_weights",
     "read_checkpoint",
     "sam2_trunk_state",
+    "write_checkpoint",
 ]
 
 logger = logging.getLogger(__name__)
@@ -77,6 +80,53 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"'{file}' holds {type(content).__name__} instead of a dictionary of tensors.")
     return content
+
+
+def write_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write tensors and plain containers, as `torch.save`, which calls a full disc a RuntimeError about positions.
+
+    Args:
+        content: names to tensors, numbers, texts, lists, dictionaries.
+        path: a temporary name, see `monai_tpseg.files.complete`.
+
+    Raises:
+        OSError: the disc is full, or refuses.
+    """
+    try:
+        with open(path, "wb") as stream:
+            torch.save(dict(content), stream)
+    except RuntimeError as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(path)) from error
+        raise
+
+
+def content_sha256(content: Any) -> str:
+    """Return the sha256 over names, shapes, types and values of tensors and plain containers.
+
+    It is the same before and after a file, so the file can hold it: `torch.load` does not notice a changed bit.
+    """
+    digest = hashlib.sha256()
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, content: Any) -> None:
+    if isinstance(content, Tensor):
+        plain = content.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            digest.update(f"{key!r}:".encode())
+            _feed(digest, value)
+    elif isinstance(content, list | tuple):
+        digest.update(f"{len(content)};".encode())
+        for value in content:
+            _feed(digest, value)
+    else:
+        digest.update(repr(content).encode())
 
 
 def load_strictly(net: nn.Module, state: Mapping[str, Tensor], source: str, hint: str = "") -> None:

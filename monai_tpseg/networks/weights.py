@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from monai_tpseg.files import complete, file_sha256
-from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.networks.checkpoint import CheckpointError, write_checkpoint
 
 __all__ = ["FORMAT", "WeightsInfo", "info_path", "read_info", "save_weights"]
 
@@ -130,7 +129,7 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], info
         `info` with the digest of the written file.
     """
     with complete(info_path(path)) as text, complete(path) as part:  # two renames in a row, once both are whole
-        torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
+        write_checkpoint({name: value.detach().cpu().contiguous() for name, value in state.items()}, part)
         written = replace(info, sha256=file_sha256(part))
         text.write_text(json.dumps(asdict(written), indent=2) + "\n", encoding="utf-8")
     return written

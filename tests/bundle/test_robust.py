@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +57,58 @@ def test_nan_ends_the_run_with_one_line_and_the_batch(
     monkeypatch.chdir(tmp_path)
     run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **{**SMALL, "resume": True})
     assert len(history(tmp_path / "out")) == 2
+
+
+def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # no file grows beyond it
+    try:
+        with pytest.raises(SystemExit) as caught:
+            run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    line = str(caught.value.code)
+    assert line.startswith("Error: Cannot write 'out/")
+    assert "File too large. Make room; a training then goes on from the last complete epoch with --resume true" in line
+    assert not (tmp_path / "out" / "model.pt").exists()
+    assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
+
+
+def start_rank(rank: int, port: int, files: list[str], folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """One process of a parallel training, as a scheduler other than torchrun starts it: nobody ends the others."""
+    environment = {
+        **os.environ,
+        **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
+        **{"MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    }
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files), *options]
+    with open(folder / f"rank{rank}.log", "wb") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_two_ends_the_other_with_one_line(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    files = [str(bundle_dir / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train")]
+    small = {**SMALL, "max_epochs": 200, "val_interval": 200, "dataset_dir": phantoms, "output_dir": "out"}
+    options = [word for key, value in small.items() for word in (f"--{key}", str(value))]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [start_rank(rank, port, files, tmp_path, *options) for rank in range(2)]
+    try:
+        until = time.monotonic() + 300
+        while not (tmp_path / "out" / "last.pt").is_file() and time.monotonic() < until:
+            assert all(process.poll() is None for process in ranks), (tmp_path / "rank0.log").read_text()[-2000:]
+            time.sleep(0.05)
+        ranks[1].send_signal(signal.SIGKILL)
+        assert ranks[0].wait(timeout=120) == 1
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    last = (tmp_path / "rank0.log").read_text().strip().splitlines()[-1]
+    assert last.startswith("Error: Process 0 of 2 lost another one, whose own output says why"), last
+    assert read_checkpoint(tmp_path / "out" / "last.pt")["epoch"] >= 1
 
 
 def test_an_absurd_learning_rate_ends_the_run(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import re
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +17,7 @@ from ignite.engine import Engine, Events
 
 from monai_tpseg.handlers import RunCheckpoint
 from monai_tpseg.networks import tpseg_hiera_demo
-from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
+from monai_tpseg.networks.checkpoint import CheckpointError, content_sha256, read_checkpoint, write_checkpoint
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 
 INFO = WeightsInfo(tasks=("a",), network={"backbone": "hiera_demo"}, image_size=(32, 32))
@@ -103,7 +108,8 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, [0.1, 0.2], stop_after=1)
     state = {**torch.load(tmp_path / "last.pt", weights_only=True), **change}
-    torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "last.pt")
+    state = {k: v for k, v in state.items() if v is not None and k != "sha256"}
+    torch.save({**state, "sha256": content_sha256(state)}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match=message):
         run(tmp_path, [0.1, 0.2], resume=True)
 
@@ -111,3 +117,87 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any
 def test_unknown_resume() -> None:
     with pytest.raises(ValueError, match="Unknown resume 'maybe'; choose one of true, false, auto"):
         RunCheckpoint("x", INFO, SimpleNamespace(), resume="maybe")
+
+
+def damaged(path: Path, where: int) -> None:
+    """Change one bit."""
+    content = bytearray(path.read_bytes())
+    content[where] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_changed_bit_of_the_state_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [0.1, 0.2], stop_after=1)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    value = state["network"]["encoder.trunk.patch_embed.proj.weight"].numpy().tobytes()
+    content = (tmp_path / "last.pt").read_bytes()
+    damaged(tmp_path / "last.pt", content.index(value) + 100)
+    with pytest.raises(CheckpointError, match=r"last\.pt' is damaged: its digest differs"):
+        run(tmp_path, [0.1, 0.2], resume=True)
+    (tmp_path / "last.pt").write_bytes(content)
+    assert run(tmp_path, [0.1, 0.2], resume=True).state.epoch == 2
+
+
+def test_a_state_without_a_digest_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [0.1, 0.2], stop_after=1)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["sha256"]
+    torch.save(state, tmp_path / "last.pt")
+    assert run(tmp_path, [0.1, 0.2], resume=True).state.epoch == 2
+    assert "has no digest" in caplog.text
+
+
+def test_the_digest_is_of_every_value() -> None:
+    base = {"a": torch.tensor([1.0, 2.0]), "b": [1, (2.5, None)], "c": {"d": torch.tensor(3, dtype=torch.bfloat16)}}
+    others: list[dict[str, Any]] = [
+        {**base, "a": torch.tensor([1.0, 2.0000002])},
+        {**base, "a": torch.tensor([[1.0, 2.0]])},
+        {**base, "a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+        {**base, "b": [1, (2.5, 0)]},
+        {**base, "c": {"e": torch.tensor(3, dtype=torch.bfloat16)}},
+    ]
+    assert content_sha256({**base, "a": base["a"].clone()}) == content_sha256(base)
+    assert len({content_sha256(one) for one in (base, *others)}) == 6
+
+
+def test_what_killed_runs_left_is_swept(tmp_path: Path) -> None:
+    left = [tmp_path / f".4711-{name}" for name in ("last.pt", "model.pt", "model.json")]
+    others = [tmp_path / name for name in (".4711-history.json", ".hidden", "notes-last.pt")]
+    for file in (*left, *others):
+        file.write_bytes(b"half of it")
+    run(tmp_path, [0.1])
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in others)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disc_is_an_os_error_and_leaves_the_last_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A disc cannot be filled here, but a file's largest size can be set: writing then fails in the same place."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, [0.1, 0.2], stop_after=1)
+    before = (tmp_path / "last.pt").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if number == errno.ENOSPC:
+
+        class Full(io.RawIOBase):
+            def writable(self) -> bool:
+                return True
+
+            def write(self, data: Any) -> int:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("builtins.open", lambda *args, **kwargs: Full())
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))) as caught:
+            write_checkpoint({"a": torch.zeros(100_000)}, tmp_path / "x.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        monkeypatch.undo()
+    assert caught.value.errno == number
+    assert (tmp_path / "last.pt").read_bytes() == before
