@@ -31,6 +31,9 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(target)  # writers of pictures and arrays leave it out
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
