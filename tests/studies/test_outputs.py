@@ -178,7 +178,7 @@ def test_pictures_of_every_kind_come_back_as_they_are_shown(tmp_path: Path, brig
         stem = Path(name).stem
         with (
             Image.open(tmp_path / "in" / name) as source,
-            Image.open(tmp_path / "out" / "cases" / stem / f"{stem}_skin_lesion_mask.png") as mask,
+            Image.open(tmp_path / "out" / "cases" / f"{stem}_skin_lesion" / f"{stem}_skin_lesion_mask.png") as mask,
         ):
             shown = ImageOps.exif_transpose(source)
             assert (mask.size, mask.mode) == (shown.size, "L")
