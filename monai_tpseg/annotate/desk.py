@@ -25,6 +25,9 @@ __all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
 SESSIONS = "sessions"
 """The folder of an output folder that sessions are kept in, each in a folder with the name of its case."""
 
+MASKS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".dcm")
+"""Endings of the files that a mask can be opened from: those with their pixels in them."""
+
 
 class NotOpen(SessionError):
     """A request about a case that is not open, or not any more."""
@@ -125,6 +128,26 @@ class Desk:
             for path, data in zip(paths, (image, label), strict=True):
                 path.write_bytes(data)
             return session.add_exemplar(*paths)
+
+    def open_mask(self, session: Session, name: str, data: bytes) -> list[Change]:
+        """Take the masks of a file that was sent.
+
+        Args:
+            session: of the open case.
+            name: of the file; only its ending counts.
+            data: its bytes.
+
+        Raises:
+            ReadError: see `Session.open_mask`.
+            SessionError: likewise; an ending that is none of those.
+        """
+        ending = next((one for one in MASKS if name.lower().endswith(one)), None)
+        if ending is None:
+            raise SessionError(f"A mask is a file of {', '.join(MASKS)}; save it as one of them.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"mask{ending}")
+            path.write_bytes(data)
+            return session.open_mask(path)
 
     def save(self, number: int, empty: bool = False) -> dict[str, Any]:
         """Write the masks of the open case, and return what was written, and where.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,8 +14,10 @@ from monai_tpseg.annotate.drawing import brushed, fill_holes, outlined, piece_at
 from monai_tpseg.annotate.edited import Edited
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.history import SliceState, Status, Step
+from monai_tpseg.annotate.lesion_list import ListedLesion, list_lesions, without_lesion
 from monai_tpseg.annotate.masks import Change, no_change
 from monai_tpseg.annotate.opened import alone
+from monai_tpseg.annotate.opening import read_mask
 from monai_tpseg.annotate.predictor import Recipe, Result
 
 __all__ = ["Drawn", "Tidying"]
@@ -89,6 +92,44 @@ class Drawn(Edited):
         if not piece.any():
             raise SessionError(f"Nothing is marked at row {row}, column {column}; point at a part of the mask.")
         return self._replaced({index: mask & ~piece}, "remove_piece")[0]
+
+    @alone
+    def open_mask(self, path: str | Path) -> list[Change]:
+        """Take the masks of a file in place of those of all slices, in one step; they are marked as proposed.
+
+        Args:
+            path: NIfTI, NRRD, MetaImage or a picture on the grid of the source, or a DICOM segmentation of it; all its
+                labels and segments together.
+
+        Raises:
+            ReadError: it cannot be read, or does not lie on the source.
+            SessionError: a DICOM segmentation of another source.
+        """
+        mask = read_mask(Path(path), self._pixels.image)
+        return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
+
+    @alone
+    def lesions(self) -> list[ListedLesion]:
+        """Return the connected lesions of the case, the largest first, as `lesions.csv` has them."""
+        return list_lesions(self._stack(), self._pixels.meta)
+
+    @alone
+    def remove_lesion(self, row: int, column: int, index: int = 0) -> list[Change]:
+        """Remove the lesion that a pixel belongs to from all slices, in one step.
+
+        Raises:
+            SessionError: the pixel is not marked, or there is no such pixel or slice.
+        """
+        place = (self._index(index), *check_pixel(row, column, self.shape[:2]))
+        masks = without_lesion(self._stack(), self._pixels.meta, place)
+        if masks is None:
+            raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
+        return self._replaced(masks, "remove_lesion")
+
+    def _stack(self) -> dict[int, tuple[Mask, NDArray[np.float32]]]:
+        kept = {n: state.result for n, state in self._history.slices.items() if state.result is not None}
+        found = {n: self._predictor.results[result].found for n, result in kept.items()}
+        return {n: (one.mask() > 0, one.prob()) for n, one in found.items() if not one.is_empty}
 
     def _covered(self, covered: Mask, mark: bool, index: int, how: str) -> Change:
         mask = self._marked(index)

@@ -17,7 +17,7 @@ from monai_tpseg.annotate.desk import Desk, NotOpen
 from monai_tpseg.annotate.drawn import Tidying
 from monai_tpseg.annotate.errors import SessionError
 from monai_tpseg.annotate.volume import Proposal
-from monai_tpseg.annotate.wire import decode_png, encode_png, runs
+from monai_tpseg.annotate.wire import decode_base64, decode_png, encode_png, runs
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms.errors import ReadError
 
@@ -25,8 +25,8 @@ __all__ = ["LIMITS", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-LIMITS = {"/api/exemplar": 32 * 2**20}
-"""Path -> bytes that a request may have: a picture and its mask as base64."""
+LIMITS = {"/api/exemplar": 32 * 2**20, "/api/open-mask": 256 * 2**20}
+"""Path -> bytes that a request may have: a picture and its mask, or the mask of a volume, as base64."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
@@ -105,6 +105,11 @@ class _Save(_Case):
     empty: bool = False
 
 
+class _File(_Case):
+    name: str = Field(min_length=1, max_length=255)
+    data: str
+
+
 class _Number(_Case):
     number: int
 
@@ -145,6 +150,16 @@ class _Requests:
 
     def remove_piece(self, body: _Pixel) -> Response:
         return self._change(body, lambda s: s.remove_piece(body.row, body.column, body.index))
+
+    def remove_lesion(self, body: _Pixel) -> Response:
+        return self._change(body, lambda s: s.remove_lesion(body.row, body.column, body.index))
+
+    def open_mask(self, body: _File) -> Response:
+        data = decode_base64(body.data, "The mask")
+        return self._change(body, lambda s: self.desk.open_mask(s, body.name, data))
+
+    def lesions(self, case: int) -> Response:
+        return _json([lesion._asdict() for lesion in self.desk.session(case).lesions()])
 
     def segment(self, body: _Slice) -> Response:
         return self._change(body, lambda s: s.segment(body.index))
@@ -201,10 +216,10 @@ def create_app(desk: Desk) -> FastAPI:
     _add_page(app)
     _add_errors(app)
     ask = _Requests(desk)
-    for name in ("state", "view", "mask"):
+    for name in ("state", "view", "mask", "lesions"):
         app.add_api_route(f"/api/{name}", getattr(ask, name), methods=["GET"], response_model=None)
     changing = ("open", "click", "scribble", "segment", "clear", "accept", "undo", "redo", "task", "use_class")
-    drawing = ("brush", "outline", "tidy", "remove_piece")
+    drawing = ("brush", "outline", "tidy", "remove_piece", "remove_lesion", "open_mask")
     for name in (*changing, *drawing, "propagate", "exemplar", "exemplar_slice", "exemplar_remove", "save"):
         path = name.replace("exemplar_", "exemplar/").replace("_", "-")
         app.add_api_route(f"/api/{path}", getattr(ask, name), methods=["POST"], response_model=None)

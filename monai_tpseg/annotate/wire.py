@@ -17,7 +17,7 @@ from monai_tpseg.annotate.masks import Change
 from monai_tpseg.annotate.session import Session
 from monai_tpseg.tasks import Modality
 
-__all__ = ["decode_png", "encode_png", "opened", "patches", "runs", "status"]
+__all__ = ["decode_base64", "decode_png", "encode_png", "opened", "patches", "runs", "status"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CT_PRESETS: dict[str, tuple[float, float]] = {  # HU: level and width as radiologists name them
@@ -36,6 +36,22 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture[..., 0] if grey else picture).save(file, format="PNG", compress_level=1)
     return file.getvalue()
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """Return the bytes that were sent as base64.
+
+    Args:
+        text: base64.
+        what: its name in errors.
+
+    Raises:
+        SessionError: it is none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise SessionError(f"{what} did not arrive as it was sent; send it again.") from None
 
 
 def decode_png(text: str, what: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -351,6 +352,46 @@ def test_drawing_measuring_and_taking_it_back(opened: Open) -> None:
     opened.settle()
     assert opened.text("#measured") == ""
     assert not opened.viewer.desk.session(0).can_undo
+
+
+def three_digits(value: float) -> str:
+    """As people write it: 1.20 is 1.2."""
+    return f"{float(np.format_float_positional(value, 3, fractional=False)):g}"
+
+
+def test_a_saved_mask_is_opened_and_its_lesions_are_listed(opened: Open, tmp_path: Path) -> None:
+    page, session = opened.page, opened.viewer.desk.session(0)
+    for index in (2, 3):
+        session.brush([(20, 20), (20, 26)], 9, True, index)
+    session.brush([(50, 45)], 5, True, 6)
+    expected, written = session.volume_mask() > 0, session.export(tmp_path, "first")
+    for _ in range(3):
+        session.undo()
+    page.locator("details", has_text="Open a mask").locator("summary").click()
+    page.locator("#mask-file").set_input_files(written["seg"])
+    page.locator("#mask-open").click()
+    page.locator("#lesions li").nth(1).wait_for()
+    opened.settle()
+    assert np.array_equal(session.volume_mask() > 0, expected)
+    assert np.array_equal(opened.marked(), opened.server_mask(2))  # the first slice that it marks
+    assert opened.text("#where") == "Slice 3 of 8 · proposed"
+    rows = list(csv.DictReader(written["lesions"].read_text().splitlines()))
+    sizes = [
+        f"{float(np.format_float_positional(float(row['size']) / 1000, 3, fractional=False)):g} ml" for row in rows
+    ]
+    texts = page.locator("#lesions li > button:first-child").all_inner_texts()
+    assert [text.partition(". ")[2].partition(",")[0] for text in texts] == sizes
+    assert [text.partition(" · ")[2] for text in texts] == ["slices 3 to 4", "slice 7"]
+    page.locator("#lesions li").nth(1).locator("button").first.click()
+    opened.settle()
+    assert opened.text("#where") == "Slice 7 of 8 · proposed"
+    page.get_by_role("button", name="Remove lesion 1").click()
+    page.locator("#lesions li").nth(1).wait_for(state="detached")
+    assert session.volume_mask()[..., :6].sum() == 0
+    assert session.mask(6).any()
+    opened.press("z")
+    opened.press("z")
+    assert not session.volume_mask().any()
 
 
 def test_a_click_shows_the_mask_again_and_an_empty_one_is_not_saved_unasked(opened: Open, tmp_path: Path) -> None:

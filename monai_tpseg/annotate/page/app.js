@@ -8,6 +8,7 @@ import { View } from './view.js';
 
 const AHEAD = [1, -1, 2, -2]; // neighbours that are fetched before they are asked for
 const KEPT = 2 ** 26; // pixels of pictures that are kept, four bytes each
+const SOON = 300; // milliseconds without a change until lesions are numbered
 const LATE = 400; // milliseconds after which a picture of another slice is shown as such
 const LOST = 'The answer was lost on its way; what is shown now is what the viewer has.';
 const LOADING = 'The picture of this slice is not there yet; click again.';
@@ -28,6 +29,7 @@ const fresh = (opened, status) => ({
   visible: true,
   late: '', // why the picture on the screen is not that of the slice, once that takes long
   saved: null, // where
+  lesions: [],
   stopped: true, // of propagating
   window: status ? [...status.window] : [0, 255],
 });
@@ -91,6 +93,7 @@ export class App {
     this.masks.clear();
     Object.assign(this, fresh(opened, status));
     this.view.open(opened.shape[0], opened.shape[1], opened.spacing);
+    this.learnLesions();
     this.go(Math.floor(this.depth / 2));
   }
 
@@ -109,6 +112,7 @@ export class App {
       if (seen.length) this.visible = true;
       seen.forEach(({ index, box, runs }) => this.masks.get(index)?.patch(box, runs));
       if (!this.mask) await this.fetchMask(this.index);
+      if (seen.length) this.learnLesions();
       this.draw();
       return changes;
     }));
@@ -124,6 +128,7 @@ export class App {
       if (opened?.case !== this.opened.case) throw error;
       this.status = status;
       this.masks.clear();
+      this.learnLesions();
       await this.fetchMask(this.index);
       throw new Lost(LOST);
     }
@@ -142,6 +147,27 @@ export class App {
       if (!this.working) busy('');
       this.draw();
     }
+  }
+
+  // -- lesions
+
+  // some time after the last change: to number them takes longer than a stroke
+  learnLesions() {
+    clearTimeout(this.counting);
+    this.counting = setTimeout(async () => {
+      const { opened } = this;
+      try {
+        const lesions = await inTurn(() => get('/api/lesions', { case: opened.case }));
+        if (this.opened === opened) this.lesions = lesions;
+      } catch (error) {
+        toast(error.message);
+      }
+      this.draw();
+    }, SOON);
+  }
+
+  removeLesion([index, row, column]) {
+    return this.change('Removing', '/api/remove-lesion', { index, row, column });
   }
 
   // -- slices

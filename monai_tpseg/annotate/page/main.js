@@ -129,6 +129,20 @@ async function addPair() {
   if (added) fields.forEach((field) => { field.value = ''; });
 }
 
+async function openMask() {
+  const field = byId('mask-file');
+  if (!field.files.length) {
+    toast('Choose the file of a mask first.');
+    return;
+  }
+  const { name } = field.files[0];
+  const changes = await app.change('Opening the mask', '/api/open-mask', { name, data: await encoded(field.files[0]) });
+  if (!changes) return;
+  field.value = '';
+  const first = changes.find(({ box }) => box);
+  if (first && !changes.some(({ box, index }) => box && index === app.index)) app.go(first.index);
+}
+
 async function encoded(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const parts = [];
@@ -164,6 +178,7 @@ on('diameter', 'input', ({ value }) => brush(Number(value)));
 on('opacity', 'input', ({ value }) => { app.opacity = Number(value); });
 on('colour', 'change', ({ value }) => { app.colour = value; });
 on('slice', 'input', ({ value }) => app.go(Number(value) - 1));
+on('mask-open', 'click', () => openMask());
 on('exemplar-add', 'click', () => addPair());
 new ResizeObserver(() => screen.resize(app)).observe(byId('stage'));
 

@@ -82,6 +82,32 @@ export function fillExemplars(names, remove) {
   byId('exemplars').replaceChildren(...items);
 }
 
+const UNITS = { mm3: ['ml', 0.001], mm2: ['mm²', 1], px: ['px', 1] };
+
+function sized({ size, unit, diameter }) {
+  const [name, factor] = UNITS[unit];
+  const across = `${Number(diameter.toPrecision(3))} ${unit === 'px' ? 'px' : 'mm'}`;
+  return `${Number((size * factor).toPrecision(3))} ${name}, ${across} across`;
+}
+
+export function fillLesions(lesions, many, go, remove) {
+  const items = lesions.map((lesion) => {
+    const item = document.createElement('li');
+    const [to, off] = [document.createElement('button'), document.createElement('button')];
+    const [first, last] = lesion.slices.map((index) => index + 1);
+    const on = many ? ` · slice${first === last ? ` ${first}` : `s ${first} to ${last}`}` : '';
+    to.textContent = `${lesion.number}. ${sized(lesion)}${on}`;
+    to.addEventListener('click', () => go(lesion.place));
+    off.textContent = '×';
+    off.setAttribute('aria-label', `Remove lesion ${lesion.number}`);
+    off.addEventListener('click', () => remove(lesion.place));
+    [to, off].forEach((button) => { button.type = 'button'; });
+    item.append(to, off);
+    return item;
+  });
+  byId('lesions').replaceChildren(...items);
+}
+
 function press(action, pressed) {
   button(action).setAttribute('aria-pressed', String(pressed));
 }

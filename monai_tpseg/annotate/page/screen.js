@@ -1,7 +1,7 @@
 // Everything that is seen follows from what the app knows, at most once a frame.
 
 import { paint } from './paint.js';
-import { fillAbout, fillExemplars, fillSaved, fillTools } from './panel.js';
+import { fillAbout, fillExemplars, fillLesions, fillSaved, fillTools } from './panel.js';
 import { fillLegend, paintStrip } from './strip.js';
 
 const byId = (id) => document.getElementById(id);
@@ -24,6 +24,7 @@ export class Screen {
   constructor() {
     this.due = false;
     this.exemplars = '';
+    this.lesions = '';
   }
 
   draw(app) {
@@ -66,6 +67,7 @@ export class Screen {
     this.corners(app);
     say('measured', ruler ? `Ruler ${length(ruler)}` : '');
     this.exemplarList(app);
+    this.lesionList(app);
     fillSaved(app.saved);
     if (app.depth > 1) this.strip(app);
   }
@@ -86,6 +88,17 @@ export class Screen {
     if (key === this.exemplars) return; // a button that has the focus stays
     this.exemplars = key;
     fillExemplars(app.status.exemplars, (number) => app.change('Removing', '/api/exemplar/remove', { number }));
+  }
+
+  lesionList(app) {
+    const key = JSON.stringify([app.opened.case, app.lesions]);
+    if (key === this.lesions) return;
+    this.lesions = key;
+    const go = ([index, row, column]) => {
+      app.view.show(row, column);
+      app.go(index);
+    };
+    fillLesions(app.lesions, app.depth > 1, go, (place) => app.removeLesion(place));
   }
 
   strip({ index, depth, state, status }) {

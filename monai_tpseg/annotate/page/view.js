@@ -48,6 +48,12 @@ export class View {
     this.keep();
   }
 
+  // moves a pixel into the middle where it is out of sight
+  show(row, column) {
+    const [x, y] = this.toScreen(row, column);
+    if (x < 0 || y < 0 || x > this.width || y > this.height) this.move(this.width / 2 - x, this.height / 2 - y);
+  }
+
   // some of the picture stays in sight
   keep() {
     const edge = 40;
