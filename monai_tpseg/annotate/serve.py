@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from contextlib import suppress
 from functools import partial
 
 import uvicorn
@@ -75,8 +76,8 @@ def serve(desk: Desk, port: int = 0, browser: bool = True) -> None:
         if browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(door.address_once(),), daemon=True).start()
         try:
-            server.run(sockets=[made])
-        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):  # it comes only where Ctrl-C is not ignored by who started this process
+                server.run(sockets=[made])
             logger.info("Stopped. The same command with --resume goes on.")
         finally:
             desk.close()
