@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -74,3 +75,12 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=path, args=_QUIET)
         yield found
         found.close()
+
+
+@pytest.fixture(autouse=True)
+def _loggers_on() -> None:
+    """A bundle that ran in this process may have switched loggers off (`logging.config.fileConfig` does)."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("monai_tpseg") and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate = False, True
+            logger.setLevel(logging.NOTSET)
