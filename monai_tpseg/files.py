@@ -32,7 +32,8 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        error.filename = error.filename or os.fspath(target)  # writers of pictures and arrays leave it out
+        if error.errno is not None:  # without a number, a name would stand in the place of the message
+            error.filename = error.filename or os.fspath(target)  # writers of pictures and arrays leave it out
         raise
     finally:
         if temporary.is_dir():

@@ -214,7 +214,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
 
     def full(self: Path, data: bytes) -> int:
         self.touch()
-        raise OSError(28, "No space left on device")
+        raise OSError("No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
