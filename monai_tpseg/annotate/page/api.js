@@ -5,6 +5,9 @@ export class Refused extends Error {}
 // The answer did not arrive, or not whole: nobody knows whether the request was followed.
 export class Lost extends Error {}
 
+// Nobody waits for the answer any more.
+export class Dropped extends Error {}
+
 const STOPPED = 'The viewer does not answer. If it was stopped, start tpseg annotate with --resume and open its address.';
 const AGAIN = 400; // milliseconds until something that only reads is asked for once more
 
@@ -15,20 +18,20 @@ async function ask(path, options, read) {
     response = await fetch(path, { credentials: 'same-origin', redirect: 'error', ...options });
     content = await (response.ok ? read(response) : response.text());
   } catch {
-    throw new Lost(STOPPED);
+    throw options.signal?.aborted ? new Dropped() : new Lost(STOPPED);
   }
   if (response.ok) return content;
   throw new Refused(content.trim() || `The server answered ${response.status}.`);
 }
 
 // what changes nothing may be asked for twice
-async function look(path, read) {
+async function look(path, read, options = {}) {
   try {
-    return await ask(path, {}, read);
+    return await ask(path, options, read);
   } catch (error) {
     if (!(error instanceof Lost)) throw error;
     await new Promise((done) => { setTimeout(done, AGAIN); });
-    return ask(path, {}, read);
+    return ask(path, options, read);
   }
 }
 
@@ -47,8 +50,8 @@ export function post(path, body = {}) {
   return ask(path, { method: 'POST', headers, body: JSON.stringify(body) }, json);
 }
 
-export function picture(url) {
-  return look(url, async (response) => createImageBitmap(await response.blob()));
+export function picture(url, signal) {
+  return look(url, async (response) => createImageBitmap(await response.blob()), { signal });
 }
 
 let last = Promise.resolve();

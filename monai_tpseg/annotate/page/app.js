@@ -1,6 +1,6 @@
 // What is open, what is seen of it, and what the server is asked for.
 
-import { address, get, inTurn, Lost, post } from './api.js';
+import { address, Dropped, get, inTurn, Lost, post } from './api.js';
 import { Images } from './images.js';
 import { Mask } from './masks.js';
 import { busy, toast } from './panel.js';
@@ -44,6 +44,7 @@ export class App {
     this.tasks = [];
     Object.assign(this, fresh(null, null));
     this.index = 0;
+    this.opening = false; // whether the server is asked for another case
     this.tool = 'point'; // or brush, lasso, piece, ruler
     this.diameter = 12; // of the brush, in the shorter side of a pixel
     this.opacity = 40;
@@ -79,11 +80,16 @@ export class App {
   // why it could not be opened, "" if it is open now; the case before stays open until then
   async open(number, task) {
     let wrong = '';
+    this.opening = true; // no picture of the case before is asked for: the server may have left it
+    this.images.stop();
     await this.work('Opening', () => inTurn(async () => {
       const { cases, opened, status } = await post('/api/open', { case: number, task });
+      this.opening = false;
       this.cases = cases;
       this.show(opened, status);
     }), (error) => { wrong = error.message; });
+    this.opening = false;
+    if (wrong && this.opened) this.fetchImage();
     return wrong;
   }
 
@@ -157,8 +163,9 @@ export class App {
     this.counting = setTimeout(async () => {
       const { opened } = this;
       try {
-        const lesions = await inTurn(() => get('/api/lesions', { case: opened.case }));
-        if (this.opened === opened) this.lesions = lesions;
+        const ask = () => (this.opened === opened ? get('/api/lesions', { case: opened.case }) : null);
+        const lesions = await inTurn(ask);
+        if (lesions && this.opened === opened) this.lesions = lesions;
       } catch (error) {
         toast(error.message);
       }
@@ -188,9 +195,9 @@ export class App {
   // of many changes of slice and window in a row only the newest is asked for
   async fetchImage() {
     this.again = true;
-    if (this.fetching) return;
+    if (this.fetching || this.opening) return;
     this.fetching = true;
-    while (this.again) {
+    while (this.again && !this.opening) {
       this.again = false;
       const timer = setTimeout(() => this.say('Loading this slice …'), LATE);
       const [number, index] = [this.opened.case, this.index];
@@ -198,12 +205,15 @@ export class App {
         this.image = { number, index, bitmap: await this.images.get(this.url(index)) };
         this.say('');
       } catch (error) {
-        toast(error.message);
-        this.say('This slice could not be loaded.');
+        if (!(error instanceof Dropped)) {
+          toast(error.message);
+          this.say('This slice could not be loaded.');
+        }
       }
       clearTimeout(timer);
     }
     this.fetching = false;
+    if (this.opening) return;
     const near = AHEAD.map((step) => this.index + step).filter((n) => n >= 0 && n < this.depth);
     near.forEach((n) => this.images.get(this.url(n)).catch(() => undefined));
   }

@@ -6,10 +6,11 @@ export class Images {
   constructor(limit = 96) {
     this.limit = limit;
     this.kept = new Map(); // address -> promise of an ImageBitmap, the oldest first
+    this.asking = new AbortController();
   }
 
   get(url) {
-    const found = this.kept.get(url) ?? picture(url);
+    const found = this.kept.get(url) ?? picture(url, this.asking.signal);
     this.kept.delete(url);
     this.kept.set(url, found);
     found.catch(() => this.kept.delete(url));
@@ -22,7 +23,14 @@ export class Images {
     this.kept.delete(url);
   }
 
+  // what is on its way is not waited for
+  stop() {
+    this.asking.abort();
+    this.asking = new AbortController();
+  }
+
   clear() {
+    this.stop();
     [...this.kept.keys()].forEach((url) => this.drop(url));
   }
 }
