@@ -21,7 +21,8 @@ import SimpleITK as sitk
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -25,9 +25,9 @@ import numpy as np
 import tifffile
 import torch
 
+from monai_tpseg.io.slide_reader import SlideReader
 from monai_tpseg.studies.model import Settings
 from monai_tpseg.studies.slides import segment_slide
-from monai_tpseg.transforms.slide_reader import SlideReader
 
 MARKS = ("<!-- slides: begin -->", "<!-- slides: end -->")
 SIZES = ((4096, 4096), (8192, 4096), (16384, 4096), (8192, 8192))

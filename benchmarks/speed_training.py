@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.naive import NaiveTPSeg
 from benchmarks.timing import arguments, interleave, network, peak_memory, save, started, target, unit
-from monai_tpseg.engines.bundle import prepared
+from monai_tpseg.bundle.config import prepared
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
 from monai_tpseg.losses import TPSegLoss
 

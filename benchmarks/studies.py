@@ -3,9 +3,10 @@
     python benchmarks/studies.py                              500 studies: docs/results/studies.json and docs/studies.md
     python benchmarks/studies.py --studies 30 --out /tmp/a    elsewhere, the page stays as it is
 
-The studies are those of `python -m monai_tpseg.data.phantoms DIR --studies N`, a tenth of them broken, and the weights
-are random ones of the smallest network. Each run is a process of its own. One is left alone; a second is killed with
-SIGKILL at seeded random points and resumed, and must end with the same bytes; then other weights must recompute all.
+The studies are those of `python -m monai_tpseg.testing.phantoms DIR --studies N`, a tenth of them broken, and the
+weights are random ones of the smallest network. Each run is a process of its own. One is left alone; a second is
+killed with SIGKILL at seeded random points and resumed, and must end with the same bytes; then other weights must
+recompute all.
 A check that fails is named in the results, and the exit status is 1.
 """
 
@@ -27,11 +28,11 @@ from typing import Any
 
 import torch
 
-from monai_tpseg.data.phantoms.studies import BROKEN, STUDIES_MANIFEST, PhantomStudy, write_studies
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.studies import read_manifest
 from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms.studies import BROKEN, STUDIES_MANIFEST, PhantomStudy, write_studies
 from monai_tpseg.transforms import pipelines_hash
 
 ROOT = Path(__file__).resolve().parents[1]

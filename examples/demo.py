@@ -89,7 +89,7 @@ def main() -> None:
     data, weights = args.output / "data", args.output / "run" / "model.pt"
 
     if not (data / "datalist.json").is_file():
-        run("-m", "monai_tpseg.data.phantoms", data, "--train-per-task", 48, "--val-per-task", 8, "--size", 64)
+        run("-m", "monai_tpseg.testing.phantoms", data, "--train-per-task", 48, "--val-per-task", 8, "--size", 64)
     network = (
         "--backbone",
         "hiera_demo",

@@ -51,7 +51,7 @@ def main() -> None:
     data, weights = args.output / "data", args.output / "run" / "model.pt"
 
     if not (data / "datalist.json").is_file():
-        run("-m", "monai_tpseg.data.phantoms", data, "--train-per-task", 12, "--val-per-task", 2, "--size", 64)
+        run("-m", "monai_tpseg.testing.phantoms", data, "--train-per-task", 12, "--val-per-task", 2, "--size", 64)
     folder = ("--dataset_dir", data, "--num_workers", 0, "--output_dir")
     network = ("--backbone", "utnet_demo", "--image_size", 64, "--batch_size", 8, "--lr", 0.003)
     length = ("--max_epochs", args.epochs, "--val_interval", 5, "--cache_rate", 1.0, "--augmentation", "false")

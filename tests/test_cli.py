@@ -11,7 +11,7 @@ import pytest
 
 from monai_tpseg import __version__
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import make_phantom, write_png
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 from .studies.conftest import write_weights
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_tpseg.data.phantoms import write_dataset, write_demo_cases
+from monai_tpseg.testing.phantoms import write_dataset, write_demo_cases
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-pipeline.md"
 SCRIPTS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from monai_tpseg.annotate.errors import SessionError
-from monai_tpseg.annotate.history import Click, Status
-from monai_tpseg.annotate.masks import Box, Change
-from monai_tpseg.annotate.model import PromptModel
 from monai_tpseg.annotate.session import Session
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.history import Click, Status
+from monai_tpseg.annotate.session.masks import Box, Change
+from monai_tpseg.annotate.session.model import PromptModel
 
 __all__ = ["Box", "Change", "Click", "PromptModel", "Session", "SessionError", "Status"]

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, match_label
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage, match_label
 
 __all__ = ["CaseFacts", "default_workers", "inspect_case", "inspect_cases"]
 

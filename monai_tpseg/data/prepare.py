@@ -18,8 +18,8 @@ from monai_tpseg.data.layouts import Found, Layout, LayoutError, Pair
 from monai_tpseg.data.splits import deal_folds, draw_validation, group_by_keys
 from monai_tpseg.data.summary import LeftOut, Placed, Summary
 from monai_tpseg.files import write_atomically
+from monai_tpseg.io import ReadError
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
-from monai_tpseg.transforms import ReadError
 
 __all__ = ["Options", "SplitChoice", "prepare", "relative_to"]
 

@@ -14,8 +14,8 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_tpseg.data.datalists import DatalistError
+from monai_tpseg.io import meta as m
 from monai_tpseg.keys import CLICKS, EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, TASK
-from monai_tpseg.transforms import meta as m
 
 __all__ = ["AddExemplarsd", "ClicksToTensord", "clicks_of", "read_clicks", "read_exemplars"]
 

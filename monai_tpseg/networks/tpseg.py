@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from monai_tpseg.networks.adapter import Routes
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
+from monai_tpseg.networks.fast.multi_task import PlainSteps, check_rows, segment_tasks
+from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.hiera import (
     HIERA_VARIANTS,
     AdapterKind,
@@ -20,9 +22,7 @@ from monai_tpseg.networks.hiera import (
     build_hiera,
     is_published,
 )
-from monai_tpseg.networks.inference import InferenceNetwork
 from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
-from monai_tpseg.networks.multi_task import PlainSteps, check_rows, segment_tasks
 from monai_tpseg.networks.plain import FinestOutput, UDecoder
 from monai_tpseg.networks.released import ReleasedExtras
 from monai_tpseg.networks.script import TracedForScript

@@ -17,6 +17,10 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg.apart import Apart, CallLost, NoProcessError
+from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.io.dicom.object import parsed_once
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.locate import SEE, Seen
 from monai_tpseg.studies.codes import (
     RUN_ACTIONS,
     DeviceLostError,
@@ -39,10 +43,6 @@ from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import segment_slide
 from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
-from monai_tpseg.transforms.cases import CaseSource
-from monai_tpseg.transforms.dicom import parsed_once
-from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.locate import SEE, Seen
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 

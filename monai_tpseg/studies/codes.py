@@ -9,7 +9,7 @@ from enum import Enum
 import torch
 
 from monai_tpseg.apart import CallLost
-from monai_tpseg.transforms.errors import NEXT_ACTIONS, find_read_error
+from monai_tpseg.io.errors import NEXT_ACTIONS, find_read_error
 from monai_tpseg.transforms.handover import ScreenshotError
 
 __all__ = [

@@ -15,12 +15,12 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.segmentation import tracking_id
+from monai_tpseg.io.orientation import voxel_sizes
+from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.tasks import DICOM_MODALITIES, Modality
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.dicom_seg import tracking_id
-from monai_tpseg.transforms.orientation import voxel_sizes
-from monai_tpseg.transforms.source_grid import is_irregular, matrix
 
 __all__ = [
     "FLAGS",

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Any
 
 from monai_tpseg.apart import Apart, CallLost
+from monai_tpseg.io.discovery import ANSWER
+from monai_tpseg.io.guard import base_name
+from monai_tpseg.io.headers import Header
+from monai_tpseg.io.listing import Listing, Place
 from monai_tpseg.studies.codes import LOST
 from monai_tpseg.studies.reading import Limits
-from monai_tpseg.transforms.discovery import ANSWER
-from monai_tpseg.transforms.guard import base_name
-from monai_tpseg.transforms.headers import Header
-from monai_tpseg.transforms.listing import Listing, Place
 
 __all__ = ["LookApart"]
 
@@ -25,7 +25,7 @@ _PATIENCE = 3  # files of a folder that do not answer, until its other ones are 
 
 
 class LookApart:
-    """Looks in a process apart, see `monai_tpseg.transforms.discovery.Look`. One line tells of each lost source.
+    """Looks in a process apart, see `monai_tpseg.io.discovery.Look`. One line tells of each lost source.
 
     Args:
         limits: of time and memory for one call: a folder, or some files of it.

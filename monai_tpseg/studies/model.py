@@ -16,15 +16,15 @@ from monai.data import MetaTensor
 from monai_tpseg import __version__
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
+from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.ready import PRECISIONS, choose_precision, ready_network
+from monai_tpseg.networks.fast.ready import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.tasks import Modality, get_task
 from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
-from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.regions import crop_to_region, paste_region
@@ -114,7 +114,7 @@ def choose_device(name: str | None) -> torch.device:
 class Model:
     """A network with its weights, and the path from a source to a mask.
 
-    TP-Seg runs in its fast form, see `monai_tpseg.networks.ready`; a network without one runs as it was trained.
+    TP-Seg runs in its fast form, see `monai_tpseg.networks.fast.ready`; a network without one runs as it was trained.
 
     Args:
         checkpoint: weights, their description beside them; or a name in the catalogue; the starter weights by default.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from monai_tpseg.transforms.headers import Header
+from monai_tpseg.io.headers import Header
 
 __all__ = ["PROPOSED_TASKS", "Proposal", "propose"]
 

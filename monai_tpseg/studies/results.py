@@ -17,15 +17,15 @@ import numpy as np
 
 from monai_tpseg import __version__
 from monai_tpseg.files import write_atomically
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.modalities import MODALITIES
+from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
+from monai_tpseg.io.dicom.slices import Fault
+from monai_tpseg.io.orientation import Plane
+from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.networks.weights import WeightsInfo
 from monai_tpseg.studies.codes import Outcome, Status
 from monai_tpseg.studies.model import digest
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.dicom import PHOTOMETRIC_INTERPRETATIONS
-from monai_tpseg.transforms.dicom_slices import Fault
-from monai_tpseg.transforms.modalities import MODALITIES
-from monai_tpseg.transforms.orientation import Plane
-from monai_tpseg.transforms.pictures import PICTURE_MODES
 
 __all__ = ["RESULT", "case_folder", "decisions", "provenance", "read_result", "sweep", "write_result"]
 

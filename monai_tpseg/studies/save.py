@@ -12,16 +12,16 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_tpseg import __version__
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.output_names import OutputNames, base_path
+from monai_tpseg.io.source_grid import on_image_grid
 from monai_tpseg.keys import IMAGE, PRED, PROB, TASK_NAME
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import provenance, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented
-from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.load import load_again
-from monai_tpseg.transforms.output_names import OutputNames, base_path
-from monai_tpseg.transforms.source_grid import on_image_grid
 
 __all__ = ["SaveResultd"]
 

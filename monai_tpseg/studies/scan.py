@@ -12,11 +12,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from monai_tpseg.io.discovery import HERE, Case, Look, discover, told
+from monai_tpseg.io.slides import SLIDE_SUFFIXES
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.manifest import Entry, new_salt
 from monai_tpseg.studies.proposals import PROPOSED_TASKS, propose
-from monai_tpseg.transforms.discovery import HERE, Case, Look, discover, told
-from monai_tpseg.transforms.slides import SLIDE_SUFFIXES
 
 __all__ = ["find_entries", "scan"]
 

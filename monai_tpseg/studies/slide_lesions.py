@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from monai_tpseg.io.dicom.segmentation import tracking_id
+from monai_tpseg.io.slide_reader import SlideGrid
 from monai_tpseg.studies.lesions import Lesion
 from monai_tpseg.studies.outlines import Polygon
 from monai_tpseg.studies.rle import RunMask
-from monai_tpseg.transforms.dicom_seg import tracking_id
-from monai_tpseg.transforms.slide_reader import SlideGrid
 
 __all__ = ["measure_regions"]
 

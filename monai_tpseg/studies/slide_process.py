@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.apart import Apart
+from monai_tpseg.io.slide_reader import READ_SLIDE, SlideGrid
 from monai_tpseg.studies.reading import Limits
-from monai_tpseg.transforms.slide_reader import READ_SLIDE, SlideGrid
 
 __all__ = ["SlideProcess"]
 

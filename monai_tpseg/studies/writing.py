@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.files import complete, file_sha256, write_atomically
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
+from monai_tpseg.io.output_names import base_path
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import decisions
 from monai_tpseg.tasks import Task, get_task
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.dicom_seg import Algorithm, SegmentationError, write_segmentation
 from monai_tpseg.transforms.figure import draw_case
-from monai_tpseg.transforms.output_names import base_path
 
 __all__ = ["Outputs", "algorithm", "write_segmented"]
 

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_tpseg.io import meta as m
 from monai_tpseg.keys import IMAGE, TASK_NAME
 from monai_tpseg.tasks import DICOM_MODALITIES, Modality, Task
-from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
 

@@ -12,11 +12,11 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from monai_tpseg.transforms.cases import CaseSource, is_screenshot
-from monai_tpseg.transforms.dicom import Dataset, parsed_once
-from monai_tpseg.transforms.grid_meta import GridMeta
+from monai_tpseg.io.cases import CaseSource, is_screenshot
+from monai_tpseg.io.dicom.object import Dataset, parsed_once
+from monai_tpseg.io.grid_meta import GridMeta
+from monai_tpseg.io.views import files_of
 from monai_tpseg.transforms.load import LoadMedicalImage
-from monai_tpseg.transforms.views import files_of
 
 __all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
 

@@ -13,21 +13,21 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Transform
 from monai.utils import ensure_tuple
 
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.object import is_dicom
+from monai_tpseg.io.dicom.slices import Irregular
+from monai_tpseg.io.dicom.volume import read_dicom_file, read_dicom_files, read_dicom_folder
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.grid_meta import GridMeta, with_own_spacing
+from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.kinds import kind_of
+from monai_tpseg.io.labels import binary_picture, binary_volume
+from monai_tpseg.io.orientation import GridError, align
+from monai_tpseg.io.pictures import read_picture
+from monai_tpseg.io.sources import Source
+from monai_tpseg.io.views import PlaneChoice, picture_as_seen, source_of, volume_as_seen
+from monai_tpseg.io.volumes import read_itk, read_nifti
 from monai_tpseg.keys import IMAGE
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.dicom import is_dicom
-from monai_tpseg.transforms.dicom_slices import Irregular
-from monai_tpseg.transforms.dicom_volume import read_dicom_file, read_dicom_files, read_dicom_folder
-from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.grid_meta import GridMeta, with_own_spacing
-from monai_tpseg.transforms.guard import base_name, guarded
-from monai_tpseg.transforms.kinds import kind_of
-from monai_tpseg.transforms.labels import binary_picture, binary_volume
-from monai_tpseg.transforms.orientation import GridError, align
-from monai_tpseg.transforms.pictures import read_picture
-from monai_tpseg.transforms.sources import Source
-from monai_tpseg.transforms.views import PlaneChoice, picture_as_seen, source_of, volume_as_seen
-from monai_tpseg.transforms.volumes import read_itk, read_nifti
 
 __all__ = [
     "IntensityChoice",
@@ -46,7 +46,7 @@ class LoadMedicalImage(Transform):
 
     Pictures come as displayed (EXIF applied, never transposed), grey as three equal channels, 0 to 255. Volumes are
     turned so that axial slices have rows anterior -> posterior and columns patient right -> left, coronal and sagittal
-    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.transforms.meta`; the turn is part
+    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.io.meta`; the turn is part
     of the affine and leaves no trace to invert: `MaskWriter` puts a mask back onto the source grid.
 
     Args:

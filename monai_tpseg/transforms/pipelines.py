@@ -15,10 +15,10 @@ from monai.bundle import ComponentLocator, ConfigComponent
 from monai.config import KeysCollection
 from monai.transforms import Compose, MapTransform
 
+from monai_tpseg.io.meta import INTENSITY, INVERTED, Intensity
+from monai_tpseg.io.no_data import BlackenNoDatad, HideNoDatad
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
 from monai_tpseg.tasks import Modality, Task, get_task
-from monai_tpseg.transforms.meta import INTENSITY, INVERTED, Intensity
-from monai_tpseg.transforms.no_data import BlackenNoDatad, HideNoDatad
 
 __all__ = [
     "InvertMonochrome1d",

@@ -12,10 +12,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import base_name
 from monai_tpseg.keys import IMAGE, PRED
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.errors import ReadError
-from monai_tpseg.transforms.guard import base_name
 
 __all__ = ["CropToRegiond", "PasteRegiond", "crop_to_region", "paste_region"]
 

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.files import complete
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.nifti_files import save_nifti, save_slices
+from monai_tpseg.io.output_names import OutputNames, base_path
+from monai_tpseg.io.source_grid import is_irregular, on_image_grid, on_source_grid, source_path
 from monai_tpseg.keys import IMAGE, PRED, TASK, TASK_NAME
-from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.figure import draw_case
 from monai_tpseg.transforms.load import load_again
-from monai_tpseg.transforms.nifti_files import save_nifti, save_slices
-from monai_tpseg.transforms.output_names import OutputNames, base_path
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
-from monai_tpseg.transforms.source_grid import is_irregular, on_image_grid, on_source_grid, source_path
 
 __all__ = ["MaskWriter", "SaveMaskd"]
 

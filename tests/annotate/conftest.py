@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.data.phantoms import (
+from monai_tpseg.networks import kprism_demo
+from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,
     write_dicom_cine,
@@ -17,9 +20,6 @@ from monai_tpseg.data.phantoms import (
     write_nifti,
     write_png,
 )
-from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import pipelines_hash
 
 SIZE = (32, 64)

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.security import Door
-from monai_tpseg.annotate.serve import listen
+from monai_tpseg.annotate.web.security import Door
+from monai_tpseg.annotate.web.serve import listen
 from monai_tpseg.cli import main
 from tests.studies.conftest import write_weights as write_other
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_is_one_line(
 def test_without_its_libraries_it_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("monai_tpseg.cli_annotate.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("monai_tpseg.cli.annotate.importlib.util.find_spec", lambda name: None)
     assert main(["annotate", "a.png", "--checkpoint", "w.pt"]) == 2
     assert "needs fastapi and uvicorn: pip install 'monai-tpseg[annotate]'." in capsys.readouterr().err
 

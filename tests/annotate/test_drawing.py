@@ -12,7 +12,7 @@ from matplotlib.path import Path as Line
 from scipy import ndimage
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.annotate.drawing import brushed, fill_holes, outlined, piece_at, smooth
+from monai_tpseg.annotate.session.drawing import brushed, fill_holes, outlined, piece_at, smooth
 
 SHAPE = (24, 30)
 

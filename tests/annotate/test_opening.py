@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.transforms.errors import ReadError
+from monai_tpseg.io.errors import ReadError
 
 TASKS = {"ct": "lung_infection", "series": "lung_infection", "cine": "breast_lesion", "us": "breast_lesion"}
 

@@ -22,9 +22,9 @@ from playwright.sync_api import Browser, Page, Route
 from scipy.ndimage import distance_transform_edt
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.drawing import brushed
-from monai_tpseg.data.phantoms import make_volume, write_dicom_series
+from monai_tpseg.annotate.session.drawing import brushed
 from monai_tpseg.studies.case import CASES
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 
 from .serving import Viewer, serving
 from .trained import SIZE, TASK, write_case, write_trained

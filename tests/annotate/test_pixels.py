@@ -14,9 +14,9 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.annotate.pixels import CT_WINDOW, Pixels
+from monai_tpseg.annotate.session.pixels import CT_WINDOW, Pixels
+from monai_tpseg.io import meta as m
 from monai_tpseg.tasks import Modality
-from monai_tpseg.transforms import meta as m
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import load_pipeline, pipeline_path
 

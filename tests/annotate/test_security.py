@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from monai_tpseg.annotate.security import HEADERS, Door
+from monai_tpseg.annotate.web.security import HEADERS, Door
 
 PORT = 8123
 HOME = "http://127.0.0.1:8123"
@@ -145,7 +145,7 @@ def test_tokens_are_long_and_compared_in_constant_time(monkeypatch: pytest.Monke
         compared.append(len(a))
         return a == b
 
-    monkeypatch.setattr("monai_tpseg.annotate.security.secrets.compare_digest", compare)
+    monkeypatch.setattr("monai_tpseg.annotate.web.security.secrets.compare_digest", compare)
     assert knock(cookie=f"tpseg_{PORT}=wrong").status == 403
     assert compared == [5]
 

@@ -20,15 +20,15 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session
-from monai_tpseg.annotate.desk import SESSIONS, check_sessions
-from monai_tpseg.annotate.serve import listen
-from monai_tpseg.annotate.wire import runs
+from monai_tpseg.annotate.web.desk import SESSIONS, check_sessions
+from monai_tpseg.annotate.web.serve import listen
+from monai_tpseg.annotate.web.wire import runs
 from monai_tpseg.studies import StudyError
 from monai_tpseg.studies.case import CASES
 
 from .serving import Viewer, decoded, serving
 
-PAGE = Path(__file__).resolve().parents[2] / "monai_tpseg" / "annotate" / "page"
+PAGE = Path(__file__).resolve().parents[2] / "monai_tpseg" / "annotate" / "web" / "page"
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Any
 import monai.bundle
 import pytest
 
-from monai_tpseg.data.phantoms import write_dataset, write_demo_cases
+from monai_tpseg.testing.phantoms import write_dataset, write_demo_cases
 
 NAME = "tpseg_lesion_segmentation"
 SOURCE = Path(__file__).resolve().parents[2] / "bundles" / NAME

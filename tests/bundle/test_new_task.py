@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.data.phantoms import make_phantom, write_png
 from monai_tpseg.engines.new_task import add_task_to_weights
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 from tests.studies.conftest import write_weights
 
 from .conftest import run

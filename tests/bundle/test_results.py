@@ -9,8 +9,8 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_png
 from monai_tpseg.studies import Model, Run, Settings, find_entries, prepare_output
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_png
 from tests.bundle.conftest import run
 from tests.studies.conftest import write_weights
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from monai_tpseg.engines.preflight import check_train
+from monai_tpseg.bundle.preflight import check_train
 from monai_tpseg.networks.checkpoint import read_checkpoint
 from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import ResizePictured

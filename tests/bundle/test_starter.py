@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.data.phantoms import make_phantom, write_png
-from monai_tpseg.engines.bundle import bundle_weights
+from monai_tpseg.bundle.config import bundle_weights
 from monai_tpseg.networks import kprism_demo
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights import catalogue
 from monai_tpseg.weights.pack import pack

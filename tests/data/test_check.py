@@ -14,7 +14,7 @@ from PIL import Image
 from monai_tpseg.cli import main
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.facts import CaseFacts, inspect_case, inspect_cases
-from monai_tpseg.data.phantoms import make_phantom, write_png
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 TASKS = ("wet_amd", "skin_lesion")
 
@@ -131,7 +131,7 @@ def test_patients_in_both_lists(tmp_path: Path) -> None:
 
 
 def test_volumes_are_for_validation_only(tmp_path: Path) -> None:
-    from monai_tpseg.data.phantoms import make_volume, write_nifti
+    from monai_tpseg.testing.phantoms import make_volume, write_nifti
 
     content = lists(tmp_path)
     image, label = write_nifti(make_volume("wet_amd", 3, shape=(32, 32, 6)), tmp_path / "volume.nii.gz")

@@ -8,8 +8,8 @@ import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_tpseg.data.phantoms import LUNG_WINDOW, PARTNERS, Phantom, display, make_phantom, make_volume
 from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
+from monai_tpseg.testing.phantoms import LUNG_WINDOW, PARTNERS, Phantom, display, make_phantom, make_volume
 
 COLOUR_TASKS = ("adenocarcinoma", "colon_polyp", "skin_lesion")
 GREY_TASKS = tuple(name for name in TASK_NAMES if name not in COLOUR_TASKS)

@@ -10,16 +10,16 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_tpseg.data.phantoms import (
+from monai_tpseg.io.dicom.segmentation import Algorithm, series_number, write_segmentation
+from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,
     write_dicom_cine,
     write_dicom_picture,
     write_dicom_series,
 )
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import LoadMedicalImage
-from monai_tpseg.transforms.dicom_seg import Algorithm, series_number, write_segmentation
 
 # Two modules of the validator contradict each other: these must be there, and may not, in an object that is whole
 _CONCATENATION = re.compile(r"<(InConcatenation(Number|TotalNumber)|ConcatenationFrameOffsetNumber)>")

@@ -14,7 +14,8 @@ import SimpleITK
 from highdicom.image import get_volume_from_series
 from PIL import Image
 
-from monai_tpseg.data.phantoms import (
+from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,
     phantom_seed,
@@ -26,8 +27,7 @@ from monai_tpseg.data.phantoms import (
     write_nifti,
     write_png,
 )
-from monai_tpseg.data.phantoms.__main__ import main
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms.__main__ import main
 
 SHAPE = (40, 48, 7)
 SPACING = (1.25, 0.75, 3.5)
@@ -252,7 +252,7 @@ def test_a_cine_has_its_frames_below_the_bar(tmp_path: Path) -> None:
 
 
 def test_the_module_runs_and_teaches() -> None:
-    command = [sys.executable, "-m", "monai_tpseg.data.phantoms", "--help"]
+    command = [sys.executable, "-m", "monai_tpseg.testing.phantoms", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "example:" in done.stdout
     assert "--train-per-task" in done.stdout

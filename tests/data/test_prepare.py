@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.cli import main
-from monai_tpseg.cli_data import _DATASETS
+from monai_tpseg.cli.data import _DATASETS
 from monai_tpseg.data import read_datalist
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.layouts import LAYOUTS

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from monai_tpseg.data import AddExemplarsd, ClicksToTensord, DatalistError, read_clicks, read_exemplars
 from monai_tpseg.data.prompts import clicks_of
-from monai_tpseg.transforms import meta as m
+from monai_tpseg.io import meta as m
 
 
 def write(path: Path, content: Any) -> Path:

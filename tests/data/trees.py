@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from monai_tpseg.data.phantoms import Phantom, make_phantom, write_png
+from monai_tpseg.testing.phantoms import Phantom, make_phantom, write_png
 
 SIZE = 32
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.engines.cases import inference_cases, listed_tasks
+from monai_tpseg.bundle.cases import inference_cases, listed_tasks
 from monai_tpseg.tasks import TASK_NAMES
 
 

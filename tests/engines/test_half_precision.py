@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from monai_tpseg.bundle.device import is_gpu, set_up_device
 from monai_tpseg.engines import TaskAdamW, parameter_groups
-from monai_tpseg.engines.device import is_gpu, set_up_device
 from monai_tpseg.handlers import PrototypeUpdate
 from monai_tpseg.keys import LABEL, PRED, TASK
 from monai_tpseg.losses import TPSegLoss

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from monai_tpseg.engines.bundle import prepared
+from monai_tpseg.bundle.config import prepared
 from monai_tpseg.networks import tpseg_hiera_demo
 from monai_tpseg.networks.compiled import is_compiled
 

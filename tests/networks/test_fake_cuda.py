@@ -13,15 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from monai_tpseg.bundle.config import prepared
 from monai_tpseg.engines import PreparePromptBatch, PrepareTaskBatch, TaskAdamW, parameter_groups
-from monai_tpseg.engines.bundle import prepared
 from monai_tpseg.inferers import DeepSupervisionInferer, PromptInferer, TaskInferer
 from monai_tpseg.inferers import task as task_inferer
 from monai_tpseg.inferers.task import Amp
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import KPrism, Prompt, TPSeg, kprism_demo, tpseg_hiera, tpseg_hiera_demo
-from monai_tpseg.networks.inference import InferenceNetwork
-from monai_tpseg.networks.ready import fast_form, ready_network, segment_several
+from monai_tpseg.networks.fast.network import InferenceNetwork
+from monai_tpseg.networks.fast.ready import fast_form, ready_network, segment_several
 from tests.fake_cuda import Copies, fake_cuda
 
 CUDA = "cuda"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.naive import NaiveTPSeg
 from monai_tpseg.networks import TPSeg, tpseg_hiera
-from monai_tpseg.networks.fast_encoder import PackedLinear
+from monai_tpseg.networks.fast.encoder import PackedLinear
 from monai_tpseg.networks.kernels import attend
 
 SIZES = [(64, 64), (96, 160), (224, 32)]

@@ -11,7 +11,11 @@ import pydicom
 import pytest
 import torch
 
-from monai_tpseg.data.phantoms import (
+from monai_tpseg.networks import tpseg_hiera
+from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.studies import Model
+from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,
     write_dicom_picture,
@@ -19,10 +23,6 @@ from monai_tpseg.data.phantoms import (
     write_nifti,
     write_png,
 )
-from monai_tpseg.networks import tpseg_hiera
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
-from monai_tpseg.studies import Model
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.handover import PackedImage, read_packed
 

@@ -17,7 +17,6 @@ import pytest
 from monai.transforms import Compose, Lambda
 
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import make_phantom, write_png
 from monai_tpseg.files import complete
 from monai_tpseg.studies import (
     Entry,
@@ -36,6 +35,7 @@ from monai_tpseg.studies.codes import outcome_of
 from monai_tpseg.studies.lock import locked
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.studies.results import case_folder, decisions, sweep
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.transforms.handover import load_case
 
 

@@ -19,10 +19,10 @@ import pytest
 from pydicom.uid import BasicTextSRStorage
 
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_png
+from monai_tpseg.io import discovery, headers
 from monai_tpseg.studies import Limits, read_manifest, scan
 from monai_tpseg.studies.looking import LookApart
-from monai_tpseg.transforms import discovery, headers
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_png
 
 _OPEN, _CLOSED = 0x20, 0x18  # IN_OPEN; IN_CLOSE_WRITE and IN_CLOSE_NOWRITE
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import BROKEN, PhantomStudy, write_studies
+from monai_tpseg.io.errors import ReadError
 from monai_tpseg.studies import read_manifest
+from monai_tpseg.testing.phantoms import BROKEN, PhantomStudy, write_studies
 from monai_tpseg.transforms import LoadMedicalImage
-from monai_tpseg.transforms.errors import ReadError
 
 COUNT = 30
 KILLS = 2

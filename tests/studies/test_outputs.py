@@ -20,11 +20,11 @@ import torch
 from PIL import Image, ImageOps
 from pydicom.dataset import Dataset
 
-from monai_tpseg.data.phantoms import make_volume, write_dicom_series
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner
 from monai_tpseg.studies.reading import Read
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms.handover import read_packed, unpack
 from tests.transforms.conftest import image_object
 

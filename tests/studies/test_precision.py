@@ -11,7 +11,7 @@ import torch
 
 from monai_tpseg.cli import main
 from monai_tpseg.networks import tpseg_hiera
-from monai_tpseg.networks.inference import InferenceNetwork
+from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.studies import Model, Settings, StudyError
 from monai_tpseg.transforms import pipelines_hash

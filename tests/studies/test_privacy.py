@@ -24,9 +24,9 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_nifti
-from monai_tpseg.data.phantoms.slide import make_slide, write_slide
 from monai_tpseg.studies import Limits, Model, Reader, Run, prepare_output, read_manifest
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_nifti
+from monai_tpseg.testing.phantoms.slide import make_slide, write_slide
 
 from .conftest import MARKER, MARKER_UID
 

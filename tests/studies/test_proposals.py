@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from monai_tpseg.io.dicom.body_parts import is_aside, regions_named
+from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
+from monai_tpseg.io.headers import Header
+from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.studies.proposals import propose
 from monai_tpseg.studies.results import decisions
 from monai_tpseg.tasks import DICOM_MODALITIES
-from monai_tpseg.transforms.body_parts import is_aside, regions_named
-from monai_tpseg.transforms.dicom import PHOTOMETRIC_INTERPRETATIONS
-from monai_tpseg.transforms.headers import Header
-from monai_tpseg.transforms.pictures import PICTURE_MODES
 
 
 def proposed(modality: str, **tags: Any) -> str:

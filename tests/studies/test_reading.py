@@ -14,10 +14,11 @@ import pytest
 import torch
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_series, write_png
+from monai_tpseg.io import ReadError
 from monai_tpseg.studies import Limits, Model, Reader, Run, StudyError, case, exit_status, find_entries, prepare_output
 from monai_tpseg.studies.reading import available_memory
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_series, write_png
+from monai_tpseg.transforms import LoadMedicalImage
 
 from .conftest import MARKER
 

@@ -15,11 +15,11 @@ from pydicom.fileset import FileSet
 from safetensors.torch import save_file
 
 from monai_tpseg.cli import main
-from monai_tpseg.data.phantoms import make_phantom, make_volume, write_dicom_picture, write_nifti, write_png
 from monai_tpseg.files import file_sha256
 from monai_tpseg.networks.checkpoint import read_checkpoint
 from monai_tpseg.networks.weights import info_path
 from monai_tpseg.studies import read_manifest
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_nifti, write_png
 
 ROOT = Path(__file__).resolve().parents[2]
 

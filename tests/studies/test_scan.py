@@ -10,10 +10,11 @@ import pydicom
 import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from monai_tpseg.data.phantoms import make_volume, write_dicom_series
+from monai_tpseg.io import ReadError
+from monai_tpseg.io.locate import known_parts
 from monai_tpseg.studies import Entry, find_entries, scan
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
-from monai_tpseg.transforms.locate import known_parts
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
+from monai_tpseg.transforms import LoadMedicalImage
 
 from .conftest import MARKER
 

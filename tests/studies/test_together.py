@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from monai_tpseg.cli import main
-from monai_tpseg.networks.inference import InferenceNetwork
+from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import read_info, save_weights
 from monai_tpseg.studies import Entry, Limits, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner, Ended

@@ -23,7 +23,8 @@ import pydicom
 import SimpleITK as sitk
 from PIL import Image
 
-from monai_tpseg.transforms import READ_CODES, LoadMedicalImage, ReadError
+from monai_tpseg.io import READ_CODES, ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 MAX_SECONDS, MAX_MEBIBYTES = 10.0, 1024
 _LARGEST = 700_000  # bytes of a file that is mutated

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases
-from monai_tpseg.transforms.kinds import stem
+from monai_tpseg.io import ReadError, list_cases
+from monai_tpseg.io.kinds import stem
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]

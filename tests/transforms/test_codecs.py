@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]

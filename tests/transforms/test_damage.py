@@ -14,7 +14,8 @@ import pytest
 import SimpleITK as sitk
 import tifffile
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 SHAPE = (6, 20, 24)  # z, y, x

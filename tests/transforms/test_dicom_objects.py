@@ -19,8 +19,9 @@ from pydicom.uid import (
     TwelveLeadECGWaveformStorage,
 )
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
-from monai_tpseg.transforms.dicom import is_dicom, is_image, parsed_once, read_dataset
+from monai_tpseg.io import ReadError
+from monai_tpseg.io.dicom.object import is_dicom, is_image, parsed_once, read_dataset
+from monai_tpseg.transforms import LoadMedicalImage
 
 Write = Callable[..., Path]
 

@@ -19,7 +19,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]

@@ -17,8 +17,9 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, JPEG2000Lossless, RLELossless
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases
-from monai_tpseg.transforms.discovery import Case, discover
+from monai_tpseg.io import ReadError, list_cases
+from monai_tpseg.io.discovery import Case, discover
+from monai_tpseg.transforms import LoadMedicalImage
 
 Write = Callable[..., Path]
 

@@ -11,7 +11,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Write = Callable[..., Path]

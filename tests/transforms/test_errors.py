@@ -9,7 +9,8 @@ import pytest
 from monai.transforms import Compose
 from torch._utils import ExceptionWrapper
 
-from monai_tpseg.transforms import READ_CODES, LoadMedicalImaged, ReadError, find_read_error
+from monai_tpseg.io import READ_CODES, ReadError, find_read_error
+from monai_tpseg.transforms import LoadMedicalImaged
 
 
 def test_message_is_one_line_with_its_code() -> None:

@@ -21,7 +21,8 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.encaps import encapsulate
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, guard, list_cases
+from monai_tpseg.io import ReadError, guard, list_cases
+from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import dicomdir
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -88,7 +89,7 @@ def test_a_deflated_bomb(write_dicom: Write, tmp_path: Path, monkeypatch: pytest
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     dataset.save_as(tmp_path / "b")
     assert LoadMedicalImage()(tmp_path / "b").shape == (3, 600, 600)
-    monkeypatch.setattr("monai_tpseg.transforms.encoded.MAX_BYTES", 300_000)
+    monkeypatch.setattr("monai_tpseg.io.dicom.compression.MAX_BYTES", 300_000)
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
 
 
@@ -105,7 +106,7 @@ def test_a_deflated_bomb_however_it_begins(
     inflated: list[int] = []
     whole = zlib.decompress
     monkeypatch.setattr(zlib, "decompress", lambda *given, **more: inflated.append(1) or whole(*given, **more))
-    monkeypatch.setattr("monai_tpseg.transforms.encoded.MAX_BYTES", 300_000)
+    monkeypatch.setattr("monai_tpseg.io.dicom.compression.MAX_BYTES", 300_000)
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
     assert list_cases(tmp_path / "b") == [tmp_path / "b"]
     assert inflated == []  # by pydicom, which knows no limit

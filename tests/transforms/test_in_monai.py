@@ -29,11 +29,11 @@ from PIL import Image
 from torch import nn
 
 from monai_tpseg.inferers import TaskInferer
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.grid_meta import GridMeta
 from monai_tpseg.keys import IMAGE, PRED, TASK, TASK_NAME
 from monai_tpseg.networks import bind_task, tpseg_hiera_demo
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd, PictureWriter, TaskToIndexd
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.grid_meta import GridMeta
 
 AFFINE = np.array([[-0.8, 0, 0, 50], [0, 0.9, 0, -40], [0, 0, 3.0, 7], [0, 0, 0, 1.0]])
 SHAPE = (40, 30, 7)  # x, y, z

@@ -11,8 +11,9 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
-from monai_tpseg.transforms.isolated import decompress_apart
+from monai_tpseg.io import ReadError
+from monai_tpseg.io.dicom.gdcm import decompress_apart
+from monai_tpseg.transforms import LoadMedicalImage
 
 
 def _lossless() -> Path:

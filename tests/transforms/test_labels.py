@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from monai_tpseg.io.no_data import surround
 from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd
-from monai_tpseg.transforms.no_data import surround
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TISSUE = np.random.default_rng(0).gamma(4, 100, (40, 48, 6)).astype(np.float32)

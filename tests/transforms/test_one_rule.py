@@ -13,7 +13,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd
 from tests.transforms.test_enhanced import group, item
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,6 +12,7 @@ import yaml
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_tpseg.io.meta import Intensity
 from monai_tpseg.tasks import TASKS, Modality
 from monai_tpseg.transforms import (
     InvertMonochrome1d,
@@ -22,7 +23,6 @@ from monai_tpseg.transforms import (
     pipeline_path,
     pipelines_hash,
 )
-from monai_tpseg.transforms.meta import Intensity
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 INTENSITIES: tuple[Intensity, ...] = ("physical", "display")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
-from monai_tpseg.transforms import NEXT_ACTIONS, READ_CODES, LoadMedicalImage, ReadError
+from monai_tpseg.io import NEXT_ACTIONS, READ_CODES, ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]

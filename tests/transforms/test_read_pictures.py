@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from monai_tpseg.transforms import LoadMedicalImage, MaskWriter, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage, MaskWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

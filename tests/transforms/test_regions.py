@@ -13,16 +13,15 @@ from monai.transforms import Compose
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from monai_tpseg.io import ReadError, find_read_error
 from monai_tpseg.transforms import (
     CropToRegiond,
     LoadMedicalImage,
     LoadMedicalImaged,
     NormalizeByModalityd,
     PasteRegiond,
-    ReadError,
     SaveMaskd,
     crop_to_region,
-    find_read_error,
     paste_region,
 )
 from tests.transforms.test_ultrasound import region

@@ -10,7 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, find_stacks
+from monai_tpseg.io import ReadError, find_stacks
+from monai_tpseg.transforms import LoadMedicalImage
 
 Write = Callable[..., Path]
 

@@ -10,11 +10,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from monai_tpseg.data.phantoms.slide import make_slide, write_slide
-from monai_tpseg.transforms import LoadMedicalImage, ReadError, list_cases, slide_reader
+from monai_tpseg.io import ReadError, list_cases, slide_reader
+from monai_tpseg.io.slide_reader import SlideReader
+from monai_tpseg.io.slides import is_slide
+from monai_tpseg.testing.phantoms.slide import make_slide, write_slide
+from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.transforms.pipelines import pipeline_path, pipelines_hash, slide_mpp
-from monai_tpseg.transforms.slide_reader import SlideReader
-from monai_tpseg.transforms.slides import is_slide
 from tests.wsi import write_dicom_slide
 
 SHAPE = (300, 430)
@@ -97,7 +98,7 @@ def test_slides_are_told_from_pictures(slide: Path, tmp_path: Path) -> None:
 def test_a_large_tiled_picture_is_a_slide(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_slide(ramp(), tmp_path / "one.tif", levels=1)
     assert not is_slide(path)
-    monkeypatch.setattr("monai_tpseg.transforms.slides.MAX_PIXELS", 1000)
+    monkeypatch.setattr("monai_tpseg.io.slides.MAX_PIXELS", 1000)
     assert is_slide(path)
 
 

@@ -11,15 +11,9 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
-from monai_tpseg.transforms import (
-    LoadMedicalImage,
-    ReadError,
-    Stack,
-    files_of,
-    find_stacks,
-    is_screenshot,
-    list_cases,
-)
+from monai_tpseg.io import ReadError, Stack, find_stacks, is_screenshot, list_cases
+from monai_tpseg.io.views import files_of
+from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import dicomdir, image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

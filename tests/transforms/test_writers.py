@@ -16,6 +16,7 @@ import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from PIL import Image, ImageOps
 
+from monai_tpseg.io import list_cases
 from monai_tpseg.transforms import (
     LoadMedicalImage,
     LoadMedicalImaged,
@@ -23,7 +24,6 @@ from monai_tpseg.transforms import (
     NormalizeByModalityd,
     SaveMaskd,
     TaskToIndexd,
-    list_cases,
 )
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from monai_tpseg.data.phantoms import write_dataset
 from monai_tpseg.networks import kprism_demo
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.testing.phantoms import write_dataset
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights.pack import write_card
 from tests.bundle.conftest import SOURCE, run

@@ -19,7 +19,8 @@ from monai_tpseg.data.layouts.base import (
     write_mask,
     write_picture,
 )
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 __all__ = ["AMD_SD", "LESION_COLOURS"]
 

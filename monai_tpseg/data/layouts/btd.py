@@ -26,8 +26,9 @@ from monai_tpseg.data.layouts.base import (
     write_mask,
     write_picture,
 )
+from monai_tpseg.io import ReadError
 from monai_tpseg.keys import IMAGE
-from monai_tpseg.transforms import ReadError, load_pipeline
+from monai_tpseg.transforms import load_pipeline
 
 __all__ = ["BTD", "LAST_TRAINING"]
 

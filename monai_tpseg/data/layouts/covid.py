@@ -15,9 +15,9 @@ from monai_tpseg.data.layouts.base import (
     write_mask,
     write_picture,
 )
+from monai_tpseg.io.meta import INTENSITY
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
-from monai_tpseg.transforms.meta import INTENSITY
 
 __all__ = ["COVID_19_CT"]
 

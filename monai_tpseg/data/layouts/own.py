@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from monai_tpseg.data.layouts.base import Found, Layout, LayoutError, Pair, as_is
-from monai_tpseg.transforms.kinds import READABLE_SUFFIXES
+from monai_tpseg.io.kinds import READABLE_SUFFIXES
 
 __all__ = ["own_layout"]
 

@@ -22,7 +22,8 @@ from monai_tpseg.data.layouts.base import (
     pictures,
     write_mask,
 )
-from monai_tpseg.transforms import LoadMedicalImage, ReadError
+from monai_tpseg.io import ReadError
+from monai_tpseg.transforms import LoadMedicalImage
 
 __all__ = ["BUSI", "EBHI_SEG", "ISIC_2018", "TNUI_2021"]
 

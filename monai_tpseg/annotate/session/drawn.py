@@ -1,0 +1,159 @@
+"""A case whose masks are drawn and tidied by hand, beside what the network proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.annotate.session.checks import check_flag, check_number, check_pixel, check_points
+from monai_tpseg.annotate.session.drawing import brushed, fill_holes, outlined, piece_at, smooth
+from monai_tpseg.annotate.session.edited import Edited
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.history import SliceState, Status, Step
+from monai_tpseg.annotate.session.lesion_list import ListedLesion, list_lesions, without_lesion
+from monai_tpseg.annotate.session.masks import Change, no_change
+from monai_tpseg.annotate.session.opened import alone
+from monai_tpseg.annotate.session.opening import read_mask
+from monai_tpseg.annotate.session.predictor import Recipe, Result
+
+__all__ = ["Drawn", "Tidying"]
+
+Mask = NDArray[np.bool_]
+Tidying = Literal["fill_holes", "smooth"]
+"""What makes a mask tidy: `fill_holes`, all that it goes around; `smooth`, its outline is rounded."""
+
+_TIDY: dict[str, Callable[[Mask], Mask]] = {"fill_holes": fill_holes, "smooth": smooth}
+_LARGEST = 1000.0  # of a brush, in sides of pixels
+
+
+class Drawn(Edited):
+    """What can be drawn; arguments are those of `Opened`. A click on a drawn slice corrects what was drawn."""
+
+    @alone
+    def brush(
+        self, points: Sequence[tuple[float, float]], diameter: float, mark: bool = True, index: int = 0
+    ) -> Change:
+        """Draw with a round brush, or erase.
+
+        Args:
+            points: (row, column) of its way, in pixels of the source's grid, pixel centres being whole numbers; may
+                lead out of the picture.
+            diameter: in the shorter side of a pixel, more than 0; the brush is round in the patient.
+            mark: what it covers belongs to the mask; otherwise it does not.
+            index: of the slice.
+
+        Raises:
+            SessionError: no point, a diameter that is none, or there is no such slice.
+        """
+        diameter = check_number(diameter, 0, _LARGEST, "The diameter of a brush")
+        covered = brushed(check_points(points), diameter, self.shape[:2], self._sides_of_pixel)
+        return self._covered(covered, mark, self._index(index), "brush")
+
+    @alone
+    def outline(self, points: Sequence[tuple[float, float]], mark: bool = True, index: int = 0) -> Change:
+        """Mark, or take away, the pixels whose centres a closed line goes around.
+
+        Args:
+            points: (row, column) of its corners, see `brush`; the last one leads to the first.
+            mark: what lies inside belongs to the mask; otherwise it does not.
+            index: of the slice.
+
+        Raises:
+            SessionError: no point, or there is no such slice.
+        """
+        inside = outlined(check_points(points), self.shape[:2])
+        return self._covered(inside, mark, self._index(index), "outline")
+
+    @alone
+    def tidy(self, how: Tidying, index: int = 0) -> Change:
+        """Fill the holes of the mask of slice `index`, or round its outline.
+
+        Raises:
+            SessionError: another way, or there is no such slice.
+        """
+        if how not in get_args(Tidying):
+            raise SessionError(f"Unknown way {how!r} to tidy; choose one of {', '.join(get_args(Tidying))}.")
+        index = self._index(index)
+        return self._replaced({index: _TIDY[how](self._marked(index))}, how)[0]
+
+    @alone
+    def remove_piece(self, row: int, column: int, index: int = 0) -> Change:
+        """Remove the connected part of the mask of slice `index` that a pixel belongs to.
+
+        Raises:
+            SessionError: the pixel is not marked, or there is no such pixel or slice.
+        """
+        index, mask = self._index(index), self._marked(self._index(index))
+        piece = piece_at(mask, *check_pixel(row, column, self.shape[:2]))
+        if not piece.any():
+            raise SessionError(f"Nothing is marked at row {row}, column {column}; point at a part of the mask.")
+        return self._replaced({index: mask & ~piece}, "remove_piece")[0]
+
+    @alone
+    def open_mask(self, path: str | Path) -> list[Change]:
+        """Take the masks of a file in place of those of all slices, in one step; they are marked as proposed.
+
+        Args:
+            path: NIfTI, NRRD, MetaImage or a picture on the grid of the source, or a DICOM segmentation of it; all its
+                labels and segments together.
+
+        Raises:
+            ReadError: it cannot be read, or does not lie on the source.
+            SessionError: a DICOM segmentation of another source.
+        """
+        mask = read_mask(Path(path), self._pixels.image)
+        return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
+
+    @alone
+    def lesions(self) -> list[ListedLesion]:
+        """Return the connected lesions of the case, the largest first, as `lesions.csv` has them."""
+        return list_lesions(self._stack(), self._pixels.meta)
+
+    @alone
+    def remove_lesion(self, row: int, column: int, index: int = 0) -> list[Change]:
+        """Remove the lesion that a pixel belongs to from all slices, in one step.
+
+        Raises:
+            SessionError: the pixel is not marked, or there is no such pixel or slice.
+        """
+        place = (self._index(index), *check_pixel(row, column, self.shape[:2]))
+        masks = without_lesion(self._stack(), self._pixels.meta, place)
+        if masks is None:
+            raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
+        return self._replaced(masks, "remove_lesion")
+
+    def _stack(self) -> dict[int, tuple[Mask, NDArray[np.float32]]]:
+        kept = {n: state.result for n, state in self._history.slices.items() if state.result is not None}
+        found = {n: self._predictor.results[result].found for n, result in kept.items()}
+        return {n: (one.mask() > 0, one.prob()) for n, one in found.items() if not one.is_empty}
+
+    def _covered(self, covered: Mask, mark: bool, index: int, how: str) -> Change:
+        mask = self._marked(index)
+        return self._replaced({index: mask | covered if check_flag(mark, "mark") else mask & ~covered}, how)[0]
+
+    def _replaced(self, masks: dict[int, Mask], how: str, status: Status = "edited") -> list[Change]:
+        """Give slices new masks, all in one step; slices whose mask stays are left alone."""
+        steps: list[Step] = []
+        answers: list[tuple[int, Result] | None] = []
+        for index, mask in masks.items():
+            if np.array_equal(mask, self._marked(index)):
+                continue
+            state = self._history.at(index)
+            recipe = Recipe(index, self.modality, previous=state.result, drawn=how)
+            number, result = self._predictor.draw(recipe, mask, beyond=len(answers))
+            answers.append((number, result))
+            steps.append(self._history.step(index, SliceState(state.clicks, number, status)))
+        return self._take_together(steps, answers) if steps else [no_change(index) for index in masks]
+
+    def _marked(self, index: int) -> Mask:
+        return self._mask(self._history.at(index)) > 0
+
+    @property
+    def _sides_of_pixel(self) -> tuple[float, float]:
+        """Height and width of a pixel, the shorter one being 1."""
+        high, wide = (self.spacing or (1.0, 1.0))[:2]
+        return high / min(high, wide), wide / min(high, wide)

@@ -1,0 +1,309 @@
+"""A case that is worked on: clicks, undo and redo, exemplars and tasks, proposals from slice to slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from monai_tpseg.annotate.session.checks import check_flag, check_index, check_point, check_points, check_steps
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.exemplars import read_shown
+from monai_tpseg.annotate.session.history import NO_SLICE, Click, Exemplar, Setup, SliceState, Status, Step
+from monai_tpseg.annotate.session.journal import Journal
+from monai_tpseg.annotate.session.masks import Change, change_of, no_change
+from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.session.opened import Opened, alone
+from monai_tpseg.annotate.session.predictor import Recipe, Result
+from monai_tpseg.annotate.session.saved import picture_path, steps_record
+from monai_tpseg.annotate.session.scribbles import thin_line
+from monai_tpseg.annotate.session.volume import Proposal, centre_click, slices_along
+from monai_tpseg.io.cases import CaseSource
+
+__all__ = ["Edited"]
+
+
+class Edited(Opened):
+    """What can be done with a case; arguments are those of `Opened`.
+
+    Each change is a step of `undo` and `redo`, written down before it counts.
+    """
+
+    def __init__(self, source: CaseSource, model: PromptModel, task: str | None = None) -> None:
+        super().__init__(source, model, task)
+        self._journal: Journal | None = None
+
+    @alone
+    def click(self, row: float, col: float, positive: bool = True, index: int = 0) -> Change:
+        """Click: what lies there belongs to the mask, or does not.
+
+        Args:
+            row, col: pixels of the source's grid, pixel centres being whole numbers.
+            positive: inside.
+            index: of the slice.
+
+        Raises:
+            SessionError: the place is outside of the picture or of its ultrasound region, or there is no such slice.
+        """
+        return self._clicked([check_point(row, col)], positive, self._index(index))
+
+    @alone
+    def scribble(self, points: Sequence[tuple[float, float]], positive: bool = True, index: int = 0) -> Change:
+        """Draw a line: clicks at even distances along it, in one step and one decoder pass.
+
+        Args:
+            points: (row, column) each, in the order in which they were drawn.
+            positive: inside.
+            index: of the slice.
+
+        Raises:
+            SessionError: no point, or as `click`.
+        """
+        line = [self._pixels.place(*point) for point in check_points(points)]
+        return self._clicked(thin_line(line, self.shape[:2]), positive, self._index(index))
+
+    @alone
+    def segment(self, index: int = 0) -> Change:
+        """Begin slice `index` anew with what is found without a click: the class, or what the exemplars show.
+
+        Raises:
+            SessionError: neither a class is used nor an exemplar there, or there is no such slice.
+        """
+        index, setup = self._index(index), self._history.setup
+        if not (setup.use_class or setup.exemplars):
+            raise SessionError("Nothing says what to look for; click, use the class of a task, or add an exemplar.")
+        recipe = Recipe(index, self.modality, self._class, exemplars=setup.exemplars)
+        return self._began(recipe, "edited", self._predictor.answer(recipe))
+
+    @alone
+    def clear(self, index: int = 0) -> Change:
+        """Remove mask and clicks of slice `index`.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        return self._take(self._history.step(self._index(index), SliceState()))
+
+    @alone
+    def accept(self, index: int = 0) -> Change:
+        """Mark the mask of slice `index`, also an empty one, as looked at and right.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        index = self._index(index)
+        state = self._history.at(index)
+        return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
+
+    @alone
+    def undo(self) -> list[Change]:
+        """Take the last step back; the masks are what they were, bit for bit.
+
+        Returns:
+            one change, or one for each slice that the step concerned.
+
+        Raises:
+            SessionError: there is none.
+        """
+        if not self.can_undo:
+            raise SessionError("There is nothing to undo.")
+        self._write({"move": -1})
+        return [self._change(step.index, step.after, step.before) for step in self._history.undo()]
+
+    @alone
+    def redo(self) -> list[Change]:
+        """Take the step again that was taken back last.
+
+        Returns:
+            see `undo`.
+
+        Raises:
+            SessionError: there is none.
+        """
+        if not self.can_redo:
+            raise SessionError("There is nothing to do again.")
+        self._write({"move": 1})
+        return [self._change(step.index, step.before, step.after) for step in self._history.redo()]
+
+    @alone
+    def set_task(self, name: str | None) -> Change:
+        """Change the task; masks stay, later requests follow it. Without a task the class is not used.
+
+        Raises:
+            SessionError: the weights do not know it, or exemplars were prepared for another modality.
+        """
+        setup = self._history.setup
+        if self._modality_of(name) is not self.modality and setup.exemplars:
+            raise SessionError(f"Task '{name}' is of another modality than the exemplars; remove them first.")
+        return self._set_up(Setup(name, setup.use_class and name is not None, setup.exemplars))
+
+    @alone
+    def set_use_class(self, use: bool) -> Change:
+        """Say whether later requests ask for the class of the task.
+
+        Raises:
+            SessionError: there is no task.
+        """
+        setup, use = self._history.setup, check_flag(use, "use_class")
+        if use and setup.task is None:
+            raise SessionError(f"No task is named; choose one of {', '.join(self.tasks)} first.")
+        return self._set_up(Setup(setup.task, use, setup.exemplars))
+
+    @alone
+    def add_exemplar(self, image_path: str | Path, label_path: str | Path) -> Change:
+        """Add a picture with its mask to what later requests are asked by.
+
+        Raises:
+            ReadError: one of them cannot be read, or they do not fit.
+            SessionError: a volume, or an empty mask.
+        """
+        shown = read_shown(Path(image_path), Path(label_path), self.modality, self.model.image_size)
+        if self._journal is not None:
+            shown.save(picture_path(self._journal.folder, shown.digest))
+        self._predictor.shown[shown.digest] = shown
+        return self._with_exemplars((*self._history.setup.exemplars, Exemplar(picture=shown.digest)))
+
+    @alone
+    def add_slice_exemplar(self, index: int) -> Change:
+        """Add slice `index` with its present mask to what later requests are asked by.
+
+        Raises:
+            SessionError: no such slice, or a mask that is empty, already or at the network's size.
+        """
+        shown = self._predictor.seen(self._slice_shown(index), self.modality)
+        return self._with_exemplars((*self._history.setup.exemplars, shown))
+
+    @alone
+    def remove_exemplar(self, k: int) -> Change:
+        """Remove exemplar number `k`, from 0.
+
+        Raises:
+            SessionError: there is none.
+        """
+        exemplars = self._history.setup.exemplars
+        k = check_index(k, len(exemplars), "exemplar")
+        return self._with_exemplars(exemplars[:k] + exemplars[k + 1 :])
+
+    @alone
+    def propose(self, index: int, from_index: int, by: Proposal = "previous") -> Change:
+        """Begin slice `index` anew with what the mask of another slice says about it; it is marked as proposed.
+
+        Args:
+            index: of the slice.
+            from_index: of the slice whose mask is used; it must not be empty.
+            by: `previous`, its mask is to be corrected, with a click into its middle; or `exemplar`, the slice and its
+                mask show what to look for.
+
+        Raises:
+            SessionError: no such slice, an empty mask, or an unknown way.
+        """
+        recipe = self._proposal(self._index(index), from_index, by)
+        return self._began(recipe, "proposed", self._predictor.answer(recipe))
+
+    @alone
+    def propagate(
+        self,
+        from_index: int,
+        steps: int,
+        direction: int = 1,
+        stop_when_empty: bool = True,
+        by: Proposal = "previous",
+    ) -> list[Change]:
+        """Propose slice after slice, each from the one before; each is a step of its own for `undo`.
+
+        It ends before a slice that was edited or accepted, so that nobody's work is lost.
+
+        Args:
+            from_index: of the slice to go from; its mask must not be empty.
+            steps: how many slices at most.
+            direction: 1 towards higher numbers, or -1.
+            stop_when_empty: end before a slice on which the lesion is lost: nothing is found, or nothing that meets the
+                mask it comes from; otherwise end with that slice.
+            by: see `propose`.
+
+        Returns:
+            the changes, in order.
+
+        Raises:
+            SessionError: see `propose`; a negative number of steps, or another direction.
+        """
+        steps, direction = check_steps(steps, direction)
+        from_index = self._slice_shown(from_index).index
+        changes: list[Change] = []
+        for source, target in slices_along(from_index, steps, direction, self.shape[2]):
+            if self._history.at(target).status in ("edited", "accepted"):
+                break
+            recipe = self._proposal(target, source, by)
+            answer = self._predictor.answer(recipe)
+            lost = not (answer[1].found.mask() & self._mask(self._history.at(source))).any()
+            if lost and stop_when_empty:
+                break
+            changes.append(self._began(recipe, "proposed", answer))
+            if lost:
+                break
+        return changes
+
+    @property
+    def _class(self) -> str | None:
+        return self.task if self.use_class else None
+
+    def _clicked(self, places: Sequence[tuple[float, float]], positive: bool, index: int) -> Change:
+        state = self._history.at(index)
+        sign = 1 if check_flag(positive, "positive") else -1
+        clicks = (*state.clicks, *(Click(*self._pixels.place(*place), sign) for place in places))
+        recipe = Recipe(index, self.modality, self._class, clicks, self._history.setup.exemplars, state.result)
+        number, result = self._predictor.answer(recipe)
+        return self._take(self._history.step(index, SliceState(clicks, number, "edited")), (number, result))
+
+    def _proposal(self, index: int, from_index: int, by: Proposal) -> Recipe:
+        if by not in get_args(Proposal):
+            raise SessionError(f"Unknown way {by!r} to propose; choose one of {', '.join(get_args(Proposal))}.")
+        shown = self._slice_shown(from_index)
+        if index == shown.index:
+            raise SessionError(f"Slice {index} cannot be proposed from itself; name another one.")
+        if by == "exemplar":
+            return Recipe(index, self.modality, exemplars=(shown,))
+        middle = centre_click(self._mask(self._history.at(shown.index)))
+        return Recipe(index, self.modality, self._class, (middle,), previous=shown.result)
+
+    def _slice_shown(self, index: int) -> Exemplar:
+        """Slice `index` with its present mask."""
+        index = self._index(index)
+        state = self._history.at(index)
+        if state.result is None or not self._mask(state).any():
+            raise SessionError(f"Slice {index} has no mask to go by; click on it first.")
+        return Exemplar(index=index, result=state.result)
+
+    def _with_exemplars(self, exemplars: tuple[Exemplar, ...]) -> Change:
+        setup = self._history.setup
+        return self._set_up(Setup(setup.task, setup.use_class, exemplars))
+
+    def _set_up(self, setup: Setup) -> Change:
+        return self._take(self._history.step(setup=setup))
+
+    def _began(self, recipe: Recipe, status: Status, answer: tuple[int, Result]) -> Change:
+        return self._take(self._history.step(recipe.index, SliceState((), answer[0], status)), answer)
+
+    def _take(self, step: Step, answer: tuple[int, Result] | None = None) -> Change:
+        """Take a step, unless it changes nothing."""
+        if (step.before, step.setup_before) == (step.after, step.setup_after):
+            return no_change(step.index)
+        return self._take_together([step], [answer])[0]
+
+    def _take_together(self, steps: Sequence[Step], answers: Sequence[tuple[int, Result] | None]) -> list[Change]:
+        """Take steps of different slices, at least one, as one."""
+        self._write(steps_record(steps, answers))
+        for answer in answers:
+            if answer is not None:
+                self._predictor.keep(*answer)
+        self._history.push(steps)
+        return [self._change(step.index, step.before, step.after) for step in steps]
+
+    def _change(self, index: int, before: SliceState, after: SliceState) -> Change:
+        if index == NO_SLICE or before.result == after.result:
+            return no_change(index)
+        return change_of(index, self._mask(before), self._mask(after))
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.append(record)

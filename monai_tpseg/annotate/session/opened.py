@@ -1,0 +1,215 @@
+"""A case that is open: what can be seen of it, while one thread at a time is inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
+from threading import RLock
+from typing import Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.annotate.session.checks import check_index, check_window
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.history import Click, History, Setup, SliceState, Status
+from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.session.pixels import Pixels, Window
+from monai_tpseg.annotate.session.predictor import Predictor
+from monai_tpseg.annotate.session.sides import sides_of
+from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.transforms.handover import load_case
+
+__all__ = ["Opened", "alone"]
+
+_S = TypeVar("_S", bound="Opened")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
+    """Let one thread at a time into the methods of a session."""
+
+    def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    update_wrapper(guarded, method)
+    return guarded
+
+
+class Opened:
+    """What can be seen of a case and of the masks on it. A picture has the one slice 0.
+
+    Args:
+        source: read with `load_case`.
+        model: shared by sessions.
+        task: name of a task of the weights, or None.
+
+    Raises:
+        ReadError: the source cannot be read.
+        SessionError: an unknown task, or none where the source does not say its modality.
+    """
+
+    def __init__(self, source: CaseSource, model: PromptModel, task: str | None = None) -> None:
+        self._lock = RLock()
+        self.source, self.model = source, model
+        self._pixels = Pixels(load_case(source))
+        self._sides = sides_of(self._pixels.meta)
+        self._modality_of(task)
+        self._predictor = Predictor(model, self._pixels)
+        self._history = History(Setup(task, task is not None))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and slices of the source as it is looked at; masks and clicks lie on this grid."""
+        return self._pixels.shape
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Millimetres a row, column and slice; two numbers where slices have no common distance; None if unknown."""
+        return self._pixels.spacing
+
+    @property
+    def region(self) -> tuple[int, ...]:
+        """Top, left, bottom, right, half-open, of what the network sees and clicks count in: all, but for ultrasound
+        whose source declares a part of the screen."""
+        return self._pixels.region
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the weights."""
+        return self.model.info.tasks
+
+    @property
+    def task(self) -> str | None:
+        """The task, if one is named."""
+        return self._history.setup.task
+
+    @property
+    def use_class(self) -> bool:
+        """Whether the network is asked for the class of the task, or by clicks and exemplars alone."""
+        return self._history.setup.use_class
+
+    @property
+    def modality(self) -> Modality:
+        """How values become input and are shown."""
+        return self._modality_of(self.task)
+
+    @property
+    def named_modality(self) -> Modality | None:
+        """What the header calls the source, else the task; None of a picture that nobody has named."""
+        return self._pixels.declared or (None if self.task is None else self.modality)
+
+    @property
+    def recorded_modality(self) -> str:
+        """What the header calls the source in DICOM's letters, e.g. `CT`; "" where it says nothing."""
+        return self._pixels.recorded
+
+    @property
+    def task_fits(self) -> bool:
+        """Whether the source may be of the modality that the task was trained for; True without a task."""
+        return self.task is None or self._pixels.fits(self.modality)
+
+    @property
+    def window_default(self) -> Window:
+        """The values that are black and white by default: HU of CT, percentiles otherwise, 0 and 255 of a picture."""
+        return self._pixels.window_default(self._pixels.declared or self.modality)
+
+    @property
+    def plane(self) -> str:
+        """How the slices of a volume lie: `axial`, `coronal`, `sagittal` or `stored`; "" of a picture."""
+        return self._pixels.plane
+
+    @property
+    def sides(self) -> dict[str, str]:
+        """The patient's side at each edge of the picture, e.g. `{"up": "A", ...}`; nothing where it is not known."""
+        return dict(self._sides)
+
+    @property
+    def value_range(self) -> Window:
+        """The smallest and the largest value of the source."""
+        return self._pixels.value_range
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a step can be taken back."""
+        return self._history.cursor > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a step that was taken back can be taken again."""
+        return self._history.cursor < len(self._history.steps)
+
+    @property
+    def exemplars(self) -> tuple[str, ...]:
+        """What shows the network what to look for, `picture` or e.g. `slice 12`, in order."""
+        return tuple("picture" if one.picture else f"slice {one.index}" for one in self._history.setup.exemplars)
+
+    def view(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return slice `index` for display, (H, W, 3) uint8. Pixels never change: this does not wait for the network.
+
+        Args:
+            index: from 0.
+            window: values that become black and white; by default `window_default`.
+
+        Raises:
+            SessionError: no such slice, or a window that is none.
+        """
+        return self._pixels.view(self._index(index), self.window_default if window is None else check_window(window))
+
+    @alone
+    def mask(self, index: int = 0) -> NDArray[np.uint8]:
+        """Return the mask of slice `index`, (H, W) uint8 in {0, 1}.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        return self._mask(self._history.at(self._index(index)))
+
+    @alone
+    def volume_mask(self) -> NDArray[np.uint8]:
+        """Return the masks of all slices, (H, W, D) uint8 in {0, 1}."""
+        whole = np.zeros(self.shape, np.uint8)
+        for index, state in self._history.slices.items():
+            whole[..., index] = self._mask(state)
+        return whole
+
+    @property
+    @alone
+    def is_empty(self) -> bool:
+        """Whether no pixel of the case is marked."""
+        return all(self._is_unmarked(state) for state in self._history.slices.values())
+
+    @alone
+    def states(self) -> list[Status]:
+        """Return where each slice stands: `empty`, `edited`, `proposed` or `accepted`."""
+        return [self._history.at(index).status for index in range(self.shape[2])]
+
+    @alone
+    def clicks(self, index: int = 0) -> tuple[Click, ...]:
+        """Return the clicks on slice `index`: row, column, and 1 inside or -1 outside.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        return self._history.at(self._index(index)).clicks
+
+    def _index(self, index: int) -> int:
+        return check_index(index, self.shape[2])
+
+    def _is_unmarked(self, state: SliceState) -> bool:
+        return state.result is None or self._predictor.results[state.result].found.is_empty
+
+    def _mask(self, state: SliceState) -> NDArray[np.uint8]:
+        if state.result is None:
+            return np.zeros(self.shape[:2], np.uint8)
+        return self._predictor.results[state.result].found.mask()
+
+    def _modality_of(self, task: str | None) -> Modality:
+        if task is None:
+            return self._pixels.modality()
+        if task not in self.tasks:
+            raise SessionError(f"The weights do not know the task {task!r}; choose one of {', '.join(self.tasks)}.")
+        return get_task(task, self.model.info.modalities).modality

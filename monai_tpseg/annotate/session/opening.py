@@ -1,0 +1,79 @@
+"""Masks that are there already, laid onto the case that is open: NIfTI, NRRD, PNG or a DICOM segmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import highdicom
+import numpy as np
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.frames import source_frames
+from monai_tpseg.io.dicom.object import is_dicom, read_dataset
+from monai_tpseg.io.orientation import align
+from monai_tpseg.io.source_grid import matrix
+from monai_tpseg.transforms.load import LoadMedicalImage, match_label
+
+__all__ = ["read_mask"]
+
+Mask = NDArray[np.bool_]
+
+
+def read_mask(path: Path, image: MetaTensor) -> Mask:
+    """Return a mask on the grid of a case; all labels and segments together, nothing is resampled.
+
+    Args:
+        path: what `LoadMedicalImage` reads as a label, or a DICOM segmentation of the case itself.
+        image: (3, H, W) or (3, H, W, D), the case as it was read.
+
+    Returns:
+        (H, W, D), D = 1 for a picture.
+
+    Raises:
+        ReadError: it cannot be read, or does not lie on the case.
+        SessionError: a DICOM segmentation of another source.
+    """
+    if is_dicom(path) and read_dataset(path, pixels=False).get("Modality") == "SEG":
+        mask = _segmentation(path, image)
+    else:
+        mask = match_label(LoadMedicalImage("label")(path), image)[0].numpy() > 0
+    return mask if mask.ndim == 3 else mask[..., None]
+
+
+def _segmentation(path: Path, image: MetaTensor) -> Mask:
+    if str(image.meta[m.FORMAT]) != "dicom":
+        raise SessionError("A DICOM segmentation names slices of DICOM, and the case is none; give its mask as a file.")
+    planes = _planes(path, image)
+    if str(image.meta[m.KIND]) == "picture":
+        return cast(Mask, planes[0])
+    grid = planes.transpose(2, 1, 0)  # (frames, rows, columns) -> (x, y, z): x the columns, y the rows
+    affines = matrix(image.meta[m.ORIGINAL_AFFINE]), matrix(image.meta[m.AFFINE])
+    return align(grid, *affines, tuple(image.shape[1:])) > 0
+
+
+def _planes(path: Path, image: MetaTensor) -> Mask:
+    """(frames, rows, columns) in the order of the source array; slices that it does not name are empty."""
+    frames = source_frames(image.meta)
+    how: dict[str, Any] = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
+    uids = [frame.header.SOPInstanceUID for frame in frames]
+    try:
+        found = highdicom.seg.segread(path)
+        if not {str(sop) for _, _, sop in found.get_source_image_uids()} & {*uids}:
+            raise ValueError("it names no slice of the case")
+        if frames[0].number is not None:
+            segments = found.get_pixels_by_source_frame(uids[0], [int(frame.number or 1) for frame in frames], **how)
+        else:
+            segments = found.get_pixels_by_source_instance(uids, **how)
+    except Exception as error:  # highdicom raises what pydicom and the content of the file make it raise
+        raise SessionError(
+            "The DICOM segmentation cannot be read, or is not one of this case; give another."
+        ) from error
+    planes = np.max(segments, axis=-1, initial=0) > 0
+    size = tuple(int(n) for n in (frames[0].header.Rows, frames[0].header.Columns))
+    if planes.shape[1:] != size:
+        raise SessionError(f"The DICOM segmentation has other slices than the case ({planes.shape[1:]} and {size}).")
+    return cast(Mask, planes)

@@ -1,0 +1,166 @@
+"""A case as a session needs it: what a person sees, what the network gets, and where a click lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.orientation import voxel_sizes
+from monai_tpseg.io.source_grid import is_irregular, matrix
+from monai_tpseg.keys import IMAGE
+from monai_tpseg.studies.lesions import fits_modality
+from monai_tpseg.studies.proposals import PROPOSED_TASKS
+from monai_tpseg.tasks import DICOM_MODALITIES, Modality, get_task
+from monai_tpseg.transforms.handover import PackedImage, pack, unpack
+from monai_tpseg.transforms.pipelines import load_pipeline
+from monai_tpseg.transforms.regions import crop_to_region
+
+__all__ = ["CT_WINDOW", "Pixels", "Window"]
+
+Window = tuple[float, float]
+
+CT_WINDOW: Window = (-1350.0, 150.0)  # HU, as in transforms/ct.yaml
+_PERCENTILES = (0.5, 99.5)  # of values without a scale of their own: noise is black, artefacts do not dim the tissue
+_SAMPLE = 2**20  # values that percentiles are taken from
+
+
+class Pixels:
+    """A picture (one slice) or a volume.
+
+    Args:
+        image: (3, H, W) or (3, H, W, D) as read by `LoadMedicalImage`.
+    """
+
+    def __init__(self, image: MetaTensor) -> None:
+        values, self.meta = pack(image)[:2]
+        self._values = values.copy()  # a grey one is a view of all three channels
+        self._slices = self._values if image.ndim == 4 else self._values[..., None]  # (C, H, W, D)
+        self._input: tuple[Modality, Tensor] | None = None
+        _, height, width, depth = self._slices.shape
+        self.shape: tuple[int, int, int] = (height, width, depth)
+        whole = (0, 0, height, width)
+        self.region: tuple[int, ...] = tuple(int(n) for n in np.asarray(self.meta.get(m.REGION, whole)))
+
+    @property
+    def image(self) -> MetaTensor:
+        """The image as it was read."""
+        return unpack(PackedImage(self._values, dict(self.meta)))
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Millimetres a row, column and slice; two numbers where slices have no common distance; None if unknown."""
+        if is_irregular(self.meta):
+            return tuple(float(x) for x in voxel_sizes(matrix(self.meta[m.SLICE_AFFINES])[0])[:2])
+        spacing = self.meta.get(m.SPACING)
+        return None if spacing is None else tuple(float(x) for x in np.asarray(spacing))
+
+    @property
+    def plane(self) -> str:
+        """How the slices of a volume lie, "" of a picture."""
+        return str(self.meta.get(m.PLANE, ""))
+
+    @cached_property
+    def value_range(self) -> Window:
+        """The smallest and the largest value."""
+        return float(self._values.min()), float(self._values.max())
+
+    @property
+    def region_size(self) -> tuple[int, int]:
+        """(H, W) of what the network sees."""
+        top, left, bottom, right = self.region
+        return bottom - top, right - left
+
+    @property
+    def recorded(self) -> str:
+        """(0008,0060) of a DICOM object, "" where the header says nothing."""
+        return str(self.meta.get(m.MODALITY, ""))
+
+    @property
+    def declared(self) -> Modality | None:
+        """What the header says that the source is, None where it says nothing that we know."""
+        if self.recorded in PROPOSED_TASKS:
+            return get_task(PROPOSED_TASKS[self.recorded]).modality
+        return Modality.ULTRASOUND if self.recorded in DICOM_MODALITIES[Modality.ULTRASOUND] else None
+
+    def fits(self, modality: Modality) -> bool:
+        """Say whether the source may be of a modality, as `tpseg run` decides it for its flag `other_modality`."""
+        return fits_modality(self.recorded, modality)
+
+    def modality(self) -> Modality:
+        """Return how the values become input, as the source itself says.
+
+        Raises:
+            SessionError: it does not say.
+        """
+        if self.declared is not None:
+            return self.declared
+        if str(self.meta[m.INTENSITY]) == "display":
+            return Modality.ENDOSCOPY  # any: what is on a screen is taken alike by all modalities
+        raise SessionError("The source does not say what its values mean; name a task, which does.")
+
+    def window_default(self, modality: Modality) -> Window:
+        """Return the values that are black and white unless a person wants others."""
+        if str(self.meta[m.INTENSITY]) == "display":
+            return 0.0, 255.0
+        if modality is Modality.CT:
+            return CT_WINDOW
+        sample = self._values.reshape(-1)[:: max(1, self._values.size // _SAMPLE)]
+        sample = sample[sample != np.float32(self.meta.get(m.NO_DATA, np.nan))]
+        if not sample.size:
+            return self.value_range
+        low, high = (float(x) for x in np.percentile(sample, _PERCENTILES))
+        return (low, high) if high > low else (low, low + 1)
+
+    def view(self, index: int, window: Window) -> NDArray[np.uint8]:
+        """Return slice `index` as (H, W, 3), values of `window` from black to white."""
+        low, high = window
+        shown = np.clip((self._slices[..., index] - np.float32(low)) / np.float32(high - low), 0, 1)
+        if bool(self.meta.get(m.INVERTED, False)):
+            shown = 1 - shown
+        grey = np.rint(shown * 255).astype(np.uint8).transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+        return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
+
+    def network_input(self, index: int, modality: Modality) -> Tensor:
+        """Return the region of slice `index` as (1, 3, h, w), normalised as the whole case is."""
+        if self._input is None or self._input[0] is not modality:
+            self._input = modality, self._normalised(modality)
+        values = self._input[1]
+        return (values if values.ndim == 3 else values[..., index])[None]
+
+    def on_frame(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what was found in the region on the whole frame, (H, W), zeros around it."""
+        top, left, bottom, right = self.region
+        whole = np.zeros(self.shape[:2], np.float32)
+        whole[top:bottom, left:right] = prob
+        return whole
+
+    def place(self, row: float, column: float) -> tuple[float, float]:
+        """Return where a click counts: the same place, moved onto the outermost pixel centres from half a pixel.
+
+        Raises:
+            SessionError: it lies outside of the picture or of its ultrasound region, or is no number.
+        """
+        height, width, _ = self.shape
+        top, left, bottom, right = self.region
+        if not (top - 0.5 <= row <= bottom - 0.5 and left - 0.5 <= column <= right - 0.5):
+            part = f"the picture of {height} x {width} pixels"
+            if self.region_size != (height, width):
+                part = f"the ultrasound region (rows {top} to {bottom - 1}, columns {left} to {right - 1})"
+            raise SessionError(f"A click at row {row:g}, column {column:g} lies outside of {part}; click inside.")
+        return float(min(max(row, top), bottom - 1)), float(min(max(column, left), right - 1))
+
+    def _normalised(self, modality: Modality) -> Tensor:
+        image = self.image
+        intensity = cast(Any, str(self.meta[m.INTENSITY]))
+        cropped = crop_to_region(image, self.meta)
+        case: Mapping[Any, Any] = cast(Mapping[Any, Any], load_pipeline(modality, intensity)({IMAGE: cropped}))
+        return cast(Tensor, case[IMAGE].as_tensor()).to(torch.float32)

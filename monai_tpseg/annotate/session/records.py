@@ -1,0 +1,78 @@
+"""The parts of a session as JSON, and back."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from monai_tpseg.annotate.session.history import STATUSES, Click, Exemplar, Setup, SliceState
+from monai_tpseg.annotate.session.masks import PackedMask
+from monai_tpseg.annotate.session.predictor import Recipe, Result
+from monai_tpseg.tasks import Modality
+
+__all__ = ["read_result", "read_setup", "read_slice", "result_record", "setup_record", "slice_record"]
+
+
+def setup_record(setup: Setup) -> dict[str, Any]:
+    """Return what holds for all slices as JSON."""
+    exemplars = [_exemplar_record(one) for one in setup.exemplars]
+    return {"task": setup.task, "use_class": setup.use_class, "exemplars": exemplars}
+
+
+def read_setup(record: dict[str, Any]) -> Setup:
+    """Return the setup of a record; anything else raises KeyError, TypeError or ValueError."""
+    return Setup(record["task"], bool(record["use_class"]), tuple(Exemplar(*one) for one in record["exemplars"]))
+
+
+def slice_record(state: SliceState) -> dict[str, Any]:
+    """Return where a slice stands as JSON."""
+    return {"clicks": [list(click) for click in state.clicks], "result": state.result, "status": state.status}
+
+
+def read_slice(record: dict[str, Any]) -> SliceState:
+    """Return the slice of a record; anything else raises KeyError, TypeError or ValueError."""
+    status = STATUSES[STATUSES.index(record["status"])]
+    return SliceState(_clicks(record["clicks"]), record["result"], status)
+
+
+def result_record(number: int, result: Result) -> dict[str, Any]:
+    """Return a result with its number as JSON; the mask as compressed rows."""
+    recipe, found = result.recipe, result.found
+    drawn = {"drawn": recipe.drawn} if recipe.drawn else {}
+    return {
+        "number": number,
+        **drawn,
+        "index": recipe.index,
+        "modality": recipe.modality.value,
+        "class": recipe.task,
+        "clicks": [list(click) for click in recipe.clicks],
+        "exemplars": [_exemplar_record(one) for one in recipe.exemplars],
+        "previous": recipe.previous,
+        "shape": list(found.shape),
+        "bits": base64.b64encode(found.bits).decode(),
+        "levels": base64.b64encode(found.levels).decode(),
+    }
+
+
+def read_result(record: dict[str, Any]) -> tuple[int, Result]:
+    """Return the result of a record and its number; anything else raises KeyError, TypeError or ValueError."""
+    recipe = Recipe(
+        index=record["index"],
+        modality=Modality(record["modality"]),
+        task=record["class"],
+        clicks=_clicks(record["clicks"]),
+        exemplars=tuple(Exemplar(*one) for one in record["exemplars"]),
+        previous=record["previous"],
+        drawn=record.get("drawn", ""),
+    )
+    height, width = record["shape"]
+    bits, levels = (base64.b64decode(record[key], validate=True) for key in ("bits", "levels"))
+    return int(record["number"]), Result(recipe, PackedMask((height, width), bits, levels))
+
+
+def _clicks(records: list[list[float]]) -> tuple[Click, ...]:
+    return tuple(Click(row, column, int(sign)) for row, column, sign in records)
+
+
+def _exemplar_record(exemplar: Exemplar) -> list[Any]:
+    return [exemplar.picture, exemplar.index, exemplar.result]

@@ -1,0 +1,51 @@
+"""Where the edges of a picture lie in the patient: the letters around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.object import read_dataset
+from monai_tpseg.io.views import files_of
+
+__all__ = ["sides_of"]
+
+_PLANES = {  # see docs/conventions.md
+    "axial": {"up": "A", "down": "P", "west": "R", "east": "L"},
+    "coronal": {"up": "S", "down": "I", "west": "R", "east": "L"},
+    "sagittal": {"up": "S", "down": "I", "west": "A", "east": "P"},
+}
+_AXES = (("R", "L"), ("A", "P"), ("I", "S"))  # DICOM's axes: where each comes from and where it leads to
+
+
+def sides_of(meta: Mapping[str, Any]) -> dict[str, str]:
+    """Return the letter of each edge, `up`, `down`, `west` and `east`; nothing where the source does not say.
+
+    Args:
+        meta: the meta of the image from `LoadMedicalImage`.
+    """
+    if m.PLANE in meta:
+        return dict(_PLANES.get(str(meta[m.PLANE]), {}))
+    if str(meta[m.FORMAT]) != "dicom":
+        return {}
+    directions = read_dataset(files_of(meta)[0], pixels=False).get(
+        "ImageOrientationPatient"
+    )  # a single slice is shown as stored
+    return _letters([float(x) for x in directions]) if directions and len(directions) == 6 else {}
+
+
+def _letters(directions: Sequence[float]) -> dict[str, str]:
+    """The letters that rows run between (the first three numbers) and columns."""
+    across, down = np.asarray(directions).reshape(2, 3)
+    west, east = _ends(across)
+    up, bottom = _ends(down)
+    return {"up": up, "down": bottom, "west": west, "east": east}
+
+
+def _ends(direction: Any) -> tuple[str, str]:
+    axis = int(np.argmax(np.abs(direction)))
+    first, last = _AXES[axis]
+    return (first, last) if direction[axis] > 0 else (last, first)

@@ -1,0 +1,1 @@
+"""The viewer: a page, its requests and who may send them."""

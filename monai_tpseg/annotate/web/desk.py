@@ -1,0 +1,215 @@
+"""The cases of one input, the one that lies open, and where their work is kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from monai_tpseg.annotate.session import Session
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.journal import holds_journal
+from monai_tpseg.annotate.session.masks import Change
+from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.web.wire import opened, patches, status
+from monai_tpseg.studies.case import CASES
+from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.studies.lesions import fits_modality
+from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.tasks import get_task
+
+__all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
+
+SESSIONS = "sessions"
+"""The folder of an output folder that sessions are kept in, each in a folder with the name of its case."""
+
+MASKS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".dcm")
+"""Endings of the files that a mask can be opened from: those with their pixels in them."""
+
+
+class NotOpen(SessionError):
+    """A request about a case that is not open, or not any more."""
+
+
+class Desk:
+    """Opens one case at a time; what is done with it is kept on disc at once.
+
+    Args:
+        cases: the name of each case and where it lies.
+        model: loaded once.
+        out: output folder; `sessions/NAME` keeps a session, `cases/NAME` what is saved.
+        task: of all cases; by default that of the entry, if it has one.
+    """
+
+    def __init__(
+        self, cases: Sequence[tuple[str, Entry]], model: PromptModel, out: Path, task: str | None = None
+    ) -> None:
+        self.cases, self.model, self.out, self.task = list(cases), model, out, task
+        self._lock = RLock()
+        self._open: tuple[int, Session] | None = None
+        self._revision = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return the list of cases and, where one is open, what there is to know about it."""
+        known = self.model.info.tasks
+        cases = self._about_cases()
+        with self._lock:
+            if self._open is None:
+                return {"cases": cases, "tasks": known, "opened": None, "status": None}
+            number, session = self._open
+            about = opened(session, number, _label(self.cases[number][1]))
+            return {"cases": cases, "tasks": known, "opened": about, "status": status(session, self._revision)}
+
+    def open(self, number: int, task: str | None) -> dict[str, Any]:
+        """Open a case, as it was left if it had been worked on, and return `state`.
+
+        Args:
+            number: of the case, from 0.
+            task: of a case that is new: a name, "" for none, None for the one that is proposed.
+
+        Raises:
+            SessionError: no such case, or the session does not fit the source any more.
+            ReadError: the source cannot be read.
+        """
+        if not 0 <= number < len(self.cases):
+            raise SessionError(f"There is no case {number + 1}; there are 1 to {len(self.cases)}.")
+        name, entry = self.cases[number]
+        with self._lock:
+            if self._open is None or self._open[0] != number:
+                session = self._session(name, entry, self._task(entry) if task is None else task or None)
+                self.close()
+                self._open = number, session
+                self._revision += 1
+            return self.state()
+
+    def close(self) -> None:
+        """Close the case that is open."""
+        with self._lock:
+            if self._open is not None:
+                self._open[1].close()
+            self._open = None
+
+    def session(self, number: int) -> Session:
+        """Return the session of the open case.
+
+        Raises:
+            NotOpen: `number` is another case.
+        """
+        found = self._open
+        if found is None or found[0] != number:
+            raise NotOpen("Another case is open; load the page again.")
+        return found[1]
+
+    def change(self, number: int, work: Callable[[Session], Change | Iterable[Change]]) -> dict[str, Any]:
+        """Let `work` change the open case, and return the patches of its masks and where it stands.
+
+        Raises:
+            NotOpen: see `session`.
+            SessionError: what `work` raises.
+        """
+        with self._lock:
+            session = self.session(number)
+            found = work(session)
+            changes = [found] if isinstance(found, Change) else list(found)
+            self._revision += 1
+            return {"changes": patches(changes), "status": status(session, self._revision)}
+
+    def add_exemplar(self, session: Session, image: bytes, label: bytes) -> Change:
+        """Add a picture and its mask, both PNG, to the exemplars of a session.
+
+        Raises:
+            ReadError: one of them cannot be read, or they do not fit.
+            SessionError: an empty mask.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            paths = Path(folder, "picture.png"), Path(folder, "mask.png")
+            for path, data in zip(paths, (image, label), strict=True):
+                path.write_bytes(data)
+            return session.add_exemplar(*paths)
+
+    def open_mask(self, session: Session, name: str, data: bytes) -> list[Change]:
+        """Take the masks of a file that was sent.
+
+        Args:
+            session: of the open case.
+            name: of the file; only its ending counts.
+            data: its bytes.
+
+        Raises:
+            ReadError: see `Session.open_mask`.
+            SessionError: likewise; an ending that is none of those.
+        """
+        ending = next((one for one in MASKS if name.lower().endswith(one)), None)
+        if ending is None:
+            raise SessionError(f"A mask is a file of {', '.join(MASKS)}; save it as one of them.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"mask{ending}")
+            path.write_bytes(data)
+            return session.open_mask(path)
+
+    def save(self, number: int, empty: bool = False) -> dict[str, Any]:
+        """Write the masks of the open case, and return what was written, and where.
+
+        Args:
+            number: of the case.
+            empty: write masks that mark nothing too, as the result that there is no lesion.
+
+        Raises:
+            NotOpen: see `session`.
+            SessionError: the case has no task yet, or nothing is marked and `empty` is not set.
+        """
+        session = self.session(number)
+        if session.is_empty and not empty:
+            raise SessionError("Nothing is marked; mark a lesion, or save it as a case without one.")
+        files = session.export(self.out / CASES, self.cases[number][0])
+        folder = files["result"].parent
+        return {
+            "kinds": list(files),
+            "folder": folder.relative_to(self.out).as_posix(),
+            "path": str(folder.absolute()),
+            "cases": self._about_cases(),
+        }
+
+    def _session(self, name: str, entry: Entry, task: str | None) -> Session:
+        folder = self.out / SESSIONS / name
+        if holds_journal(folder):
+            return Session.restore(folder, self.model, entry.source())
+        return Session(entry.source(), self.model, task, folder)
+
+    def _about_cases(self) -> list[dict[str, Any]]:
+        """What a person chooses a case by; `misfits` are the tasks that were trained for another modality."""
+        known, folder = self.model.info, self.out / CASES
+        modalities = {task: get_task(task, known.modalities).modality for task in known.tasks}
+        saved = {path.name.partition("_")[0] for path in folder.iterdir()} if folder.is_dir() else set()
+        about = []
+        for name, entry in self.cases:
+            begun = holds_journal(self.out / SESSIONS / name)
+            misfits = [task for task, one in modalities.items() if not fits_modality(entry.modality, one)]
+            one = {"name": _label(entry), "note": entry.note, "task": self._task(entry), "modality": entry.modality}
+            kept = "saved" if name in saved else "begun" if begun else ""
+            about.append({**one, "misfits": misfits, "begun": begun, "kept": kept})
+        return about
+
+    def _task(self, entry: Entry) -> str | None:
+        task = self.task or entry.task
+        return task if task in self.model.info.tasks else None
+
+
+def check_sessions(out: Path, names: Iterable[str], resume: bool) -> None:
+    """Check that the sessions that an output folder holds may be gone on with.
+
+    Raises:
+        StudyError: there are sessions and `resume` is not set, or they are those of another input.
+    """
+    folder = out / SESSIONS
+    kept = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    if kept and not resume:
+        raise StudyError(f"'{out}' holds sessions; add --resume to go on with them, or choose another --out.")
+    if kept - set(names):
+        raise StudyError(f"'{out}' holds the sessions of another input; choose another --out.")
+
+
+def _label(entry: Entry) -> str:
+    return f"{entry.path} ({entry.part})" if entry.part else entry.path

@@ -1,0 +1,147 @@
+"""What travels between page and server: slices as PNG, masks as runs of equal pixels, and where things stand."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from monai_tpseg.annotate.session import Session
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.masks import Change
+from monai_tpseg.tasks import Modality
+
+__all__ = ["decode_base64", "decode_png", "encode_png", "opened", "patches", "runs", "status"]
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_CT_PRESETS: dict[str, tuple[float, float]] = {  # HU: level and width as radiologists name them
+    "lung": (-1350.0, 150.0),  # -600, 1500
+    "soft tissue": (-160.0, 240.0),  # 40, 400
+    "mediastinum": (-125.0, 225.0),  # 50, 350
+    "liver": (-15.0, 135.0),  # 60, 150
+    "brain": (0.0, 80.0),  # 40, 80
+    "bone": (-450.0, 1050.0),  # 300, 1500
+}
+
+
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """Return a picture (H, W, 3) as PNG; one channel where all three are equal."""
+    grey = bool((picture == picture[..., :1]).all())
+    file = io.BytesIO()
+    Image.fromarray(picture[..., 0] if grey else picture).save(file, format="PNG", compress_level=1)
+    return file.getvalue()
+
+
+def decode_base64(text: str, what: str) -> bytes:
+    """Return the bytes that were sent as base64.
+
+    Args:
+        text: base64.
+        what: its name in errors.
+
+    Raises:
+        SessionError: it is none.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise SessionError(f"{what} did not arrive as it was sent; send it again.") from None
+
+
+def decode_png(text: str, what: str) -> bytes:
+    """Return the PNG that was sent as base64.
+
+    Args:
+        text: base64.
+        what: its name in errors.
+
+    Raises:
+        SessionError: it is none.
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data.startswith(_PNG):
+        raise SessionError(f"{what} is no PNG; save it as PNG first.")
+    return data
+
+
+def runs(mask: NDArray[np.uint8]) -> list[int]:
+    """Return how many pixels are 0, then 1, then 0, ..., row after row; the first number may be 0."""
+    flat = mask.ravel()
+    if not flat.size:
+        return []
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    lengths: list[int] = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def patches(changes: Iterable[Change]) -> list[dict[str, Any]]:
+    """Return what changed, each as `index`, `box` (None where no pixel did) and `runs` within the box."""
+    return [{"index": c.index, "box": c.box, "runs": runs(c.mask)} for c in changes]
+
+
+def opened(session: Session, number: int, name: str) -> dict[str, Any]:
+    """Return what stays as it is while a case is open.
+
+    Args:
+        session: of the case.
+        number: of the case in the list.
+        name: that a person knows it by.
+    """
+    spacing, (low, high) = session.spacing, session.value_range
+    return {
+        "case": number,
+        "name": name,
+        "shape": session.shape,
+        "spacing": spacing,
+        "range": [low, high],
+        "sides": session.sides,
+        "modality": session.recorded_modality,
+    }
+
+
+def status(session: Session, revision: int) -> dict[str, Any]:
+    """Return where a session stands, without its masks.
+
+    Args:
+        session: that is open.
+        revision: how many requests have changed something since the server began.
+    """
+    states, window = session.states(), session.window_default
+    named = session.named_modality
+    worked = [index for index, state in enumerate(states) if state != "empty"]
+    return {
+        "revision": revision,
+        "tasks": session.tasks,
+        "task": session.task,
+        "task_fits": session.task_fits,
+        "use_class": session.use_class,
+        "modality": named.value if named else "",
+        "window": window,
+        "presets": _presets(session),
+        "states": states,
+        "clicks": {index: clicks for index in worked if (clicks := session.clicks(index))},
+        "exemplars": session.exemplars,
+        "empty": session.is_empty,
+        "can_undo": session.can_undo,
+        "can_redo": session.can_redo,
+    }
+
+
+def _presets(session: Session) -> list[dict[str, Any]]:
+    low, high = session.value_range
+    named = {"default": session.window_default}
+    modality = session.named_modality or session.modality
+    if modality is Modality.CT and session.window_default != (0.0, 255.0):  # not a picture of a CT
+        named |= _CT_PRESETS
+    if high > low:
+        named["all values"] = low, high
+    return [{"name": name, "low": window[0], "high": window[1]} for name, window in named.items()]

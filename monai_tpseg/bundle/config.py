@@ -1,0 +1,239 @@
+"""What bundle configs call: where the bundle lies, what its weights are, loading them, and running an engine."""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.bundle import ConfigWorkflow
+
+from monai_tpseg.bundle.cases import data_root, inference_cases
+from monai_tpseg.bundle.preflight import flag, one_line, stop
+from monai_tpseg.data.datalists import DatalistError
+from monai_tpseg.handlers.divergence import DivergenceError
+from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.io import find_read_error
+from monai_tpseg.networks import TPSeg
+from monai_tpseg.networks.build import hiera_of
+from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
+from monai_tpseg.networks.compiled import compile_parts
+from monai_tpseg.networks.tpseg import unwrap
+from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.tasks import task_names
+from monai_tpseg.transforms import pipelines_hash
+from monai_tpseg.weights import CatalogueError, weights_path
+
+__all__ = [
+    "bundle_weights",
+    "data_root",
+    "describe",
+    "find_bundle_root",
+    "flag",
+    "from_recipe",
+    "from_weights",
+    "image_size_2d",
+    "inference_cases",
+    "load_start",
+    "prepared",
+    "run_engine",
+]
+
+logger = logging.getLogger(__name__)
+
+_LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|Watchdog", re.I)
+"""What gloo and NCCL say of a process that has gone."""
+
+
+def find_bundle_root() -> str:
+    """Return the folder of the bundle whose config is being evaluated, or "." where no workflow evaluates it.
+
+    MONAI does not tell a config where it lies, so this asks the workflow that called it, up the stack. The result does
+    not depend on the working directory.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigWorkflow):
+            folder = Path(caller.config_root_path).absolute()
+            return str(folder.parent if folder.name == "configs" else folder)
+        frame = frame.f_back
+    return "."
+
+
+def prepared(
+    network: Any,
+    device: Any,
+    checkpoint_activations: bool | str = False,
+    channels_last: bool | str = False,
+    compile: bool | str = False,
+) -> Any:
+    """Return `network` on `device`, ready to train.
+
+    Args:
+        network: any of `build_network`.
+        device: to move it to.
+        checkpoint_activations: keep less for the backward pass, see `TPSeg.checkpoint_activations`.
+        channels_last: store convolution kernels channels last, as the trunk's maps are.
+        compile: let `torch.compile` make code of its parts when they first run, of a network other than TP-Seg as a
+            whole; names of parameters and classes stay.
+
+    Raises:
+        ValueError: checkpointing asked of a network that has no such choice, or neither true nor false.
+    """
+    if flag(checkpoint_activations, "checkpoint_activations"):
+        if not isinstance(network, TPSeg):
+            raise ValueError(f"checkpoint_activations=true is for TP-Seg, not {type(network).__name__}; leave it out.")
+        network.checkpoint_activations()
+    network = network.to(device)
+    if flag(channels_last, "channels_last"):
+        network = network.to(memory_format=torch.channels_last)
+    if flag(compile, "compile"):
+        if torch.device(device).type == "cpu":
+            logger.warning("compile=true on a CPU takes minutes and makes the steps slower; it is for GPUs.")
+        if isinstance(network, TPSeg):
+            network.compile_parts()
+        else:
+            compile_parts([network])
+    return network
+
+
+def bundle_weights(bundle_root: str, network: str) -> str:
+    """Return the weights that a bundle runs where none are named.
+
+    Those in its folder `models`, `model.pt` or `model.safetensors`; else the starter weights of the catalogue. Where
+    those are not there either it is the path of the first, and the preflight of `run` says that nothing lies there.
+
+    Args:
+        bundle_root: folder of the bundle.
+        network: "tpseg" or "kprism".
+    """
+    own = [Path(bundle_root) / "models" / name for name in ("model.pt", "model.safetensors")]
+    for path in own:
+        if path.is_file():
+            return str(path)
+    try:
+        return str(weights_path(None, network))
+    except CatalogueError as error:
+        logger.info("%s", error)
+        return str(own[0])
+
+
+def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str) -> Any:
+    """Return `key` of a named recipe.
+
+    Raises:
+        ValueError: no such recipe.
+    """
+    if recipe not in recipes:
+        raise ValueError(f"Unknown recipe {recipe!r}; choose one of {', '.join(recipes)}.")
+    return recipes[recipe][key]
+
+
+def from_weights(checkpoint: str, key: str, default: Any) -> Any:
+    """Return an attribute of the weights' description, or `default` while there are no weights.
+
+    Evaluation and inference take tasks, network and image size from the file that training wrote, so that nothing has
+    to be repeated on the command line. Tools that only build the network run without weights and get the default; the
+    preflight of `run` refuses to go on without.
+
+    Args:
+        checkpoint: path of `model.pt`.
+        key: attribute of `WeightsInfo`, or a key of its `network`.
+        default: value without weights.
+    """
+    try:
+        info = read_info(checkpoint) if checkpoint else None
+    except CheckpointError:  # missing or damaged: the preflight of `run` says so, in one line
+        info = None
+    if info is None:
+        return default
+    value = getattr(info, key) if hasattr(info, key) else info.network.get(key, default)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def describe(
+    tasks: Sequence[str],
+    network: Mapping[str, Any],
+    image_size: int | Sequence[int],
+    window: str = "none",
+    **training: Any,
+) -> WeightsInfo:
+    """Return the description that training writes beside its weights."""
+    return WeightsInfo(
+        tasks=task_names(tasks),
+        network=dict(network),
+        image_size=image_size_2d(image_size),
+        window=window,
+        preprocessing=pipelines_hash(),
+        training=training,
+    )
+
+
+@one_line
+def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | None, backbone: str) -> None:
+    """Fill a network before training: SAM 2's trunk, or all weights. A resumed run brings its own.
+
+    Args:
+        network: TP-Seg or K-Prism, bare or wrapped for parallel training.
+        encoder_checkpoint: official SAM 2 file, or None.
+        checkpoint: `model.pt`, or None.
+        backbone: name of the trunk's variant.
+    """
+    net = unwrap(network)
+    hiera = hiera_of(net)
+    if encoder_checkpoint and hiera is not None:
+        load_sam2_trunk(hiera.trunk, encoder_checkpoint, backbone)
+    if checkpoint:
+        load_weights(net, checkpoint)
+        logger.info("Started from %s", Path(checkpoint).name)
+
+
+def run_engine(engine: Any) -> None:
+    """Run a trainer or evaluator.
+
+    A file that cannot be read, weights that do not fit, a training that diverges, a full disc, or a lost process of a
+    parallel training end it with one line.
+    """
+    try:
+        engine.run()
+    except Exception as error:
+        expected = find_read_error(error) or _find(error, (CheckpointError, DatalistError, DivergenceError))
+        expected = expected or _full_disc(error) or _lost_process(error)
+        if expected is None:
+            raise
+        stop(expected)
+
+
+def _full_disc(error: BaseException) -> OSError | None:
+    found = _find(error, (OSError,))
+    if not isinstance(found, OSError) or found.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    where = f" '{found.filename}'" if found.filename else ""
+    return OSError(
+        f"Cannot write{where}: {found.strerror}. Make room; a training then goes on from the last complete epoch with "
+        "--resume true."
+    )
+
+
+def _lost_process(error: BaseException) -> RuntimeError | None:
+    found = _find(error, (RuntimeError,))
+    if found is None or not (dist.is_available() and dist.is_initialized() and _LOST.search(str(found))):
+        return None
+    return RuntimeError(
+        f"Process {dist.get_rank()} of {dist.get_world_size()} lost another one, whose own output says why; "
+        "go on from the last complete epoch with --resume true."
+    )
+
+
+def _find(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, kinds):
+        seen = seen.__cause__ or seen.__context__
+    return seen

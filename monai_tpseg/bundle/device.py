@@ -1,0 +1,39 @@
+"""What a training asks of a GPU beside its work: float32 products, choice of convolutions, copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from monai_tpseg.bundle.preflight import flag
+
+__all__ = ["is_gpu", "set_up_device"]
+
+
+def is_gpu(device: Any) -> bool:
+    """Whether `device` is CUDA's (or ROCm's): batches then go through pinned memory, and nobody waits for the copy."""
+    return torch.device(device).type == "cuda"
+
+
+def set_up_device(device: Any, tf32: bool | str = False, deterministic: bool | str = False) -> None:
+    """Set how a GPU computes, for this process; does nothing for a CPU.
+
+    Args:
+        device: that trains.
+        tf32: float32 products and convolutions keep 10 bits of the fraction; False leaves PyTorch's own choice.
+        deterministic: cuDNN takes convolutions that give the same sums each time; False lets it try which are fastest.
+            MONAI's `set_determinism`, which runs before, asks for the former. Other operations (sums into rows, the
+            gradient of resizing) add in any order all the same, so two runs on a GPU agree to rounding, not bit by bit.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    fast, exact = flag(tf32, "tf32"), flag(deterministic, "deterministic")
+    if not is_gpu(device):
+        return
+    if fast:
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.deterministic = exact
+    torch.backends.cudnn.benchmark = not exact

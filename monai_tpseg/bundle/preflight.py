@@ -1,0 +1,336 @@
+"""The checks that a bundle's `run` makes before anything is built or written.
+
+Each ends the program with one clear line and a non-zero status. `initialize` and the network never do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import torch.distributed as dist
+from monai.bundle import ConfigParser
+
+from monai_tpseg.bundle.cases import Asked, inference_cases, listed_tasks
+from monai_tpseg.data.check import check_datalist
+from monai_tpseg.data.datalists import DatalistError, read_datalist
+from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
+from monai_tpseg.handlers.checkpoints import LAST
+from monai_tpseg.inferers.task import autocast, image_size_2d
+from monai_tpseg.io import ReadError
+from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.networks.hiera import HIERA_VARIANTS
+from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.tasks import resolve_task, task_names
+from monai_tpseg.transforms import LoadMedicalImage
+from monai_tpseg.weights import announcement
+
+__all__ = ["check_data", "check_evaluate", "check_inference", "check_names", "check_train", "flag", "one_line", "stop"]
+
+logger = logging.getLogger(__name__)
+
+EXPECTED = (CheckpointError, DatalistError, ReadError, ValueError, FileExistsError)
+
+
+def one_line(check: Callable[..., None]) -> Callable[..., None]:
+    """End the program with the message of an expected error alone: no traceback, status 1."""
+
+    @wraps(check)
+    def checked(*args: Any, **kwargs: Any) -> None:
+        try:
+            check(*args, **kwargs)
+        except EXPECTED as error:
+            stop(error)
+
+    return checked
+
+
+def stop(error: BaseException) -> NoReturn:
+    raise SystemExit("Error: " + " ".join(str(error).split()))
+
+
+def flag(value: Any, key: str = "switch") -> bool:
+    """Return a switch of a config as a bool; the command line gives `--key false` as a word.
+
+    Args:
+        value: of the key.
+        key: its name, for the error.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    known = {"true": True, "false": False, "1": True, "0": False}
+    if str(value).lower() not in known:
+        raise ValueError(f"Unknown {key} {value!r}; choose one of true, false.")
+    return known[str(value).lower()]
+
+
+@one_line
+def check_names(
+    flags: Mapping[str, Any] | None = None, ranges: Mapping[str, tuple[Any, float, float]] | None = None, **choices: Any
+) -> None:
+    """Check the command line and closed choices, before anything that depends on them is resolved.
+
+    Args:
+        flags: values of switches by key.
+        ranges: value, smallest and largest allowed value of numbers by key.
+        **choices: value and allowed values of a key, e.g. `recipe=("paper", ["paper", "from_scratch"])`.
+    """
+    _check_overrides(sys.argv[1:])
+    for key, value in (flags or {}).items():
+        flag(value, key)
+    for key, (value, low, high) in (ranges or {}).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}.")
+    for key, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
+
+
+def _check_overrides(arguments: Sequence[str]) -> None:
+    """Refuse `--name` on a `monai.bundle run` command line when the configs have no such key."""
+    if "run" not in arguments:
+        return
+    names = [a.lstrip("-").partition("=")[0] for a in arguments if re.match(r"--?[A-Za-z]", a)]
+    values = _config_files(arguments)
+    if not values:
+        return
+    parser = ConfigParser()
+    parser.read_config(values)
+    own = {
+        "config_file",
+        "meta_file",
+        "logging_file",
+        "run_id",
+        "init_id",
+        "final_id",
+        "tracking",
+        "args_file",
+        "workflow_type",
+    }
+    for name in names:
+        key = name.replace("#", "::")
+        if key in own or name.startswith("_") or key in parser:
+            continue
+        keys = [k for k, v in parser.get().items() if not k.startswith("_") and k != "bundle_root" and _is_setting(v)]
+        close = difflib.get_close_matches(name, keys, n=1)
+        hint = f"did you mean --{close[0]}? " if close else ""
+        raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(keys))}.")
+
+
+def _is_setting(value: Any) -> bool:
+    """Whether a top-level value of a config is a number, a name or a rule for one, and no component."""
+    return not isinstance(value, dict | list) and not str(value).startswith(("$@network_def", "$optim.", "$dist."))
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--config_file"):
+            text = argument.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
+            return [part.strip(" '\"") for part in text.strip("[]()").split(",") if part.strip(" '\"")]
+    return []
+
+
+@one_line
+def check_train(
+    datalist: str,
+    dataset_dir: str,
+    tasks: Sequence[str],
+    output_dir: str,
+    backbone: str,
+    network: Mapping[str, Any],
+    image_size: int | Sequence[int],
+    freeze_encoder: bool | str,
+    encoder_checkpoint: str | None,
+    checkpoint: str | None,
+    resume: str | bool,
+    amp: str,
+    device: str | torch.device,
+    max_epochs: int,
+    batch_size: int,
+    backbones: Sequence[str] = tuple(HIERA_VARIANTS),
+) -> None:
+    """Check everything a training needs; arguments are the keys of `train.json`.
+
+    Raises:
+        SystemExit: with one line that names the value and the way out.
+    """
+    task_names(tasks)
+    image_size_2d(image_size)
+    _check_device(device, amp)
+    if backbone not in backbones:
+        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(backbones)}.")
+    for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")
+    lists = {section: _named_cases(datalist, section, dataset_dir, tasks) for section in (TRAINING, VALIDATION)}
+    _say(list_findings(lists, tasks))
+    if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:
+        raise ValueError(
+            f"freeze_encoder=true needs weights: give --encoder_checkpoint (SAM 2's file for {backbone}) or "
+            "--checkpoint (TP-Seg weights), or train the trunk too with --freeze_encoder false (recipe from_scratch)."
+        )
+    if encoder_checkpoint and not Path(encoder_checkpoint).is_file():
+        raise CheckpointError(f"No file at '{encoder_checkpoint}'; correct --encoder_checkpoint.")
+    if checkpoint:
+        _check_weights(checkpoint, tasks, network)
+    last = Path(output_dir) / LAST
+    if str(resume).lower() == "false" and last.is_file():
+        raise FileExistsError(
+            f"'{output_dir}' already holds a run ({LAST}): use --resume true, or choose another --output_dir."
+        )
+    if str(resume).lower() == "true" and not last.is_file():
+        raise CheckpointError(f"Nothing to resume: no '{last}'; start without --resume, or use --resume auto.")
+
+
+@one_line
+def check_evaluate(
+    datalist: str,
+    dataset_dir: str,
+    tasks: Sequence[str],
+    checkpoint: str,
+    network: Mapping[str, Any],
+    window: str,
+    image_size: int | Sequence[int],
+    roi_size: int | Sequence[int],
+    amp: str,
+    device: str | torch.device,
+) -> None:
+    """Check everything an evaluation needs; arguments are the keys of `evaluate.json`.
+
+    Raises:
+        SystemExit: with one line that names the value and the way out.
+    """
+    _check_device(device, amp)
+    info = _check_weights(checkpoint, tasks, network)
+    _check_scale(info, window, image_size, roi_size)
+    cases = _named_cases(datalist, "validation", dataset_dir, tasks)
+    if dist.is_initialized() and len(cases) < dist.get_world_size():
+        raise ValueError(f"{len(cases)} cases are fewer than {dist.get_world_size()} processes; start fewer.")
+    _name_weights(checkpoint, info)
+
+
+@one_line
+def check_inference(
+    dataset_dir: str,
+    datalist: str | None,
+    task: Asked,
+    tasks: Sequence[str],
+    checkpoint: str,
+    network: Mapping[str, Any],
+    window: str,
+    image_size: int | Sequence[int],
+    roi_size: int | Sequence[int],
+    amp: str,
+    device: str | torch.device,
+    check_inputs: bool | str = True,
+) -> None:
+    """Check everything an inference needs; arguments are the keys of `inference.json`.
+
+    Raises:
+        SystemExit: with one line that names the value and the way out.
+    """
+    asked = listed_tasks(task)
+    if not asked and not datalist:
+        raise ValueError(f"Inference has no default task: give --task, one of {', '.join(tasks)}.")
+    for one in asked:
+        resolve_task(one, tasks)
+    _check_device(device, amp)
+    info = _check_weights(checkpoint, tasks, network)
+    _check_scale(info, window, image_size, roi_size)
+    if not dataset_dir and not datalist:
+        raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
+    cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
+    if flag(check_inputs):
+        for case in cases:
+            LoadMedicalImage(irregular="slices")(case["image"])
+    _name_weights(checkpoint, info)
+
+
+@one_line
+def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequence[str], num_workers: int) -> None:
+    """Read every file of both lists before the first step, if asked to; arguments are the keys of `train.json`.
+
+    Raises:
+        SystemExit: with one line, a file cannot be trained on.
+    """
+    if not flag(check, "check_data") or (dist.is_initialized() and dist.get_rank() > 0):
+        return
+    report = check_datalist(datalist, dataset_dir, tasks, num_workers, progress=True)
+    errors = [finding for finding in report.findings if finding.level == "error"]
+    if errors:
+        first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
+        raise DatalistError(f"Entries that cannot be trained on: {len(errors)}, e.g. {first}; tpseg check lists all.")
+    logger.info("Datalist\n%s", report.markdown())
+
+
+def _name_weights(checkpoint: str, info: WeightsInfo) -> None:
+    """Say which weights of the catalogue run; MONAI's logging goes to standard output, and that may be a pipe."""
+    if info.title and not (dist.is_initialized() and dist.get_rank() > 0):
+        sys.stderr.write(f"{announcement(Path(checkpoint))}\n")
+
+
+def _say(findings: Sequence[Finding]) -> None:
+    """Warn of what would spoil the training without ending it; `tpseg check` reads the pixels too."""
+    if dist.is_initialized() and dist.get_rank() > 0:
+        return
+    for finding in findings:
+        level = logging.INFO if finding.level == "note" else logging.WARNING
+        logger.log(level, "Datalist, %s: %s [%s]", finding.where, finding.message, finding.code)
+
+
+def _named_cases(datalist: str, section: str, dataset_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
+    if not dataset_dir:
+        raise ValueError(
+            "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
+        )
+    return read_datalist(datalist, section, dataset_dir, tasks)
+
+
+def _check_scale(
+    info: WeightsInfo, window: str, image_size: int | Sequence[int], roi_size: int | Sequence[int]
+) -> None:
+    if window != info.window:
+        raise ValueError(
+            f"window '{window}' does not fit weights trained with window '{info.window}'; use --window {info.window}."
+        )
+    size = image_size_2d(roi_size if window == "sliding" else image_size)
+    if size != info.image_size:
+        raise ValueError(
+            f"An input of {size[0]} x {size[1]} does not fit weights trained at {info.image_size[0]} x "
+            f"{info.image_size[1]}; leave image_size and roi_size alone."
+        )
+
+
+def _check_device(device: str | torch.device, amp: str) -> None:
+    kind = torch.device(device).type
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"Device '{device}' is not available; use --device cpu.")
+    autocast(torch.device(kind), amp)  # type: ignore[arg-type]  # the value is what is being checked
+    if amp == "fp16" and kind == "cpu":
+        raise ValueError("amp 'fp16' needs a GPU; use --amp bf16 or none.")
+
+
+def _check_weights(checkpoint: str, tasks: Sequence[str], network: Mapping[str, Any]) -> WeightsInfo:
+    info = read_info(checkpoint, verify=True)
+    if tuple(tasks) != info.tasks:
+        raise CheckpointError(f"'{checkpoint}' was trained for {', '.join(info.tasks)}; got tasks {', '.join(tasks)}.")
+    for key, value in network.items():
+        trained = info.network.get(key, value)
+        if _listed(trained) != _listed(value):
+            raise CheckpointError(
+                f"'{checkpoint}' holds weights of {key} '{trained}', not '{value}'; leave --{key} out."
+            )
+    return info
+
+
+def _listed(value: Any) -> Any:
+    """A tuple of a config and the list that JSON made of it are the same."""
+    return list(value) if isinstance(value, tuple) else value

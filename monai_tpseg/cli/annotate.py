@@ -1,0 +1,76 @@
+"""`tpseg annotate`: a page to click lesions, for this machine alone. Libraries are imported only for real work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from monai_tpseg.cli.run import UsageError, check_exists
+from monai_tpseg.tasks import TASK_NAMES, match_task
+
+__all__ = ["add_annotate_command"]
+
+logger = logging.getLogger(__name__)
+
+_ABOUT = """\
+Open a picture, a volume, a DICOM series or a folder of them in a browser: click a lesion, correct the mask, carry it
+from slice to slice, save. Runs K-Prism. The page is served to this machine alone, with a secret in its
+address. What you do is kept in OUT at once; OUT/manifest.csv says which source a case is: keep it private.
+"""
+
+
+def add_annotate_command(commands: Any) -> None:
+    """Add `annotate` to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    about = {"help": "click lesions in a browser on this machine", "description": _ABOUT, "formatter_class": raw}
+    command = commands.add_parser("annotate", **about)
+    command.set_defaults(command=_annotate, quiet=False)
+    command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
+    command.add_argument(
+        "--checkpoint", metavar="W",
+        help="weights of K-Prism (with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
+    names = ", ".join(TASK_NAMES)
+    command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}")
+    command.add_argument(
+        "--out", default="annotations", metavar="OUT", help="folder of sessions and results (annotations)"
+    )
+    command.add_argument("--port", type=int, default=0, metavar="P", help="of 127.0.0.1; a free one by default")
+    command.add_argument("--no-browser", action="store_true", help="only say which address to open")
+    command.add_argument("--resume", action="store_true", help="go on with the sessions in OUT")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+
+
+def _annotate(options: argparse.Namespace) -> int:
+    missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"tpseg annotate needs {' and '.join(missing)}: pip install 'monai-tpseg[annotate]'.")
+    if not 0 <= options.port < 2**16:
+        raise UsageError(f"--port must be 0 to 65535, got {options.port}.")
+    from monai_tpseg.annotate import PromptModel
+    from monai_tpseg.annotate.web.desk import Desk, check_sessions
+    from monai_tpseg.annotate.web.serve import serve
+    from monai_tpseg.studies import known_salt, prepare_output, scan
+    from monai_tpseg.studies.lock import locked
+    from monai_tpseg.studies.manifest import new_salt
+    from monai_tpseg.studies.names import case_names
+    from monai_tpseg.weights import choose_weights
+
+    checkpoint = choose_weights(options.checkpoint, "kprism")
+    out = Path(options.out)
+    salt = known_salt(out) or new_salt()
+    check_exists(options.input)
+    entries = [replace(entry, salt=salt) for entry in scan(options.input)]
+    check_sessions(out, case_names(entries, tasks=None), options.resume)
+    model = PromptModel(checkpoint, options.device)
+    task = match_task(options.task or "", model.info.tasks) or None
+    if task and task not in model.info.tasks:
+        raise UsageError(f"The weights do not know {task}; choose one of {', '.join(model.info.tasks)}.")
+    with locked(out):
+        cases = prepare_output(out, entries, "salted", options.resume, tasks=None)
+        serve(Desk(cases, model, out, task), options.port, browser=not options.no_browser)
+    return 0

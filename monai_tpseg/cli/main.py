@@ -1,0 +1,179 @@
+"""The `tpseg` command: scan, run, report. It imports PyTorch and MONAI only when there is work for them."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from monai_tpseg import __version__
+from monai_tpseg.apart import warm_up
+from monai_tpseg.cli.annotate import add_annotate_command
+from monai_tpseg.cli.data import add_data_commands
+from monai_tpseg.cli.export import add_export_command
+from monai_tpseg.cli.new_task import add_new_task_command
+from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
+from monai_tpseg.cli.weights import add_weights_command
+from monai_tpseg.experiments.command import add_commands as add_experiments
+from monai_tpseg.files import shown
+
+__all__ = ["main"]
+
+logger = logging.getLogger("monai_tpseg.cli")  # __name__ is __main__ under python -m
+
+_TOP = """\
+Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
+
+one task:      tpseg run scans/ --task lung_infection --out results --checkpoint model.pt
+several tasks: tpseg scan scans/ --out manifest.csv        (then fill in the column 'task' where it is empty)
+               tpseg run --manifest manifest.csv --out results --checkpoint model.pt
+then:          tpseg report results                        (open results/report.html)
+by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
+
+Stopped half way? The same command with --resume goes on; what is complete is left alone.
+"""
+_STATUS = """\
+exit status: 0 every case is segmented, 3 at least one was skipped or failed (its result.json says why and what to do),
+1 nothing could be run, 2 the command line is wrong
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the `tpseg` command.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        the exit status: 0 all cases segmented, 1 fatal, 2 usage, 3 partial.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        with _speaking(options.quiet), _stoppable():
+            return int(options.command(options))
+    except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
+        sys.stderr.write(f"Error: {shown(' '.join(str(error).split()))}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        hint = " The same command with --resume goes on." if options.command is run_studies else ""
+        sys.stderr.write(f"Stopped.{hint}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
+    add_run_command(commands, _STATUS)
+    _add_report(commands.add_parser("report", help="write one HTML file about a run"))
+    add_annotate_command(commands)
+    add_data_commands(commands)
+    add_experiments(commands)
+    add_export_command(commands)
+    add_new_task_command(commands)
+    add_weights_command(commands)
+    return parser
+
+
+def _add_scan(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "List the studies of a folder by their headers and propose a task for each. What is ambiguous, such as "
+        "ultrasound (thyroid or breast) or NIfTI, gets no task and is skipped until you write one into the CSV. "
+        "A CSV that is there keeps its rows; what is new is added."
+    )
+    command.add_argument("input", metavar="IN", help="a folder of studies, or one study")
+    command.add_argument(
+        "--out", required=True, metavar="CSV", help="manifest to write or add to; holds paths, mode 0600"
+    )
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_scan)
+
+
+def _add_report(command: argparse.ArgumentParser) -> None:
+    command.description = "Write OUT/report.html: pictures worst first, every lesion, what made it; no network."
+    command.add_argument("out", metavar="OUT", help="the --out of a run")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.set_defaults(command=_report)
+
+
+def _scan(options: argparse.Namespace) -> int:
+    warm_up("monai_tpseg.io.discovery:answer")
+    from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
+    from monai_tpseg.studies.codes import count
+    from monai_tpseg.studies.looking import LookApart
+
+    check_exists(options.input)
+    known = read_manifest(options.out) if os.path.exists(options.out) else []
+    with LookApart() as look:
+        found = scan(options.input, look, options.quiet)
+    merged = merge_scan(known, found, options.input)
+    write_manifest(options.out, merged.rows)
+    said = [count(len(merged.rows), "case")]
+    if known:
+        said.append(f"{merged.new} new")
+        said += [f"{merged.gone} not found any more"] * bool(merged.gone)
+        said += [f"{merged.divided} replaced, as their folders are divided anew"] * bool(merged.divided)
+    open_tasks = sum(not entry.task for entry in merged.rows)
+    todo = f"{open_tasks} without a task: fill in the column 'task'" if open_tasks else "each with a task: check them"
+    logger.info("Wrote %s: %s, %s.", options.out, ", ".join(said), todo)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from monai_tpseg.studies.codes import ExitStatus
+    from monai_tpseg.studies.report import collect, write_report
+
+    cases = collect(options.out)
+    logger.info("Wrote %s.", write_report(options.out, cases))
+    return ExitStatus.PARTIAL if any(case.record["code"] == "E_RESULT" for case in cases) else ExitStatus.OK
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends a command as Ctrl-C does: what is being written is removed, and one line says how to go on."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Shown(logging.Formatter):
+    """Names of files may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
+@contextmanager
+def _speaking(quiet: bool) -> Iterator[None]:
+    """Only this package speaks, on standard error; messages of libraries may repeat what a header holds."""
+    own, root = logging.getLogger("monai_tpseg"), logging.root
+    before = own.handlers, own.level, own.propagate, root.handlers
+    own.handlers, own.propagate, root.handlers = [logging.StreamHandler()], False, [logging.NullHandler()]
+    own.handlers[0].setFormatter(_Shown())
+    own.setLevel(logging.ERROR if quiet else logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        own.handlers, own.propagate, root.handlers = before[0], before[2], before[3]
+        own.setLevel(before[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""DICOM, one idea a file: objects, attributes, pixels, stacks of slices, segmentations out."""

@@ -1,0 +1,196 @@
+"""Attributes of a DICOM header, each read by one function: of a picture, a slice, a frame of an object alike."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.lengths import FARTHEST_MM, is_edge
+from monai_tpseg.io.rounding import DEGREES
+
+__all__ = [
+    "Padding",
+    "Rescale",
+    "directions",
+    "frame_of_reference",
+    "is_colour",
+    "is_given",
+    "is_rescaled",
+    "modality_lut",
+    "number",
+    "numbers",
+    "padding",
+    "photometric",
+    "pixel_spacing",
+    "position",
+    "rescale",
+    "thickness",
+]
+
+_LARGEST = 1e30  # of a factor or an offset: float32 holds what comes of it
+_EXACT = 1e-6  # of the products of two unit vectors: what six decimals leave
+
+
+class Rescale(NamedTuple):
+    """Value = slope x stored value + intercept."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+class Padding(NamedTuple):
+    """Stored values from `low` to `high`, both included, are no data."""
+
+    low: float
+    high: float
+
+
+def is_given(header: Any, keyword: str) -> bool:
+    """Say whether `header` has `keyword` with a value, right or wrong."""
+    if keyword not in header:
+        return False
+    try:
+        value = header.get(keyword)
+    except Exception:  # pydicom parses a value when it is looked at
+        return True
+    return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
+
+
+def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Return `count` finite numbers; None where the header lacks them, has more or fewer, or has something else."""
+    try:
+        value = header.get(keyword)
+        found = tuple(float(x) for x in ([value] if np.ndim(value) == 0 else value))
+    except (TypeError, ValueError, OverflowError, ArithmeticError):
+        return None
+    return found if len(found) == count and bool(np.isfinite(found).all()) else None
+
+
+def number(header: Any, keyword: str) -> float | None:
+    """Return a finite number, None where there is none."""
+    found = numbers(header, keyword, 1)
+    return None if found is None else found[0]
+
+
+def position(header: Any) -> NDArray[np.float64] | None:
+    """Return (3,) where the first pixel's centre lies, LPS millimetres; None where it is not said in usable numbers."""
+    found = numbers(header, "ImagePositionPatient", 3)
+    return None if found is None or max(map(abs, found)) > FARTHEST_MM else np.array(found)
+
+
+def directions(header: Any) -> NDArray[np.float64] | None:
+    """Return (2, 3) unit vectors, LPS, that columns and rows are counted along, perpendicular to each other.
+
+    Rounded ones are replaced by the nearest that are. None where the header has none, or such as no rounding explains:
+    their lengths or their angle are over `rounding.DEGREES` off.
+    """
+    found = numbers(header, "ImageOrientationPatient", 6)
+    if found is None:
+        return None
+    across = np.array(found).reshape(2, 3)
+    off = float(np.abs(across @ across.T - np.eye(2)).max())
+    if off <= _EXACT:
+        return across
+    if off > 2 * np.sin(np.radians(DEGREES)):
+        return None
+    u, _, vt = np.linalg.svd(across, full_matrices=False)
+    nearest: NDArray[np.float64] = u @ vt
+    return nearest
+
+
+def pixel_spacing(header: Any) -> tuple[float, float] | None:
+    """Return millimetres from row to row and from column to column, None where they are unknown."""
+    found = numbers(header, "PixelSpacing", 2)
+    return (found[0], found[1]) if found is not None and all(map(is_edge, found)) else None
+
+
+def thickness(header: Any) -> float | None:
+    """Return the thickness of a slice in millimetres, None where it is unknown."""
+    found = number(header, "SliceThickness")
+    return found if found is not None and is_edge(found) else None
+
+
+def frame_of_reference(header: Any) -> str:
+    """Return the UID of the coordinate system that positions are in, "" where it was lost, e.g. in anonymisation."""
+    return str(header.get("FrameOfReferenceUID") or "").strip()
+
+
+def photometric(header: Any) -> str:
+    """Return the photometric interpretation; where it is not given, grey or RGB by the number of samples."""
+    named = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    return named or ("RGB" if number(header, "SamplesPerPixel") == 3 else "MONOCHROME2")
+
+
+def is_colour(header: Any) -> bool:
+    """Say whether a pixel has three values, stored or looked up in a palette."""
+    return number(header, "SamplesPerPixel") == 3 or photometric(header) == "PALETTE COLOR"
+
+
+def modality_lut(header: Any) -> Any:
+    """Return the item of the modality LUT, None where there is none or an empty one."""
+    for item in header.get("ModalityLUTSequence") or ():
+        return item if is_given(item, "LUTDescriptor") and is_given(item, "LUTData") else None
+    return None
+
+
+def is_rescaled(header: Any, name: object = "the object") -> bool:
+    """Say whether stored values become others by a modality LUT, a slope or an intercept."""
+    return modality_lut(header) is not None or rescale(header, name) != Rescale()
+
+
+def rescale(header: Any, name: object) -> Rescale:
+    """Return slope and intercept; each that is absent or empty counts as 1 or 0.
+
+    Args:
+        header: of an object or a frame, see `frames_of`.
+        name: what a message calls it.
+
+    Raises:
+        ReadError: `E_FORMAT`, one is no finite number, or the slope is 0.
+    """
+    found = Rescale()
+    for field, keyword in (("slope", "RescaleSlope"), ("intercept", "RescaleIntercept")):
+        if not is_given(header, keyword):
+            continue
+        value = number(header, keyword)
+        if value is None or abs(value) > _LARGEST:
+            raise ReadError("E_FORMAT", f"{name} has a rescale {field} that is no usable number; correct its header.")
+        found = found._replace(**{field: value})
+    if found.slope == 0:
+        raise ReadError("E_FORMAT", f"{name} has a rescale slope of 0, which leaves no values; correct its header.")
+    return found
+
+
+def padding(header: Any) -> Padding | None:
+    """Return which stored values of a grey object are declared to be no data (PS3.3 C.7.5.1.1.2), None for none.
+
+    Padding may be written with or without a sign, whatever the pixels have.
+    """
+    if is_colour(header):
+        return None
+    for kind in ("Float", "DoubleFloat"):
+        value = number(header, f"{kind}PixelPaddingValue")
+        if value is not None:
+            limit = number(header, f"{kind}PixelPaddingRangeLimit")
+            ends = (value, value if limit is None else limit)
+            return Padding(min(ends), max(ends))
+    value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    first, last = _as_stored(value, header), _as_stored(value if limit is None else limit, header)
+    return Padding(min(first, last), max(first, last))
+
+
+def _as_stored(value: float, header: Any) -> int:
+    """A value of 16 bits with or without a sign -> that of a pixel."""
+    allocated, stored = (1 << int(number(header, word) or 16) for word in ("BitsAllocated", "BitsStored"))
+    if not number(header, "PixelRepresentation"):
+        return int(value) % allocated
+    for span in (allocated, stored):
+        signed = (int(value) + span // 2) % span - span // 2
+        if -stored // 2 <= signed < stored // 2:
+            return signed
+    return int(value)

@@ -1,0 +1,238 @@
+"""Compressed DICOM pixels before they are decoded: what a codestream says of itself must agree with the header."""
+
+from __future__ import annotations
+
+import subprocess
+import zlib
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any, BinaryIO
+
+from pydicom.encaps import generate_frames
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+
+from monai_tpseg.io.dicom.gdcm import decompress_apart
+from monai_tpseg.io.dicom.jpeg import colours_disagree, jpeg_header, replace_jpeg
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import MAX_BYTES
+
+__all__ = [
+    "check_deflated",
+    "check_encoded",
+    "colour_is_doubtful",
+    "decodes_itself",
+    "decoding_plugin",
+    "decompress",
+    "frame_size",
+    "syntax_name",
+]
+
+_JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
+_RLE_RATIO = 64  # two bytes stand for 128 at most
+_SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, followed by its size
+_ITEM = b"\xfe\xff\x00\xe0"  # begins a fragment
+_JPEG = b"\xff\xd8\xff"
+_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_CHUNK = 2**20
+
+_BY_JPEG = "imagecodecs"  # no plugin of pydicom: see `jpeg.py`
+_JPEG_LS = "pyjpegls"
+_PLUGINS = {  # pydicom would try GDCM first, which ends the whole process on some damaged streams
+    "1.2.840.10008.1.2.4.50": _BY_JPEG,
+    "1.2.840.10008.1.2.4.51": _BY_JPEG,
+    "1.2.840.10008.1.2.4.57": _BY_JPEG,
+    "1.2.840.10008.1.2.4.70": _BY_JPEG,
+    "1.2.840.10008.1.2.4.80": _JPEG_LS,
+    "1.2.840.10008.1.2.4.81": _JPEG_LS,
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+    "1.2.840.10008.1.2.4.91": "pylibjpeg",
+    "1.2.840.10008.1.2.4.201": "pylibjpeg",
+    "1.2.840.10008.1.2.4.202": "pylibjpeg",
+    "1.2.840.10008.1.2.4.203": "pylibjpeg",
+    "1.2.840.10008.1.2.5": "pylibjpeg",
+}
+
+
+def syntax_name(dataset: Any) -> str:
+    """Return the name of the transfer syntax; one that DICOM does not define is not repeated."""
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    return syntax.name if syntax.is_transfer_syntax and syntax.name != str(syntax) else "an unknown transfer syntax"
+
+
+def decoding_plugin(dataset: Any) -> str:
+    """Return the pydicom plugin that decodes the pixels of `dataset`, empty where they are not compressed."""
+    return _PLUGINS.get(str(dataset.file_meta.TransferSyntaxUID), "")
+
+
+def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
+    """Replace compressed pixels by plain ones, in place; colour becomes RGB.
+
+    Args:
+        datasets: objects with pixel data.
+        frames: the number of frames that each header declares.
+        name: what the message calls them.
+
+    Raises:
+        ReadError: see `check_encoded`; `E_DECODE` or `E_TRUNCATED`, a stream of JPEG or JPEG-LS is damaged.
+    """
+    for dataset in datasets:
+        check_encoded(dataset, frames, name)
+    odd = []
+    for dataset in datasets:
+        plugin = decoding_plugin(dataset)
+        if plugin == _BY_JPEG:
+            _replace_jpeg(dataset, frames, name)
+        elif plugin == _JPEG_LS:
+            try:
+                dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
+            except Exception:  # CharLS is strict about what does no harm, e.g. padding: GDCM decides
+                odd.append(dataset)
+        elif plugin:
+            dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
+    try:
+        if odd:
+            decompress_apart(odd)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        raise ReadError("E_DECODE", f"{name} cannot be decoded (JPEG-LS); export it again.") from error
+
+
+def decodes_itself(dataset: Any) -> bool:
+    """Say whether `decompress` reads the pixels of `dataset` and pydicom with one of its own plugins does not."""
+    return decoding_plugin(dataset) in (_BY_JPEG, _JPEG_LS)
+
+
+def colour_is_doubtful(dataset: Any) -> bool:
+    """Say whether header and codestream of a JPEG name different colours: readers differ, and a person should look."""
+    if decoding_plugin(dataset) != _BY_JPEG or int(dataset.get("SamplesPerPixel") or 1) != 3:
+        return False
+    first = next(iter(_frames(dataset, int(dataset.get("NumberOfFrames") or 1))), b"")
+    return colours_disagree(first, str(dataset.get("PhotometricInterpretation") or ""))
+
+
+def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
+    try:
+        replace_jpeg(dataset, list(_frames(dataset, frames)))
+    except EOFError as error:
+        raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
+    except (RuntimeError, ValueError) as error:
+        raise ReadError("E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); export it again.") from error
+
+
+def check_deflated(file: BinaryIO, name: object) -> None:
+    """Refuse a deflated object that unpacks beyond a safe size; pydicom unpacks without a limit.
+
+    Args:
+        file: a DICOM file, opened; it is left at its start.
+        name: what the message calls it.
+
+    Raises:
+        ReadError: `E_TOO_LARGE`.
+    """
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        file.seek(0)
+    # stands before the pixels' own encoding: plain elements of group 2
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while chunk := inflate.unconsumed_tail or file.read(_CHUNK):
+            size += len(inflate.decompress(chunk, _CHUNK))
+            if size > MAX_BYTES:
+                raise ReadError("E_TOO_LARGE", f"{name} unpacks to over {MAX_BYTES >> 30} GiB; store it uncompressed.")
+    file.seek(0)
+
+
+def check_encoded(dataset: Any, frames: int, name: object) -> None:
+    """Refuse compressed pixels that no decoder reads or whose size is not that of the header.
+
+    Args:
+        dataset: an object with pixel data.
+        frames: the number of frames that its header declares.
+        name: what the message calls it.
+
+    Raises:
+        ReadError: `E_CODEC`, `E_DECODE` or `E_TRUNCATED`.
+    """
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    known = syntax.is_transfer_syntax and not syntax.is_private
+    if syntax in _JPEG_XL or not known or (syntax.is_encapsulated and syntax not in _PLUGINS):
+        raise ReadError("E_CODEC", f"{name} is compressed with {syntax_name(dataset)}, which is not read; convert it.")
+    if "PixelData" not in dataset:
+        return
+    if not dataset.PixelData:
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without content; leave it out.")
+    wanted = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
+    size = prod(wanted) * (-(-int(dataset.BitsAllocated) // 8))
+    if not syntax.is_encapsulated:
+        if len(dataset.PixelData) < size * frames and bytes(dataset.PixelData[:4]).startswith((_JPEG, _ITEM)):
+            raise ReadError("E_DECODE", f"{name} calls compressed pixels uncompressed; correct its transfer syntax.")
+        return
+    found = 0
+    for frame in _whole_frames(dataset, frames, name):
+        found += 1
+        if syntax == RLELossless:
+            if size > _RLE_RATIO * len(frame):
+                raise ReadError("E_TRUNCATED", f"{name} holds too few bytes for its pixels; copy or export it again.")
+            continue
+        inside = frame_size(frame)
+        if inside is None:
+            raise ReadError("E_DECODE", f"{name} holds no {syntax_name(dataset)}; export it again.")
+        if inside != wanted:
+            sizes, stated = (f"{h} x {w} pixels of {n} samples" for h, w, n in (inside, wanted))
+            raise ReadError("E_DECODE", f"{name} holds {sizes} and its header {stated}; export it again.")
+    if not found:
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; leave it out.")
+    if found != frames:
+        raise ReadError("E_DECODE", f"{name} holds {found} frames and declares {frames}; export it again.")
+
+
+def _whole_frames(dataset: Any, frames: int, name: object) -> Iterator[bytes]:
+    pixels, place = dataset.PixelData, 0
+    while pixels[place : place + 4] == _ITEM:
+        place += 8 + int.from_bytes(pixels[place + 4 : place + 8], "little")
+    if place > len(pixels):
+        raise ReadError("E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again.")
+    try:
+        yield from _frames(dataset, frames)
+    except (ValueError, EOFError) as error:
+        if "no fragments" in str(error):
+            return
+        raise ReadError(
+            "E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again."
+        ) from error
+
+
+def _frames(dataset: Any, frames: int) -> Iterator[bytes]:
+    offsets, lengths = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+    table = (offsets, lengths) if offsets and lengths else None
+    yield from generate_frames(dataset.PixelData, number_of_frames=frames, extended_offsets=table)
+
+
+def frame_size(code: bytes) -> tuple[int, int, int] | None:
+    """Return rows, columns and samples that a JPEG, JPEG-LS or JPEG 2000 codestream declares, None where it does not.
+
+    Args:
+        code: one compressed frame.
+    """
+    start = _codestream(code)
+    if start is not None:
+        x1, y1, x0, y0 = (int.from_bytes(code[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))
+        return y1 - y0, x1 - x0, int.from_bytes(code[start + 40 : start + 42], "big")
+    header = jpeg_header(code)
+    return None if header is None else (header.rows, header.columns, len(header.components))
+
+
+def _codestream(code: bytes) -> int | None:
+    """Where a JPEG 2000 codestream begins: at once, or in the box of a JP2 file that holds it."""
+    place = 0
+    while code.startswith(_JP2) and place + 8 <= len(code) and code[place + 4 : place + 8] != b"jp2c":
+        size = int.from_bytes(code[place : place + 4], "big")
+        if size == 1:
+            size = int.from_bytes(code[place + 8 : place + 16], "big")
+        if size < 8:
+            return None
+        place += size
+    if place:
+        place += 16 if code[place : place + 4] == b"\x00\x00\x00\x01" else 8
+    return place if code[place : place + 4] == _SOC_SIZ else None

@@ -1,0 +1,103 @@
+"""The same DICOM object in several files counts once: identity decides, not the name of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydicom.uid import UID
+
+from monai_tpseg.io.dicom.object import Dataset
+from monai_tpseg.io.dicom.repeats import marks_of
+
+__all__ = ["Identity", "first_of_each", "identity_of", "pixel_digest"]
+
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
+_WORDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "InstanceNumber")
+_Found = TypeVar("_Found")
+
+
+class Identity(NamedTuple):
+    """What tells an object from others.
+
+    Attributes:
+        key: digest of its UID, its series, size, place and time; empty where it has no UID of its own. A UID alone does
+            not do: a careless anonymisation gives one to all objects of a series.
+        syntax: of its pixels; a copy may have another one.
+    """
+
+    key: bytes
+    syntax: str
+
+    @property
+    def plain(self) -> bool:
+        """Whether its pixels are not compressed."""
+        return not (UID(self.syntax).is_transfer_syntax and UID(self.syntax).is_encapsulated)
+
+
+def identity_of(dataset: Dataset) -> Identity:
+    """Return the identity of an object."""
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
+    if not dataset.get("SOPInstanceUID"):
+        return Identity(b"", syntax)
+    place = [[round(float(x), 4) for x in dataset.get(word) or ()] for word in _PLACE]
+    parts = (*(str(dataset.get(word)) for word in _WORDS), place, marks_of(dataset))
+    return Identity(hashlib.blake2b(repr(parts).encode(errors="replace"), digest_size=16).digest(), syntax)
+
+
+def first_of_each(
+    objects: Sequence[_Found],
+    identity: Callable[[_Found], tuple[Path, Identity]],
+    same_pixels: Callable[[_Found, _Found], bool],
+) -> tuple[list[_Found], list[_Found]]:
+    """Return the objects without copies, in their order, and the copies.
+
+    Of several files of one object the uncompressed one with the shortest name is kept. In one transfer syntax, copies
+    have the same pixels: others are kept, whatever their UID says.
+
+    Args:
+        objects: to look through.
+        identity: gives the file and the identity of one.
+        same_pixels: says whether two of one transfer syntax have the same pixels; asked only about likely copies.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for index, one in enumerate(objects):
+        groups.setdefault(identity(one)[1].key, []).append(index)
+    copies: set[int] = set()
+    for key, members in groups.items():
+        if key and len(members) > 1:
+            copies |= _copies(objects, members, identity, same_pixels)
+    kept = [one for index, one in enumerate(objects) if index not in copies]
+    return kept, [objects[index] for index in sorted(copies)]
+
+
+def _copies(
+    objects: Sequence[_Found],
+    members: Sequence[int],
+    identity: Callable[[_Found], tuple[Path, Identity]],
+    same_pixels: Callable[[_Found, _Found], bool],
+) -> set[int]:
+    def rank(index: int) -> tuple[bool, int, Path]:
+        path, known = identity(objects[index])
+        return not known.plain, len(path.name), path
+
+    kept: list[int] = []
+    copies: set[int] = set()
+    for index in sorted(members, key=rank):
+        syntax = identity(objects[index])[1].syntax
+        like = (objects[one] for one in kept)
+        if any(identity(one)[1].syntax != syntax or same_pixels(one, objects[index]) for one in like):
+            copies.add(index)
+        else:
+            kept.append(index)
+    return copies
+
+
+def pixel_digest(dataset: Dataset) -> str:
+    """Return a digest of the pixels of an object as they are stored."""
+    digest = hashlib.sha256()
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+        digest.update(bytes(dataset.get(keyword) or b""))
+    return digest.hexdigest()

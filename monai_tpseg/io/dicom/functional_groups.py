@@ -1,0 +1,75 @@
+"""Enhanced objects keep attributes in groups of frames; here each frame has them where a plain object has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from monai_tpseg.io.dicom.attributes import is_given
+from monai_tpseg.io.dicom.object import frame_count
+from monai_tpseg.io.dicom.repeats import KINDS
+from monai_tpseg.io.errors import ReadError
+
+__all__ = ["frames_of"]
+
+_SEQUENCES = (
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+    *("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
+    *("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
+    "PixelValueTransformationSequence",
+)
+_OF_OBJECT = (
+    *("Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "SliceThickness"),
+    *("ImagePositionPatient", "ImageOrientationPatient"),
+)
+_PIXELS = 0x0028  # the group of what describes pixels
+
+
+def frames_of(dataset: Any, name: object) -> list[Any]:
+    """Return a header for each frame of `dataset`, as if each were an object of its own: place, scale, what it shows.
+
+    What a frame's own group gives goes first, then the group that frames share, then the object itself.
+
+    Args:
+        dataset: an object of one or several frames.
+        name: what the message calls it.
+
+    Returns:
+        headers in the order of the frames; the object itself for each where it has no groups.
+
+    Raises:
+        ReadError: `E_DECODE`, the number of groups is not that of the frames.
+    """
+    count = frame_count(dataset, name)
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or (None,))[0]
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    if not groups and shared is None:
+        return [dataset] * count
+    if groups and len(groups) != count:
+        raise ReadError("E_DECODE", f"{name} describes {len(groups)} frames and has others; export it again.")
+    common = Dataset()
+    for element in dataset.group_dataset(_PIXELS):
+        common.add(element)
+    for keyword in (*_OF_OBJECT, *KINDS):
+        if is_given(dataset, keyword):
+            common.add(dataset[keyword])
+    _lift(shared, common)
+    if not groups:
+        return [common] * count
+    return [_frame(common, group) for group in groups]
+
+
+def _frame(common: Any, group: Any) -> Any:
+    frame = Dataset()
+    frame.update(common)
+    _lift(group, frame)
+    return frame
+
+
+def _lift(group: Any, frame: Any) -> None:
+    """Put what the items of `group` say onto the top level of `frame`."""
+    for sequence in _SEQUENCES if group is not None else ():
+        for element in (group.get(sequence) or (Dataset(),))[0]:
+            if not element.is_empty and (element.VR != "SQ" or element.keyword == "ModalityLUTSequence"):
+                frame.add(element)

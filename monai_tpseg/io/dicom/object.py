@@ -1,0 +1,383 @@
+"""One DICOM object: what it is, and whether it is an image that can be read; `dicom_values` decodes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import pydicom
+from pydicom.filereader import read_dataset as read_elements
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    UID,
+    EnhancedUSVolumeStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    MediaStorageDirectoryStorage,
+)
+
+from monai_tpseg.io.dicom.attributes import is_given, number, photometric, rescale
+from monai_tpseg.io.dicom.compression import check_deflated, syntax_name
+from monai_tpseg.io.dicom.single_frame import flatten_single_frame
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import base_name, check_size
+
+__all__ = [
+    "PHOTOMETRIC_INTERPRETATIONS",
+    "Dataset",
+    "Parsed",
+    "check_image",
+    "frame_count",
+    "index_parts",
+    "is_dicom",
+    "is_image",
+    "is_secondary_capture",
+    "open_dicom",
+    "parsed_once",
+    "read_dataset",
+]
+
+Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
+
+_NOT_IMAGES = frozenset(
+    {"ANN", "AU", "DOC", "ECG", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR"}
+)
+_IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # the classes of all others end in "Image Storage"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
+_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
+_GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
+_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour transforms, which its decoder undoes
+_OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
+_PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
+_GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
+_TILED = frozenset({"MOSAIC", "MONTAGE"})  # values of ImageType
+_SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
+_MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
+
+PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
+"""What (0028,0004) of an object that is read may say."""
+
+
+class Parsed(NamedTuple):
+    """What is known of a DICOM file.
+
+    Attributes:
+        header: without pixels, as it lies in the file.
+        dataset: with pixels, and with the changes of whoever reads it; None where the header alone is known.
+    """
+
+    header: Dataset
+    dataset: Dataset | None = None
+
+
+_parsed: ContextVar[dict[Path, Parsed] | None] = ContextVar("_parsed", default=None)
+
+
+@contextmanager
+def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[Path, Parsed]]:
+    """Open each DICOM file at most once within the block: what was parsed of it is given again, pixels included.
+
+    Args:
+        headers: what is known before, without pixels.
+
+    Yields:
+        what is known of each file.
+    """
+    known = {path: Parsed(header) for path, header in (headers or {}).items()}
+    token = _parsed.set(known)
+    try:
+        yield known
+    finally:
+        _parsed.reset(token)
+
+
+def is_dicom(path: Path) -> bool:
+    """Say whether `path` is DICOM, by its content: the preamble, or a data set without one that names its class."""
+    if _parsed.get() is None:
+        with path.open("rb") as file:
+            return _starts_as_dicom(file)
+    try:
+        return open_dicom(path) is not None
+    except ReadError:
+        return True  # whoever reads it says what is wrong
+
+
+def open_dicom(path: Path, pixels: bool = True) -> Dataset | None:
+    """Return the data set of one file, None where it is no DICOM; the file is opened once.
+
+    Args:
+        path: a file.
+        pixels: read the pixel data as well.
+
+    Raises:
+        ReadError: see `read_dataset`.
+    """
+    return _open(path, pixels, _starts_as_dicom)
+
+
+def read_dataset(path: Path, pixels: bool = True) -> Dataset:
+    """Return the data set of one DICOM file.
+
+    Args:
+        path: a DICOM file, with or without preamble.
+        pixels: read the pixel data as well.
+
+    Raises:
+        ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed; `E_TOO_LARGE`, it unpacks without end.
+    """
+    return _open(path, pixels, lambda file: True)
+
+
+def _open(path: Path, pixels: bool, is_meant: Callable[[BinaryIO], bool]) -> Dataset | None:
+    known = _parsed.get()
+    if known is not None and path in known:
+        kept = known[path].dataset if pixels else known[path].dataset or known[path].header
+        if kept is not None:
+            return kept
+    with path.open("rb") as file:
+        if not is_meant(file):
+            return None
+        file.seek(0)
+        dataset = _parse(file, pixels or known is not None, base_name(path))
+    if known is not None:
+        known[path] = Parsed(_header_of(dataset), dataset)
+    return dataset
+
+
+def _header_of(dataset: Dataset) -> Dataset:
+    """`dataset` without its pixels; elements that are not looked at yet are shared, not copied."""
+    header = dataset[: min(_PIXEL_TAGS)]
+    header.file_meta = dataset.file_meta
+    return header
+
+
+def _starts_as_dicom(file: BinaryIO) -> bool:
+    head = file.read(132)
+    if head[128:] == b"DICM":
+        return True
+    if not head.startswith(_GROUPS_AT_START):
+        return False
+    file.seek(0)
+    try:
+        check_deflated(file, "the file")
+        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+    except ReadError:
+        return True  # whoever reads it says what is wrong
+    except Exception:  # bytes that are no DICOM make pydicom raise anything
+        return False
+    return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
+
+
+def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
+    try:
+        _check_start(file, name)
+        check_deflated(file, name)
+        dataset = read_partial(file, _Fence(pixels, name), force=True)
+        if pixels and "PixelData" not in dataset and _is_encapsulated(dataset):
+            file.seek(0)  # its last delimiter may be all that is missing
+            dataset = read_partial(BytesIO(file.read() + _DELIMITER), _Fence(pixels, name), force=True)
+    except (ReadError, MemoryError):
+        raise
+    except EOFError as error:
+        raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
+    except OSError as error:
+        raise ReadError("E_NOT_FOUND", f"{name} cannot be read from its disc; copy it again.") from error
+    except Exception as error:  # damaged bytes make pydicom raise anything
+        raise ReadError("E_DECODE", f"{name} is not DICOM that can be parsed; export it again.") from error
+    if not getattr(dataset, "file_meta", None):
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    flatten_single_frame(dataset)
+    return dataset
+
+
+def _is_encapsulated(dataset: Dataset) -> bool:
+    syntax = UID(str((getattr(dataset, "file_meta", None) or {}).get("TransferSyntaxUID") or ""))
+    return bool(syntax.is_transfer_syntax and syntax.is_encapsulated)
+
+
+def _check_start(file: BinaryIO, name: str) -> None:
+    """Refuse a data set of zeros, as copies that were cut have: pydicom takes seconds for each megabyte of them."""
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        file.seek(0)
+    read_elements(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # the file's own information
+    start = file.read(8)
+    file.seek(0)
+    if start == bytes(8):
+        raise _zeros(name)
+
+
+class _Fence:
+    """Tells pydicom when to stop: before the pixels where they are not wanted, and where no data set can go on."""
+
+    def __init__(self, pixels: bool, name: str) -> None:
+        self.pixels, self.name, self.count = pixels, name, 0
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self.count += 1
+        if tag == 0:
+            raise _zeros(self.name)
+        if self.count > _MOST_ELEMENTS:
+            raise ReadError("E_DECODE", f"{self.name} has over {_MOST_ELEMENTS} elements; export it again.")
+        return not self.pixels and tag in _PIXEL_TAGS
+
+
+def _zeros(name: str) -> ReadError:
+    return ReadError("E_DECODE", f"{name} holds zeros where its elements should be; copy or export it again.")
+
+
+def is_image(dataset: Dataset) -> bool:
+    """Say whether `dataset` is, or ought to be, a patient's image; segmentations, doses and reports are none.
+
+    The class of the object decides where the standard knows it. A damaged image that lost its matrix or its class still
+    counts: it must be refused, not left out.
+    """
+    if str(dataset.get("Modality") or "") in _NOT_IMAGES:
+        return False
+    storage = _storage(dataset)
+    if _is_standard(storage):
+        return "Image Storage" in storage.name or storage in _IMAGES_OF_OTHER_NAMES
+    return not storage or ("Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset)
+
+
+def _storage(dataset: Dataset) -> UID:
+    meta = getattr(dataset, "file_meta", None) or {}
+    return UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
+
+
+def _is_standard(storage: UID) -> bool:
+    return bool(storage) and storage.name != str(storage) and "Storage" in storage.name
+
+
+def is_secondary_capture(dataset: Dataset) -> bool:
+    """Say whether `dataset` is a picture that was taken from a screen or from paper, or came from elsewhere."""
+    storage = str(dataset.get("SOPClassUID") or "")
+    return storage == _SECONDARY_CAPTURE or storage.startswith(f"{_SECONDARY_CAPTURE}.")
+
+
+def frame_count(dataset: Dataset, name: object = "the object") -> int:
+    """Return the number of frames, 1 where it is not given or 0.
+
+    Raises:
+        ReadError: `E_DECODE`, it is no number, or below 0.
+    """
+    if not is_given(dataset, "NumberOfFrames"):
+        return 1
+    count = number(dataset, "NumberOfFrames")
+    if count is None or count < 0 or count != int(count):
+        raise ReadError("E_DECODE", f"{name} has an unreadable number of frames; export it again.")
+    return max(1, int(count))
+
+
+def check_image(dataset: Dataset, name: object) -> None:
+    """Refuse what is not an image of a patient or cannot be decoded.
+
+    Raises:
+        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE`, `E_MOSAIC` or `E_FORMAT`.
+    """
+    _check_kind(dataset, name)
+    if not any(keyword in dataset for keyword in _PIXELS):
+        _check_cut(dataset, name)
+    if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
+        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
+    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
+    frames = frame_count(dataset, name)
+    if not rows or not columns:
+        raise ReadError("E_NO_PIXELS", f"{name} has {rows} rows and {columns} columns; leave it out.")
+    if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
+        raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
+    if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
+        raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
+    check_size((rows, columns), frames, name)
+    _check_tiled(dataset, name)
+    dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
+    if "NumberOfFrames" in dataset:
+        dataset.NumberOfFrames = frames
+    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
+    if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
+        raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
+    _check_colour(dataset, samples, name)
+    rescale(dataset, name)
+    if "PixelData" in dataset:
+        high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
+        if not 0 < stored <= bits or high != stored - 1:
+            raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
+
+
+def _check_tiled(dataset: Dataset, name: object) -> None:
+    """Refuse a frame that shows many slices side by side: Siemens' mosaics, montages."""
+    kinds = dataset.get("ImageType") or ()
+    words = {str(kind).upper() for kind in ((kinds,) if isinstance(kinds, str) else kinds)}
+    group, element = _SIEMENS_IMAGES
+    try:
+        count = int(dataset.private_block(group, "SIEMENS MR HEADER")[element].value)
+    except (KeyError, TypeError, ValueError):
+        count = 1
+    if words & _TILED or count > 1:
+        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
+
+
+def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
+    """Refuse a photometric interpretation that is not looked up here: its values would pass for red, green and blue."""
+    named = photometric(dataset)
+    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    known = _GREY if samples == 1 else _COLOUR
+    if samples == 3:
+        known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
+        known = known | (_OF_PLAIN if syntax.is_transfer_syntax and not syntax.is_encapsulated else frozenset())
+    if named not in known:
+        kind = named if named in _PHOTOMETRIC else "an unknown photometric interpretation"
+        raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples a pixel; convert it to grey or RGB.")
+
+
+def _check_cut(dataset: Dataset, name: object) -> None:
+    """An image without pixels was cut off: it must fail, not be left out as an object that has none."""
+    matrix = dataset.get("Rows") and dataset.get("Columns")
+    if "Image Storage" in _storage(dataset).name or matrix:
+        raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
+
+
+def _check_kind(dataset: Dataset, name: object) -> None:
+    modality = str(dataset.get("Modality") or "")
+    if modality in _NOT_IMAGES:
+        raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
+    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        index_parts(dataset, name)
+        raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
+    storage = _storage(dataset)
+    if _is_standard(storage) and not is_image(dataset):
+        kind = storage.name.removesuffix(" Storage")
+        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; leave it out.")
+
+
+def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
+    """Return the parts of the path of each file that the index of a disc (DICOMDIR) lists, below its own folder.
+
+    Raises:
+        ReadError: `E_OUTSIDE`, a path leads out of the folder.
+    """
+    found = []
+    for record in dataset.get("DirectoryRecordSequence") or ():
+        value = record.get("ReferencedFileID") or ()
+        parts = (value,) if isinstance(value, str) else tuple(str(part) for part in value)
+        # a part is one name: what separates or climbs can only be meant to leave the folder
+        if any(part in ("..", ".") or any(sign in part for sign in "/\\:\0") for part in parts):
+            raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
+        found += [parts] if parts else []
+    return found

@@ -1,0 +1,92 @@
+"""Several slices at one position: what tells them apart, such as echoes, phases or b-values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io.dicom.object import Dataset
+
+__all__ = ["KINDS", "Marks", "grouped", "marks_of", "most_repeated", "number_places", "tell_apart"]
+
+Marks = tuple[str, ...]
+"""The values of `KINDS` in one object, as text."""
+
+KINDS = {  # what tells slices at one position apart -> how a message calls one of them
+    "EchoTime": "echo",
+    "EchoNumbers": "echo",
+    "EffectiveEchoTime": "echo",
+    "TemporalPositionIdentifier": "phase",
+    "TemporalPositionIndex": "phase",
+    "TemporalPositionTimeOffset": "phase",
+    "TriggerTime": "phase",
+    "NominalCardiacTriggerDelayTime": "phase",
+    "DiffusionBValue": "b-value",
+    "DiffusionGradientOrientation": "direction",
+    "InversionTime": "contrast",
+    "FlipAngle": "contrast",
+    "KVP": "energy",
+    "StackID": "stack",
+    "AcquisitionNumber": "acquisition",
+    "FrameAcquisitionNumber": "acquisition",
+    "ContentTime": "acquisition",
+    "FrameAcquisitionDateTime": "acquisition",
+    "ImageType": "image type",
+    "FrameType": "image type",
+}
+"""Keyword -> word, the most telling first."""
+
+_SAME_POSITION = 1e-3  # mm along the stacking direction
+
+
+def marks_of(dataset: Dataset) -> Marks:
+    """Return what may tell `dataset` from another slice at its position."""
+    return tuple(str(dataset.get(keyword)) for keyword in KINDS)
+
+
+def number_places(places: NDArray[np.float64]) -> list[int]:
+    """Return the number of each slice's place, from 0 upwards; slices at one position share it.
+
+    Args:
+        places: (N,) millimetres along the stacking direction.
+    """
+    order = np.argsort(places, kind="stable")
+    steps = np.diff(places[order], prepend=places[order[:1]]) >= _SAME_POSITION
+    numbers = np.empty(len(places), dtype=np.int64)
+    numbers[order] = np.cumsum(steps)
+    return [int(number) for number in numbers]
+
+
+def most_repeated(numbers: Sequence[int]) -> int:
+    """Return how many slices share the place that most of them share."""
+    return max(Counter(numbers).values(), default=0)
+
+
+def grouped(labels: Sequence[Hashable]) -> list[list[int]]:
+    """Return the indices of equal labels, in the order in which the labels come first."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, label in enumerate(labels):
+        groups.setdefault(label, []).append(index)
+    return list(groups.values())
+
+
+def tell_apart(numbers: Sequence[int], marks: Sequence[Marks]) -> tuple[str, list[list[int]]] | None:
+    """Return the keyword that splits slices at the same positions, and the groups; None where there is none.
+
+    An attribute counts if its groups account for the repetition: two echoes of three phases are six slices at a place.
+    One that differs from slice to slice, as a time of acquisition does, tells nothing.
+
+    Args:
+        numbers: of each slice's place, see `number_places`.
+        marks: of each slice.
+    """
+    repeats = most_repeated(numbers)
+    for n, keyword in enumerate(KINDS):
+        groups = grouped([mark[n] for mark in marks])
+        left = max(most_repeated([numbers[i] for i in group]) for group in groups)
+        if len(groups) > 1 and len(groups) * left <= repeats:
+            return keyword, groups
+    return None

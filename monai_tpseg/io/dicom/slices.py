@@ -1,0 +1,55 @@
+"""Slices that do not form a regular grid: each keeps its own place, nothing is resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io.dicom.attributes import directions, pixel_spacing, position, thickness
+from monai_tpseg.io.dicom.object import Dataset
+from monai_tpseg.io.errors import ReadCode
+from monai_tpseg.io.sources import check_affine
+
+__all__ = ["FAULTS", "Fault", "Irregular", "slice_places"]
+
+Irregular = Literal["refuse", "slices"]
+"""What to do with slices at unequal distances or stacked obliquely."""
+
+Fault = Literal["gap", "tilt"]
+
+FAULTS: dict[ReadCode, Fault] = {"E_SERIES_GAP": "gap", "E_SERIES_TILT": "tilt"}
+"""The code that refuses an irregular stack -> what the meta calls it."""
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def slice_places(headers: Sequence[Dataset], name: object) -> NDArray[np.float64]:
+    """Return (D, 4, 4) index (column, row, 0) -> RAS millimetres of each slice; the third step is its thickness.
+
+    Args:
+        headers: that passed `check_stack`, sorted along their normal.
+        name: what the message calls them.
+
+    Raises:
+        ReadError: `E_GEOMETRY`.
+    """
+    positions = np.array([position(header) for header in headers], dtype=np.float64)
+    nearest = float(np.linalg.norm(np.diff(positions, axis=0), axis=1).min())
+    return np.stack([check_affine(_place(header, nearest), name) for header in headers])
+
+
+def _place(header: Dataset, nearest: float) -> NDArray[np.float64]:
+    """The smallest distance of two slices stands for a thickness that is not stated."""
+    across, spacing, place = directions(header), pixel_spacing(header), position(header)
+    assert across is not None
+    assert spacing is not None
+    assert place is not None
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = across[0] * spacing[1], across[1] * spacing[0]
+    affine[:3, 2] = np.cross(across[0], across[1]) * (thickness(header) or nearest)
+    affine[:3, 3] = place
+    placed: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    return placed

@@ -1,0 +1,417 @@
+"""What a path means: the one walk over files and folders that finds cases, for bundles and `tpseg` alike."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from monai_tpseg.files import file_sha256
+from monai_tpseg.io.dicom.copies import Identity
+from monai_tpseg.io.dicom.index import index_files, is_disc_index
+from monai_tpseg.io.dicom.split import Stack, same_pixels, split_headers
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.headers import Header, look_at
+from monai_tpseg.io.kinds import DICOM_SUFFIXES, OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
+from monai_tpseg.io.listing import Listing, Place, list_folder, list_links, place_of
+
+__all__ = [
+    "ANSWER",
+    "HERE",
+    "Case",
+    "CaseSource",
+    "Found",
+    "Look",
+    "LookHere",
+    "Skip",
+    "answer",
+    "discover",
+    "parts_of",
+    "told",
+]
+
+logger = logging.getLogger(__name__)
+
+Skip = Literal["", "no image", "localizer"]
+"""Why a case is none that is segmented."""
+
+CaseSource = Path | tuple[Path, ...]
+"""What `LoadMedicalImage` reads as one case: a file, the folder of one series, or the files of one stack."""
+
+_BATCH = 64  # files that are looked at in one call
+_RESULTS = "folder of our own results"
+_COPIES = "copy of a DICOM object"  # among what is left out
+
+
+class Object(NamedTuple):
+    """A DICOM object and where it lies."""
+
+    identity: Identity
+    path: Path
+
+
+class Case(NamedTuple):
+    """A case that was found.
+
+    Attributes:
+        path: a file, or a folder of DICOM slices.
+        part: `i/n` where it is the i-th of the n stacks of the folder or of a disc's index; else "".
+        files: of a DICOM case, those that make it up; else the file.
+        reason: why it was split, see `Stack`.
+        header: of its first image, or of the file; None of an index that lists nothing readable.
+        skip: why it is none that is segmented.
+        copies: files beside it that hold objects of it once more.
+        remarks: what else is said about it.
+        objects: its DICOM objects that have an identity.
+    """
+
+    path: Path
+    part: str = ""
+    files: tuple[Path, ...] = ()
+    reason: str = ""
+    header: Header | None = None
+    skip: Skip = ""
+    copies: int = 0
+    remarks: tuple[str, ...] = ()
+    objects: tuple[Object, ...] = ()
+
+    @property
+    def source(self) -> CaseSource:
+        """What `LoadMedicalImage` reads."""
+        if not self.part:
+            return self.path
+        return self.files if len(self.files) > 1 else self.files[0]
+
+
+class Found(NamedTuple):
+    """What a path means.
+
+    Attributes:
+        cases: the files of a folder first, then what lies below it; what follows a link to a folder comes last.
+        left_out: what is no case -> how often.
+    """
+
+    cases: list[Case]
+    left_out: Counter[str]
+
+
+class Look(Protocol):
+    """What touches the file system: here, or in a process that may be ended."""
+
+    def place(self, path: Path) -> Place:
+        """Return what a path leads to."""
+
+    def folder(self, path: Path) -> Listing:
+        """List a folder."""
+
+    def index(self, path: Path) -> list[Path] | None:
+        """Return the files that the index of a disc lists; None where a file is no such index."""
+
+    def headers(self, files: Sequence[Path]) -> list[Header]:
+        """Return what is known of each file."""
+
+    def same_pixels(self, one: Path, other: Path) -> bool:
+        """Say whether two DICOM files hold the same pixels."""
+
+    def digest(self, path: Path) -> str:
+        """Return a digest of the content of a file, "" where it cannot be read."""
+
+
+class LookHere:
+    """Looks in this process."""
+
+    def place(self, path: Path) -> Place:
+        """Return what a path leads to."""
+        return place_of(path)
+
+    def folder(self, path: Path, skip: frozenset[str] = frozenset()) -> Listing:
+        """List a folder but for some names."""
+        return list_folder(path, skip)
+
+    def links(self, path: Path) -> list[str]:
+        """Return the names of the links in a folder."""
+        return list_links(path)
+
+    def index(self, path: Path) -> list[Path] | None:
+        """Return the files that the index of a disc lists; None where a file is no such index."""
+        return index_files(path) if guarded(partial(is_disc_index, path), base_name(path)) else None
+
+    def headers(self, files: Sequence[Path]) -> list[Header]:
+        """Return what is known of each file."""
+        return [look_at(path) for path in files]
+
+    def same_pixels(self, one: Path, other: Path) -> bool:
+        """Say whether two DICOM files hold the same pixels."""
+        return same_pixels(one, other)
+
+    def digest(self, path: Path) -> str:
+        """Return a digest of the content of a file, "" where it cannot be read."""
+        try:
+            return file_sha256(path)
+        except OSError:
+            return ""  # reading says what is wrong
+
+
+HERE = LookHere()
+"""Looks in this process."""
+
+ANSWER = f"{__name__}:answer"
+"""`answer` by name, for `monai_tpseg.apart`."""
+
+
+def answer(what: str, *arguments: Any) -> Any:
+    """Return what `HERE` says to a question, by the name of its method."""
+    return getattr(HERE, what)(*arguments)
+
+
+def discover(
+    path: Path,
+    look: Look = HERE,
+    step: Callable[[int], None] = lambda files: None,
+    leave_out: Sequence[Path] = (),
+) -> Found:
+    """Return what `path` means: everything that could be a case, so that all is accounted for.
+
+    A file is a case, and so is the folder of one DICOM series. A folder with several series, echoes or phases gives
+    each stack of `find_stacks` as a part, and so does the index of a disc (DICOMDIR) that is named itself. DICOM
+    objects that are no images, and localizers, are cases that are skipped. Files are known by their content, and a
+    folder is looked at once, however many links lead to it. DICOM objects that lie in a larger case too are copies of
+    it; exact copies of other files are told in their remarks.
+
+    Args:
+        path: a file or a folder.
+        look: what touches the file system.
+        step: is told after each batch of files how many were looked at.
+        leave_out: folders whose content is no input, and which lie on a disc that answers.
+
+    Raises:
+        ReadError: `E_NOT_FOUND`; `E_FORMAT`, a pipe or a device; `E_EMPTY`, nothing that could be a case; `E_OUTSIDE`,
+            an index that leads out of its folder.
+    """
+    name = base_name(path)
+    place = look.place(path)
+    if place == "absent":
+        raise ReadError("E_NOT_FOUND", f"{name} does not exist; check the path.")
+    if place == "denied":
+        raise ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
+    if place == "file":
+        return Found(_of_file(path, look), Counter())
+    if place == "silent":
+        raise ReadError("E_NOT_FOUND", f"{name} does not answer; see to the disc that it lies on.")
+    if place != "folder":
+        raise ReadError("E_FORMAT", f"{name} is a {place} and not a regular file; give a file or a folder.")
+    left_out: Counter[str] = Counter()
+    folders = _walk(path, look, left_out, _identities(leave_out))
+    cases = [case for folder, files in folders for case in _own(folder, files, look, left_out, step)]
+    cases = _without_copies(cases, look, left_out)
+    if not cases:
+        more = f" ({told(left_out)} left out)" if +left_out else ""
+        raise ReadError("E_EMPTY", f"{name} holds nothing that could be a case{more}; check the path.")
+    return Found(_with_twins(cases, look), left_out)
+
+
+def told(left_out: Counter[str]) -> str:
+    """Return what was left out in words, e.g. `3 docx, 1 zip`."""
+    return ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()) if count > 0)
+
+
+def parts_of(path: Path, look: Look = HERE) -> tuple[tuple[Path, ...], ...]:
+    """Return the stacks that the images of a folder, or of the index of a disc, form.
+
+    Raises:
+        ReadError: see `discover`.
+    """
+    if look.place(path) != "folder":
+        files = look.index(path)
+        return ((path,),) if files is None else tuple(stack.files for stack in _split(_looked(files, look), look)[0])
+    listed = look.folder(path)
+    headers = _looked([file for file in listed.files if file.name != "DICOMDIR"], look)
+    return tuple(stack.files for stack in _split([one for one in headers if one.kind == "dicom"], look)[0])
+
+
+def _of_file(path: Path, look: Look) -> list[Case]:
+    files = look.index(path) if path.name.upper() == "DICOMDIR" else None
+    if files is None:
+        (header,) = look.headers([path])
+        return [_single(header)]
+    headers = _looked(files, look)
+    stacks, _ = _split(headers, look)
+    known = {one.path: one for one in headers}
+    if not stacks:
+        raise ReadError("E_EMPTY", f"{base_name(path)} lists no image; give the folder of the disc.")
+    return [_of_stack(path, stack, known, f"{n}/{len(stacks)}") for n, stack in enumerate(stacks, start=1)]
+
+
+def _identities(folders: Sequence[Path]) -> set[tuple[int, int]]:
+    stats = (folder.stat() for folder in folders if folder.is_dir())
+    return {(stat.st_dev, stat.st_ino) for stat in stats}
+
+
+def _is_results(listed: Listing) -> bool:
+    """Whether a folder is the output of `tpseg run` or `tpseg annotate`."""
+    folders = {one.name for one in (*listed.folders, *listed.links)}
+    events = any(fnmatch(file.name, "events*.jsonl") for file in listed.files)
+    return "cases" in folders and ("sessions" in folders or events)
+
+
+def _walk(
+    top: Path, look: Look, left_out: Counter[str], apart: set[tuple[int, int]]
+) -> Iterator[tuple[Path, tuple[Path, ...]]]:
+    """Yield each folder once with its files: real ones first, in order, then those that only links lead to."""
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [top], deque[Path]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.popleft()
+        try:
+            listed = look.folder(folder)
+        except OSError as error:
+            if folder == top:
+                raise ReadError("E_NOT_FOUND", f"{base_name(top)} may not be opened; check its permissions.") from error
+            logger.warning("A folder may not be opened and is left out: %s", base_name(folder))
+            left_out["folder that may not be opened"] += 1
+            continue
+        if listed.identity in seen:
+            continue
+        seen.add(listed.identity)
+        if folder != top and (listed.identity in apart or _is_results(listed)):
+            left_out[_RESULTS] += 1
+            continue
+        left_out.update(listed.left_out)
+        below = [one for one in listed.folders if not one.name.endswith(OUTPUT_ENDINGS)]
+        left_out[_RESULTS] += len(listed.folders) - len(below)
+        waiting.extend(reversed(below))
+        links.extend(one for one in listed.links if not one.name.endswith(OUTPUT_ENDINGS))
+        yield folder, listed.files
+
+
+def _own(
+    folder: Path, files: Sequence[Path], look: Look, left_out: Counter[str], step: Callable[[int], None]
+) -> list[Case]:
+    """The cases among the files of a folder, apart from its sub-folders."""
+    inputs = [path for path in files if path.name != "DICOMDIR"]
+    left_out["index of a disc"] += len(files) - len(inputs)
+    headers = _looked(inputs, look, step)
+    dicom = [one for one in headers if one.kind == "dicom"]
+    others = [one for one in headers if one.kind != "dicom" and _is_meant(one)]
+    own = [one for one in others if stem(one.path).endswith(OUTPUT_ENDINGS)]
+    left_out["of our own results"] += len(own)
+    left_out.update(_suffix(one.path) for one in headers if one.kind != "dicom" and not _is_meant(one))
+    cases = [_single(one) for one in others if one not in own]
+    cases += _of_stacks(folder, dicom, bool(cases), look, left_out)
+    return sorted(cases, key=lambda case: (case.path != folder, min(case.files)))
+
+
+def _is_meant(one: Header) -> bool:
+    """Whether a file that is no DICOM is a source, by its content or by how it calls itself."""
+    lost = bool(one.code) and one.code != "E_NOT_FOUND"
+    return bool(one.kind) or lost or one.path.name.lower().endswith((*READABLE_SUFFIXES, *DICOM_SUFFIXES))
+
+
+def _of_stacks(folder: Path, dicom: Sequence[Header], others: bool, look: Look, left_out: Counter[str]) -> list[Case]:
+    stacks, copies = _split(dicom, look)
+    left_out[_COPIES] += len(copies)
+    known = {one.path: one for one in dicom}
+    rest = [one for one in dicom if not one.image]
+    shown = [stack for stack in stacks if not stack.localizer] or stacks
+    alone = not others and len(dicom) == 1
+    whole = shown[0] if len(shown) == 1 and (alone or len(shown[0].files) > 1) else None
+    cases = []
+    for number, stack in enumerate(stacks, start=1):
+        if stack is whole:
+            cases.append(_of_stack(folder, stack, known, ""))
+        elif len(stack.files) > 1:
+            cases.append(_of_stack(folder, stack, known, f"{number}/{len(stacks)}"))
+        else:
+            cases.append(_of_stack(stack.files[0], stack, known, ""))
+    if len(stacks) == 1:
+        cases[0] = cases[0]._replace(copies=len(copies))
+    if whole is not None:  # reading the folder leaves them out
+        left_out.update(one.modality or "DICOM object without image" for one in rest)
+        return cases
+    return [*cases, *(_single(one) for one in rest)]
+
+
+def _of_stack(path: Path, stack: Stack, known: dict[Path, Header], part: str) -> Case:
+    headers = [known[file] for file in stack.files if file in known]
+    first = next((one for one in headers if one.readable), headers[0] if headers else None)
+    skip: Skip = "localizer" if stack.localizer else ""
+    objects = tuple(Object(one.identity, one.path) for one in headers if one.identity.key)
+    return Case(path, part, stack.files, stack.reason, first, skip, objects=objects)
+
+
+def _single(header: Header) -> Case:
+    skip: Skip = "no image" if not header.image else "localizer" if header.localizer else ""
+    objects = (Object(header.identity, header.path),) if header.identity.key else ()
+    return Case(header.path, "", (header.path,), "", header, skip, objects=objects)
+
+
+def _split(headers: Sequence[Header], look: Look) -> tuple[list[Stack], list[Path]]:
+    return split_headers(headers, look.same_pixels)
+
+
+def _looked(files: Sequence[Path], look: Look, step: Callable[[int], None] = lambda files: None) -> list[Header]:
+    headers: list[Header] = []
+    for first in range(0, len(files), _BATCH):
+        headers += look.headers(files[first : first + _BATCH])
+        step(len(files[first : first + _BATCH]))
+    return headers
+
+
+def _without_copies(cases: Sequence[Case], look: Look, left_out: Counter[str]) -> list[Case]:
+    """Leave out the cases all of whose objects lie in a larger one, or in an equal one that comes first."""
+    order = sorted(range(len(cases)), key=lambda index: (-len(cases[index].objects), _packed(cases[index]), index))
+    owners: dict[bytes, list[tuple[int, Object]]] = {}
+    kept: list[Case | None] = list(cases)
+    for index in order:
+        case = cases[index]
+        shared = [{owner for owner, one in owners.get(own.identity.key, ()) if _same(one, own, look)}
+                  for own in case.objects]  # fmt: skip
+        if shared and set.intersection(*shared):
+            kept[index] = None
+            left_out[_COPIES] += len(case.objects)
+            continue
+        for one in case.objects:
+            owners.setdefault(one.identity.key, []).append((index, one))
+        if any(shared):
+            remark = f"{sum(map(bool, shared))} of its {len(case.objects)} DICOM objects lie in another case too"
+            kept[index] = case._replace(remarks=(*case.remarks, remark))
+    return [case for case in kept if case is not None]
+
+
+def _same(one: Object, other: Object, look: Look) -> bool:
+    return one.identity.syntax != other.identity.syntax or look.same_pixels(one.path, other.path)
+
+
+def _packed(case: Case) -> bool:
+    """Of equal cases the uncompressed one is kept."""
+    return case.header is not None and not case.header.identity.plain
+
+
+def _with_twins(cases: Sequence[Case], look: Look) -> list[Case]:
+    """Say of files that are no DICOM which of them are the same byte for byte."""
+    sizes: dict[int, list[int]] = {}
+    for index, case in enumerate(cases):
+        if case.header is not None and case.header.kind != "dicom" and case.header.size:
+            sizes.setdefault(case.header.size, []).append(index)
+    told = list(cases)
+    for alike in (indices for indices in sizes.values() if len(indices) > 1):
+        first: dict[str, Path] = {}
+        for index in alike:
+            path = cases[index].path
+            digest = look.digest(path)
+            if digest and first.setdefault(digest, path) != path:
+                told[index] = told[index]._replace(remarks=(*told[index].remarks, _same_as(first[digest], path)))
+    return told
+
+
+def _same_as(first: Path, path: Path) -> str:
+    return f"the same file as {first.name}" + ("" if first.parent == path.parent else " in another folder")
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower().lstrip(".") or "without suffix"

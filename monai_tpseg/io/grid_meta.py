@@ -1,0 +1,55 @@
+"""The meta of a loaded image, in which the spacing follows the affine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.orientation import voxel_sizes
+
+__all__ = ["GridMeta", "with_own_spacing"]
+
+
+class GridMeta(dict[str, Any]):
+    """A meta whose `spacing` is that of its `affine`, whoever changes it.
+
+    MONAI's transforms put a new affine into the meta of what they resample, flip or crop, and know nothing of a
+    spacing beside it. Copies stay of this kind; the meta of a batch is a plain dict with the values of that moment.
+    """
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        before = self.get(m.AFFINE) if key == m.AFFINE and m.SPACING in self else None
+        super().__setitem__(key, value)
+        if before is not None:
+            super().__setitem__(m.SPACING, _moved(self, _matrix(before), _matrix(value)))
+
+    def copy(self) -> GridMeta:
+        """Return a shallow copy, which is of this kind too."""
+        return GridMeta(self)
+
+
+def with_own_spacing(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return the meta of what was brought back onto the grid of the loaded image, with the spacing of that grid."""
+    if m.SPACING not in meta:
+        return meta
+    return meta | {m.SPACING: np.asarray(meta[m.LOADED_SPACING])}
+
+
+def _moved(meta: dict[str, Any], before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Millimetres between the entries of the grid `after`."""
+    spacing = np.asarray(meta[m.SPACING], dtype=np.float64)
+    if np.array_equal(before, after):
+        return spacing
+    if str(meta.get(m.KIND)) == "volume":
+        return np.asarray(voxel_sizes(after), dtype=np.float64)
+    axes = len(spacing)
+    step = (np.linalg.inv(before) @ after)[:axes, :axes]  # a picture's affine is in pixels
+    moved: NDArray[np.float64] = np.linalg.norm(np.diag(spacing) @ step, axis=0)
+    return moved
+
+
+def _matrix(affine: Any) -> NDArray[np.float64]:
+    return np.asarray(affine, dtype=np.float64)

@@ -1,0 +1,118 @@
+"""The fence around foreign files: sizes that are safe, names that may be shown, exceptions without content."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from threading import get_ident
+from typing import TypeVar
+
+import SimpleITK as sitk
+
+from monai_tpseg.files import shown
+from monai_tpseg.io.errors import ReadError
+
+__all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "guarded"]
+
+MAX_PIXELS = 2**26
+"""Pixels of one picture or frame that are read at once, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
+
+MAX_VOXELS = 2**29
+"""Voxels of one volume, e.g. 512 x 512 x 2048: 6 GB as three float32 channels."""
+
+MAX_BYTES = 2**30
+"""Bytes that a deflated DICOM object may unpack to."""
+
+DEFLATE_RATIO = 1032
+"""What deflate packs into one byte at most: a file that claims more than that holds less than it says."""
+
+_LIBRARIES = ("PIL", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg")
+
+_Result = TypeVar("_Result")
+
+
+def base_name(path: Path) -> str:
+    """Return the last part of `path`, which is all that a message may show of it."""
+    return shown(path.name or path.absolute().name or "the path")
+
+
+def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
+    """Refuse pictures and volumes of absurd size before anything is decoded.
+
+    Args:
+        frame: rows and columns.
+        frames: number of frames or slices.
+        name: what the message calls them.
+
+    Raises:
+        ReadError: `E_TOO_LARGE`.
+    """
+    if prod(frame) > MAX_PIXELS or prod(frame) * frames > MAX_VOXELS:
+        size = " x ".join(str(n) for n in (*frame, frames))
+        raise ReadError("E_TOO_LARGE", f"{name} claims {size} pixels, too many to read at once; cut it into parts.")
+
+
+def guarded(read: Callable[[], _Result], name: object) -> _Result:
+    """Return `read()`; whatever it raises becomes a `ReadError` that carries nothing of the file's content.
+
+    Messages, causes and tracebacks of the libraries repeat header values such as a patient's name, and so do their
+    warnings; neither passes. What is kept is the kind of the exception and the line that raised it.
+
+    Args:
+        read: reads a file.
+        name: what the message calls the file.
+
+    Raises:
+        ReadError: that of `read`; `E_TOO_LARGE`, memory ran out; else `E_DECODE`.
+    """
+    try:
+        with _quiet():
+            return read()
+    except ReadError as error:
+        failure = error.with_traceback(None)
+    except MemoryError:
+        failure = ReadError("E_TOO_LARGE", f"{name} does not fit into memory; cut it into parts.")
+    except PermissionError:
+        failure = ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # foreign bytes make every library raise anything; a panic in Rust is no Exception
+        failure = ReadError("E_DECODE", f"{name} is damaged ({_where(error)}); copy or export it again.")
+    failure.__cause__ = failure.__context__ = None  # they quote the header
+    raise failure
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    line = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+    return type(error).__name__ + line
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what pydicom, highdicom, PIL and ITK say while they read: it quotes values and paths."""
+    thread = get_ident()
+
+    def keep_back(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    known = logging.root.manager.loggerDict.items()  # a filter does not hold for the children of its logger
+    loggers = [log for name, log in known if name.split(".")[0] in _LIBRARIES and isinstance(log, logging.Logger)]
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    for logger in loggers:
+        logger.addFilter(keep_back)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+        for logger in loggers:
+            logger.removeFilter(keep_back)

@@ -1,0 +1,147 @@
+"""What is known of a file before it is decoded: its kind, and for DICOM what decides which files are one case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+
+from monai_tpseg.io.dicom.attributes import (
+    directions,
+    frame_of_reference,
+    number,
+    photometric,
+    pixel_spacing,
+    position,
+)
+from monai_tpseg.io.dicom.body_parts import Regions, is_aside, regions_named
+from monai_tpseg.io.dicom.copies import Identity, identity_of
+from monai_tpseg.io.dicom.object import Dataset, frame_count, is_image, is_secondary_capture, open_dicom
+from monai_tpseg.io.dicom.repeats import Marks, marks_of
+from monai_tpseg.io.dicom.stack import has_positions, is_localizer
+from monai_tpseg.io.dicom.values import intensity_of
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.kinds import DICOM_SUFFIXES, Kind, kind_without_dicom
+
+__all__ = ["Header", "look_at"]
+
+
+class Header(NamedTuple):
+    """What is known of a file. Nothing in it is a text that somebody has written into a header.
+
+    Attributes:
+        path: of the file.
+        kind: what reads it.
+        code: why it cannot be read, where that shows already.
+        size: in bytes, of a file that is no DICOM.
+        image: of DICOM, as all that follow: it is a patient's image, or ought to be one.
+        placed: a single frame with a position.
+        slide: a level of a whole slide.
+        localizer: only shows where the slices of others lie.
+        aside: its header calls it a localizer, a projection, a map, a monitoring scan or a report.
+        screenshot: a secondary capture.
+        modality: DICOM modality.
+        regions: of the body that it names.
+        identity: tells it from other objects.
+        series: UID.
+        frame_of_reference: UID of the coordinate system, "" where it was lost.
+        grid: rows, columns and kind of pixels.
+        spacing: mm from row to row and from column to column.
+        orientation: (6,) direction cosines.
+        position: (3,) mm.
+        marks: may tell it from another slice at its position.
+        rank: orders slices that nothing tells apart.
+    """
+
+    path: Path
+    kind: Kind = ""
+    code: str = ""
+    size: int = 0
+    image: bool = True
+    placed: bool = False
+    slide: bool = False
+    localizer: bool = False
+    aside: bool = False
+    screenshot: bool = False
+    modality: str = ""
+    regions: Regions = ()
+    identity: Identity = Identity(b"", "")
+    series: str = ""
+    frame_of_reference: str = ""
+    grid: tuple[int, int, str, str] = (0, 0, "", "")
+    spacing: tuple[float, float] = (0.0, 0.0)
+    orientation: tuple[float, ...] = ()
+    position: tuple[float, ...] = ()
+    marks: Marks = ()
+    rank: tuple[float, ...] = ()
+
+    @property
+    def readable(self) -> bool:
+        """Whether the header could be parsed."""
+        return not self.code
+
+
+def look_at(path: Path) -> Header:
+    """Return what is known of the file `path`, opened once where it is DICOM. Whatever is wrong with it is its code."""
+    try:
+        return guarded(lambda: _look_at(path), base_name(path))
+    except ReadError as error:
+        # a file that cannot be opened at all has no content to go by, so it is what it calls itself
+        dicom: Kind = "dicom" if path.name.lower().endswith(DICOM_SUFFIXES) else ""
+        return Header(path, dicom, error.code)
+
+
+def _look_at(path: Path) -> Header:
+    try:
+        dataset = open_dicom(path, pixels=False)
+    except ReadError as error:
+        return Header(path, "dicom", error.code)
+    if dataset is not None:
+        try:
+            return _of_dicom(path, dataset)
+        except ReadError as error:
+            return Header(path, "dicom", error.code)
+        except Exception:  # values that are no numbers: reading says what is wrong
+            return Header(path, "dicom", "E_DECODE")
+    size = path.stat().st_size
+    try:
+        return Header(path, kind_without_dicom(path), size=size)
+    except ReadError as error:  # a damaged TIFF
+        return Header(path, "picture", error.code, size)
+
+
+def _of_dicom(path: Path, dataset: Dataset) -> Header:
+    storage = dataset.get("SOPClassUID")
+    found = Header(
+        path,
+        "dicom",
+        image=is_image(dataset),
+        slide=storage == VLWholeSlideMicroscopyImageStorage,
+        localizer=is_localizer(dataset),
+        aside=is_aside(dataset),
+        screenshot=is_secondary_capture(dataset),
+        modality=str(dataset.get("Modality") or ""),
+        regions=regions_named(dataset),
+        identity=identity_of(dataset),
+        series=str(dataset.get("SeriesInstanceUID")),
+    )
+    if not found.image:
+        return found
+    if not dataset.get("Rows") or not dataset.get("Columns"):  # damaged: it cannot be said where it belongs
+        return found._replace(code="E_NO_PIXELS")
+    single = frame_count(dataset, base_name(path)) == 1 and has_positions(dataset)
+    place, across, spacing = position(dataset), directions(dataset), pixel_spacing(dataset)
+    if found.slide or not single or place is None or across is None or spacing is None:
+        return found
+    return found._replace(
+        placed=True,
+        frame_of_reference=frame_of_reference(dataset),
+        grid=(int(dataset.Rows), int(dataset.Columns), photometric(dataset), intensity_of(dataset)),
+        spacing=spacing,
+        orientation=tuple(across.ravel().tolist()),
+        position=tuple(place.tolist()),
+        marks=marks_of(dataset),
+        rank=tuple(number(dataset, word) or 0.0 for word in ("TriggerTime", "AcquisitionNumber", "InstanceNumber")),
+    )

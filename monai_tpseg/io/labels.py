@@ -1,0 +1,53 @@
+"""From what people save as a mask to {0, 1}, without guessing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.sources import Array
+
+__all__ = ["binary_picture", "binary_volume"]
+
+_HALF = 127  # of 255; what lies around 0 and 255 in a JPEG falls on its side
+_NOISE = 32  # difference between the colours of a grey mask saved as JPEG
+
+
+def binary_picture(values: Array, name: object) -> Array:
+    """Return a picture label as {0, 1}.
+
+    Args:
+        values: (1, H, W), or (3, H, W) with equal colours; in {0, 1}, or 0 to 255 with 255 as the lesion.
+        name: what the message calls it.
+
+    Returns:
+        (1, H, W) float32.
+
+    Raises:
+        ReadError: `E_LABEL_VALUES`, it is coloured or holds other values.
+    """
+    if len(values) == 3:
+        if np.abs(values - values[:1]).max() > _NOISE:
+            raise ReadError("E_LABEL_VALUES", f"Label {name} is coloured; save it as one channel of 0 and 255.")
+        values = values[:1]
+    if np.isin(values, (0, 1)).all():
+        return values.astype(np.float32)
+    if values.min() >= 0 and _HALF < values.max() <= 255:
+        return (values > _HALF).astype(np.float32)
+    found = ", ".join(f"{value:g}" for value in np.unique(values)[:8])
+    raise ReadError("E_LABEL_VALUES", f"Label {name} holds the values {found}; save it as 0 and 1 or 0 and 255.")
+
+
+def binary_volume(values: Array, name: object) -> Array:
+    """Return a volume label as {0, 1}: every value above 0 is lesion.
+
+    Args:
+        values: (1, x, y, z).
+        name: what the message calls it.
+
+    Raises:
+        ReadError: `E_LABEL_VALUES`, it has several channels.
+    """
+    if len(values) != 1:
+        raise ReadError("E_LABEL_VALUES", f"Label {name} is coloured; save it as one number per voxel.")
+    return (values > 0).astype(np.float32)

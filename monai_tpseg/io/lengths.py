@@ -1,0 +1,180 @@
+"""Lengths in the headers of volumes: units become millimetres, what is not stated is unknown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io.errors import ReadError
+
+__all__ = [
+    "EDGES_MM",
+    "FARTHEST_MM",
+    "Lengths",
+    "check_edges",
+    "is_edge",
+    "itk_lengths",
+    "millimetres",
+    "nifti_lengths",
+]
+
+EDGES_MM = (1e-6, 1e4)
+"""The shortest and the longest edge of a pixel or voxel that is believed: a nanometre and ten metres."""
+
+FARTHEST_MM = 1e6
+"""How far from its origin something may lie: a kilometre."""
+
+_UNITS = {
+    1e3: ("m", "meter", "meters", "metre", "metres"),
+    10.0: ("cm", "centimeter", "centimeters", "centimetre", "centimetres"),
+    1.0: ("mm", "millimeter", "millimeters", "millimetre", "millimetres"),
+    1e-3: ("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre", "micrometres"),
+    1e-6: ("nm", "nanometer", "nanometers", "nanometre", "nanometres"),
+    25.4: ("in", "inch", "inches"),
+}
+_MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
+_NIFTI_UNITS = {1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0 is unknown: millimetres
+_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
+_META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
+_WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>\S+)')
+_VECTOR = re.compile(r"\([^)]*\)|none", re.I)
+
+
+class Lengths(NamedTuple):
+    """What a header says of lengths.
+
+    Attributes:
+        scale: (3,): millimetres to a unit along x, y and z of the world.
+        known: the three edges of a voxel are stated; else sizes can only be counted in pixels.
+    """
+
+    scale: NDArray[np.float64]
+    known: bool
+
+
+def millimetres(unit: str) -> float | None:
+    """Return how many millimetres a unit of length is, None for one that is not known; without a name it is one."""
+    return _MM.get(unit.strip().lower())
+
+
+def is_edge(length: float) -> bool:
+    """Say whether a number can be the edge of a pixel or voxel in millimetres."""
+    return bool(EDGES_MM[0] <= length <= EDGES_MM[1])  # false for NaN
+
+
+def check_edges(edges: NDArray[np.float64], name: object) -> None:
+    """Refuse voxels of an absurd size.
+
+    Args:
+        edges: in millimetres.
+        name: what the message calls the file.
+
+    Raises:
+        ReadError: `E_GEOMETRY`.
+    """
+    if not all(is_edge(float(edge)) for edge in edges):
+        low, high = EDGES_MM
+        raise ReadError(
+            "E_GEOMETRY",
+            f"{name} has voxels of {_times(edges)} mm, beyond {low:g} to {high:g}; correct its spacing or units.",
+        )
+
+
+def nifti_lengths(header: Any) -> Lengths:
+    """Return the lengths of a NIfTI header as it lies in the file.
+
+    The sform states all edges. Otherwise `pixdim` does; an edge of 0, NaN or infinity is unknown.
+
+    Args:
+        header: a nibabel header, not repaired.
+    """
+    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
+    edges = np.abs(header["pixdim"][1:4].astype(np.float64))
+    known = int(header["sform_code"]) > 0 or bool((np.isfinite(edges) & (edges > 0)).all())
+    return Lengths(np.full(3, scale), known)
+
+
+def itk_lengths(path: Path, name: object) -> Lengths:
+    """Return the lengths that the text header of an NRRD or MetaImage file states.
+
+    Args:
+        path: the file.
+        name: what a message calls it.
+
+    Raises:
+        ReadError: `E_GEOMETRY`, an edge is 0 or no number, which ITK does not read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    text = head.decode("utf-8", errors="replace").replace("\r", "")
+    if path.name.lower().endswith((".mha", ".mhd")):
+        return _of_metaimage(text, name)
+    return _of_nrrd(text.split("\n\n")[0], name)
+
+
+def _of_metaimage(text: str, name: object) -> Lengths:
+    fields: dict[str, str] = {}
+    for field in _META_FIELD.finditer(text):
+        fields[field["name"].lower()] = field["value"]
+        if field["name"].lower() == "elementdatafile":  # voxels follow
+            break
+    stated = fields.get("elementspacing", fields.get("elementsize", "")).split("#")[0]
+    edges = [_number(word) for word in stated.split()]
+    _check_stated(edges, name)
+    unit = millimetres(fields.get("distanceunits", ""))
+    return Lengths(np.full(3, unit or 1.0), unit is not None and len(edges) >= 3)
+
+
+def _of_nrrd(text: str, name: object) -> Lengths:
+    fields = {field["name"].strip().lower(): field["value"] for field in _NRRD_FIELD.finditer(text)}
+    if "space directions" in fields:
+        vectors = _VECTOR.findall(fields["space directions"])
+        unknown = [vector.lower() == "none" for vector in vectors]
+        numbers = [_number(x) for vector in vectors if vector.lower() != "none" for x in vector.strip("()").split(",")]
+        _check_stated(numbers, name, zero=True)
+        units = _words(fields.get("space units", ""))
+        stated = unknown.count(False)
+    else:
+        spatial = _spatial(fields)
+        edges = [_number(word) for word in fields.get("spacings", "").split()]
+        edges = [edge for edge, keep in zip(edges, spatial, strict=False) if keep]
+        _check_stated([edge for edge in edges if not np.isnan(edge)], name)  # NaN is how NRRD says unknown
+        units = [word for word, keep in zip(_words(fields.get("units", "")), spatial, strict=False) if keep]
+        stated = sum(not np.isnan(edge) for edge in edges)
+    scales = [millimetres(unit) for unit in (*units, "", "", "")[:3]]
+    return Lengths(np.array([scale or 1.0 for scale in scales]), stated >= 3 and None not in scales)
+
+
+def _spatial(fields: dict[str, str]) -> list[bool]:
+    """Which axes of an NRRD file are those of space; the others hold e.g. the colours of a voxel."""
+    count = len(fields.get("sizes", "").split())
+    kinds = [kind.lower() for kind in fields.get("kinds", "").split()]
+    if len(kinds) == count:
+        return [kind in ("domain", "space", "???") for kind in kinds]
+    return [axis >= count - 3 for axis in range(count)]
+
+
+def _words(text: str) -> list[str]:
+    return [found["quoted"] if found["quoted"] is not None else found["plain"] for found in _WORD.finditer(text)]
+
+
+def _number(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return float("nan")
+
+
+def _check_stated(numbers: list[float], name: object, zero: bool = False) -> None:
+    wrong = [number for number in numbers if not np.isfinite(number) or (number == 0 and not zero)]
+    if wrong:
+        raise ReadError("E_GEOMETRY", f"{name} states a voxel edge of {wrong[0]:g}; correct it, or leave spacing out.")
+
+
+def _times(edges: NDArray[np.float64]) -> str:
+    return " x ".join(f"{edge:.3g}" for edge in edges)

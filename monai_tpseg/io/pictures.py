@@ -1,0 +1,167 @@
+"""PNG, JPEG, TIFF and BMP -> rows and columns as any viewer shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import DEFLATE_RATIO, MAX_PIXELS, base_name
+from monai_tpseg.io.meta import EXIF, FORMAT, PHOTOMETRIC
+from monai_tpseg.io.sources import Array, Source
+from monai_tpseg.io.tiff import check_one_picture, check_strips
+
+__all__ = ["PICTURE_MODES", "PICTURE_SUFFIXES", "is_picture", "read_picture"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
+_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
+_PIXELS_PER_BYTE = {  # at most: 1 bit for each block of a JPEG with halved colours, 1 bit a pixel deflated
+    "JPEG": 400,
+    "MPO": 400,
+    "PNG": 8 * DEFLATE_RATIO,
+}
+_EXIF_ORIENTATION = 0x0112
+_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L", "LA", "La")
+_COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+
+PICTURE_MODES = (*_GREY, *_COLOUR, *_SIXTEEN_BIT, "I", "F")
+"""PIL modes of what is read; F of labels alone."""
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether `path` is a picture, by its first bytes or its suffix."""
+    with path.open("rb") as file:
+        head = file.read(18)
+    bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # many a text begins so
+    return head.startswith(_MAGIC) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def read_picture(path: Path, label: bool = False) -> Source:
+    """Read one picture as displayed: EXIF orientation applied, palette looked up, alpha dropped.
+
+    Args:
+        path: a PNG, JPEG, TIFF or BMP file.
+        label: keep values as stored (palette: the indices when they are 0 and 1) instead of scaling to 0 to 255.
+
+    Returns:
+        `array` (1, H, W) for grey or (3, H, W) for colour, values 0 to 255, `display`.
+
+    Raises:
+        ReadError: `E_TRUNCATED`, `E_DECODE`, `E_FORMAT` or `E_TOO_LARGE`.
+    """
+    if path.stat().st_size == 0:
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
+    try:
+        # an open file and not its name: PIL would map a plain TIFF into memory, and not look at its orientation
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
+            _check_size(picture, path)
+            _check_pages(picture, path)
+            grey = _grey_scale(picture, path)
+            orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)  # that of a TIFF was applied by load()
+    except UnidentifiedImageError as error:
+        raise ReadError(
+            "E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise ReadError("E_TOO_LARGE", f"{base_name(path)} is too large to read at once; cut it into tiles.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, ReadError):
+            raise
+        if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
+            raise ReadError(
+                "E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again."
+            ) from error
+        raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
+    values = _label_values(upright, path, grey) if label else _values(upright, path, grey)
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    return Source(values, "display", meta={FORMAT: "picture", EXIF: orientation, PHOTOMETRIC: upright.mode})
+
+
+def _check_size(picture: Image.Image, path: Path) -> None:
+    if picture.width * picture.height > MAX_PIXELS:
+        size = f"{picture.height} x {picture.width}"
+        raise ReadError(
+            "E_TOO_LARGE", f"{base_name(path)} has {size} pixels, too many to read at once; cut it into tiles."
+        )
+    if picture.width * picture.height > _PIXELS_PER_BYTE.get(str(picture.format), np.inf) * path.stat().st_size:
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} claims more pixels than it holds; copy or export it again.")
+
+
+def _check_pages(picture: Image.Image, path: Path) -> None:
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        check_one_picture(picture, path)
+        check_strips(picture, path)
+    # a camera's MPO holds the photograph first and its previews after it
+    elif getattr(picture, "is_animated", False) and picture.format != "MPO":
+        raise ReadError(
+            "E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a picture of its own."
+        )
+
+
+class _GreyScale(NamedTuple):
+    """What PIL leaves to the caller in TIFF of more than 8 bits."""
+
+    white: int = 65535  # the largest value
+    inverted: bool = False  # 0 is white
+
+
+def _grey_scale(picture: Image.Image, path: Path) -> _GreyScale:
+    """Refuse a TIFF whose values PIL gets wrong, and return how those of its wide pixels are to be read."""
+    if not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return _GreyScale()
+    tags = picture.tag_v2
+    bits = max(int(n) for n in tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    signed = 2 in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    planes = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2 and tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1) > 1
+    if (signed and bits <= 8) or (planes and bits > 8):
+        what = "signed bytes" if signed else f"planes of {bits} bits"
+        raise ReadError("E_FORMAT", f"{base_name(path)} holds {what}; save it as a PNG with 8 or 16 bits.")
+    inverted = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return _GreyScale(2**bits - 1 if 8 < bits < 16 else 65535, inverted)
+
+
+def _wide(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
+    """Values of more than 8 bits -> (1, H, W) in 0 to 255."""
+    wide = _planes(picture)
+    if wide.min() < 0 or wide.max() > grey.white:
+        found = f"values from {wide.min():.0f} to {wide.max():.0f}"
+        raise ReadError("E_FORMAT", f"{base_name(path)} has {found}; save it with 8 or 16 bits, without a sign.")
+    values: Array = (grey.white - wide if grey.inverted else wide) * np.float32(255 / grey.white)
+    return values
+
+
+def _values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
+    """Return (1 or 3, H, W) in 0 to 255."""
+    if picture.mode in (*_SIXTEEN_BIT, "I"):
+        return _wide(picture, path, grey)
+    if picture.mode in _GREY:
+        return _planes(picture.convert("L"))
+    if picture.mode in _COLOUR:
+        return _planes(picture.convert("RGB"))
+    raise ReadError("E_FORMAT", f"{base_name(path)} has pixels of kind {picture.mode!r}; save it with 8 or 16 bits.")
+
+
+def _label_values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
+    """Return (1 or 3, H, W) as stored, 16 bits brought to 0 to 255 only where they exceed it."""
+    if picture.mode == "P":
+        indices = _planes(picture)
+        if indices.max() <= 1:
+            return indices
+    values = _planes(picture) if picture.mode in (*_SIXTEEN_BIT, "I", "F") else _values(picture, path, grey)
+    return values / np.float32(257) if 255 < values.max() <= 65535 else values
+
+
+def _planes(picture: Image.Image) -> Array:
+    """(H, W) or (H, W, 3) -> (1 or 3, H, W) float32."""
+    array = np.asarray(picture)
+    planes = array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
+    return planes.astype(np.float32, order="C")

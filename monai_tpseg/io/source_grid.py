@@ -1,0 +1,98 @@
+"""From the grid of a loaded image back onto the axes of its source, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.orientation import GridError, align
+
+__all__ = ["is_irregular", "matrix", "on_image_grid", "on_source_grid", "slice_affines", "slice_order", "source_path"]
+
+
+def on_source_grid(values: torch.Tensor, meta: Mapping[str, Any]) -> NDArray[Any]:
+    """Return `values` on the axes of the source array; axes are exchanged and flipped, nothing is resampled.
+
+    Args:
+        values: (1, H, W) or (1, H, W, D) on the grid of the loaded image or a flip of it; a MetaTensor brings its own
+            affine, a tensor takes that of `meta`.
+        meta: the meta of the image from `LoadMedicalImage`.
+
+    Returns:
+        an array of `source_shape`.
+
+    Raises:
+        ValueError: the values do not lie on that grid.
+    """
+    array = torch.as_tensor(values).detach().cpu().numpy()[0]
+    shape = tuple(int(n) for n in np.asarray(meta[m.SOURCE_SHAPE]))
+    affine = values.affine if isinstance(values, MetaTensor) else meta[m.AFFINE]
+    flat = array[..., None] if array.ndim == 2 else array
+    try:
+        turned = align(flat, matrix(affine), matrix(meta[m.ORIGINAL_AFFINE]), (*shape, 1)[:3])
+    except GridError as error:
+        name = source_path(meta)
+        raise ValueError(
+            f"The mask of {name} is not on the source grid: {error}; invert the resizing first."
+        ) from error
+    return turned.reshape(shape)
+
+
+def on_image_grid(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
+    """Return `values` as (H, W) or (H, W, D) on the grid of `image`.
+
+    Args:
+        values: (1, H, W) or (1, H, W, D) on that grid or, as a MetaTensor, a flip of it.
+        image: (C, H, W) or (C, H, W, D).
+    """
+    if image.ndim == 3:  # a picture's source grid is its own
+        return torch.from_numpy(on_source_grid(values, image.meta))
+    if not isinstance(values, MetaTensor):
+        return values[0].detach().cpu()
+    array = values.as_tensor()[0].detach().cpu().numpy()
+    return torch.from_numpy(align(array, matrix(values.affine), matrix(image.affine), image.shape[1:]))
+
+
+def is_irregular(meta: Mapping[str, Any]) -> bool:
+    """Say whether the slices have a place each and no grid in common: a gap between them, or a tilted gantry."""
+    return m.IRREGULAR in meta
+
+
+def slice_affines(meta: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return (D, 4, 4): column, row -> RAS millimetres of each slice of an irregular source, in the source's order."""
+    seen, turn = np.asarray(meta[m.SLICE_AFFINES], dtype=np.float64), _turn(meta)  # row, column as looked at
+    inside = turn.copy()
+    inside[2] = [0, 0, turn[2, 2], 0]
+    placed = np.empty_like(seen)
+    placed[slice_order(meta)] = seen @ np.linalg.inv(inside)
+    return placed
+
+
+def slice_order(meta: Mapping[str, Any]) -> NDArray[np.int_]:
+    """Return, for each slice as looked at, its number in the source's order."""
+    turn = _turn(meta)
+    order: NDArray[np.int_] = (turn[2, 2] * np.arange(len(meta[m.SLICE_AFFINES])) + turn[2, 3]).astype(int)
+    return order
+
+
+def _turn(meta: Mapping[str, Any]) -> NDArray[np.float64]:
+    """(4, 4) index of the tensor -> index of the source array: axes exchanged and flipped."""
+    turn: NDArray[np.float64] = np.round(np.linalg.inv(matrix(meta[m.ORIGINAL_AFFINE])) @ matrix(meta[m.AFFINE]))
+    return turn
+
+
+def source_path(meta: Mapping[str, Any]) -> Path:
+    """Return the path that was read."""
+    return Path(str(meta[m.FILENAME]))
+
+
+def matrix(affine: Any) -> NDArray[np.float64]:
+    """Return an affine as (4, 4) float64."""
+    return np.asarray(affine, dtype=np.float64)

@@ -1,0 +1,65 @@
+"""What a reader hands over, before labels, channels and orientation are decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.lengths import FARTHEST_MM, check_edges
+from monai_tpseg.io.meta import Intensity
+
+__all__ = ["Array", "Source", "check_affine"]
+
+Array = NDArray[np.float32]
+
+_FLAT = 1e-6  # volume of a voxel by that of a box of its edges
+
+
+@dataclass
+class Source:
+    """Pixels as they lie in a file.
+
+    Args:
+        array: (C, H, W) of a picture, (C, x, y, z) of a volume; C is 1 or 3; float32.
+        intensity: `display` (0 to 255) or `physical`.
+        affine: (4, 4) index -> RAS millimetres of a volume; None for a picture.
+        stack_axis: the axis (0, 1, 2) along which the slices were acquired, where the file tells.
+        spaced: False where millimetres are unknown or differ: those of a cine, of a header that does not state them,
+            of irregular slices, which have no one distance. An edge of the affine is then a stand-in.
+        stacked: False where the slices can only be looked at as they are: frames of a cine, irregular slices.
+        slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each of irregular slices.
+        files: of a DICOM source, in the order of z where there are several.
+        meta: what the reader knows, by the keys of `monai_tpseg.io.meta`.
+    """
+
+    array: Array
+    intensity: Intensity
+    affine: NDArray[np.float64] | None = None
+    stack_axis: int | None = None
+    spaced: bool = True
+    stacked: bool = True
+    slice_affines: NDArray[np.float64] | None = None
+    files: tuple[Path, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
+    """Return `affine` as (4, 4) float64.
+
+    Raises:
+        ReadError: `E_GEOMETRY`, it is not finite, collapses an axis, or its voxels or places are of an absurd size.
+    """
+    matrix = np.asarray(affine, dtype=np.float64)
+    edges = np.linalg.norm(matrix[:3, :3], axis=0) if matrix.shape == (4, 4) else np.zeros(3)
+    flat = not np.isfinite(matrix).all() or edges.min() == 0
+    if flat or abs(np.linalg.det(matrix[:3, :3] / edges)) < _FLAT:
+        raise ReadError("E_GEOMETRY", f"{name} has no usable voxel directions; repair its header or convert it again.")
+    check_edges(edges, name)
+    if np.abs(matrix[:3, 3]).max() > FARTHEST_MM:
+        raise ReadError("E_GEOMETRY", f"{name} lies over {FARTHEST_MM:g} mm from its origin; correct its positions.")
+    return matrix

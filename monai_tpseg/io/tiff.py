@@ -1,0 +1,126 @@
+"""What PIL takes on trust in a TIFF: that it holds one picture, and that its strips are there and whole."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+from PIL import TiffImagePlugin
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import MAX_PIXELS, base_name
+
+__all__ = ["check_one_picture", "check_strips"]
+
+_PLAIN, _LZW, _PACKBITS = 1, 5, 32773
+_DEFLATE = (8, 32946)
+_CHUNK = 2**12  # bytes
+_YCBCR = 6  # PhotometricInterpretation: chroma may be stored at half the size
+_IMAGE_DEPTH, _STK_PLANES = 32997, 33629  # slices behind one directory: SGI and MetaMorph
+_IMAGEJ = re.compile(r"^(?:images|slices|frames|channels)=(\d+)\s*$", re.M)
+_OME = re.compile(r'\bSize(?:Z|T)="(\d+)"')
+
+
+def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
+    """Refuse a TIFF that holds several pictures, be it in pages or behind one page.
+
+    Raises:
+        ReadError: `E_FORMAT`, it has several pages; `E_MOSAIC`, its page stands for several pictures.
+    """
+    if picture.is_animated:
+        raise ReadError(
+            "E_FORMAT", f"{base_name(path)} has several pages; save the page to segment as a picture of its own."
+        )
+    tags = picture.tag_v2
+    text = str(tags.get(TiffImagePlugin.IMAGEDESCRIPTION, ""))
+    found = (_IMAGEJ if text.startswith("ImageJ=") else _OME).findall(text)
+    depth = int(tags.get(_IMAGE_DEPTH, 1))
+    planes = tags.get(_STK_PLANES, ())  # a value for each
+    if max([depth, len(planes), *map(int, found)]) > 1:
+        raise ReadError(
+            "E_MOSAIC", f"{base_name(path)} is a stack of pictures behind one page; save the one to segment on its own."
+        )
+
+
+def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
+    """Refuse a TIFF whose strips or tiles lie beyond the end of the file, are damaged or hold too few bytes.
+
+    libtiff says so on stderr, if at all, and reads no checksum of a strip that unpacks to more than it needs. LZW and
+    PackBits have none: a change that leaves the length of a strip as it was is not seen.
+
+    Args:
+        picture: as PIL opened it, not yet loaded.
+        path: the file.
+
+    Raises:
+        ReadError: `E_TRUNCATED`, `E_DECODE`, or `E_TOO_LARGE` for tiles beyond a safe size.
+    """
+    tags, whole = picture.tag_v2, path.stat().st_size
+    tiled = TiffImagePlugin.TILEOFFSETS in tags
+    offsets = tags.get(TiffImagePlugin.TILEOFFSETS if tiled else TiffImagePlugin.STRIPOFFSETS, ())
+    counts = tags.get(TiffImagePlugin.TILEBYTECOUNTS if tiled else TiffImagePlugin.STRIPBYTECOUNTS, ())
+    sizes = _sizes(tags, len(offsets), path)
+    compression = int(tags.get(TiffImagePlugin.COMPRESSION, _PLAIN))
+    if compression == _PLAIN and len(counts) < len(offsets):
+        counts = sizes  # old writers leave them out
+    if not offsets or len(counts) != len(offsets):
+        raise ReadError("E_DECODE", f"{base_name(path)} does not say where its pixels lie; export it again.")
+    unpack = _UNPACK.get(compression)
+    halved = int(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)) == _YCBCR
+    with path.open("rb") as file:
+        for offset, count, size in zip(offsets, counts, sizes, strict=True):
+            if offset + count > whole or (compression == _PLAIN and count < size and not halved):
+                raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again.")
+            if unpack is None:
+                continue
+            file.seek(offset)
+            try:
+                found = unpack(file.read(count), sizes[0])
+            except (zlib.error, RuntimeError) as error:
+                raise ReadError(
+                    "E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again."
+                ) from error
+            if found not in (size, sizes[0]) and not halved:  # some writers fill the last strip up
+                raise ReadError("E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again.")
+
+
+def _sizes(tags: Mapping[int, Any], number: int, path: Path) -> list[int]:
+    """Bytes that each strip or tile unpacks to."""
+    width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+    samples = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    planar = int(tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1)) == 2
+    bits = int(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0]) * (1 if planar else samples)
+    if TiffImagePlugin.TILEOFFSETS in tags:
+        width, rows = (int(tags.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+        if width * rows > MAX_PIXELS:
+            raise ReadError(
+                "E_TOO_LARGE", f"{base_name(path)} has tiles of {rows} x {width} pixels; save it in strips."
+            )
+        return [-(-width * bits // 8) * rows] * number
+    rows = min(int(tags.get(TiffImagePlugin.ROWSPERSTRIP, height)), height) or height
+    each = -(-height // rows)  # strips of a plane
+    return [-(-width * bits // 8) * min(rows, height - n % each * rows) for n in range(number)]
+
+
+def _inflate(packed: bytes, size: int) -> int:
+    """Bytes are asked for beyond those needed: the checksum stands behind the last one."""
+    stream = zlib.decompressobj()
+    found = len(stream.decompress(packed, _room(size)))
+    if not stream.eof:
+        raise zlib.error("the stream ends early, or not at all")
+    return found
+
+
+def _room(size: int) -> int:
+    return 2 * size + _CHUNK  # a last strip may be as long as the others; what is longer still is damaged
+
+
+_UNPACK: Mapping[int, Callable[[bytes, int], int]] = {
+    **dict.fromkeys(_DEFLATE, _inflate),
+    _LZW: lambda packed, size: len(imagecodecs.lzw_decode(packed, out=_room(size))),
+    _PACKBITS: lambda packed, size: len(imagecodecs.packbits_decode(packed, out=_room(size))),
+}

@@ -1,0 +1,113 @@
+"""From a source to the tensor that people look at, with the meta that leads back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.grid_meta import GridMeta
+from monai_tpseg.io.guard import base_name
+from monai_tpseg.io.orientation import Plane, choose_plane, to_view, voxel_sizes
+from monai_tpseg.io.sources import Source
+
+__all__ = ["PlaneChoice", "files_of", "picture_as_seen", "source_of", "volume_as_seen"]
+
+PlaneChoice = Literal["auto", "axial", "coronal", "sagittal", "stored"]
+
+
+def picture_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any]) -> MetaTensor:
+    """Return a picture with its meta.
+
+    Args:
+        values: (C, H, W).
+        source: where it comes from.
+        meta: to be completed.
+    """
+    shape = np.array(values.shape[1:])
+    meta |= {m.KIND: "picture", m.SPATIAL_SHAPE: shape, m.SOURCE_SHAPE: shape, m.ORIGINAL_AFFINE: np.eye(4)}
+    meta |= _files(source.files)
+    return _with_meta(values, torch.eye(4, dtype=torch.float64), meta)
+
+
+def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], choice: PlaneChoice) -> MetaTensor:
+    """Return a volume turned to a plane, with its meta.
+
+    Args:
+        values: (C, x, y, z).
+        source: where it comes from; it has an affine.
+        meta: to be completed.
+        choice: the plane, or `auto`.
+
+    Raises:
+        ReadError: `E_GEOMETRY`, irregular slices or the frames of a cine do not lie in the plane that was chosen.
+    """
+    assert source.affine is not None
+    plane: Plane = choice if choice != "auto" else choose_plane(source.affine, values.shape[1:], source.stack_axis)
+    turned = to_view(values, source.affine, plane)
+    # index of the tensor -> index of the source
+    step = np.round(np.linalg.inv(source.affine) @ np.asarray(turned.affine, dtype=np.float64))
+    meta |= {
+        m.KIND: "volume",
+        m.PLANE: plane,
+        m.SPATIAL_SHAPE: np.array(values.shape[1:]),
+        m.ORIGINAL_AFFINE: source.affine,
+    }
+    meta |= _files(source.files[::-1] if step[2, 2] < 0 else source.files)
+    if source.spaced:
+        meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
+    if not source.stacked and not step[2, 2]:
+        name = base_name(Path(str(meta[m.FILENAME])))
+        raise ReadError("E_GEOMETRY", f"{name} is no regular grid, so its slices form no {plane} ones.")
+    if source.slice_affines is not None:
+        meta[m.SLICE_AFFINES] = _turned(source.slice_affines, step)
+    return _with_meta(turned.as_tensor(), turned.affine, meta)
+
+
+def _with_meta(values: torch.Tensor, affine: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
+    whole = meta | {m.LOADED_SHAPE: np.array(values.shape[1:])}
+    if m.SPACING in meta:
+        whole[m.LOADED_SPACING] = np.asarray(meta[m.SPACING])
+    return MetaTensor(values, affine=affine, meta=GridMeta(whole))
+
+
+def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the files that a case was read from: of a DICOM series in the order of `meta.FILES`, else the one file.
+
+    Args:
+        meta: the meta of the image from `LoadMedicalImage`.
+    """
+    if m.FILES in meta:
+        return tuple(Path(name) for name in json.loads(str(meta[m.FILES])))
+    return (Path(str(meta[m.FILENAME])),)
+
+
+def source_of(meta: Mapping[str, Any]) -> Path | tuple[Path, ...]:
+    """Return what `LoadMedicalImage` reads to get the same case again: a file, a folder, or the files of a sequence.
+
+    Args:
+        meta: the meta of the image from `LoadMedicalImage`.
+    """
+    path, files = Path(str(meta[m.FILENAME])), files_of(meta)
+    return files if path in files and len(files) > 1 else path
+
+
+def _files(files: tuple[Path, ...]) -> dict[str, str]:
+    return {m.FILES: json.dumps([str(path) for path in files])} if files else {}
+
+
+def _turned(affines: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Affines of (x, y, 0) in the order of z -> affines of (row, column, 0) in the order of the last axis."""
+    inside = step.copy()
+    inside[2] = [0, 0, step[2, 2], 0]
+    order = (step[2, 2] * np.arange(len(affines)) + step[2, 3]).astype(int)
+    turned: NDArray[np.float64] = affines[order] @ inside
+    return turned

@@ -1,0 +1,268 @@
+"""NIfTI, NRRD and MetaImage -> (C, x, y, z) with an affine in RAS millimetres."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import DEFLATE_RATIO, MAX_VOXELS, base_name
+from monai_tpseg.io.lengths import itk_lengths, nifti_lengths
+from monai_tpseg.io.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.io.no_data import finite
+from monai_tpseg.io.rounding import DEGREES
+from monai_tpseg.io.sources import Source, check_affine
+from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
+
+__all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+_META_SUFFIXES = (".mha", ".mhd")
+
+_GZIP = b"\x1f\x8b"
+_SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
+_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
+
+
+class _Header1(nib.Nifti1Header):
+    """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does."""
+
+    quaternion_threshold = _TOO_LONG
+
+
+class _Header2(nib.Nifti2Header):
+    quaternion_threshold = _TOO_LONG
+
+
+class _Nifti1(nib.Nifti1Image):
+    header_class = _Header1
+
+
+class _Nifti2(nib.Nifti2Image):
+    header_class = _Header2
+
+
+def read_nifti(path: Path) -> Source:
+    """Read one NIfTI-1 or NIfTI-2 volume with its scaling applied.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file of 2 or 3 dimensions; trailing dimensions of length 1 are dropped.
+
+    Returns:
+        `array` (1, x, y, z), or (3, x, y, z) for RGB24; a 2D file has z = 1.
+
+    Raises:
+        ReadError: `E_FORMAT`, `E_DECODE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`, `E_GEOMETRY` or `E_NO_PIXELS`.
+    """
+    try:
+        _check_packing(path)
+        image = _opened(path)
+        if not isinstance(image, nib.nifti1.Nifti1Pair):
+            raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
+        shape = tuple(int(n) for n in image.shape)
+        _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
+        _check_content(prod(shape) * image.get_data_dtype().itemsize, [path], path)
+        packed = path.name.lower().endswith(".gz")
+        stored: NDArray[Any] = gzip_voxels(image, path) if packed else np.asanyarray(image.dataobj)
+    except (EOFError, zlib.error, OSError, ImageFileError, ValueError) as error:
+        if isinstance(error, ReadError):
+            raise
+        short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
+        if short:
+            raise ReadError(
+                "E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again."
+            ) from error
+        raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
+    header = _stored_header(path, image.header)
+    affine, spaced = _nifti_affine(header, image.header, path)
+    array, intensity = _channels(stored.reshape(_three(shape)), path)
+    array, meta = finite(array, base_name(path))
+    block = np.frombuffer(header.binaryblock, dtype=np.uint8).copy()
+    meta |= {FORMAT: "nifti", SOURCE_SHAPE: np.array(shape), NIFTI_HEADER: block}
+    return Source(array, intensity, affine, spaced=spaced, meta=meta)
+
+
+def read_itk(path: Path) -> Source:
+    """Read one NRRD or MetaImage volume through SimpleITK.
+
+    Args:
+        path: a `.nrrd`, `.nhdr`, `.mha` or `.mhd` file of 2 or 3 dimensions.
+
+    Returns:
+        `array` (1, x, y, z), or (3, x, y, z) for 8-bit RGB; a 2D file has z = 1.
+
+    Raises:
+        ReadError: `E_DECODE`, `E_FORMAT`, `E_NOT_FOUND`, `E_OUTSIDE`, `E_TRUNCATED`, `E_TOO_LARGE`, `E_4D`,
+            `E_GEOMETRY` or `E_NO_PIXELS`.
+    """
+    files, lengths = _data_files(path), itk_lengths(path, base_name(path))
+    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    if not of_meta:
+        nrrd_encoding(path)
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("MetaImageIO" if of_meta else "NrrdImageIO")
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        shape = tuple(int(n) for n in reader.GetSize())
+        _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
+        components = reader.GetNumberOfComponents()
+        stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
+    except RuntimeError as error:
+        raise ReadError(
+            "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
+        ) from error
+    if components == 3 and stored.dtype == np.uint8:
+        stored = np.moveaxis(stored, -1, 0).astype(np.float32)
+        array = np.ascontiguousarray(stored.transpose(0, *range(stored.ndim - 1, 0, -1))).reshape(3, *_three(shape))
+        intensity: Intensity = "display"
+    elif components == 1:
+        array, intensity = _channels(stored.T.reshape(_three(shape)), path)
+    else:
+        raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
+    array, meta = finite(array, base_name(path))
+    affine = check_affine(_scaled(_itk_affine(reader), lengths.scale), base_name(path))
+    meta |= {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)}
+    return Source(array, intensity, affine, spaced=lengths.known, meta=meta)
+
+
+def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> NDArray[Any]:
+    """The voxels as stored, of a file whose length and stream were checked: ITK itself overlooks some damage."""
+    shape, components = reader.GetSize(), reader.GetNumberOfComponents()
+    dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), components)).dtype
+    count = prod(shape) * components
+    _check_content(count * dtype.itemsize, files, path)
+    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    values = metaimage_voxels(path, files[-1], dtype, count) if of_meta else None
+    if values is not None:
+        return values.reshape(*shape[::-1], *((components,) if components > 1 else ()))
+    if of_meta or nrrd_encoding(path) == "raw":
+        check_length(path, files[-1], count, dtype.itemsize)
+    stored: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    return stored
+
+
+def _check_packing(path: Path) -> None:
+    """nibabel goes by the suffix, so that a wrong one would pass for damage."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    packed = path.name.lower().endswith(".gz")
+    if packed == (head[:2] == _GZIP) or (packed and head not in _SIZES):
+        return
+    right = ".nii" if packed else ".nii.gz"
+    raise ReadError("E_FORMAT", f"{base_name(path)} is {'not ' if packed else ''}compressed; rename it to {right}.")
+
+
+def _opened(path: Path) -> Any:
+    """A NIfTI image, or whatever else nibabel takes the file for."""
+    sniffed = None
+    for kind in (_Nifti1, _Nifti2):
+        fits, sniffed = kind.path_maybe_image(path, sniffed)
+        if fits:
+            return kind.from_filename(path)
+    return nib.load(path)
+
+
+def _stored_header(path: Path, header: Any) -> Any:
+    """The header as it lies in the file, little-endian: nibabel repairs, e.g. a negative pixdim that others obey."""
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if packed else path.open("rb") as file:
+        stored = type(header)(file.read(header.sizeof_hdr), endianness=header.endianness, check=False)
+    return stored if stored.endianness == "<" else stored.as_byteswapped("<")
+
+
+def _nifti_affine(stored: Any, repaired: Any, path: Path) -> tuple[NDArray[np.float64], bool]:
+    """(4, 4) index -> RAS millimetres, and whether the voxel's edges are known; an unknown one counts as 1."""
+    lengths = nifti_lengths(stored)
+    if not lengths.known:
+        edges = repaired["pixdim"][1:4]
+        repaired["pixdim"][1:4] = np.where(np.isfinite(edges), edges, 1)
+    return check_affine(_scaled(repaired.get_best_affine(), lengths.scale), base_name(path)), lengths.known
+
+
+def _scaled(affine: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    scaled = np.array(affine, dtype=np.float64)
+    scaled[:3] *= scale[:, None]
+    return scaled
+
+
+def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
+    if len(shape) < 2 or min(shape) < 1:
+        raise ReadError("E_FORMAT", f"{base_name(path)} has shape {shape}; a slice or a volume is needed.")
+    if any(n > 1 for n in shape[3:]):
+        raise ReadError(
+            "E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how})."
+        )
+    if prod(shape) > MAX_VOXELS:
+        raise ReadError(
+            "E_TOO_LARGE", f"{base_name(path)} has shape {shape}, too large to read at once; cut it into parts."
+        )
+
+
+def _check_content(size: int, files: list[Path], path: Path) -> None:
+    """Refuse a header that claims more bytes than its files can unpack to, before the memory for them is taken."""
+    if size > DEFLATE_RATIO * sum(file.stat().st_size for file in files):
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
+
+
+def _data_files(path: Path) -> list[Path]:
+    """Return `path` and the file of voxels that its header names, which must lie beside it."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER).decode("latin-1")
+    found = _DATA_FILE.search(head.replace("\r", "").split("\n\n")[0])
+    name = found["name"] if found is not None else "LOCAL"
+    if name.upper() == "LOCAL":
+        return [path]
+    if name.upper().startswith("LIST") or "%" in name:
+        raise ReadError("E_FORMAT", f"{base_name(path)} is spread over several files; save it as one .nrrd or .mha.")
+    if name.startswith("/") or any(part == ".." or ":" in part for part in re.split(r"[/\\]", name)):
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels from outside its folder; do not trust it.")
+    if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels through a link out of its folder; copy them.")
+    if not (path.parent / name).is_file():
+        raise ReadError("E_NOT_FOUND", f"{base_name(path)} names a file of voxels that is not beside it; copy both.")
+    return [path, path.parent / name]
+
+
+def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    x, y, z = (*shape, 1)[:3]
+    return x, y, z
+
+
+def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Intensity]:
+    """(x, y, z) as stored -> (1 or 3, x, y, z) float32 and what the values mean."""
+    if stored.dtype.names is not None:
+        if stored.dtype.names[:3] != ("R", "G", "B"):
+            raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
+        return np.stack([stored[name] for name in ("R", "G", "B")]).astype(np.float32), "display"
+    if not (np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)):
+        raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
+    # unsigned bytes without a scale hold neither HU nor MR units: a volume that was windowed when it was exported
+    intensity: Intensity = "display" if stored.dtype == np.uint8 else "physical"
+    return np.ascontiguousarray(stored[None], dtype=np.float32), intensity
+
+
+def _itk_affine(image: sitk.ImageFileReader) -> NDArray[np.float64]:
+    """ITK direction, spacing and origin (LPS) -> (4, 4) in RAS."""
+    n = image.GetDimension()
+    keep = min(n, 3)
+    affine = np.eye(4)
+    direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(n, n)
+    affine[:keep, :keep] = (direction * np.asarray(image.GetSpacing()))[:keep, :keep]
+    affine[:keep, 3] = image.GetOrigin()[:keep]
+    ras: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    return ras

@@ -1,0 +1,1 @@
+"""The fast form of TP-Seg: the same function with fixed tasks and one precision, for inference."""
