@@ -58,7 +58,7 @@ def start(tree: Path, out: Path, weights: Path) -> subprocess.Popen[bytes]:
         head, *lines = (tree / STUDIES_MANIFEST).read_text().splitlines()
         rows = [f"{head},root,salt", *(f"{line},{tree},{SALT}" for line in lines)]
         (out / "manifest.csv").write_text("\n".join(rows) + "\n")
-    command = [sys.executable, "-m", "monai_tpseg.cli", "run", "--manifest", str(tree / STUDIES_MANIFEST)]
+    command = [sys.executable, "-m", "monai_tpseg", "run", "--manifest", str(tree / STUDIES_MANIFEST)]
     command += ["--out", str(out), "--checkpoint", str(weights), "--resume", "--quiet", "--device", "cpu"]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
 

@@ -97,15 +97,15 @@ def test_documented_defaults_are_those_of_the_configs(page: str, bundle: Path) -
 
 def _commands(page: Path) -> list[str]:
     text = "\n".join(_blocks(page.read_text(), "bash")).replace("\\\n", " ")
-    return [line for line in text.splitlines() if "monai.bundle run" in line or "data.phantoms" in line]
+    return [line for line in text.splitlines() if "monai.bundle run" in line or "testing.phantoms" in line]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if _commands(p)], ids=lambda page: str(page.relative_to(ROOT)))
 def test_options_of_commands_exist(page: Path) -> None:
     for command in _commands(page):
         options = re.findall(r" --([\w:-]+)", command.partition(" -m ")[2])
-        if "data.phantoms" in command:
-            source = (ROOT / "monai_tpseg" / "data" / "phantoms" / "__main__.py").read_text()
+        if "testing.phantoms" in command:
+            source = (ROOT / "monai_tpseg" / "testing" / "phantoms" / "__main__.py").read_text()
             assert [option for option in options if f'"--{option}"' not in source] == [], command
             continue
         configs = re.findall(r"(?:configs|CONFIGS)/(\w+)\.json", shlex.split(command.partition("--config_file ")[2])[0])

@@ -25,7 +25,7 @@ from monai_tpseg.files import shown
 
 __all__ = ["main"]
 
-logger = logging.getLogger("monai_tpseg.cli")  # __name__ is __main__ under python -m
+logger = logging.getLogger(__name__)
 
 _TOP = """\
 Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
@@ -173,7 +173,3 @@ def _speaking(quiet: bool) -> Iterator[None]:
     finally:
         own.handlers, own.propagate, root.handlers = before[0], before[2], before[3]
         own.setLevel(before[1])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

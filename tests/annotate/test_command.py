@@ -83,7 +83,7 @@ def test_it_goes_on_with_resume_and_stops_with_ctrl_c(
     options = ["annotate", str(picture), "--checkpoint", str(weights), "--out", str(out), "--no-browser"]
     assert main(options) == 1
     assert "holds sessions; add --resume" in capsys.readouterr().err
-    command = [sys.executable, "-m", "monai_tpseg.cli", *options, "--resume", "--device", "cpu"]
+    command = [sys.executable, "-m", "monai_tpseg", *options, "--resume", "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None

@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_results(
     out = tmp_path / "out"
     out.mkdir()
     (out / "manifest.csv").write_text(salted(studies[0]))
-    command = [sys.executable, "-m", "monai_tpseg.cli", *arguments(studies[0], out, weights)]
+    command = [sys.executable, "-m", "monai_tpseg", *arguments(studies[0], out, weights)]
     for point in sorted(random.Random(SEED).sample(range(3, COUNT - 3), KILLS)):
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
         while process.poll() is None and len(list(out.glob("cases/[!.]*/result.json"))) < point:
@@ -114,7 +114,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_results(
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
     studies: tuple[Path, list[PhantomStudy]], weights: Path, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "monai_tpseg.cli", *arguments(studies[0], tmp_path, weights)]
+    command = [sys.executable, "-m", "monai_tpseg", *arguments(studies[0], tmp_path, weights)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(tmp_path.glob("cases/[!.]*/result.json")):
         time.sleep(0.001)
