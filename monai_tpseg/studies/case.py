@@ -17,10 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg.apart import Apart, CallLost, NoProcessError
-from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.io.dicom.object import parsed_once
-from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.locate import SEE, Seen
+from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import (
     RUN_ACTIONS,
     DeviceLostError,
@@ -35,7 +32,7 @@ from monai_tpseg.studies.codes import (
     outcome_of,
 )
 from monai_tpseg.studies.manifest import Entry
-from monai_tpseg.studies.model import Model, Segmented
+from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import file_stem
 from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
@@ -99,7 +96,7 @@ class Ended:
 class Found(NamedTuple):
     """What was found in a case, and the seconds that it took the network."""
 
-    what: Segmented
+    what: Segmentation
     seconds: float = 0.0
 
 
@@ -286,7 +283,7 @@ class CaseRunner:
             name = file_stem(plan.name, plan.entry.task)
             return segment_slide(self.model, source, plan.entry.task, name, folder, self.quiet)
 
-    def _with_less_memory(self, read: Read | None, tasks: Sequence[str]) -> list[Segmented]:
+    def _with_less_memory(self, read: Read | None, tasks: Sequence[str]) -> list[Segmentation]:
         """Once more, slice by slice, where memory ran out."""
         if read is None or read.image is None:
             raise (read and read.error) or RuntimeError("the case was not read")
@@ -299,7 +296,7 @@ class CaseRunner:
             torch.cuda.empty_cache()
         return self._run(read.image, tasks, slice_batch=1)
 
-    def _run(self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None) -> list[Segmented]:
+    def _run(self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None) -> list[Segmentation]:
         if len(tasks) > 1:
             return self.model.segment_together(image, tasks, slice_batch)
         return [self.model.segment_image(image, tasks[0], slice_batch)]

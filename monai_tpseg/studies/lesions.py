@@ -28,7 +28,6 @@ __all__ = [
     "REVIEW_FLAGS",
     "UNCERTAIN",
     "Lesion",
-    "find_lesions",
     "fits_modality",
     "flags_of",
     "lesions_csv",
@@ -101,34 +100,13 @@ class Lesion:
     mean_probability: float
 
 
-def find_lesions(mask: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.int32]:
-    """Number the connected lesions of a mask, the largest first.
-
-    Args:
-        mask: (H, W) or (H, W, D) in {0, 1}, on the grid of the loaded image.
-        meta: the meta of the image from `LoadMedicalImage`.
-
-    Returns:
-        of the same shape; 0 is background.
-    """
-    near = np.ones((3,) * mask.ndim)
-    if is_irregular(meta):
-        near[..., [0, 2]] = 0  # the slices have no neighbours
-    labels, count = ndimage.label(mask > 0, structure=near)
-    voxels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    ranks = np.zeros(count + 1, dtype=np.int32)
-    ranks[1 + np.argsort(-voxels, kind="stable")] = np.arange(1, count + 1)
-    numbered: NDArray[np.int32] = ranks[labels]
-    return numbered
-
-
 def measure_lesions(
     lesions: NDArray[np.int32], prob: NDArray[Any], meta: Mapping[str, Any], task: str, name: str
 ) -> list[Lesion]:
     """Measure the lesions of a case.
 
     Args:
-        lesions: of `find_lesions`.
+        lesions: numbered as `monai_tpseg.segment.find_lesions` does.
         prob: probabilities in [0, 1], of the same shape.
         meta: the meta of the image from `LoadMedicalImage`.
         task: name of the task.

@@ -14,23 +14,22 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg import __version__
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
-from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.keys import IMAGE, PRED, TASK_NAME
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.fast.ready import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.segment import Finish, Segmentation, Segmenter
 from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.tasks import Modality, get_task
-from monai_tpseg.transforms import NormalizeByModalityd, RemoveSmallLesionsd, pipelines_hash
+from monai_tpseg.transforms import pipelines_hash
+from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
-from monai_tpseg.transforms.regions import crop_to_region, paste_region
 from monai_tpseg.weights import choose_weights
 
-__all__ = ["Model", "Segmented", "Settings", "choose_device", "digest", "other_preprocessing"]
+__all__ = ["Model", "Settings", "choose_device", "digest", "other_preprocessing"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +49,8 @@ class Settings:
         precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
     """
 
-    threshold: float = 0.5
-    min_lesion_area: int = 0
+    threshold: float = THRESHOLD
+    min_lesion_area: int = MIN_LESION_AREA
     mpp: float | None = None
     slide_mpp: float | None = None
     skip_glass: bool = True
@@ -60,30 +59,20 @@ class Settings:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise StudyError(f"threshold must lie between 0 and 1, got {self.threshold}.")
-        if self.min_lesion_area < 0:
-            raise StudyError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+        try:
+            Finish(self.threshold, self.min_lesion_area)
+        except ValueError as error:
+            raise StudyError(f"{error}") from error
         if self.precision not in PRECISIONS:
             raise StudyError(f"Unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         for name, value in (("mpp", self.mpp), ("slide_mpp", self.slide_mpp)):
             if value is not None and not 0 < value < 100:
                 raise StudyError(f"{name} must be micrometres a pixel, above 0 and below 100, got {value}.")
 
-
-@dataclass(frozen=True)
-class Segmented:
-    """A case and what was found in it.
-
-    Attributes:
-        image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
-        prob: (1, H, W) or (1, H, W, D) float32 in [0, 1], on the CPU.
-        mask: of the same shape, in {0, 1}.
-    """
-
-    image: MetaTensor
-    prob: torch.Tensor
-    mask: torch.Tensor
+    @property
+    def finish(self) -> Finish:
+        """How masks are cut from probabilities."""
+        return Finish(self.threshold, self.min_lesion_area)
 
 
 def digest(config: Mapping[str, Any]) -> str:
@@ -160,8 +149,9 @@ class Model:
             device=self.device,  # slices go there, the volume stays in the host's memory
             skip_empty=self.settings.skip_empty,
         )
-        self._normalise = NormalizeByModalityd(modalities=self.info.modalities)
-        self._clean = RemoveSmallLesionsd(min_area=self.settings.min_lesion_area)
+        self.segmenter = Segmenter(
+            self.network, self.info.tasks, self.inferer, self.settings.finish, self.info.modalities
+        )
 
     @property
     def slice_batch(self) -> int:
@@ -192,7 +182,7 @@ class Model:
         """Digest of `config`."""
         return digest(self.config)
 
-    def segment(self, source: CaseSource, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(self, source: CaseSource, task: str, slice_batch: int | None = None) -> Segmentation:
         """Read a source, here and now, and segment it.
 
         Args:
@@ -205,7 +195,7 @@ class Model:
         """
         return self.segment_image(load_case(source), task, slice_batch)
 
-    def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmentation:
         """Segment what `LoadMedicalImage` has read.
 
         Args:
@@ -215,10 +205,9 @@ class Model:
         """
         return self.segment_together(image, [task], slice_batch)[0]
 
-    @torch.no_grad()
     def segment_together(
         self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None
-    ) -> list[Segmented]:
+    ) -> list[Segmentation]:
         """Segment one image for several tasks: what they share is computed once, and each result is as for it alone.
 
         Args:
@@ -229,19 +218,4 @@ class Model:
         Raises:
             ValueError: tasks of several modalities, whose pictures are made ready in different ways.
         """
-        if len({self.modality(task) for task in tasks}) > 1:
-            raise ValueError(f"Tasks that run together must be of one modality, got {', '.join(tasks)}.")
-        region = crop_to_region(image, image.meta)
-        inputs: Mapping[Any, Any] = self._normalise({IMAGE: region, TASK_NAME: tasks[0]})
-        rows = torch.tensor([[self.info.tasks.index(task) for task in tasks]])
-        found = self.inferer(inputs[IMAGE].as_tensor()[None], self.network, task=rows, slice_batch=slice_batch)[0]
-        return [self._segmented(image, prob) for prob in torch.split(found, 1)]
-
-    def modality(self, task: str) -> Modality:
-        """Return the modality of a task that the weights know."""
-        return get_task(task, self.info.modalities).modality
-
-    def _segmented(self, image: MetaTensor, prob: torch.Tensor) -> Segmented:
-        prob = paste_region(prob, image.meta)
-        mask = (prob >= self.settings.threshold).to(torch.float32)
-        return Segmented(image, prob, self._clean({PRED: mask})[PRED])
+        return self.segmenter(image, tasks, slice_batch=slice_batch)

@@ -17,7 +17,7 @@ from monai_tpseg.io.output_names import OutputNames, base_path
 from monai_tpseg.io.source_grid import on_image_grid
 from monai_tpseg.keys import IMAGE, PRED, PROB, TASK_NAME
 from monai_tpseg.networks.weights import read_info
-from monai_tpseg.studies.model import Segmented
+from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies.results import provenance, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.transforms import pipelines_hash
@@ -90,11 +90,11 @@ class SaveResultd(MapTransform):
         return dict(data)
 
 
-def _found(meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor) -> Segmented:
+def _found(meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor) -> Segmentation:
     """The case with its image as read: what the network saw is not what a person looks at."""
     image = load_again(meta)
     probabilities, flat = (on_image_grid(_placed(x), image)[None].float() for x in (prob, mask))
-    return Segmented(image, probabilities, flat)
+    return Segmentation(image, probabilities, flat, find_lesions(flat[0].numpy(), image.meta))
 
 
 def _placed(values: torch.Tensor) -> torch.Tensor:

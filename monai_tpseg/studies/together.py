@@ -31,7 +31,7 @@ def together(plans: Iterable[Plan], runner: CaseRunner) -> Iterator[tuple[Plan, 
     def fits(one: Plan, other: Plan) -> bool:
         if one.source is None or one.source != other.source:
             return False
-        return runner.model.modality(one.entry.task) is runner.model.modality(other.entry.task)
+        return runner.model.segmenter.modality(one.entry.task) is runner.model.segmenter.modality(other.entry.task)
 
     return _runs(plans, fits)
 

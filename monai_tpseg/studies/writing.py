@@ -12,12 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.files import complete, file_sha256, write_atomically
-from monai_tpseg.io import meta as m
-from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
-from monai_tpseg.io.output_names import base_path
+from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import Outcome
-from monai_tpseg.studies.lesions import find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
-from monai_tpseg.studies.model import Segmented
+from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.results import decisions
 from monai_tpseg.tasks import Task, get_task
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
@@ -55,12 +52,12 @@ def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
 
 
 def write_segmented(
-    found: Segmented, task: str, name: str, folder: Path, made_by: Mapping[str, Any], outputs: Outputs | None = None
+    found: Segmentation, task: str, name: str, folder: Path, made_by: Mapping[str, Any], outputs: Outputs | None = None
 ) -> tuple[Outcome, dict[str, Any]]:
     """Write what was found in a case, all but its `result.json`.
 
     Args:
-        found: image as read, mask and probabilities.
+        found: image as read, mask, probabilities and lesions.
         task: the name of the task.
         name: of the case; may hold sub-folders.
         folder: where the files go.
@@ -73,8 +70,7 @@ def write_segmented(
     outputs = outputs or Outputs()
     modalities = made_by["model"].get("modalities", {})
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
-    numbered = find_lesions(mask, meta)
-    lesions = measure_lesions(numbered, prob, meta, task, name)
+    lesions = measure_lesions(found.lesions, prob, meta, task, name)
     known = get_task(task, modalities)
     base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
@@ -84,14 +80,15 @@ def write_segmented(
     write_atomically(files["lesions"], lesions_csv(lesions))
     if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _segmentation(seg, numbered, meta, known, name, algorithm(made_by, outputs)):
+        if _segmentation(seg, found.lesions, meta, known, name, algorithm(made_by, outputs)):
             files["seg"] = seg
         else:
             flags.add("no_seg")
     if outputs.overlay:
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
-            draw_case(found.image, found.mask[0], task, _display(tuple(modalities.items()))).save(file, format="PNG")
+            display = _display(tuple(modalities.items()))
+            draw_case(found.image, found.mask[0], task, display, found.lesions).save(file, format="PNG")
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
         "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
+from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.io import meta as m
@@ -18,7 +20,13 @@ __all__ = ["draw_case"]
 _COARSE = 24  # cells along the long side of a picture that may hold names: no letter is left
 
 
-def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: NormalizeByModalityd) -> Image.Image:
+def draw_case(
+    image: MetaTensor,
+    mask: torch.Tensor,
+    task: str,
+    display: NormalizeByModalityd,
+    lesions: NDArray[np.int32] | None = None,
+) -> Image.Image:
     """Return the lesion drawn on the picture, or on up to 12 slices.
 
     Scanners write names and dates into ultrasound pictures, outside of the region that the object declares. So DICOM
@@ -29,6 +37,7 @@ def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: Normali
         mask: (H, W) or (H, W, D) in {0, 1}, on its grid.
         task: the name of a task that `display` knows.
         display: the pipelines without the step into the network (`network=False`).
+        lesions: of the mask, numbered by `label_lesions`; by default that is done here, where it is needed.
     """
     known, shown = display.get_task(task), display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor()
     title = known.title
@@ -36,10 +45,11 @@ def draw_case(image: MetaTensor, mask: torch.Tensor, task: str, display: Normali
         if m.REGION in image.meta:
             top, left, bottom, right = (int(n) for n in image.meta[m.REGION])
             shown, mask = shown[:, top:bottom, left:right], mask[top:bottom, left:right]
+            lesions = None if lesions is None else lesions[top:bottom, left:right]
         else:
             shown, title = _blurred(shown), f"{title}, blurred: no region declared"
     spacing = image.meta.get(m.SPACING) if mask.ndim == 3 else None
-    return draw_overlay(shown.numpy(), mask.numpy(), title, spacing)
+    return draw_overlay(shown.numpy(), mask.numpy(), title, spacing, lesions)
 
 
 def _may_hold_names(image: MetaTensor, task: Task) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from monai_tpseg.lesions import label_lesions
+
 __all__ = ["draw_overlay", "montage_slices"]
 
 _LESION = (0, 255, 255)  # cyan: rare in tissue, visible on grey, red and brown
@@ -26,21 +28,20 @@ _PICTURE = (320, 1024)  # bounds of the long side of a picture, pixels
 _WIDTH = 320  # the least width that holds a caption, pixels
 
 
-def montage_slices(mask: NDArray[Any], count: int = 12) -> list[int]:
+def montage_slices(mask: NDArray[Any], count: int = 12, lesions: NDArray[np.int32] | None = None) -> list[int]:
     """Return up to `count` slices around the largest connected lesion, evenly spaced where it is longer.
 
     Args:
         mask: (H, W, D); an empty one gives slices spread over the volume.
         count: the largest number of slices.
+        lesions: of the mask, see `label_lesions`; by default they are numbered here, where that is needed.
     """
     depth = mask.shape[-1]
     if depth <= count:
         return list(range(depth))
-    lesions, number = ndimage.label(mask > 0, structure=np.ones((3, 3, 3)))
-    if not number:
+    along = np.flatnonzero(((label_lesions(mask) if lesions is None else lesions) == 1).any(axis=(0, 1)))
+    if not len(along):
         return _spread(0, depth - 1, count)
-    largest = 1 + int(np.argmax(np.bincount(lesions.ravel())[1:]))
-    along = np.flatnonzero((lesions == largest).any(axis=(0, 1)))
     first, last = int(along[0]), int(along[-1])
     if last - first + 1 >= count:
         return _spread(first, last, count)
@@ -49,7 +50,11 @@ def montage_slices(mask: NDArray[Any], count: int = 12) -> list[int]:
 
 
 def draw_overlay(
-    image: NDArray[Any], mask: NDArray[Any], title: str, spacing: Sequence[float] | None = None
+    image: NDArray[Any],
+    mask: NDArray[Any],
+    title: str,
+    spacing: Sequence[float] | None = None,
+    lesions: NDArray[np.int32] | None = None,
 ) -> Image.Image:
     """Draw the lesion on a picture, or on a montage of slices: outline and translucent fill.
 
@@ -60,6 +65,7 @@ def draw_overlay(
         mask: (H, W) or (H, W, D) in {0, 1}.
         title: what stands above, e.g. the name of the task.
         spacing: millimetres between rows and columns (and slices), for the aspect; None takes square pixels.
+        lesions: see `montage_slices`.
 
     Returns:
         An RGB picture.
@@ -72,7 +78,7 @@ def draw_overlay(
     if mask.ndim == 2:
         slices, volume, masks = [0], image[..., None], mask[..., None]
     else:
-        slices, volume, masks = montage_slices(mask), image, mask
+        slices, volume, masks = montage_slices(mask, lesions=lesions), image, mask
     size = _tile_size(mask.shape, spacing, mask.ndim == 3)
     tiles = [_tile(volume[..., n], masks[..., n], size) for n in slices]
     if mask.ndim == 3:
@@ -124,7 +130,7 @@ def _any(value: int) -> int:
 
 
 def _ring(tile: Image.Image, inside: NDArray[np.bool_]) -> None:
-    labels, _ = ndimage.label(inside, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(inside, structure=np.ones((3, 3)))  # of the tile: in the order of its rows
     sides = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(labels)]
     tiny = [box for box in sides if max(box[1] - box[0], box[3] - box[2]) <= _TINY]
     draw = ImageDraw.Draw(tile)

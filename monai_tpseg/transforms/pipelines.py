@@ -13,6 +13,7 @@ import torch
 import yaml
 from monai.bundle import ComponentLocator, ConfigComponent
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from monai_tpseg.io.meta import INTENSITY, INVERTED, Intensity
@@ -171,12 +172,25 @@ class NormalizeByModalityd(MapTransform):
         case = dict(data)
         modality = self.get_task(self._task(case)).modality
         for key in self.key_iterator(case):
-            intensity = getattr(case[key], "meta", {}).get(INTENSITY)
-            if intensity not in ("physical", "display"):
-                raise ValueError(f"{key!r} does not say what its values mean; read it with LoadMedicalImaged.")
-            normalised = self.pipelines[modality, intensity]({IMAGE: case[key]})[IMAGE]
-            case[key] = normalised.to(torch.float32)
+            case[key] = self.normalised(case[key], modality, key)
         return case
+
+    def normalised(self, image: torch.Tensor, modality: Modality, name: Hashable = IMAGE) -> MetaTensor:
+        """Return an image of `LoadMedicalImage`, normalised as `modality` asks, float32.
+
+        Args:
+            image: (3, H, W) or (3, H, W, D), with its meta.
+            modality: whose pipeline is meant.
+            name: what an error calls the image.
+
+        Raises:
+            ValueError: the image was not read by `LoadMedicalImage`.
+        """
+        intensity = getattr(image, "meta", {}).get(INTENSITY)
+        if intensity not in ("physical", "display"):
+            raise ValueError(f"{name!r} does not say what its values mean; read it with LoadMedicalImaged.")
+        normalised: MetaTensor = self.pipelines[modality, intensity]({IMAGE: image})[IMAGE].to(torch.float32)
+        return normalised
 
     def get_task(self, name: str) -> Task:
         """Return the task called `name`, of the catalogue or beyond; see `monai_tpseg.tasks.get_task`."""

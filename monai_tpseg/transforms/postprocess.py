@@ -10,9 +10,10 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
-from scipy import ndimage
 
+from monai_tpseg.defaults import MIN_LESION_AREA
 from monai_tpseg.keys import PRED
+from monai_tpseg.lesions import label_lesions
 
 __all__ = ["RemoveSmallLesionsd"]
 
@@ -30,7 +31,9 @@ class RemoveSmallLesionsd(MapTransform):
         ValueError: `min_area` is negative.
     """
 
-    def __init__(self, keys: KeysCollection = PRED, min_area: int = 0, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self, keys: KeysCollection = PRED, min_area: int = MIN_LESION_AREA, allow_missing_keys: bool = False
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         if min_area < 0:
             raise ValueError(f"min_area must be 0 or more pixels, got {min_area}.")
@@ -46,8 +49,6 @@ class RemoveSmallLesionsd(MapTransform):
 
     def _clean(self, mask: torch.Tensor) -> torch.Tensor:
         channel = mask[0].detach().cpu().numpy() > 0
-        lesions, _ = ndimage.label(channel, structure=np.ones((3,) * channel.ndim))
-        keep = np.bincount(lesions.ravel()) >= self.min_area
-        keep[0] = False  # the background
-        cleaned: torch.Tensor = convert_to_dst_type(keep[lesions][None].astype(np.float32), mask)[0]
+        kept = label_lesions(channel, self.min_area)[None] > 0
+        cleaned: torch.Tensor = convert_to_dst_type(kept.astype(np.float32), mask)[0]
         return cleaned

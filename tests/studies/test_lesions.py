@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from monai_tpseg.segment import find_lesions
 from monai_tpseg.studies.codes import Status
-from monai_tpseg.studies.lesions import Lesion, find_lesions, flags_of, lesions_csv, measure_lesions, outcome_with
+from monai_tpseg.studies.lesions import Lesion, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.tasks import Modality
 
 PICTURE = {"source_kind": "picture"}

@@ -16,6 +16,7 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import (
     Entry,
     Model,
@@ -32,7 +33,6 @@ from monai_tpseg.studies import (
 )
 from monai_tpseg.studies.codes import DeviceLostError, device_answers
 from monai_tpseg.studies.manifest import new_salt
-from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.results import case_folder
 
 from .conftest import MARKER, MARKER_UID, write_weights
@@ -138,7 +138,7 @@ def test_an_unexpected_exception_stays_with_its_case(corpus: Path, model: Model,
     entries = [e for e in entries_of(corpus) if e.path.endswith((".png", "polyp.dcm")) and "broken" not in e.path]
     plain = model.segment_image
 
-    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmentation:
         if image.meta["filename_or_obj"].endswith(".png"):
             raise KeyError(f"{MARKER} of {image.meta}")
         return plain(image, task, slice_batch)
@@ -168,7 +168,7 @@ def test_out_of_memory_is_tried_again_slice_by_slice(
     entries = [e for e in entries_of(corpus) if "mr" in e.path]
     plain, batches = model.segment_image, []
 
-    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmentation:
         batches.append(slice_batch)
         if slice_batch is None or tight:
             raise error
@@ -191,7 +191,7 @@ def test_a_device_that_is_lost_ends_the_run_and_no_case(
     entries = [e for e in entries_of(corpus) if e.path.endswith((".png", ".jpg")) or "mr" in e.path]
     plain, lost, runs = model.segment_image, False, 0
 
-    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmented:
+    def segment(image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmentation:
         nonlocal lost, runs
         runs += 1
         lost = lost or runs == 2

@@ -13,10 +13,10 @@ import torch
 from monai_tpseg.cli import main
 from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import read_info, save_weights
+from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import Entry, Limits, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner, Ended
 from monai_tpseg.studies.manifest import new_salt, shard_of
-from monai_tpseg.studies.model import Segmented
 from monai_tpseg.studies.on_ray import Job, Worker
 from monai_tpseg.studies.reading import Read, Reader
 from monai_tpseg.studies.together import finish_together, of_one_source, together
@@ -117,7 +117,7 @@ def test_tasks_of_another_modality_run_by_themselves(hard: Path, corpus: Path, t
 def test_what_fails_for_one_task_leaves_the_other(
     hard: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(found: Segmented, task: str, *more: Any) -> Any:
+    def write(found: Segmentation, task: str, *more: Any) -> Any:
         if task == BOTH[0]:
             raise KeyError(task)
         return write_segmented(found, task, *more)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from monai_tpseg.lesions import label_lesions
 
 __all__ = ["brushed", "fill_holes", "outlined", "piece_at", "smooth"]
 
@@ -16,7 +18,6 @@ Mask = NDArray[np.bool_]
 Points = Sequence[tuple[float, float]]
 
 _SIGMA = 1.5  # pixels, of the Gaussian that a mask is smoothed with before it is cut at one half
-_NEAR = np.ones((3, 3))  # pixels that touch at a corner belong together, as in the table of lesions
 
 
 def brushed(points: Points, diameter: float, shape: tuple[int, int], sides: tuple[float, float] = (1, 1)) -> Mask:
@@ -77,7 +78,7 @@ def smooth(mask: Mask) -> Mask:
 
 def piece_at(mask: Mask, row: int, column: int) -> Mask:
     """Return the connected part of `mask` (H, W) that a pixel belongs to; nothing where the pixel is not marked."""
-    labels: NDArray[Any] = ndimage.label(mask, structure=_NEAR)[0]
+    labels = label_lesions(mask)
     return cast(Mask, (labels == labels[row, column]) & mask) if mask[row, column] else np.zeros_like(mask)
 
 

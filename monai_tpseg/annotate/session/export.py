@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from monai_tpseg import __version__
-from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.annotate.session.history import History
-from monai_tpseg.annotate.session.model import PromptModel
-from monai_tpseg.annotate.session.pixels import Pixels
-from monai_tpseg.annotate.session.predictor import Result
-from monai_tpseg.io.output_names import OutputNames
-from monai_tpseg.studies.model import Segmented
+from monai_tpseg.annotate.errors import SessionError
+from monai_tpseg.annotate.history import History
+from monai_tpseg.annotate.model import PromptModel
+from monai_tpseg.annotate.pixels import Pixels
+from monai_tpseg.annotate.predictor import Result
+from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies.results import RESULT, case_folder, provenance, read_result, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.transforms import pipelines_hash
@@ -75,7 +74,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _segmented(pixels: Pixels, history: History, results: dict[int, Result]) -> Segmented:
+def _segmented(pixels: Pixels, history: History, results: dict[int, Result]) -> Segmentation:
     height, width, depth = pixels.shape
     prob, mask = (np.zeros((1, height, width, depth), np.float32) for _ in range(2))
     for index, state in history.slices.items():
@@ -83,8 +82,10 @@ def _segmented(pixels: Pixels, history: History, results: dict[int, Result]) -> 
             found = results[state.result].found
             prob[0, ..., index], mask[0, ..., index] = found.prob(), found.mask()
     image = pixels.image
-    flat = image.ndim == 3
-    return Segmented(image, *(torch.from_numpy(x[..., 0] if flat else x) for x in (prob, mask)))
+    if image.ndim == 3:
+        prob, mask = prob[..., 0], mask[..., 0]
+    lesions = find_lesions(mask[0], image.meta)
+    return Segmentation(image, torch.from_numpy(prob), torch.from_numpy(mask), lesions)
 
 
 def _config(model: PromptModel, history: History, results: dict[int, Result]) -> dict[str, Any]:

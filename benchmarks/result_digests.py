@@ -1,0 +1,118 @@
+"""Digests of what `tpseg run`, both bundles and a whole slide give on phantoms: are two commits alike, byte for byte?
+
+    python benchmarks/result_digests.py make CASES                 # 60 phantom studies, once
+    python benchmarks/result_digests.py record CASES before.json   # in a checkout of each commit
+    python benchmarks/result_digests.py compare before.json after.json
+
+`record` runs the starter weights of TP-Seg and K-Prism. Every file of a result counts: pictures, volumes and tables as
+they are, a DICOM segmentation by its segments and pixels, a record without versions, digests and keys of its settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from monai_tpseg.data.phantoms import write_studies
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = {"tpseg": "tpseg_lesion_segmentation", "kprism": "kprism_universal_segmentation"}
+SETTINGS = {"plain": (0.5, 0), "strict": (0.35, 12)}  # threshold, smallest lesion
+LOOSE = ("provenance", "key", "sha256", "case", "files")  # of a record: versions, or names that follow the salt
+
+
+def make(cases: Path) -> None:
+    """Write the studies, and a datalist of those that can be read."""
+    studies = write_studies(cases, 60, seed=5)
+    entries = [{"image": study.path, "task": study.task} for study in studies if not study.broken]
+    (cases / "datalist.json").write_text(json.dumps({"testing": entries}))
+
+
+def digest(path: Path) -> str:
+    """Return what a file says, as a digest."""
+    if path.name.endswith("result.json"):
+        record = {key: value for key, value in json.loads(path.read_text()).items() if key not in LOOSE}
+        content = json.dumps(record, sort_keys=True).encode()
+    elif path.suffix == ".dcm":
+        seg = pydicom.dcmread(path)
+        names = [f"{one.SegmentNumber} {one.get('TrackingID')}" for one in seg.SegmentSequence]
+        content = "\n".join(names).encode() + bytes(seg.PixelData)
+    else:
+        content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def digests(folder: Path, under: str) -> Iterator[tuple[str, str]]:
+    """Yield name and digest of the files of results."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.name.startswith("events") and path.name != "manifest.csv":
+            yield f"{under}/{path.relative_to(folder).as_posix()}", digest(path)
+
+
+def run(*command: Any) -> None:
+    """Run a command of Python; 3 says that a case failed, as ten broken ones do."""
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        raise RuntimeError(done.stderr[-2000:])
+
+
+def record(cases: Path) -> dict[str, str]:
+    """Segment the cases in every way."""
+    found: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for network, bundle in BUNDLES.items():
+            for name, (threshold, smallest) in SETTINGS.items():
+                out = Path(scratch) / f"run-{network}-{name}"
+                run(
+                    *("-m", "monai_tpseg", "run", "--manifest", cases / "manifest.csv", "--out", out, "--quiet"),
+                    *("--checkpoint", f"starter-{network}", "--names", "source", "--device", "cpu"),
+                    *("--threshold", threshold, "--min-lesion-area", smallest),
+                )
+                found.update(digests(out / "cases", out.name))
+                out = Path(scratch) / f"bundle-{network}-{name}"
+                run(
+                    *("-m", "monai.bundle", "run", "--config_file", ROOT / f"bundles/{bundle}/configs/inference.json"),
+                    *("--dataset_dir", cases, "--datalist", cases / "datalist.json", "--output_dir", out),
+                    *("--threshold", threshold, "--min_lesion_area", smallest, "--progress", "false"),
+                    *("--save_probabilities", "true", "--device", "cpu"),
+                )
+                found.update(digests(out, out.name))
+    return found
+
+
+def compare(before: dict[str, str], after: dict[str, str]) -> int:
+    """Print what differs; 1 where something does."""
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            sys.stdout.write(f"{name}: {'differs' if name in before.keys() & after.keys() else 'only in one'}\n")
+    same = sum(before.get(name) == after[name] for name in after)
+    sys.stdout.write(f"{same} of {len(before.keys() | after.keys())} files are the same bytes\n")
+    return int(before != after)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("make", "record", "compare"))
+    parser.add_argument("paths", nargs="+", type=Path)
+    options = parser.parse_args(arguments)
+    if options.step == "make":
+        make(options.paths[0])
+    elif options.step == "record":
+        options.paths[1].write_text(json.dumps(record(options.paths[0]), indent=1))
+    else:
+        return compare(*(json.loads(path.read_text()) for path in options.paths))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

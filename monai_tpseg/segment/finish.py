@@ -1,0 +1,87 @@
+"""From the probabilities of what a network saw to the mask and the lesions of the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+from monai_tpseg.lesions import label_lesions
+from monai_tpseg.transforms.regions import paste_region
+from monai_tpseg.transforms.source_grid import is_irregular
+
+__all__ = ["Finish", "Finished", "find_lesions"]
+
+
+class Finished(NamedTuple):
+    """Probabilities, mask and lesions of the whole image; see `Segmentation`."""
+
+    prob: torch.Tensor
+    mask: torch.Tensor
+    lesions: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Paste, threshold, drop what is small, number the lesions.
+
+    Attributes:
+        threshold: probability from which a pixel is lesion, in (0, 1).
+        min_lesion_area: smallest lesion that stays, pixels or voxels.
+
+    Raises:
+        ValueError: either is out of its range.
+    """
+
+    threshold: float = THRESHOLD
+    min_lesion_area: int = MIN_LESION_AREA
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}.")
+        if self.min_lesion_area < 0:
+            raise ValueError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+
+    def __call__(self, prob: torch.Tensor, meta: Mapping[str, Any]) -> Finished:
+        """Finish what was found in an image.
+
+        Args:
+            prob: (1, h, w) or (1, h, w, D) in [0, 1], on what the network saw or on the whole image.
+            meta: the meta of the image from `LoadMedicalImage`.
+        """
+        prob = paste_region(prob, meta)
+        mask = self.marked(prob)
+        lesions = label_lesions(mask[0].detach().cpu().numpy(), self.min_lesion_area, not is_irregular(meta))
+        if self.min_lesion_area:
+            mask = torch.from_numpy(lesions > 0)[None].to(mask.device)
+        return Finished(prob, _like(mask, prob), lesions)
+
+    def marked(self, prob: torch.Tensor) -> torch.Tensor:
+        """Return where `prob` says lesion, bool: the one comparison with the threshold."""
+        return prob >= self.threshold
+
+
+def find_lesions(mask: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.int32]:
+    """Number the lesions of a mask that nobody has numbered yet, e.g. one that a person has drawn.
+
+    Args:
+        mask: (H, W) or (H, W, D) in {0, 1}, on the grid of the loaded image.
+        meta: the meta of the image from `LoadMedicalImage`.
+
+    Returns:
+        see `label_lesions`.
+    """
+    return label_lesions(mask, across_slices=not is_irregular(meta))
+
+
+def _like(mask: torch.Tensor, prob: torch.Tensor) -> torch.Tensor:
+    """The mask as float32; with the meta of the probabilities, where they carry one."""
+    plain = mask.as_tensor() if isinstance(mask, MetaTensor) else mask
+    flat = plain.to(torch.float32)
+    return MetaTensor(flat, meta=prob.meta) if isinstance(prob, MetaTensor) else flat
