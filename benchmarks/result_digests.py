@@ -22,7 +22,7 @@ from typing import Any
 
 import pydicom
 
-from monai_tpseg.data.phantoms import write_studies
+from monai_tpseg.testing.phantoms import write_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = {"tpseg": "tpseg_lesion_segmentation", "kprism": "kprism_universal_segmentation"}

@@ -12,9 +12,9 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+from monai_tpseg.io.source_grid import is_irregular
 from monai_tpseg.lesions import label_lesions
 from monai_tpseg.transforms.regions import paste_region
-from monai_tpseg.transforms.source_grid import is_irregular
 
 __all__ = ["Finish", "Finished", "find_lesions"]
 

@@ -17,6 +17,10 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg.apart import Apart, CallLost, NoProcessError
+from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.io.dicom.object import parsed_once
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.locate import SEE, Seen
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import (
     RUN_ACTIONS,

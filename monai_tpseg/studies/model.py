@@ -12,11 +12,13 @@ from typing import Any, Literal, cast
 
 import torch
 from monai.data import MetaTensor
+from torch import nn
 
 from monai_tpseg import __version__
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
+from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.fast.ready import PRECISIONS, choose_precision, ready_network
@@ -24,7 +26,6 @@ from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.segment import Finish, Segmentation, Segmenter
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms import pipelines_hash
-from monai_tpseg.transforms.cases import CaseSource
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.weights import choose_weights
@@ -138,10 +139,10 @@ class Model:
             raise StudyError(f"{error}") from error
         network = build_described(self.info)
         load_weights(network, checkpoint)
-        self.network, why_plain = ready_network(network.to(self.device), self.precision)
+        network, why_plain = ready_network(network.to(self.device), self.precision)
         self.fast = not why_plain
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)
-        self.inferer = TaskInferer(
+        inferer = TaskInferer(
             self.info.image_size,
             cast(Window, self.info.window),
             slice_batch=slice_batch,
@@ -149,14 +150,17 @@ class Model:
             device=self.device,  # slices go there, the volume stays in the host's memory
             skip_empty=self.settings.skip_empty,
         )
-        self.segmenter = Segmenter(
-            self.network, self.info.tasks, self.inferer, self.settings.finish, self.info.modalities
-        )
+        self.segmenter = Segmenter(network, self.info.tasks, inferer, self.settings.finish, self.info.modalities)
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as it runs, called with (image, row of the task)."""
+        return self.segmenter.network
 
     @property
     def slice_batch(self) -> int:
         """Slices of the network's input size that run together."""
-        return self.inferer.slices_together(self.network, self.info.image_size)
+        return self.segmenter.inferer.slices_together(self.network, self.info.image_size)
 
     @property
     def mpp(self) -> float:

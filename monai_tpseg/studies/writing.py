@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.files import complete, file_sha256, write_atomically
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
+from monai_tpseg.io.output_names import base_path
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions, outcome_with

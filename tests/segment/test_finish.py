@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
+from monai_tpseg.io import meta as m
 from monai_tpseg.segment import Finish
-from monai_tpseg.transforms import meta as m
 
 
 def meta_of(shape: tuple[int, ...], **more: Any) -> dict[str, Any]:

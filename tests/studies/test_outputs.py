@@ -54,7 +54,7 @@ class Bright(torch.nn.Module):
 def bright(weights: Path) -> Model:
     """The path of a model with weights, with such a network in it."""
     model = Model(weights, "cpu")
-    model.network, model.inferer = Bright(), TaskInferer((160, 128))
+    model.segmenter.network, model.segmenter.inferer = Bright(), TaskInferer((160, 128))
     return model
 
 

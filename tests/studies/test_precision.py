@@ -45,7 +45,7 @@ def test_the_fast_form_finds_what_the_trained_network_finds(
     assert (fast.config["fast"], fast.config["precision"], half.config["precision"]) == (True, "fp32", "bf16")
     assert len({fast.config_sha256, half.config_sha256}) == 2
     plain = Model(weights, "cpu")
-    plain.network = tpseg_hiera("hiera_demo", len(TASKS), freeze_encoder=False).eval()
+    plain.segmenter.network = tpseg_hiera("hiera_demo", len(TASKS), freeze_encoder=False).eval()
     plain.network.load_state_dict(torch.load(weights, weights_only=True))
     one, other, rough = (model.segment(photo, "skin_lesion").prob for model in (fast, plain, half))
     torch.testing.assert_close(one, other, atol=1e-4, rtol=0)

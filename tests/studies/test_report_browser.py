@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from monai_tpseg.data.phantoms import make_phantom
 from monai_tpseg.segment import find_lesions
 from monai_tpseg.studies import Model, Outcome, Status, write_report
 from monai_tpseg.studies.codes import RUN_ACTIONS

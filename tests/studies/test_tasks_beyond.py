@@ -44,7 +44,7 @@ def result(beyond: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), folder / "in" / "series")
     model = Model(beyond, "cpu")
-    model.network = Bright()
+    model.segmenter.network = Bright()
     cases = prepare_output(folder / "out", find_entries(folder / "in", NAME), "salted", False)
     assert Run(model, folder / "out")(cases)["ok"] == 1
     return next((folder / "out" / "cases").iterdir())

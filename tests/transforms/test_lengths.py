@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from monai_tpseg.io import ReadError
+from monai_tpseg.io.lengths import millimetres
 from monai_tpseg.segment import find_lesions
 from monai_tpseg.studies.lesions import measure_lesions
-from monai_tpseg.transforms import LoadMedicalImage, MaskWriter, ReadError
-from monai_tpseg.transforms.lengths import millimetres
+from monai_tpseg.transforms import LoadMedicalImage, MaskWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]
 VALUES = np.arange(16 * 20 * 8, dtype=np.int16).reshape(16, 20, 8)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from monai_tpseg import __version__
-from monai_tpseg.annotate.errors import SessionError
-from monai_tpseg.annotate.history import History
-from monai_tpseg.annotate.model import PromptModel
-from monai_tpseg.annotate.pixels import Pixels
-from monai_tpseg.annotate.predictor import Result
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.history import History
+from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.session.pixels import Pixels
+from monai_tpseg.annotate.session.predictor import Result
+from monai_tpseg.io.output_names import OutputNames
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies.results import RESULT, case_folder, provenance, read_result, write_result
 from monai_tpseg.studies.writing import Outputs, write_segmented

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_tpseg.io import meta as m
+from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.segment import find_lesions
 from monai_tpseg.studies.lesions import measure_lesions
-from monai_tpseg.transforms import meta as m
-from monai_tpseg.transforms.source_grid import is_irregular, matrix
 
 __all__ = ["ListedLesion", "list_lesions", "without_lesion"]
 
