@@ -9,8 +9,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.metrics import MEAN
-from monai_tpseg.tasks import TASK_NAMES
 
 TRAINED = {"mixed": "mixed", "clicks": "clicks only", "semantic": "class only"}
 STARTS = {"semantic": "a class", "in_context": "an exemplar", "interactive": "nothing"}

@@ -25,11 +25,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.kprism_wrong import write_wrong
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments.data import write_datalist
 from monai_tpseg.files import complete, write_atomically
 from monai_tpseg.networks import build_network
 from monai_tpseg.networks.weights import read_info
-from monai_tpseg.tasks import TASK_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundles" / "kprism_universal_segmentation" / "configs"

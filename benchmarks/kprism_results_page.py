@@ -18,11 +18,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kprism_curves import TRAINED, Measured, Results, clicking, draw, find
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments.statistics import compare_values, interval_of_values
 from monai_tpseg.experiments.tables import Table
 from monai_tpseg.files import complete
 from monai_tpseg.metrics import MEAN
-from monai_tpseg.tasks import TASK_NAMES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 AFTER = (0, 1, 3, 5, 10)

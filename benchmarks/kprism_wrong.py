@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.files import complete, write_atomically
-from monai_tpseg.tasks import TASK_NAMES
 
 Mask = NDArray[np.uint8]
 

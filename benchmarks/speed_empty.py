@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import arguments, save
+from monai_tpseg.catalogue import TASK_NAMES, TASKS, Modality
 from monai_tpseg.data import read_datalist
 from monai_tpseg.inferers.tissue import tissue_slices
-from monai_tpseg.tasks import TASK_NAMES, TASKS, Modality
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 
 NOISE = (0.0, 0.01, 0.02, 0.03, 0.05)  # standard deviation, of the range of the volume

@@ -28,10 +28,10 @@ from typing import Any
 
 import torch
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.studies import read_manifest
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.testing.phantoms.studies import BROKEN, STUDIES_MANIFEST, PhantomStudy, write_studies
 from monai_tpseg.transforms import pipelines_hash
 

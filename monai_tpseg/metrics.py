@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from monai_tpseg.tasks import TASK_NAMES, resolve_task, task_names
+from monai_tpseg.catalogue import TASK_NAMES, resolve_task, task_names
 
 __all__ = [
     "LesionMetrics",

@@ -8,9 +8,9 @@ from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
+from monai_tpseg.catalogue import CATEGORY, TASKS
 from monai_tpseg.io.dicom.segmentation import SEGMENTS
 from monai_tpseg.studies.lesions import FLAGS, REVIEW_FLAGS, Lesion
-from monai_tpseg.tasks import CATEGORY, TASKS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "outputs.md").read_text()
 

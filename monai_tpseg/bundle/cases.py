@@ -10,10 +10,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_tpseg.catalogue import TASK_NAMES, get_task, resolve_task
 from monai_tpseg.data.datalists import read_datalist
 from monai_tpseg.io import CaseSource, list_cases
 from monai_tpseg.keys import IMAGE, TASK
-from monai_tpseg.tasks import TASK_NAMES, get_task, resolve_task
 
 __all__ = ["data_root", "inference_cases", "listed_tasks"]
 

@@ -16,6 +16,7 @@ from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.bundle.cases import data_root, inference_cases
 from monai_tpseg.bundle.preflight import flag, one_line, stop
+from monai_tpseg.catalogue import task_names
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task import image_size_2d
@@ -26,7 +27,6 @@ from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, lo
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
-from monai_tpseg.tasks import task_names
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights import CatalogueError, weights_path
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from monai.bundle import ConfigParser
 
 from monai_tpseg.bundle.cases import Asked, inference_cases, listed_tasks
+from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
@@ -28,7 +29,6 @@ from monai_tpseg.io import ReadError
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights import WeightsInfo, read_info
-from monai_tpseg.tasks import resolve_task, task_names
 from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.weights import announcement
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from monai_tpseg.bundle.cases import inference_cases
 from monai_tpseg.bundle.preflight import flag, one_line
+from monai_tpseg.catalogue import TASK_NAMES, resolve_task
 from monai_tpseg.data import ExemplarPool, read_datalist
 from monai_tpseg.data.prompts import clicks_of, read_clicks, read_exemplars
 from monai_tpseg.keys import CLICKS, IMAGE
 from monai_tpseg.networks.kprism import BACKBONES
-from monai_tpseg.tasks import TASK_NAMES, resolve_task
 
 __all__ = ["check_exemplars", "check_prompt", "check_recipe", "exemplar_cases", "prompted_cases"]
 

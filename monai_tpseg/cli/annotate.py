@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.run import UsageError, check_exists
-from monai_tpseg.tasks import TASK_NAMES, match_task
 
 __all__ = ["add_annotate_command"]
 

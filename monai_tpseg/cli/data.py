@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.tasks import TASK_NAMES, check_name, get_task, task_names
+from monai_tpseg.catalogue import TASK_NAMES, check_name, get_task, task_names
 
 __all__ = ["add_data_commands"]
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.files import check_writable
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["add_export_command"]
 
@@ -34,12 +34,12 @@ def add_export_command(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from monai_tpseg.catalogue import resolve_task
     from monai_tpseg.networks import TPSeg
     from monai_tpseg.networks.checkpoint import load_weights
     from monai_tpseg.networks.described import build_described
     from monai_tpseg.networks.export import export_task
     from monai_tpseg.networks.weights import read_info
-    from monai_tpseg.tasks import resolve_task
 
     info = read_info(options.checkpoint, verify=True)
     row = resolve_task(options.task, info.tasks)

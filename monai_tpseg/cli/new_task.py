@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from monai_tpseg.tasks import Modality
+from monai_tpseg.catalogue import Modality
 
 __all__ = ["add_new_task_command"]
 

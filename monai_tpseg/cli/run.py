@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.apart import warm_up
-from monai_tpseg.tasks import TASK_NAMES, match_task
+from monai_tpseg.catalogue import TASK_NAMES, match_task
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.data.datalists import Case, DatalistError, checked_entry, read_lists
 from monai_tpseg.data.facts import CaseFacts, default_workers, inspect_cases
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.keys import IMAGE, LABEL, TASK
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["CheckReport", "check_datalist"]
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.catalogue import resolve_task
 from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
-from monai_tpseg.tasks import resolve_task
 
 __all__ = ["Case", "DatalistError", "checked_entry", "read_datalist", "read_lists", "task_rows"]
 

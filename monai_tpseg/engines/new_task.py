@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_tpseg.catalogue import TASK_NAMES, Modality, check_name, get_task
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.data.exemplar_files import find_exemplars
 from monai_tpseg.engines.row_tuning import tune_row
@@ -21,7 +22,6 @@ from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.new_task import Start, add_task
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
-from monai_tpseg.tasks import TASK_NAMES, Modality, check_name, get_task
 from monai_tpseg.transforms import (
     CropToRegiond,
     LoadMedicalImaged,

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from monai_tpseg.tasks import TASK_NAMES, task_names
+from monai_tpseg.catalogue import TASK_NAMES, task_names
 
 __all__ = ["Row", "Run", "Suite", "SuiteError", "read_suite"]
 

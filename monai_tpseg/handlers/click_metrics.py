@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.click_metrics import ClickScores, clicks_needed
 from monai_tpseg.files import write_atomically
 from monai_tpseg.handlers.lesion_metrics import case_name, evaluated_cases
 from monai_tpseg.keys import LABEL, ROUNDS, TASK
 from monai_tpseg.metrics import MEAN
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["ClickMetricsHandler", "draw_clicks"]
 

@@ -16,10 +16,10 @@ from ignite.distributed import get_rank
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import LABEL, PRED, TASK
 from monai_tpseg.metrics import MEAN, MEASURES, LesionMetrics
-from monai_tpseg.tasks import TASK_NAMES
 
 logger = logging.getLogger(__name__)
 

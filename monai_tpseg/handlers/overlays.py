@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
+from monai_tpseg.catalogue import TASK_NAMES, resolve_task
+from monai_tpseg.catalogue import task_names as checked_names
 from monai_tpseg.files import write_atomically
 from monai_tpseg.handlers.lesion_metrics import case_name, evaluated_cases
 from monai_tpseg.keys import IMAGE, LABEL, PRED, TASK
 from monai_tpseg.metrics import dice_per_image
-from monai_tpseg.tasks import TASK_NAMES, resolve_task
-from monai_tpseg.tasks import task_names as checked_names
 
 __all__ = ["ValidationOverlays", "contact_sheet", "overlay_image", "save_png"]
 

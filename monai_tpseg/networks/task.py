@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.layers import is_exported, is_recorded, plain_tensor, sent
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "refuse_names", "row_numbers"]
 
@@ -130,7 +130,7 @@ class TaskNetwork(nn.Module):
     def task_names(self) -> tuple[str, ...]:
         """Names of the tasks in row order, () where nobody gave them.
 
-        A network of as many tasks as the catalogue of `monai_tpseg.tasks` has its names unless it was given others.
+        A network of as many tasks as the catalogue of `monai_tpseg.catalogue` has its names unless it was given others.
 
         Raises:
             ValueError: set to another number of names than there are rows.

@@ -38,7 +38,7 @@ class WeightsInfo:
             read at it.
         sha256: digest of the weights file; empty until it is written.
         training: recipe, data and result, for the reader.
-        modalities: modality of every task that the catalogue of `monai_tpseg.tasks` does not have, by name.
+        modalities: modality of every task that the catalogue of `monai_tpseg.catalogue` does not have, by name.
         card: of weights in the catalogue: status, licence, sources, Dice, see `monai_tpseg.weights.Card`.
         format: version of the description.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from monai.data import MetaTensor
 
-from monai_tpseg.tasks import Modality
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.transforms import NormalizeByModalityd
 from monai_tpseg.transforms.regions import crop_to_region
 

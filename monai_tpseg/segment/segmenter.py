@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
+from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.segment.finish import Finish
 from monai_tpseg.segment.prepare import PrepareImage
 from monai_tpseg.segment.result import Segmentation
-from monai_tpseg.tasks import Modality, get_task
 
 __all__ = ["Segmenter"]
 

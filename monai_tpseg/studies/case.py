@@ -17,6 +17,7 @@ import torch
 from monai.data import MetaTensor
 
 from monai_tpseg.apart import Apart, CallLost, NoProcessError
+from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import parsed_once
 from monai_tpseg.io.errors import ReadError
@@ -43,7 +44,6 @@ from monai_tpseg.studies.results import case_folder, provenance, read_result, wr
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import segment_slide
 from monai_tpseg.studies.writing import Outputs, write_segmented
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 

@@ -15,12 +15,12 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.dicom.segmentation import tracking_id
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.studies.codes import Outcome, Status
-from monai_tpseg.tasks import DICOM_MODALITIES, Modality
 
 __all__ = [
     "FLAGS",
@@ -137,7 +137,7 @@ def fits_modality(recorded: str, modality: Modality) -> bool:
         recorded: (0008,0060) of a DICOM object, "" of a source that does not say.
         modality: of the task.
     """
-    return recorded in _SAYS_NOTHING | DICOM_MODALITIES[modality]
+    return recorded in _SAYS_NOTHING | modality.dicom
 
 
 def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any], modality: Modality) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.names import Names, case_names
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["Grown", "Merged", "grow", "merge_scan"]
 

@@ -7,11 +7,11 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.kinds import stem
 from monai_tpseg.io.output_names import plain_name
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["Names", "case_names", "file_stem"]
 

@@ -18,12 +18,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from monai_tpseg.catalogue import TASK_NAMES, get_task
 from monai_tpseg.files import write_atomically
 from monai_tpseg.studies.codes import RUN_ACTIONS, Status, StudyError, failed
 from monai_tpseg.studies.lesions import FLAGS, Lesion
 from monai_tpseg.studies.report_pictures import Thumbnail, make_thumbnail
 from monai_tpseg.studies.results import RESULT, read_result
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 
 __all__ = ["REPORT", "Case", "collect", "write_report"]
 
@@ -200,10 +200,10 @@ def _picture(folder: Path, record: dict[str, Any]) -> Thumbnail | None:
         return None
     # scanners write names and dates into ultrasound; within the region that a DICOM object declares there are none
     modalities = record["provenance"]["model"].get("modalities", {})
-    is_ultrasound = record["task"] in (*TASK_NAMES, *modalities) and (
-        get_task(record["task"], modalities).modality is Modality.ULTRASOUND
+    has_text = record["task"] in (*TASK_NAMES, *modalities) and (
+        get_task(record["task"], modalities).modality.has_screen_text
     )
-    blurred = is_ultrasound and "region" not in record.get("decisions", {})
+    blurred = has_text and "region" not in record.get("decisions", {})
     mask = folder / Path(names["mask"]).name
     return make_thumbnail(folder / Path(names["overlay"]).name, mask if mask.suffix == ".png" else None, blurred)
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from itertools import chain
 from pathlib import Path
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.codes import ExitStatus, Status, StudyError
 from monai_tpseg.studies.events import EVENTS, events
@@ -18,7 +19,6 @@ from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
 from monai_tpseg.studies.results import read_result, sweep
 from monai_tpseg.studies.together import finish_together, of_one_source, together
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["SESSIONS", "Run", "exit_status", "known_salt", "prepare_output"]
 

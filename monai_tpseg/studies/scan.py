@@ -124,7 +124,7 @@ def _proposed(entry: Entry, case: Case) -> Entry:
     if case.skip or header is None or header.code:
         return entry
     if _modality(case) == "SM" and header.kind == "slide":
-        return replace(entry, task=PROPOSED_TASKS["SM"])
+        return replace(entry, task=PROPOSED_TASKS["SM"].name)
     if header.kind != "dicom":
         return _noted(entry, _UNKNOWN)
     if header.screenshot:

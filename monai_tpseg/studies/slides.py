@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.files import file_sha256
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.io.meta import INTENSITY
@@ -26,7 +27,6 @@ from monai_tpseg.studies.outlines import Polygon, outlines
 from monai_tpseg.studies.rle import RunMask
 from monai_tpseg.studies.slide_files import contours_geojson, slide_overlay, write_pyramid
 from monai_tpseg.studies.slide_lesions import measure_regions
-from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms.pipelines import load_pipeline
 
 __all__ = ["SlideSource", "is_glass", "segment_slide"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_tpseg.catalogue import Task, get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
@@ -19,7 +20,6 @@ from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.results import decisions
-from monai_tpseg.tasks import Task, get_task
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from monai.transforms import Compose
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.keys import PRED, PROB, TASK, TASK_NAME
-from monai_tpseg.tasks import TASK_NAMES
 
 __all__ = ["ForEachTask"]
 

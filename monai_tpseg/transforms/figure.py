@@ -9,9 +9,9 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tpseg.catalogue import Modality, Task
 from monai_tpseg.io import meta as m
 from monai_tpseg.keys import IMAGE, TASK_NAME
-from monai_tpseg.tasks import DICOM_MODALITIES, Modality, Task
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
 
@@ -55,9 +55,8 @@ def draw_case(
 def _may_hold_names(image: MetaTensor, task: Task) -> bool:
     if str(image.meta[m.FORMAT]) != "dicom":
         return False
-    return (
-        task.modality is Modality.ULTRASOUND or str(image.meta.get(m.MODALITY)) in DICOM_MODALITIES[Modality.ULTRASOUND]
-    )
+    recorded = str(image.meta.get(m.MODALITY))
+    return any(one.has_screen_text and (one is task.modality or recorded in one.dicom) for one in Modality)
 
 
 def _blurred(image: torch.Tensor) -> torch.Tensor:

@@ -16,10 +16,10 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
+from monai_tpseg.catalogue import Modality, Task, get_task
 from monai_tpseg.io.meta import INTENSITY, INVERTED, Intensity
 from monai_tpseg.io.no_data import BlackenNoDatad, HideNoDatad
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
-from monai_tpseg.tasks import Modality, Task, get_task
 
 __all__ = [
     "InvertMonochrome1d",
@@ -76,7 +76,7 @@ def load_pipeline(
     sections = _read(path)
     steps = [*_build(sections[intensity], path), InvertMonochrome1d(IMAGE)]
     if intensity == "physical":  # on a screen, what is no data is black as read
-        steps = [HideNoDatad(IMAGE, absolute=Modality(modality) is Modality.CT), *steps, BlackenNoDatad(IMAGE)]
+        steps = [HideNoDatad(IMAGE, absolute=Modality(modality).is_absolute), *steps, BlackenNoDatad(IMAGE)]
     return Compose([*steps, *(_build(sections["network"], path) if network else [])])
 
 
@@ -193,7 +193,7 @@ class NormalizeByModalityd(MapTransform):
         return normalised
 
     def get_task(self, name: str) -> Task:
-        """Return the task called `name`, of the catalogue or beyond; see `monai_tpseg.tasks.get_task`."""
+        """Return the task called `name`, of the catalogue or beyond; see `monai_tpseg.catalogue.get_task`."""
         return get_task(name, self.modalities)
 
     def _task(self, case: Mapping[Hashable, Any]) -> str:

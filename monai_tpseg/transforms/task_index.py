@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from monai.transforms import Transform
 
+from monai_tpseg.catalogue import TASK_NAMES, resolve_task
+from monai_tpseg.catalogue import task_names as checked_names
 from monai_tpseg.keys import TASK, TASK_NAME
-from monai_tpseg.tasks import TASK_NAMES, resolve_task
-from monai_tpseg.tasks import task_names as checked_names
 
 __all__ = ["TaskToIndexd"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.annotate.session.masks import PackedMask, change_of
-from monai_tpseg.annotate.session.pixels import CT_WINDOW
 from monai_tpseg.annotate.session.recent import Recent
 from monai_tpseg.annotate.session.scribbles import thin_line
 from monai_tpseg.annotate.session.volume import centre_click, slices_along
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.networks import kprism_demo, tpseg_hiera
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
 from monai_tpseg.transforms import pipelines_hash
@@ -99,7 +99,7 @@ def test_tasks_beyond_the_catalogue(tmp_path: Path, sources: dict[str, Path]) ->
     info = WeightsInfo(("liver_lesion",), NETWORK, SIZE, preprocessing=pipelines_hash(), modalities=known)
     save_weights(tmp_path / "t.pt", kprism_demo(1).state_dict(), info)
     session = Session(sources["ct"], PromptModel(tmp_path / "t.pt", "cpu"), "liver_lesion")
-    assert session.window_default == CT_WINDOW
+    assert session.window_default == Modality.CT.windows["lung"]
     session.click(18, 18, index=2)
     assert session.export(tmp_path)["mask"].name == "chest_liver_lesion_mask.nii.gz"
 

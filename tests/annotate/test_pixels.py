@@ -14,9 +14,9 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.annotate.session.pixels import CT_WINDOW, Pixels
+from monai_tpseg.annotate.session.pixels import Pixels
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta as m
-from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import load_pipeline, pipeline_path
 
@@ -41,12 +41,12 @@ def test_ct_is_seen_in_hounsfield_units(model: PromptModel, sources: dict[str, P
     expected = np.rint(np.clip((values[..., 3] + 160) / 400, 0, 1) * 255)
     assert np.abs(seen[..., 0] - expected).max() <= 1
     assert np.array_equal(seen[..., 0], seen[..., 2])
-    assert session.window_default == CT_WINDOW
+    assert session.window_default == Modality.CT.windows["lung"]
 
 
 def test_the_window_of_ct_is_that_of_its_pipeline() -> None:
     step = yaml.safe_load(pipeline_path(Modality.CT).read_text())["physical"][0]
-    assert (step["a_min"], step["a_max"]) == CT_WINDOW
+    assert (step["a_min"], step["a_max"]) == Modality.CT.windows["lung"]
 
 
 def test_other_values_are_seen_by_percentiles(model: PromptModel, sources: dict[str, Path]) -> None:

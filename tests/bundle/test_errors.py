@@ -13,8 +13,8 @@ import pytest
 import torch
 from monai.bundle import create_workflow
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.checkpoint import CheckpointError
-from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import SMALL, run
 
 

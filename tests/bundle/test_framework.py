@@ -15,9 +15,9 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import TPSeg, tpseg_hiera
 from monai_tpseg.networks.checkpoint import load_weights
-from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import NAME, SMALL, run
 
 

@@ -21,11 +21,11 @@ from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 from PIL import Image
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import KPrism, kprism_demo
 from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.studies.model import Model
-from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import _restore_logging, history, read_only_copy, run
 from tests.bundle.test_errors import refused
 

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from monai_tpseg.bundle.preflight import check_train
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.checkpoint import read_checkpoint
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import ResizePictured
 from tests.bundle.conftest import SMALL, history, run
 

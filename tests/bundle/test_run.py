@@ -16,12 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.handlers import GradientClipping
 from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
 from monai_tpseg.networks.weights import read_info
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 from tests.bundle.conftest import SMALL, history, run
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.bundle.config import bundle_weights
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import kprism_demo
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights import catalogue

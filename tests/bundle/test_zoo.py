@@ -11,9 +11,9 @@ import monai.bundle
 import pytest
 import torch
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import build_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info, save_weights
-from monai_tpseg.tasks import TASK_NAMES
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NETWORKS = {

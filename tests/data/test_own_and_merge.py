@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.cli import main
 from monai_tpseg.data import read_datalist
 from monai_tpseg.data.layouts import LAYOUTS
 from monai_tpseg.data.splits import deal_folds, draw_validation, group_by_keys
-from monai_tpseg.tasks import TASK_NAMES
 from tests.bundle.conftest import SMALL, SOURCE, run
 from tests.data.trees import TREES, phantom, save
 

@@ -8,7 +8,7 @@ import SimpleITK
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
+from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.testing.phantoms import LUNG_WINDOW, PARTNERS, Phantom, display, make_phantom, make_volume
 
 COLOUR_TASKS = ("adenocarcinoma", "colon_polyp", "skin_lesion")

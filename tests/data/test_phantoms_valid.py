@@ -10,8 +10,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.dicom.segmentation import Algorithm, series_number, write_segmentation
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,

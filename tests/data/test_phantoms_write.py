@@ -14,7 +14,7 @@ import SimpleITK
 from highdicom.image import get_volume_from_series
 from PIL import Image
 
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.cli import main
 from monai_tpseg.cli.data import _DATASETS
 from monai_tpseg.data import read_datalist
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.layouts import LAYOUTS
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms import LoadMedicalImage
 from tests.data.trees import TREES, amd_sd, btd, busi, phantom, save
 

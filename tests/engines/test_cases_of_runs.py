@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.bundle.cases import inference_cases, listed_tasks
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES
 from tests.scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[2]

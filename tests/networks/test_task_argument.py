@@ -14,10 +14,10 @@ from monai.engines import EnsembleEvaluator, SupervisedEvaluator
 from monai.inferers import SimpleInferer, SliceInferer, SlidingWindowInferer
 from torch import Tensor, nn
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.engines import PrepareTaskBatch
 from monai_tpseg.inferers import DeepSupervisionInferer, TaskInferer
 from monai_tpseg.networks import KPrism, Prompt, TPSeg, bind_task, build_network, kprism_demo, tpseg_hiera_demo
-from monai_tpseg.tasks import TASK_NAMES
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.segment import find_lesions
 from monai_tpseg.studies.codes import Status
 from monai_tpseg.studies.lesions import Lesion, flags_of, lesions_csv, measure_lesions, outcome_with
-from monai_tpseg.tasks import Modality
 
 PICTURE = {"source_kind": "picture"}
 SPACING = (2.0, 3.0, 5.0)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io.dicom.body_parts import is_aside, regions_named
 from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.studies.proposals import propose
 from monai_tpseg.studies.results import decisions
-from monai_tpseg.tasks import DICOM_MODALITIES
 
 
 def proposed(modality: str, **tags: Any) -> str:
@@ -77,7 +77,7 @@ def test_what_speaks_against_it_is_heard(modality: str, tags: dict[str, Any]) ->
 
 
 def test_what_the_readers_accept_is_repeated_and_nothing_else() -> None:
-    terms = {"CT", "MR", "PT", "RF", "XA", "IO", "OPV", "IVOCT", "OT"}.union(*DICOM_MODALITIES.values())
+    terms = {"CT", "MR", "PT", "RF", "XA", "IO", "OPV", "IVOCT", "OT"}.union(*(modality.dicom for modality in Modality))
     for key, words in (("dicom_modality", terms), ("photometric", {*PHOTOMETRIC_INTERPRETATIONS, *PICTURE_MODES})):
         for word in words:
             assert decisions({key: word}) == {key: word}

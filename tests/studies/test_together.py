@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.cli import main
 from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import read_info, save_weights
@@ -21,7 +22,6 @@ from monai_tpseg.studies.on_ray import Job, Worker
 from monai_tpseg.studies.reading import Read, Reader
 from monai_tpseg.studies.together import finish_together, of_one_source, together
 from monai_tpseg.studies.writing import write_segmented
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.transforms.handover import load_case
 
 from .conftest import MARKER, write_weights

@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.transforms import AsDiscreted
 
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.transforms import ForEachTask, RemoveSmallLesionsd, TaskToIndexd
 
 

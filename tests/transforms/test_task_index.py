@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import list_data_collate
 
-from monai_tpseg.tasks import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.transforms import TaskToIndexd
 
 

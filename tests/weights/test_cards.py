@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import kprism_demo
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
-from monai_tpseg.tasks import TASK_NAMES
 from monai_tpseg.testing.phantoms import write_dataset
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights.pack import write_card

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.annotate.session.errors import SessionError, no_writing
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.files import complete
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.guard import base_name
 from monai_tpseg.keys import IMAGE, LABEL
-from monai_tpseg.tasks import Modality
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, ResizePictured
 from monai_tpseg.transforms.pipelines import load_pipeline
 

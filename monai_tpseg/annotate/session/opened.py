@@ -17,8 +17,8 @@ from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels, Window
 from monai_tpseg.annotate.session.predictor import Predictor
 from monai_tpseg.annotate.session.sides import sides_of
+from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.tasks import Modality, get_task
 from monai_tpseg.transforms.handover import load_case
 
 __all__ = ["Opened", "alone"]

@@ -13,22 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.proposals import PROPOSED_TASKS
-from monai_tpseg.tasks import DICOM_MODALITIES, Modality, get_task
 from monai_tpseg.transforms.handover import PackedImage, pack, unpack
 from monai_tpseg.transforms.pipelines import load_pipeline
 from monai_tpseg.transforms.regions import crop_to_region
 
-__all__ = ["CT_WINDOW", "Pixels", "Window"]
+__all__ = ["Pixels", "Window"]
 
 Window = tuple[float, float]
 
-CT_WINDOW: Window = (-1350.0, 150.0)  # HU, as in transforms/ct.yaml
 _PERCENTILES = (0.5, 99.5)  # of values without a scale of their own: noise is black, artefacts do not dim the tissue
 _SAMPLE = 2**20  # values that percentiles are taken from
 
@@ -88,8 +87,8 @@ class Pixels:
     def declared(self) -> Modality | None:
         """What the header says that the source is, None where it says nothing that we know."""
         if self.recorded in PROPOSED_TASKS:
-            return get_task(PROPOSED_TASKS[self.recorded]).modality
-        return Modality.ULTRASOUND if self.recorded in DICOM_MODALITIES[Modality.ULTRASOUND] else None
+            return PROPOSED_TASKS[self.recorded].modality
+        return Modality.ULTRASOUND if self.recorded in Modality.ULTRASOUND.dicom else None
 
     def fits(self, modality: Modality) -> bool:
         """Say whether the source may be of a modality, as `tpseg run` decides it for its flag `other_modality`."""
@@ -111,8 +110,8 @@ class Pixels:
         """Return the values that are black and white unless a person wants others."""
         if str(self.meta[m.INTENSITY]) == "display":
             return 0.0, 255.0
-        if modality is Modality.CT:
-            return CT_WINDOW
+        if modality.is_absolute:
+            return next(iter(modality.windows.values()))
         sample = self._values.reshape(-1)[:: max(1, self._values.size // _SAMPLE)]
         sample = sample[sample != np.float32(self.meta.get(m.NO_DATA, np.nan))]
         if not sample.size:

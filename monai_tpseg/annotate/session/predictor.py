@@ -16,11 +16,11 @@ from monai_tpseg.annotate.session.masks import PackedMask
 from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels
 from monai_tpseg.annotate.session.recent import Recent
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.clicks import scale_clicks
 from monai_tpseg.inferers.task import resize_antialiased
 from monai_tpseg.networks import Prompt
 from monai_tpseg.networks.kprism import ImageState, Memory
-from monai_tpseg.tasks import Modality
 
 __all__ = ["Predictor", "Recipe", "Result"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from monai_tpseg.annotate.session.history import STATUSES, Click, Exemplar, Setup, SliceState
 from monai_tpseg.annotate.session.masks import PackedMask
 from monai_tpseg.annotate.session.predictor import Recipe, Result
-from monai_tpseg.tasks import Modality
+from monai_tpseg.catalogue import Modality
 
 __all__ = ["read_result", "read_setup", "read_slice", "result_record", "setup_record", "slice_record"]
 

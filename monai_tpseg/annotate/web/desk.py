@@ -14,11 +14,11 @@ from monai_tpseg.annotate.session.journal import holds_journal
 from monai_tpseg.annotate.session.masks import Change
 from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.web.wire import opened, patches, status
+from monai_tpseg.catalogue import get_task
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.manifest import Entry
-from monai_tpseg.tasks import get_task
 
 __all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
 

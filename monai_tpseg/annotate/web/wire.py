@@ -15,19 +15,10 @@ from PIL import Image
 from monai_tpseg.annotate.session import Session
 from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.masks import Change
-from monai_tpseg.tasks import Modality
 
 __all__ = ["decode_base64", "decode_png", "encode_png", "opened", "patches", "runs", "status"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_CT_PRESETS: dict[str, tuple[float, float]] = {  # HU: level and width as radiologists name them
-    "lung": (-1350.0, 150.0),  # -600, 1500
-    "soft tissue": (-160.0, 240.0),  # 40, 400
-    "mediastinum": (-125.0, 225.0),  # 50, 350
-    "liver": (-15.0, 135.0),  # 60, 150
-    "brain": (0.0, 80.0),  # 40, 80
-    "bone": (-450.0, 1050.0),  # 300, 1500
-}
 
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:
@@ -140,8 +131,8 @@ def _presets(session: Session) -> list[dict[str, Any]]:
     low, high = session.value_range
     named = {"default": session.window_default}
     modality = session.named_modality or session.modality
-    if modality is Modality.CT and session.window_default != (0.0, 255.0):  # not a picture of a CT
-        named |= _CT_PRESETS
+    if session.window_default != (0.0, 255.0):  # a picture of a CT has no Hounsfield units
+        named |= modality.windows
     if high > low:
         named["all values"] = low, high
     return [{"name": name, "low": window[0], "high": window[1]} for name, window in named.items()]

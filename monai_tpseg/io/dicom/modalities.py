@@ -6,15 +6,15 @@ from itertools import chain
 
 from pydicom.sr.codedict import codes
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io.dicom.values import DISPLAY_MODALITIES
-from monai_tpseg.tasks import DICOM_MODALITIES
 
 __all__ = ["MODALITIES"]
 
 MODALITIES = (
     frozenset(code.value for code in codes.cid29.concepts.values())
     | DISPLAY_MODALITIES
-    | frozenset(chain.from_iterable(DICOM_MODALITIES.values()))
+    | frozenset(chain.from_iterable(modality.dicom for modality in Modality))
     | {"OT"}
 )
 """Acquisition modalities (PS3.16 CID 29), those that are read in a way of their own, and OT, other."""

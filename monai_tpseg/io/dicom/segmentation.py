@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
 
+from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, Code, Task, get_task
 from monai_tpseg.files import complete
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.dicom.frames import Frame, source_frames
@@ -27,7 +28,6 @@ from monai_tpseg.io.dicom.proxies import name_sources, stand_ins, taken_at
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.guard import guarded
 from monai_tpseg.io.source_grid import on_source_grid
-from monai_tpseg.tasks import CATEGORY, TASK_NAMES, Code, Task, get_task
 
 __all__ = ["SEGMENTS", "Algorithm", "SegmentationError", "series_number", "tracking_id", "write_segmentation"]
 

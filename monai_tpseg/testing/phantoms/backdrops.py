@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from monai_tpseg.tasks import Modality
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.testing.phantoms.textures import (
     Array,
     Grid,

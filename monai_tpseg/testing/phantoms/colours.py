@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from monai_tpseg.tasks import Modality
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.testing.phantoms.textures import (
     Array,
     Grid,

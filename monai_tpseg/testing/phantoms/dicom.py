@@ -13,7 +13,7 @@ from pydicom.dataset import FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UltrasoundMultiFrameImageStorage
 
-from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.testing.phantoms.dicom_modules import (
     add_oct_frames,
     add_pixels,

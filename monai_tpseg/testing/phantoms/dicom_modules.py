@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.valuerep import DSfloat
 
-from monai_tpseg.tasks import Modality, get_task
+from monai_tpseg.catalogue import Modality, get_task
 
 __all__ = ["add_oct_frames", "add_pixels", "add_plane", "add_region", "decimals", "item", "make_header", "make_uid"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
+from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.testing.phantoms.backdrops import GREY, make_backdrop
 from monai_tpseg.testing.phantoms.colours import COLOUR, PALETTES, Palette
 from monai_tpseg.testing.phantoms.lesions import Stamp, stamp_lesion

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.keys import IMAGE, LABEL, TASK
-from monai_tpseg.tasks import TASK_NAMES, Modality, get_task
 from monai_tpseg.testing.phantoms.dicom import write_dicom_series
 from monai_tpseg.testing.phantoms.scene import PhantomVolume, make_phantom, make_volume
 from monai_tpseg.testing.phantoms.textures import Mask

@@ -1,8 +1,8 @@
-"""The catalogue of the eight lesion tasks: name, modality, what is segmented and where.
+"""The catalogue: what is known of each modality and of each lesion task, one record each.
 
-This file is the only place that knows the tasks. The order of `TASKS` is the order of the task rows of a network
-trained on all of them; a weights file carries its own list of names (see `docs/conventions.md`), and the modality of
-those that `tpseg new-task` gave it beyond the catalogue.
+This file is the only place that knows them; a modality has its pipeline in the top-level `transforms/` beside it. The
+order of `TASKS` is the order of the task rows of a network trained on all of them; a weights file carries its own list
+of names (see `docs/conventions.md`), and the modality of those that `tpseg new-task` gave it beyond the catalogue.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
+from typing import NamedTuple
 
 __all__ = [
     "CATEGORY",
-    "DICOM_MODALITIES",
     "LESION",
     "TASKS",
     "TASK_NAMES",
@@ -41,17 +41,53 @@ class Modality(str, Enum):
     CT = "ct"
     DERMOSCOPY = "dermoscopy"
 
+    @property
+    def dicom(self) -> frozenset[str]:
+        """What (0008,0060) of a DICOM object may say of it."""
+        return _IMAGING[self].dicom
 
-DICOM_MODALITIES: dict[Modality, frozenset[str]] = {
-    Modality.OCT: frozenset({"OPT", "OP"}),
-    Modality.MRI: frozenset({"MR"}),
-    Modality.PATHOLOGY: frozenset({"SM", "GM", "XC"}),
-    Modality.ULTRASOUND: frozenset({"US", "IVUS"}),
-    Modality.ENDOSCOPY: frozenset({"ES", "XC"}),
-    Modality.CT: frozenset({"CT"}),
-    Modality.DERMOSCOPY: frozenset({"DMS", "XC"}),
+    @property
+    def windows(self) -> Mapping[str, tuple[float, float]]:
+        """Name -> lowest and highest value, in the unit of the stored values; the first is that of its pipeline."""
+        return _IMAGING[self].windows
+
+    @property
+    def is_absolute(self) -> bool:
+        """Whether stored values have an absolute scale, such as Hounsfield units."""
+        return bool(self.windows)
+
+    @property
+    def has_screen_text(self) -> bool:
+        """Whether scanners draw names and dates beside the picture."""
+        return _IMAGING[self].has_screen_text
+
+
+class _Imaging(NamedTuple):
+    """What is known of a modality; see the properties of `Modality`."""
+
+    dicom: frozenset[str]
+    windows: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    has_screen_text: bool = False
+
+
+_HOUNSFIELD: dict[str, tuple[float, float]] = {  # as radiologists name them: level and width
+    "lung": (-1350.0, 150.0),  # -600, 1500
+    "soft tissue": (-160.0, 240.0),  # 40, 400
+    "mediastinum": (-125.0, 225.0),  # 50, 350
+    "liver": (-15.0, 135.0),  # 60, 150
+    "brain": (0.0, 80.0),  # 40, 80
+    "bone": (-450.0, 1050.0),  # 300, 1500
 }
-"""What (0008,0060) of a DICOM object may say of each modality."""
+
+_IMAGING: dict[Modality, _Imaging] = {
+    Modality.OCT: _Imaging(frozenset({"OPT", "OP"})),
+    Modality.MRI: _Imaging(frozenset({"MR"})),
+    Modality.PATHOLOGY: _Imaging(frozenset({"SM", "GM", "XC"})),
+    Modality.ULTRASOUND: _Imaging(frozenset({"US", "IVUS"}), has_screen_text=True),
+    Modality.ENDOSCOPY: _Imaging(frozenset({"ES", "XC"})),
+    Modality.CT: _Imaging(frozenset({"CT"}), MappingProxyType(_HOUNSFIELD)),
+    Modality.DERMOSCOPY: _Imaging(frozenset({"DMS", "XC"})),
+}
 
 
 @dataclass(frozen=True)
@@ -77,12 +113,21 @@ class Task:
 
     `lesion` and `anatomy` are the SNOMED CT codes written into DICOM segmentations; a clinician must sign them off. A
     task without `anatomy` says none.
+
+    Attributes:
+        proposed_by: terms of (0008,0060) of which this is the only task of the catalogue that fits. Ultrasound shows
+            thyroid or breast, and XC any skin or wound: those are not guessed.
+        regions: of the body, of which a header must name one if it names any; none: it may lie anywhere.
+        other_regions: those that speak against it even beside its own.
     """
 
     name: str
     modality: Modality
     lesion: Code
     anatomy: Code | None = None
+    proposed_by: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    other_regions: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -91,14 +136,37 @@ class Task:
 
 
 TASKS: tuple[Task, ...] = (
-    Task("wet_amd", Modality.OCT, LESION, Code("5665001", "Retina")),
-    Task("brain_tumor", Modality.MRI, Code("108369006", "Neoplasm"), Code("12738006", "Brain")),
-    Task("adenocarcinoma", Modality.PATHOLOGY, Code("1187332001", "Adenocarcinoma"), Code("71854001", "Colon")),
+    Task(
+        *("wet_amd", Modality.OCT, LESION, Code("5665001", "Retina")),
+        proposed_by=("OPT",),
+        regions=("eye",),
+        other_regions=("cornea",),
+    ),
+    Task(
+        *("brain_tumor", Modality.MRI, Code("108369006", "Neoplasm"), Code("12738006", "Brain")),
+        proposed_by=("MR",),
+        regions=("head",),
+        other_regions=("whole body",),
+    ),
+    Task(
+        *("adenocarcinoma", Modality.PATHOLOGY, Code("1187332001", "Adenocarcinoma"), Code("71854001", "Colon")),
+        proposed_by=("SM", "GM"),
+        regions=("colon",),
+    ),
     Task("thyroid_nodule", Modality.ULTRASOUND, Code("27925004", "Nodule"), Code("69748006", "Thyroid")),
-    Task("colon_polyp", Modality.ENDOSCOPY, Code("68496003", "Polyp"), Code("71854001", "Colon")),
-    Task("lung_infection", Modality.CT, Code("409774005", "Inflammation"), Code("39607008", "Lung")),
+    Task(
+        *("colon_polyp", Modality.ENDOSCOPY, Code("68496003", "Polyp"), Code("71854001", "Colon")),
+        proposed_by=("ES",),
+        regions=("colon",),
+    ),
+    Task(
+        *("lung_infection", Modality.CT, Code("409774005", "Inflammation"), Code("39607008", "Lung")),
+        proposed_by=("CT",),
+        regions=("chest",),
+        other_regions=("whole body",),
+    ),
     Task("breast_lesion", Modality.ULTRASOUND, Code("4147007", "Mass"), Code("76752008", "Breast")),
-    Task("skin_lesion", Modality.DERMOSCOPY, LESION, Code("39937001", "Skin")),
+    Task("skin_lesion", Modality.DERMOSCOPY, LESION, Code("39937001", "Skin"), proposed_by=("DMS",)),
 )
 
 TASK_NAMES: tuple[str, ...] = tuple(task.name for task in TASKS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_tpseg.tasks import CATEGORY, TASK_NAMES, TASKS, Modality, get_task, resolve_task, task_names
+from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, TASKS, Modality, get_task, resolve_task, task_names
 
 
 def test_catalogue_names_eight_tasks_over_seven_modalities() -> None:
