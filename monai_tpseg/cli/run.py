@@ -6,11 +6,17 @@ import argparse
 import logging
 import os
 import shlex
+import sys
+import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.apart import warm_up
 from monai_tpseg.catalogue import TASK_NAMES, match_task
+from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
+from monai_tpseg.files import shown
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -31,8 +37,14 @@ _SHOWN = 5  # numbers of cases in a message
 _RUN = """\
 Segment one input for one task or several, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with
 its mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it
-private.
+private. Of a single input, the mask's path, the lesions and their size are printed.
+
+tpseg run mole.png --task skin_lesion                        results in ./tpseg_results
+tpseg run mole.png --task skin_lesion --out mask.png         the mask alone, where you say (volumes: .nii.gz)
+tpseg run series/ --task lung_infection --out seg.dcm        a DICOM segmentation of a DICOM source
+tpseg run scans/ --task brain_tumor --out results            a folder of scans
 """
+_OUT = "tpseg_results"  # where --out is not given; it grows, as with --resume
 
 
 class UsageError(Exception):
@@ -65,7 +77,11 @@ def _add_sources(command: Any) -> None:
     )
     command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
     command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
-    command.add_argument("--out", required=True, metavar="OUT", help="folder of the results")
+    command.add_argument(
+        "--out", metavar="OUT",
+        help=f"folder of the results (./{_OUT}, which grows); or a file for the one mask: .png, .nii.gz, .dcm",
+    )  # fmt: skip
+    command.add_argument("--overwrite", action="store_true", help="replace the file that --out names")
     command.add_argument(
         "--checkpoint", metavar="W",
         help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
@@ -139,7 +155,64 @@ def _batch(text: str) -> int | str:
 
 def run_studies(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    one_file = bool(options.out) and _names_file(options)
+    if options.out is None:
+        options.out, options.resume = _OUT, True
     _check(options)
+    if one_file:
+        return _run_into_file(options)
+    status, cases = _run(options)
+    if len({entry.place for _, entry in cases}) == 1 and options.input and not options.quiet:
+        for name, _ in cases:
+            folder = Path(options.out) / "cases" / name
+            _say(answer(folder, _record(folder)))
+    return status
+
+
+def _names_file(options: argparse.Namespace) -> bool:
+    """Whether `--out` is a file for one mask; what contradicts that is told before anything is read."""
+    try:
+        if not is_mask_file(options.out):
+            if options.overwrite:
+                raise UsageError(
+                    "--overwrite is for a file that --out names; a folder of results goes on with --resume."
+                )
+            return False
+        if options.manifest or options.tasks is not None or options.resume:
+            raise UsageError(f"'{options.out}' holds one mask: give IN and --task; several need a folder as --out.")
+        if options.input:
+            check_exists(options.input)
+            check_target(options.input, options.out, options.overwrite)
+    except AnswerError as error:
+        raise UsageError(f"{error}") from error
+    return True
+
+
+def _run_into_file(options: argparse.Namespace) -> int:
+    """The same run, of which one file is kept."""
+    with tempfile.TemporaryDirectory(prefix="tpseg-") as folder:
+        inner = argparse.Namespace(**{**vars(options), "out": str(Path(folder) / "run")})
+        status, cases = _run(inner, alone=True)
+        case = Path(inner.out) / "cases" / cases[0][0]
+        hand_over(case, record := _record(case), options.out)
+        if not options.quiet:
+            _say(answer(case, record, options.out))
+    return status
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    from monai_tpseg.studies.results import read_result
+
+    return read_result(folder)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{shown(line)}\n")
+
+
+def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tuple[str, Entry]]]:
+    """Segment the cases, or one `alone`; return the exit status and the cases with the names of their folders."""
     if options.engine == "local":
         warm_up(_READ)
     from monai_tpseg.networks.weights import read_info
@@ -160,15 +233,21 @@ def run_studies(options: argparse.Namespace) -> int:
             raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
     with locked(options.out, options.shard):
         entries = _entries(options, info.tasks)
+        if alone and len(entries) != 1:
+            raise UsageError(
+                f"'{options.input}' holds {len(entries)} cases, and a file one mask: name a folder as --out."
+            )
         _check_tasks(entries, info)
         if other_preprocessing(info):
             logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
         engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
         resume, moved = options.resume or bool(options.shard), bool(options.root)
-        counts = engine(prepare_output(options.out, entries, options.names, resume, info.tasks, moved))
-    ended = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    logger.info("%s. Next: tpseg report %s", ended or "No case in this shard", shlex.quote(options.out))
-    return exit_status(counts)
+        cases = prepare_output(options.out, entries, options.names, resume, info.tasks, moved)
+        counts = engine(cases)
+    if not alone:
+        ended = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+        logger.info("%s. Next: tpseg report %s", ended or "No case in this shard", shlex.quote(options.out))
+    return exit_status(counts), cases
 
 
 def _here(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
