@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import statistics
@@ -20,6 +19,7 @@ from typing import Any
 
 import torch
 
+from monai_tpseg.cores import threads
 from monai_tpseg.networks import TPSeg, tpseg_hiera
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def arguments(description: str, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=512, help="side of the square images, pixels")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one that is not timed")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    parser.add_argument("--threads", type=int, default=threads())
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
     parser.set_defaults(**defaults)
     return parser

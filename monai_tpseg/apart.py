@@ -177,6 +177,8 @@ def _serve(connection: Connection, target: str, seconds: float, memory: int) -> 
     _shield()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)  # the other cores are the network's, or another process's
     start = _limit(memory)
     connection.send_bytes(b"")
     with contextlib.suppress(EOFError, OSError):  # nobody waits any more

@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow
 from monai_tpseg.bundle.cases import data_root, inference_cases
 from monai_tpseg.bundle.preflight import flag, one_line, stop
 from monai_tpseg.catalogue import task_names
+from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task import image_size_2d
@@ -199,8 +200,11 @@ def run_engine(engine: Any) -> None:
     """Run a trainer or evaluator.
 
     A file that cannot be read, weights that do not fit, a training that diverges, a full disc, or a lost process of a
-    parallel training end it with one line.
+    parallel training end it with one line. PyTorch computes with no more threads than there are cores for it.
     """
+    computing = fit_threads()
+    if not torch.cuda.is_available() and (hint := crowded(computing)):
+        logger.warning("%s", hint)
     try:
         engine.run()
     except Exception as error:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tpseg.apart import warm_up
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
+from monai_tpseg.cores import reading_processes
 from monai_tpseg.files import shown
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
     more = {"seg": not options.no_seg, "skip_empty": options.skip_empty, "precision": options.precision}
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
-    readers = options.readers or (_readers() if options.engine == "local" else 1)
+    readers = options.readers or (reading_processes() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)
     options.checkpoint = choose_weights(options.checkpoint)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
@@ -342,8 +343,3 @@ def check_exists(source: str) -> None:
     """
     if not os.path.lexists(source):
         raise ValueError(f"'{source}' does not exist; check the path.")
-
-
-def _readers() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(4, max(1, cores // 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from monai_tpseg.cores import cores
 from monai_tpseg.io import ReadError
 from monai_tpseg.transforms import LoadMedicalImage, match_label
 
@@ -42,7 +42,7 @@ class CaseFacts(NamedTuple):
 
 def default_workers() -> int:
     """Return the number of processes that read: one a core, 8 at most."""
-    return min(_MOST_WORKERS, os.cpu_count() or 1)
+    return min(_MOST_WORKERS, cores())
 
 
 def inspect_case(image: str, label: str | None = None) -> CaseFacts:

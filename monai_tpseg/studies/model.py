@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from monai_tpseg import __version__
+from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
@@ -133,6 +134,9 @@ class Model:
         self.device = choose_device(device)
         self.settings = settings or Settings()
         self.preprocessing = pipelines_hash()
+        computing = fit_threads()
+        if self.device.type == "cpu" and (hint := crowded(computing)):
+            logger.warning("%s", hint)
         try:
             self.precision = choose_precision(self.settings.precision, self.device)
         except ValueError as error:

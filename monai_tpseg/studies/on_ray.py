@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from monai_tpseg.apart import NoProcessError
+from monai_tpseg.cores import cores
 from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
 from monai_tpseg.studies.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.studies.events import EVENTS, events
@@ -260,7 +261,7 @@ def _connected(address: str) -> Iterator[Any]:
     import ray
 
     own = tempfile.mkdtemp(prefix="tpseg-ray-") if not address else ""
-    where = {"_temp_dir": own} if own else {"address": address}
+    where: dict[str, Any] = {"_temp_dir": own, "num_cpus": cores()} if own else {"address": address}
     before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
     try:
         ray.init(include_dashboard=False if own else None, log_to_driver=False, logging_level="ERROR", **where)
