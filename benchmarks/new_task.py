@@ -105,12 +105,12 @@ def measure(held: Held, own: Callable[[int], float], count: int, number: int) ->
     row, dice = held.network.num_tasks, {}
     nearest = nearest_task(held.network, image, label)
     dice["row"] = own(nearest.row)
-    random = widened(held.network, held.info, seed=number)
+    random = widened(held.info, seed=number)
     copy_rows(held.network, random)
     borrow_rows(random, nearest.row, row, heads_only=True)
     dice["random"] = score(held, random, row)
     for start in ("identity", "nearest"):
-        wider = widened(held.network, held.info, seed=number)
+        wider = widened(held.info, seed=number)
         add_task(held.network, wider, image, label, start)
         dice[start] = score(held, wider, row)
     if number < TUNED_DRAWS:

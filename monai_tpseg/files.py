@@ -93,7 +93,7 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
 def shown(text: str) -> str:
     """Return a text that a terminal shows and does not obey: names of files may hold escape sequences.
 
-    >>> shown("a" + chr(27) + "[2Jb")
-    'a\\x1b[2Jb'
+    >>> print(shown("a" + chr(27) + "[2Jb"))
+    a\\x1b[2Jb
     """
     return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

@@ -141,7 +141,7 @@ def _report(options: argparse.Namespace) -> int:
 def _stoppable() -> Iterator[None]:
     """SIGTERM ends a command as Ctrl-C does: what is being written is removed, and one line says how to go on."""
 
-    def stop(number: int, frame: Any) -> None:
+    def stop(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)

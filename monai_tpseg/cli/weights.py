@@ -93,7 +93,7 @@ def _mean(dice: Mapping[str, Any] | None) -> str:
     return f"{dice['mean']:.1f}" if dice and "mean" in dice else "-"
 
 
-def _where(options: argparse.Namespace) -> int:
+def _where(_options: argparse.Namespace) -> int:
     for folder in folders():
         _write(f"{folder.origin:14} {folder.path}")
     if not user_folder().is_dir():

@@ -110,7 +110,7 @@ def add_task_to_weights(
     if info.preprocessing != pipelines_hash():
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
     check_writable(out)
-    grown = widened(network, wider, tuning.seed).to(device)
+    grown = widened(wider, tuning.seed).to(device)
     nearest = add_task(network.to(device), grown, image.to(device), label.to(device), start)
     if tuning.steps:
         tune_row(grown, len(info.tasks), image, label, tuning.steps, tuning.lr, tuning.seed, device, progress)
@@ -165,8 +165,8 @@ def load_tpseg(checkpoint: str | Path, info: WeightsInfo) -> TPSeg:
     return network.eval()
 
 
-def widened(network: TPSeg, info: WeightsInfo, seed: int = 0) -> TPSeg:
-    """Return a fresh network with the parts of `network` for the tasks of `info`; the draw follows `seed`."""
+def widened(info: WeightsInfo, seed: int = 0) -> TPSeg:
+    """Return a fresh network for the tasks of `info`; the draw follows `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         wider = build_described(info)

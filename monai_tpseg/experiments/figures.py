@@ -40,7 +40,7 @@ def write_figures(results: dict[str, Any], folder: Path) -> list[Path]:
     run = reference[0] if reference else {}
     if "similarity" in run:
         figures["similarity"] = draw_similarity(run)
-        figures["separation"] = draw_separation(results, run)
+        figures["separation"] = draw_separation(run)
     if "split" in run:
         figures["gates"] = draw_gates(torch.tensor(run["gates"]), run["split"], run["tasks"])
     written = []
@@ -68,7 +68,7 @@ def draw_similarity(run: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_separation(results: dict[str, Any], run: dict[str, Any]) -> Figure:
+def draw_separation(run: dict[str, Any]) -> Figure:
     """Draw Figure 8: 1 - cosine of each task's foreground and background prototype against its Dice."""
     dice = [run["metrics"][task]["dice"] for task in run["tasks"]]
     panels = run["separation"]

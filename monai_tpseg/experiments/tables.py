@@ -137,7 +137,7 @@ def comparison_cells(comparison: Comparison) -> list[str]:
 
 
 def _cost(
-    results: dict[str, Any], rows: Sequence[dict[str, Any]], scores: dict[str, Scores], iou: str
+    results: dict[str, Any], rows: Sequence[dict[str, Any]], scores: dict[str, Scores], _iou: str
 ) -> tuple[list[str], list[list[str]]]:
     header = ["row", "models", "parameters", "training steps", "CPU minutes", "wall minutes", "mean Dice"]
     table = []

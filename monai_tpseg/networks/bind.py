@@ -35,6 +35,7 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
 
     The weights are those of `net`, not a copy.
 
+    >>> import torch
     >>> from monai.inferers import SlidingWindowInferer
     >>> from monai_tpseg.networks import tpseg_hiera_demo
     >>> polyps = bind_task(tpseg_hiera_demo().eval(), "colon_polyp")

@@ -66,14 +66,14 @@ def export_task(
     return error
 
 
-def _torchscript(one: nn.Module, path: Path, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+def _torchscript(one: nn.Module, path: Path, _size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     traced = torch.jit.trace(one, (torch.zeros(TRACED),), check_trace=False)  # type: ignore[no-untyped-call]
     traced.save(str(path))
     loaded: Callable[[Tensor], Tensor] = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return loaded
 
 
-def _onnx(one: nn.Module, path: Path, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+def _onnx(one: nn.Module, path: Path, _size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     runtime, _ = optional_import("onnxruntime")
     axes = {0: "batch", 2: "height", 3: "width"}
     torch.onnx.export(

@@ -69,11 +69,11 @@ def _doubling(width: int) -> list[int]:
     return [width * 2**stage for stage in range(5)]
 
 
-def _unet(size: Sequence[int], width: int) -> Any:
+def _unet(_size: Sequence[int], width: int) -> Any:
     return UNet(2, 3, 1, _doubling(width), [2] * 4, num_res_units=2)
 
 
-def _attention_unet(size: Sequence[int], width: int) -> Any:
+def _attention_unet(_size: Sequence[int], width: int) -> Any:
     return AttentionUnet(2, 3, 1, _doubling(width), [2] * 4)
 
 
@@ -81,13 +81,13 @@ def _dynunet(size: Sequence[int], width: int) -> Any:
     return DynUNet(2, 3, 1, **nnunet_plan_2d(size, width=width))
 
 
-def _swin_unetr(size: Sequence[int], width: int) -> Any:
+def _swin_unetr(_size: Sequence[int], width: int) -> Any:
     if width % 12:
         raise ValueError(f"width of swin_unetr must be a multiple of 12, got {width}.")
     return SwinUNETR(in_channels=3, out_channels=1, feature_size=width, spatial_dims=2)
 
 
-def _flexible_unet(size: Sequence[int], width: int) -> Any:
+def _flexible_unet(_size: Sequence[int], width: int) -> Any:
     return FlexibleUNet(3, 1, "efficientnet-b0", decoder_channels=tuple(reversed(_doubling(width))))
 
 

@@ -242,18 +242,18 @@ def _sender(content: bytes, media_type: str) -> Any:
 def _add_errors(app: FastAPI) -> None:
     """Whatever goes wrong ends in one line for the person; the log gets no text that may hold a name."""
 
-    def unknown(request: Request, error: Any) -> Response:
+    def unknown(_request: Request, error: Any) -> Response:
         return PlainTextResponse(f"{error.detail}.", error.status_code)
 
-    def wrong(request: Request, error: Any) -> Response:
+    def wrong(_request: Request, error: Any) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "body"
         return PlainTextResponse(f"The request is wrong at {where}: {first['msg']}.", 422)
 
-    def refused(request: Request, error: Exception) -> Response:
+    def refused(_request: Request, error: Exception) -> Response:
         return PlainTextResponse(" ".join(str(error).split()), 409 if isinstance(error, NotOpen) else 422)
 
-    def failed(request: Request, error: Exception) -> Response:
+    def failed(_request: Request, error: Exception) -> Response:
         logger.error("A request failed: %s.", type(error).__name__)
         return PlainTextResponse(f"That failed ({type(error).__name__}); what was done before is kept.", 500)
 

@@ -32,7 +32,7 @@ def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") ->
     except re.error as error:
         raise LayoutError(f"--patient-regex {patient_regex!r} is no regular expression ({error}).") from error
 
-    def find(root: Path) -> Found:
+    def find(_root: Path) -> Found:
         return _pairs(images, masks, expression)
 
     return Layout("folders", task, f"{images.name} and {masks.name}", find, {"folders": (0, 0)}, with_empty=True)

@@ -229,7 +229,7 @@ class _Fence:
     def __init__(self, pixels: bool, name: str) -> None:
         self.pixels, self.name, self.count = pixels, name, 0
 
-    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+    def __call__(self, tag: BaseTag, _vr: str | None, _length: int) -> bool:
         self.count += 1
         if tag == 0:
             raise _zeros(self.name)
