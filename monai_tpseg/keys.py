@@ -12,6 +12,7 @@ __all__ = [
     "EXEMPLAR_LABEL",
     "IMAGE",
     "LABEL",
+    "LESIONS",
     "PATIENT",
     "PRED",
     "PROB",
@@ -44,6 +45,9 @@ PRED = "pred"
 
 PROB = "prob"
 """(B, 1, H, W) float32 in [0, 1]: the probabilities that `pred` was thresholded from."""
+
+LESIONS = "lesions"
+"""(1, H, W) int32 of one case after postprocessing: the lesions of `pred`, numbered from 1 by size; 0 is background."""
 
 EXEMPLAR_IMAGE = "exemplar_image"
 """(B, K, 3, H, W) float32: K reference images of the sample's task, prepared like `image`."""

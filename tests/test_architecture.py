@@ -48,6 +48,7 @@ ALLOWED: dict[str, set[str]] = {
             "inferers",
             "io",
             "networks",
+            "segment",
             "transforms",
             "weights",
         ),

@@ -29,10 +29,21 @@ from monai_tpseg.io import ReadError
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.segment import Finish
 from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.weights import announcement
 
-__all__ = ["check_data", "check_evaluate", "check_inference", "check_names", "check_train", "flag", "one_line", "stop"]
+__all__ = [
+    "check_data",
+    "check_evaluate",
+    "check_finish",
+    "check_inference",
+    "check_names",
+    "check_train",
+    "flag",
+    "one_line",
+    "stop",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +103,12 @@ def check_names(
     for key, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
+
+
+@one_line
+def check_finish(threshold: Any, min_lesion_area: Any) -> None:
+    """Check what masks are cut with, see `monai_tpseg.segment.Finish`."""
+    Finish(threshold, min_lesion_area)
 
 
 def _check_overrides(arguments: Sequence[str]) -> None:

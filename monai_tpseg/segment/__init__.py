@@ -6,5 +6,6 @@ from monai_tpseg.segment.finish import Finish, find_lesions
 from monai_tpseg.segment.prepare import PrepareImage
 from monai_tpseg.segment.result import Segmentation
 from monai_tpseg.segment.segmenter import Segmenter
+from monai_tpseg.segment.transform import FinishMaskd
 
-__all__ = ["Finish", "PrepareImage", "Segmentation", "Segmenter", "find_lesions"]
+__all__ = ["Finish", "FinishMaskd", "PrepareImage", "Segmentation", "Segmenter", "find_lesions"]

@@ -43,10 +43,10 @@ class Finish:
     min_lesion_area: int = MIN_LESION_AREA
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold}.")
-        if self.min_lesion_area < 0:
-            raise ValueError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area}.")
+        if not isinstance(self.threshold, int | float) or not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must lie between 0 and 1, got {self.threshold!r}.")
+        if not isinstance(self.min_lesion_area, int) or self.min_lesion_area < 0:
+            raise ValueError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area!r}.")
 
     def __call__(self, prob: torch.Tensor, meta: Mapping[str, Any]) -> Finished:
         """Finish what was found in an image.
@@ -84,4 +84,8 @@ def _like(mask: torch.Tensor, prob: torch.Tensor) -> torch.Tensor:
     """The mask as float32; with the meta of the probabilities, where they carry one."""
     plain = mask.as_tensor() if isinstance(mask, MetaTensor) else mask
     flat = plain.to(torch.float32)
-    return MetaTensor(flat, meta=prob.meta) if isinstance(prob, MetaTensor) else flat
+    if not isinstance(prob, MetaTensor):
+        return flat
+    with_meta = MetaTensor(flat)
+    with_meta.copy_meta_from(prob)
+    return with_meta

@@ -15,7 +15,7 @@ from monai_tpseg import __version__
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.output_names import OutputNames, base_path
 from monai_tpseg.io.source_grid import on_image_grid
-from monai_tpseg.keys import IMAGE, PRED, PROB, TASK_NAME
+from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK_NAME
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies.results import provenance, write_result
@@ -43,6 +43,7 @@ class SaveResultd(MapTransform):
         image_key: key of the loaded image, whose meta says where the mask belongs.
         mask_key: key of masks, (1, H, W) or (1, H, W, D) in {0, 1} on the grid of their image.
         prob_key: key of the probabilities that the mask was cut from.
+        lesions_key: key of the numbered lesions, as `FinishMaskd` leaves them; where a case has none they are numbered.
 
     Raises:
         ValueError: a mask is not binary or does not lie on its image; the case has no task name.
@@ -61,9 +62,10 @@ class SaveResultd(MapTransform):
         image_key: str = IMAGE,
         mask_key: str = PRED,
         prob_key: str = PROB,
+        lesions_key: str = LESIONS,
     ) -> None:
         super().__init__((image_key, mask_key, prob_key))
-        self.output_dir = Path(output_dir)
+        self.output_dir, self.lesions_key = Path(output_dir), lesions_key
         self.checkpoint = checkpoint
         self.settings = dict(settings or {})
         self.outputs = Outputs(seg, save_overlay, save_probabilities, prefix=True)
@@ -82,7 +84,7 @@ class SaveResultd(MapTransform):
             self.outputs = replace(self.outputs, method=info.method)
         image, mask, prob = (data[key] for key in self.keys)
         name = self._names(image.meta).as_posix()
-        found = _found(image.meta, mask, prob)
+        found = _found(image.meta, mask, prob, data.get(self.lesions_key))
         outcome, more = write_segmented(found, task, name, self.output_dir, self._made_by, self.outputs)
         base = base_path(self.output_dir, name, task)
         record = f"{base.name}_result.json"
@@ -90,11 +92,14 @@ class SaveResultd(MapTransform):
         return dict(data)
 
 
-def _found(meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor) -> Segmentation:
+def _found(
+    meta: Mapping[str, Any], mask: torch.Tensor, prob: torch.Tensor, lesions: torch.Tensor | None
+) -> Segmentation:
     """The case with its image as read: what the network saw is not what a person looks at."""
     image = load_again(meta)
     probabilities, flat = (on_image_grid(_placed(x), image)[None].float() for x in (prob, mask))
-    return Segmentation(image, probabilities, flat, find_lesions(flat[0].numpy(), image.meta))
+    numbered = find_lesions(flat[0].numpy(), image.meta) if lesions is None else on_image_grid(lesions, image).numpy()
+    return Segmentation(image, probabilities, flat, numbered)
 
 
 def _placed(values: torch.Tensor) -> torch.Tensor:

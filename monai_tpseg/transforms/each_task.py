@@ -9,7 +9,7 @@ import torch
 from monai.transforms import Compose
 
 from monai_tpseg.catalogue import TASK_NAMES
-from monai_tpseg.keys import PRED, PROB, TASK, TASK_NAME
+from monai_tpseg.keys import LESIONS, PRED, PROB, TASK, TASK_NAME
 
 __all__ = ["ForEachTask"]
 
@@ -32,7 +32,7 @@ class ForEachTask(Compose):
         self.task_names = tuple(task_names)
 
     def __call__(self, data: Mapping[Hashable, Any], *args: Any, **kwargs: Any) -> dict[Hashable, Any]:
-        """Return `data` with what the transforms made of the prediction, and the probabilities, channel by channel.
+        """Return `data` with what the transforms made of it, channel by channel: prediction, probabilities and lesions.
 
         Raises:
             ValueError: the prediction has another number of channels than the case has tasks.
@@ -48,6 +48,6 @@ class ForEachTask(Compose):
             one[PRED] = data[PRED][channel : channel + 1]
             made.append(super().__call__({**data, **one}, *args, **kwargs))
         joined: dict[Hashable, Any] = {
-            key: torch.cat([case[key] for case in made]) for key in (PRED, PROB) if key in made[0]
+            key: torch.cat([case[key] for case in made]) for key in (PRED, PROB, LESIONS) if key in made[0]
         }
         return dict(data) | joined

@@ -1,0 +1,57 @@
+"""The end of a segmentation in a chain of MONAI transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB
+from monai_tpseg.segment.finish import Finish
+
+__all__ = ["FinishMaskd"]
+
+
+class FinishMaskd(MapTransform):
+    """Make mask, probabilities and numbered lesions of the whole image out of what an inferer returns; see `Finish`.
+
+    Args:
+        keys: key of the probabilities (1, h, w) or (1, h, w, D); the mask takes their place.
+        threshold: probability from which a pixel is lesion, in (0, 1).
+        min_lesion_area: smallest lesion that stays, pixels or voxels.
+        image_key: key of the loaded image, whose meta names region and frame.
+        prob_key: where the probabilities go.
+        lesions_key: where the numbered lesions go, (1, H, W) or (1, H, W, D) int32 on the CPU.
+        allow_missing_keys: skip a case without the key.
+
+    Raises:
+        ValueError: several keys, or an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = PRED,
+        threshold: float = THRESHOLD,
+        min_lesion_area: int = MIN_LESION_AREA,
+        image_key: str = IMAGE,
+        prob_key: str = PROB,
+        lesions_key: str = LESIONS,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"One prediction is finished, got the keys {', '.join(map(str, self.keys))}.")
+        self.finish = Finish(threshold, min_lesion_area)
+        self.image_key, self.prob_key, self.lesions_key = image_key, prob_key, lesions_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return `data` with what was found in the image."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            prob, mask, lesions = self.finish(case[key], case[self.image_key].meta)
+            case |= {key: mask, self.prob_key: prob, self.lesions_key: torch.from_numpy(lesions)[None]}
+        return case
