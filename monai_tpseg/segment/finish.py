@@ -88,4 +88,5 @@ def _like(mask: torch.Tensor, prob: torch.Tensor) -> torch.Tensor:
         return flat
     with_meta = MetaTensor(flat)
     with_meta.copy_meta_from(prob)
-    return with_meta
+    found: torch.Tensor = with_meta
+    return found
