@@ -4,19 +4,28 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --retries 10
 
-.PHONY: help install demo demo-kprism test lint format clean
+.PHONY: help install develop docs demo demo-kprism test lint format clean
 
 help:            ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
 
-install: $(VENV)/.installed  ## make .venv with the package and its tools
+install: $(VENV)/.installed  ## make .venv with the package, its viewer and what they need
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install "setuptools>=77" wheel torch torchvision
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation sam2==1.1.0  # its own build would fetch torch again
+	$(PIP) install -e ".[annotate]"
+	touch $@
+
+develop: $(VENV)/.develop    ## the same, and what tests, pages and exports need
+
+$(VENV)/.develop: $(VENV)/.installed
 	$(PIP) install -e ".[dev]"
 	touch $@
+
+docs: develop    ## the pages of docs/ and of the public classes as a site, into site/
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 demo: install    ## phantoms, training, evaluation, inference: about three minutes on two cores, into demo_output/
 	$(RUN) examples/demo.py --output demo_output
@@ -24,13 +33,13 @@ demo: install    ## phantoms, training, evaluation, inference: about three minut
 demo-kprism: install  ## K-Prism on phantoms: about three minutes on two cores, into kprism_output/
 	$(RUN) examples/kprism_demo.py --output kprism_output
 
-test: install    ## lint, format, types and all tests
+test: develop    ## lint, format, types and all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2
 
-lint: install    ## the quick part of `make test`
+lint: develop    ## the quick part of `make test`
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -37,3 +38,15 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
         assert str(source.relative_to(ROOT)) in names
     assert "monai_tpseg/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "bundles/"))]
+
+
+def test_the_image_copies_what_is_there_and_what_is_not_ignored() -> None:
+    known = {"FROM", "ARG", "ENV", "RUN", "WORKDIR", "COPY", "USER", "ENTRYPOINT", "CMD"}
+    text = re.sub(r"\\\n", " ", (ROOT / "Dockerfile").read_text())
+    lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    assert {line[0] for line in lines} <= known
+    copied = [name for line in lines if line[0] == "COPY" for name in line[1:-1]]
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in copied)
+    assert set(copied) == kept
+    assert lines[-2] == ["ENTRYPOINT", '["tpseg"]']
