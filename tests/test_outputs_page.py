@@ -27,7 +27,7 @@ def test_columns() -> None:
 
 
 def test_codes() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d+ \w+) \| (\d+ \w+) \|$", section("DICOM SEG"), re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (\d+ \w+) \| (\d+ \w+) \|$", section("Codes"), re.M)
     assert rows == [
         (task.name, *(f"{code.value} {code.meaning}" for code in (task.lesion, task.anatomy))) for task in TASKS
     ]

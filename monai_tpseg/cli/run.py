@@ -95,6 +95,9 @@ def _add_settings(command: Any) -> None:
     command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
     command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
+    command.add_argument(
+        "--no-sr", action="store_true", help="no DICOM SR; by default DICOM sources get one, of empty masks too"
+    )
     command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
     command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
     command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
@@ -223,7 +226,12 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     from monai_tpseg.weights import choose_weights
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
-    more = {"seg": not options.no_seg, "skip_empty": options.skip_empty, "precision": options.precision}
+    more = {
+        "seg": not options.no_seg,
+        "sr": not options.no_sr,
+        "skip_empty": options.skip_empty,
+        "precision": options.precision,
+    }
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (reading_processes() if options.engine == "local" else 1)
     limits = Limits(options.read_timeout, options.read_memory, readers)

@@ -263,7 +263,8 @@ class CaseRunner:
             else:
                 seconds["network"] = found.seconds
             with _timed(seconds, "write"):
-                outputs = Outputs(seg=self.model.settings.seg, method=self.model.info.method)
+                settings = self.model.settings
+                outputs = Outputs(settings.seg, sr=settings.sr, method=self.model.info.method)
                 name = file_stem(plan.name, plan.entry.task)
                 with parsed_once(None if read is None else read.headers):
                     return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)

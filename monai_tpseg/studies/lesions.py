@@ -49,7 +49,7 @@ FLAGS: dict[str, str] = {
     "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
     "no_tissue": "no window of the slide holds tissue",
-    "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG was written",
+    "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG or SR was written",
     "empty": "no lesion was found",
     "touches_border": "a lesion reaches the edge of the picture or of a slice",
     "many_lesions": "more than 20 lesions, mostly a sign of noise",

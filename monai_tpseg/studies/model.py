@@ -47,6 +47,7 @@ class Settings:
         slide_mpp: micrometres a pixel of the finest level of slides that do not say.
         skip_glass: windows of a slide without tissue are not run.
         seg: also write a DICOM segmentation where the source is DICOM.
+        sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
         skip_empty: slices of a volume that show nothing are not run, see `monai_tpseg.inferers.tissue`.
         precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
     """
@@ -57,6 +58,7 @@ class Settings:
     slide_mpp: float | None = None
     skip_glass: bool = True
     seg: bool = True
+    sr: bool = True
     skip_empty: bool = False
     precision: str = "fp32"
 

@@ -29,8 +29,8 @@ __all__ = ["SaveResultd"]
 class SaveResultd(MapTransform):
     """Write everything about a segmented case, as `tpseg run` does, and pass the case on.
 
-    The files are `<name>_<task>_mask`, `_seg.dcm`, `_overlay.png`, `_lesions.csv` and `_result.json` with their
-    suffixes; `docs/outputs.md` describes them. `<name>` is that of the source, see `OutputNames`.
+    The files are `<name>_<task>_mask`, `_seg.dcm`, `_sr.dcm`, `_overlay.png`, `_lesions.csv` and `_result.json` with
+    their suffixes; `docs/outputs.md` describes them. `<name>` is that of the source, see `OutputNames`.
 
     Args:
         output_dir: where the files go; made when needed.
@@ -44,6 +44,7 @@ class SaveResultd(MapTransform):
         mask_key: key of masks, (1, H, W) or (1, H, W, D) in {0, 1} on the grid of their image.
         prob_key: key of the probabilities that the mask was cut from.
         lesions_key: key of the numbered lesions, as `FinishMaskd` leaves them; where a case has none they are numbered.
+        sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
 
     Raises:
         ValueError: a mask is not binary or does not lie on its image; the case has no task name.
@@ -63,12 +64,13 @@ class SaveResultd(MapTransform):
         mask_key: str = PRED,
         prob_key: str = PROB,
         lesions_key: str = LESIONS,
+        sr: bool = True,
     ) -> None:
         super().__init__((image_key, mask_key, prob_key))
         self.output_dir, self.lesions_key = Path(output_dir), lesions_key
         self.checkpoint = checkpoint
         self.settings = dict(settings or {})
-        self.outputs = Outputs(seg, save_overlay, save_probabilities, prefix=True)
+        self.outputs = Outputs(seg, save_overlay, save_probabilities, prefix=True, sr=sr)
         self._names = OutputNames(data_root_dir)
         self._made_by: dict[str, Any] | None = None
 

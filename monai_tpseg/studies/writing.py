@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from monai_tpseg.catalogue import Task, get_task
+from monai_tpseg.catalogue import get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
@@ -20,6 +17,7 @@ from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.codes import Outcome
 from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.studies.results import decisions
+from monai_tpseg.studies.structured_report import write_structured_report
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
 
@@ -37,6 +35,7 @@ class Outputs:
         prefix: tables carry the name of the case, as many cases share one folder.
         method: name of the network, as a DICOM segmentation gives it.
         semi_automatic: a person guided the network, as a DICOM segmentation says.
+        sr: a DICOM structured report of what was measured, where the source is DICOM, also where nothing was found.
     """
 
     seg: bool = True
@@ -45,6 +44,7 @@ class Outputs:
     prefix: bool = False
     method: str = "TP-Seg"
     semi_automatic: bool = False
+    sr: bool = True
 
 
 def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
@@ -79,12 +79,19 @@ def write_segmented(
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
         found.mask, found.prob, meta, task, name
     )
+    made = algorithm(made_by, outputs)
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
     if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _segmentation(seg, found.lesions, meta, known, name, algorithm(made_by, outputs)):
+        if _made(lambda: write_segmentation(seg, found.lesions, meta, known, name, made)):
             files["seg"] = seg
+        else:
+            flags.add("no_seg")
+    if outputs.sr and str(meta[m.FORMAT]) == "dicom":
+        sr = base.with_name(f"{base.name}_sr.dcm")
+        if _made(lambda: write_structured_report(sr, lesions, meta, known, name, made, files.get("seg"))):
+            files["sr"] = sr
         else:
             flags.add("no_seg")
     if outputs.overlay:
@@ -102,12 +109,10 @@ def write_segmented(
     return outcome_with(flags, len(lesions)), more
 
 
-def _segmentation(
-    path: Path, lesions: NDArray[np.int32], meta: Mapping[str, Any], task: Task, name: str, made_by: Algorithm
-) -> bool:
-    """Say whether the source has what a DICOM segmentation refers to, and write it then."""
+def _made(write: Callable[[], None]) -> bool:
+    """Say whether the source has what a DICOM object refers to, and write it then."""
     try:
-        write_segmentation(path, lesions, meta, task, name, made_by)
+        write()
     except SegmentationError:
         return False
     return True

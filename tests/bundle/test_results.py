@@ -71,7 +71,7 @@ def test_overlay_and_segmentation_can_be_left_out(
 ) -> None:
     run(
         bundle_dir, "inference", dataset_dir=str(studies / "one.dcm"), task="thyroid_nodule", checkpoint=str(weights),
-        output_dir="out", device="cpu", progress=False, threshold=0.01, seg=False, save_overlay="false",
+        output_dir="out", device="cpu", progress=False, threshold=0.01, seg=False, sr=False, save_overlay="false",
         save_probabilities=True,
     )  # fmt: skip
     base = "one_thyroid_nodule"

@@ -112,8 +112,8 @@ def test_only_the_manifest_leads_back_to_patients_and_paths(done: Path, corpus: 
     secrets = [MARKER, MARKER_UID, str(corpus), corpus.parent.name, read_manifest(done / "manifest.csv")[0].salt]
     for file in done.rglob("*"):
         name = str(file.relative_to(done))
-        for_others = file.is_file() and name != "manifest.csv" and not name.endswith("_seg.dcm")
-        content = file.read_bytes() if for_others else b""  # a DICOM segmentation names its patient
+        for_others = file.is_file() and name != "manifest.csv" and not name.endswith(("_seg.dcm", "_sr.dcm"))
+        content = file.read_bytes() if for_others else b""  # an object of DICOM names its patient
         if name.endswith(".gz"):
             content = bytes(nibabel.load(file).header.binaryblock) + content
         for secret in secrets:

@@ -18,7 +18,7 @@ from pydicom.valuerep import DA, TM
 
 from monai_tpseg.io.dicom.frames import Frame
 
-__all__ = ["name_sources", "stand_ins", "taken_at"]
+__all__ = ["described", "name_sources", "stand_ins", "taken_at"]
 
 _PREFIX = "1.2.3."  # of the stand-ins' names, which never reach a file
 _TEXTS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -71,7 +71,7 @@ def name_sources(segmentation: Dataset, frames: Sequence[Frame]) -> None:
 
 def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
     header = frame.header
-    made = _described(header) if n == 0 else Dataset()
+    made = described(header) if n == 0 else Dataset()
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns"):
         made[keyword] = copy.copy(header[keyword])
     made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, f"{_PREFIX}{n + 1}"
@@ -84,8 +84,8 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
     return made
 
 
-def _described(header: Dataset) -> Dataset:
-    """A copy of the header that has, and holds well-formed, what a segmentation copies from its source."""
+def described(header: Dataset) -> Dataset:
+    """Return a copy of a header that has, and holds well-formed, what a result copies from its source."""
     made = Dataset()
     for element in header:
         if element.keyword not in (*_PLACES, *_OTHER_SPACES):

@@ -29,14 +29,31 @@ from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.guard import guarded
 from monai_tpseg.io.source_grid import on_source_grid
 
-__all__ = ["SEGMENTS", "Algorithm", "SegmentationError", "series_number", "tracking_id", "write_segmentation"]
+__all__ = [
+    "ARTIFICIAL_INTELLIGENCE",
+    "RESEARCH_USE",
+    "SEGMENTS",
+    "Algorithm",
+    "Identifiers",
+    "SegmentationError",
+    "check_references",
+    "identifiers",
+    "sct",
+    "series_number",
+    "tracking_id",
+    "write_segmentation",
+]
 
 SEGMENTS = 50
 """Lesions that get a segment each, the largest first; one more segment holds all others."""
 
-_ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
+ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
+"""The family of the algorithm."""
+
+RESEARCH_USE = "Research use only; a clinician must check it"
+"""What every object says of itself."""
+
 _CYAN = CIELabColor(91.1, -48.1, -14.1)
-_NOTE = "Research use only; a clinician must check it"
 _STEP = 1000  # between the numbers of series of several tasks
 _OTHERS = 2_000_000  # steps that tasks beyond the catalogue share: with 1000 of each, all lie within IS
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -120,18 +137,17 @@ def _build(
     lesions: NDArray[Any], meta: Mapping[str, Any], task: Task, name: str, algorithm: Algorithm
 ) -> highdicom.seg.Segmentation:
     frames = source_frames(meta)
-    _check(frames)
+    check_references(frames)
     planes = _planes(lesions, meta)
     header = frames[0].header
     day, time = taken_at(header)
-    parts = [str(header.SeriesInstanceUID), *(f"{f.header.SOPInstanceUID} {f.number}" for f in frames)]
-    parts += [task.name, algorithm.version, algorithm.weights_sha256, algorithm.config_sha256]
-    uid = _Identifiers([*parts, hashlib.sha256(planes.tobytes()).hexdigest()])
+    tracked = identifiers(frames, task, algorithm)
+    uid = tracked.beside(hashlib.sha256(planes.tobytes()).hexdigest())
     made = highdicom.seg.Segmentation(
         source_images=stand_ins(frames, _uid("frame of reference", str(header.SeriesInstanceUID))),
         pixel_array=planes,
         segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=list(_segments(int(planes.max()), task, name, algorithm, _Identifiers(parts))),
+        segment_descriptions=list(_segments(int(planes.max()), task, name, algorithm, tracked)),
         series_instance_uid=uid("series"),
         series_number=series_number(header.get("SeriesNumber"), task.name),
         sop_instance_uid=uid("instance"),
@@ -141,7 +157,7 @@ def _build(
         software_versions=f"monai_tpseg {algorithm.version}",
         device_serial_number=algorithm.weights_sha256,
         content_label=task.name.upper()[:16],  # a code string holds no more
-        content_description=_NOTE,
+        content_description=RESEARCH_USE,
         series_description=f"{algorithm.method} {task.title}, research use only",
         content_date=day,
         content_time=time,
@@ -169,7 +185,12 @@ def series_number(source: Any, task: str) -> int:
     return (number + _STEP * (TASK_NAMES.index(task) + 1 if task in TASK_NAMES else others)) % 2**31
 
 
-def _check(frames: Sequence[Frame]) -> None:
+def check_references(frames: Sequence[Frame]) -> None:
+    """Refuse a source that a result cannot refer to.
+
+    Raises:
+        ReadError: `E_FORMAT`, it does not name its study, series or object.
+    """
     missing = [key for key in _REFERENCES if not all(frame.header.get(key) for frame in frames)]
     if missing:
         raise ReadError("E_FORMAT", f"The source has no {missing[0]}; repair its header.")
@@ -185,11 +206,11 @@ def _planes(lesions: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.uint8]
 
 
 def _segments(
-    count: int, task: Task, name: str, algorithm: Algorithm, uid: _Identifiers
+    count: int, task: Task, name: str, algorithm: Algorithm, uid: Identifiers
 ) -> Iterator[SegmentDescription]:
     made_by = highdicom.AlgorithmIdentificationSequence(
         name=algorithm.method,
-        family=_ARTIFICIAL_INTELLIGENCE,
+        family=ARTIFICIAL_INTELLIGENCE,
         version=algorithm.version,
         source="monai_tpseg",
         parameters=algorithm.parameters,
@@ -202,18 +223,19 @@ def _segments(
         yield SegmentDescription(
             segment_number=lesion,
             segment_label=f"{task.title} {lesion}" if lesion <= SEGMENTS else f"{task.title}, others",
-            segmented_property_category=_sct(CATEGORY),
-            segmented_property_type=_sct(task.lesion),
+            segmented_property_category=sct(CATEGORY),
+            segmented_property_type=sct(task.lesion),
             algorithm_type=kind,
             algorithm_identification=made_by,
             tracking_uid=uid(tracked),
             tracking_id=tracked,
-            anatomic_regions=None if task.anatomy is None else [_sct(task.anatomy)],
+            anatomic_regions=None if task.anatomy is None else [sct(task.anatomy)],
             display_color=_CYAN,
         )
 
 
-def _sct(code: Code) -> DicomCode:
+def sct(code: Code) -> DicomCode:
+    """Return a concept of SNOMED CT as highdicom takes it."""
     return DicomCode(code.value, "SCT", code.meaning)
 
 
@@ -227,14 +249,29 @@ def _fix(made: Dataset, dimensions: str) -> None:
             del item.ContributionDateTime
 
 
-class _Identifiers:
-    """Gives the identifiers of one result: the same for the same parts."""
+class Identifiers:
+    """Gives the identifiers of one result: the same for the same parts.
+
+    Args:
+        parts: what the result derives from.
+    """
 
     def __init__(self, parts: Sequence[str]) -> None:
-        self._parts = parts
+        self._parts = tuple(parts)
 
     def __call__(self, what: str) -> str:
+        """Return the UID of `what` in this result."""
         return _uid(what, *self._parts)
+
+    def beside(self, *parts: str) -> Identifiers:
+        """Return those of a result that derives from `parts` too."""
+        return Identifiers([*self._parts, *parts])
+
+
+def identifiers(frames: Sequence[Frame], task: Task, algorithm: Algorithm) -> Identifiers:
+    """Return the identifiers of what an algorithm finds in a source for a task, whatever it finds."""
+    parts = [str(frames[0].header.SeriesInstanceUID), *(f"{f.header.SOPInstanceUID} {f.number}" for f in frames)]
+    return Identifiers([*parts, task.name, algorithm.version, algorithm.weights_sha256, algorithm.config_sha256])
 
 
 def _uid(*parts: str) -> str:

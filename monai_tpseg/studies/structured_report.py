@@ -1,0 +1,261 @@
+"""DICOM structured reports: the lesions of a case as measurements (TID 1500), or that none was found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import highdicom.sr as hd
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as DicomCode
+from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+
+from monai_tpseg.catalogue import CATEGORY, Task, get_task
+from monai_tpseg.files import complete
+from monai_tpseg.io.dicom.frames import Frame, source_frames
+from monai_tpseg.io.dicom.proxies import described, taken_at
+from monai_tpseg.io.dicom.segmentation import (
+    ARTIFICIAL_INTELLIGENCE,
+    RESEARCH_USE,
+    SEGMENTS,
+    Algorithm,
+    Identifiers,
+    SegmentationError,
+    check_references,
+    identifiers,
+    sct,
+    series_number,
+)
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.guard import guarded
+from monai_tpseg.studies.lesions import Lesion
+
+__all__ = ["write_structured_report"]
+
+_AFTER_SEG = 500  # from the number of a segmentation's series to that of its report
+_UNITS = {
+    "mm3": codes.UCUM.CubicMillimeter,
+    "mm2": codes.UCUM.SquareMillimeter,
+    "mm": codes.UCUM.Millimeter,
+    "px": DicomCode("{pixels}", "UCUM", "pixels"),
+}
+_AREA, _VOLUME = DicomCode("42798000", "SCT", "Area"), DicomCode("118565006", "SCT", "Volume")
+_IN_PLANE, _IN_SPACE = codes.SCT.LongAxis, codes.IBSI.Maximum3DDiameterOfAMesh
+_PRESENT, _ABSENT = codes.SCT.Present, codes.SCT.Absent
+_PROBABILITY = codes.DCM.Probability
+
+
+def write_structured_report(
+    path: Path,
+    lesions: Sequence[Lesion],
+    meta: Mapping[str, Any],
+    task: str | Task,
+    name: str,
+    algorithm: Algorithm,
+    segmentation: Path | None,
+) -> None:
+    """Write what was measured in a DICOM source as a Comprehensive SR document of template TID 1500.
+
+    Each lesion is a measurement group: volume or area, longest diameter, mean probability. Those beyond `SEGMENTS`
+    share one with their sum, as they share a segment. Without a lesion, one group says of the whole source that it is
+    absent.
+
+    Identifiers derive from those of the source, the algorithm and the numbers, dates from the source: the same case
+    gives the same bytes.
+
+    Args:
+        path: the file.
+        lesions: of `measure_lesions`.
+        meta: the meta of the image from `LoadMedicalImage`.
+        task: the task, which decides the codes, or its name in the catalogue.
+        name: of the case, for tracking ids.
+        algorithm: what made the mask.
+        segmentation: the lesions as `write_segmentation` wrote them; None where there is none.
+
+    Raises:
+        SegmentationError: the source does not name its study, series and object, or has changed since it was read.
+    """
+    known = task if isinstance(task, Task) else get_task(task)
+    seg = None if segmentation is None else pydicom.dcmread(segmentation, stop_before_pixels=True)
+    try:
+        made = guarded(lambda: _build(lesions, meta, known, name, algorithm, seg), "The source")
+    except ReadError as error:
+        raise SegmentationError(f"No structured report can be made: {error}") from None
+    with complete(path) as file:
+        made.save_as(file)
+
+
+def _build(
+    lesions: Sequence[Lesion],
+    meta: Mapping[str, Any],
+    task: Task,
+    name: str,
+    algorithm: Algorithm,
+    seg: Dataset | None,
+) -> Dataset:
+    frames = source_frames(meta)
+    check_references(frames)
+    header = frames[0].header
+    day, time = taken_at(header)
+    numbers = hashlib.sha256(repr([astuple(lesion) for lesion in lesions]).encode()).hexdigest()
+    uid = identifiers(frames, task, algorithm)
+    own = uid.beside("structured report", numbers, "" if seg is None else str(seg.SOPInstanceUID))
+    groups = _Groups(frames, task, name, algorithm, seg, uid)
+    report = hd.MeasurementReport(
+        observation_context=_context(algorithm),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=list(groups.of(lesions)),
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    made = hd.ComprehensiveSR(
+        evidence=[described(header), *_others(frames), *([] if seg is None else [seg])],
+        content=report,
+        series_instance_uid=own("series"),
+        series_number=(series_number(header.get("SeriesNumber"), task.name) + _AFTER_SEG) % 2**31,
+        sop_instance_uid=own("instance"),
+        instance_number=1,
+        manufacturer="monai_tpseg",
+        manufacturer_model_name=algorithm.method,
+        software_versions=f"monai_tpseg {algorithm.version}",
+        device_serial_number=algorithm.weights_sha256,
+        is_complete=True,
+        series_description=_description(f"{algorithm.method} {task.title}", bool(lesions)),
+        content_date=day,
+        content_time=time,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        specific_character_set="ISO_IR 192",  # UTF-8 holds what any source may have
+    )
+    del made.InstanceCreationDate, made.InstanceCreationTime  # the clock's
+    for item in made.get("ContributingEquipmentSequence", []):
+        if "ContributionDateTime" in item:
+            del item.ContributionDateTime
+    return made
+
+
+def _description(what: str, found: bool) -> str:
+    """What a list of series shows; 64 characters at most."""
+    end = f"{' report' if found else ': no lesion found'}, research use only"
+    return what[: 64 - len(end)] + end
+
+
+def _others(frames: Sequence[Frame]) -> Iterator[Dataset]:
+    """The objects of a source after its first."""
+    seen = {str(frames[0].header.SOPInstanceUID)}
+    for frame in frames:
+        if str(frame.header.SOPInstanceUID) not in seen:
+            seen.add(str(frame.header.SOPInstanceUID))
+            yield frame.header
+
+
+def _context(algorithm: Algorithm) -> hd.ObservationContext:
+    """Who observed: no person, these weights."""
+    device = hd.DeviceObserverIdentifyingAttributes(
+        uid=Identifiers(["device", algorithm.weights_sha256])("observer"),
+        name=algorithm.method,
+        manufacturer_name="monai_tpseg",
+        model_name=f"{algorithm.method}, {RESEARCH_USE}",
+        serial_number=algorithm.weights_sha256,
+    )
+    observer = hd.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
+    return hd.ObservationContext(observer_device_context=observer)
+
+
+class _Groups:
+    """The measurement groups of a report."""
+
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        task: Task,
+        name: str,
+        algorithm: Algorithm,
+        seg: Dataset | None,
+        uid: Identifiers,
+    ) -> None:
+        self.frames, self.task, self.name, self.seg, self.uid = frames, task, name, seg, uid
+        self.algorithm = hd.AlgorithmIdentification(
+            name=algorithm.method,
+            version=algorithm.version,
+            parameters=[f"{key}={value}" for key, value in algorithm.parameters.items()],
+            family=ARTIFICIAL_INTELLIGENCE,
+            manufacturer="monai_tpseg",
+        )
+
+    def of(self, lesions: Sequence[Lesion]) -> Iterator[Any]:
+        if not lesions:
+            yield self._group(f"{self.name}_{self.task.name}", [], _ABSENT)
+        for lesion in lesions[:SEGMENTS]:
+            yield self._group(lesion.tracking_id, [lesion])
+        if lesions[SEGMENTS:]:
+            yield self._group(lesions[SEGMENTS].tracking_id, lesions[SEGMENTS:])
+
+    def _group(self, tracked: str, lesions: Sequence[Lesion], found: DicomCode = _PRESENT) -> Any:
+        about = {
+            "tracking_identifier": hd.TrackingIdentifier(uid=self.uid(tracked), identifier=tracked),
+            "finding_type": sct(self.task.lesion),
+            "finding_category": sct(CATEGORY),
+            "finding_sites": [hd.FindingSite(sct(self.task.anatomy))] if self.task.anatomy else None,
+            "algorithm_id": self.algorithm,
+            "measurements": list(_measurements(lesions)),
+            "qualitative_evaluations": [hd.QualitativeEvaluation(sct(self.task.lesion), found)],
+        }
+        if self.seg is None or not lesions:
+            return hd.MeasurementsAndQualitativeEvaluations(**about, source_images=list(self._sources()))
+        number = min(lesions[0].lesion, SEGMENTS + 1)
+        if len(lesions) == 1 and _is_flat(lesions[0]):
+            return hd.PlanarROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=self._frame(number))
+        segment = hd.ReferencedSegment(
+            SegmentationStorage,
+            self.seg.SOPInstanceUID,
+            number,
+            source_series=hd.SourceSeriesForSegmentation(self.frames[0].header.SeriesInstanceUID),
+        )
+        return hd.VolumetricROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=segment)
+
+    def _sources(self) -> Iterator[hd.SourceImageForMeasurementGroup]:
+        for header in (self.frames[0].header, *_others(self.frames)):
+            yield hd.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)
+
+    def _frame(self, segment: int) -> hd.ReferencedSegmentationFrame:
+        """The only frame of the segment of a flat lesion, and the source frame that it lies on."""
+        assert self.seg is not None
+        number, group = next(
+            (n, group)
+            for n, group in enumerate(self.seg.PerFrameFunctionalGroupsSequence, start=1)
+            if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment
+        )
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        frame = source.get("ReferencedFrameNumber")
+        image = hd.SourceImageForSegmentation(
+            source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID, None if frame is None else [int(frame)]
+        )
+        made = hd.ReferencedSegmentationFrame(
+            SegmentationStorage, self.seg.SOPInstanceUID, number, segment, source_image=image
+        )
+        del made[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # not beside a frame's number (PS3.3 10.3)
+        return made
+
+
+def _is_flat(lesion: Lesion) -> bool:
+    """A lesion of a picture, or of one slice of an irregular series."""
+    return lesion.slice is None or lesion.size_unit == "mm2"
+
+
+def _measurements(lesions: Sequence[Lesion]) -> Iterator[hd.Measurement]:
+    if not lesions:
+        return
+    first, flat = lesions[0], _is_flat(lesions[0])
+    voxels = sum(lesion.voxels for lesion in lesions)
+    size = round(sum(lesion.size for lesion in lesions), 3)
+    mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels
+    yield hd.Measurement(_AREA if flat else _VOLUME, size, _UNITS[first.size_unit])
+    if len(lesions) == 1:
+        yield hd.Measurement(_IN_PLANE if flat else _IN_SPACE, first.diameter, _UNITS[first.diameter_unit])
+    else:
+        yield hd.Measurement(codes.SCT.NumberOfLesions, len(lesions), codes.UCUM.NoUnits)
+    yield hd.Measurement(_PROBABILITY, round(mean, 4), codes.UCUM.NoUnits, derivation=codes.SCT.Mean)
