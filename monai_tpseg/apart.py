@@ -13,7 +13,8 @@ import pickle
 import signal
 import sys
 import time
-from multiprocessing import forkserver
+from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -60,7 +61,22 @@ def warm_up(target: str) -> None:
     """
     if _METHOD == "forkserver":
         multiprocessing.get_context(_METHOD).set_forkserver_preload([target.partition(":")[0]])
-        forkserver.ensure_running()
+        with _deaf():
+            forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """What is started inside never hears Ctrl-C, which the terminal sends to all: it would show where it stands."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows sends it to no process in the background
+        yield
+        return
+    resource_tracker.ensure_running()  # now: it opens the ears of this process when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Apart:
@@ -135,7 +151,8 @@ class Apart:
         self._connection, theirs = context.Pipe()
         arguments = (theirs, self.target, self.seconds, self.memory)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
+        with _deaf():  # its server starts again where it has ended
+            self._process.start()
         theirs.close()
 
     def _greet(self, connection: Connection) -> None:
@@ -169,7 +186,7 @@ def _end(process: Any) -> None:
     with contextlib.suppress(OSError, AttributeError):  # it is gone, or the system has no groups
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
-    process.join()
+    process.join(_GRACE)  # the kernel ends no process that waits for a disc of some kinds: the system is left with it
 
 
 def _serve(connection: Connection, target: str, seconds: float, memory: int) -> None:

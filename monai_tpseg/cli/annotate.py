@@ -56,6 +56,7 @@ def _annotate(options: argparse.Namespace) -> int:
     from monai_tpseg.annotate.web.serve import serve
     from monai_tpseg.studies import known_salt, prepare_output, scan
     from monai_tpseg.studies.lock import locked
+    from monai_tpseg.studies.looking import LookApart
     from monai_tpseg.studies.manifest import new_salt
     from monai_tpseg.studies.names import case_names
     from monai_tpseg.weights import choose_weights
@@ -63,8 +64,9 @@ def _annotate(options: argparse.Namespace) -> int:
     checkpoint = choose_weights(options.checkpoint, "kprism")
     out = Path(options.out)
     salt = known_salt(out) or new_salt()
-    check_exists(options.input)
-    entries = [replace(entry, salt=salt) for entry in scan(options.input)]
+    with LookApart() as look:
+        check_exists(options.input, look)
+        entries = [replace(entry, salt=salt) for entry in scan(options.input, look, quiet=False)]
     check_sessions(out, case_names(entries, tasks=None), options.resume)
     model = PromptModel(checkpoint, options.device)
     task = match_task(options.task or "", model.info.tasks) or None

@@ -40,7 +40,7 @@ Stopped half way? The same command with --resume goes on; what is complete is le
 """
 _STATUS = """\
 exit status: 0 every case is segmented, 3 at least one was skipped or failed (its result.json says why and what to do),
-1 nothing could be run, 2 the command line is wrong
+1 nothing could be run, 2 the command line is wrong, 130 stopped with Ctrl-C
 """
 
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments without the program's name; those of the process by default.
 
     Returns:
-        the exit status: 0 all cases segmented, 1 fatal, 2 usage, 3 partial.
+        the exit status: 0 all cases segmented, 1 fatal, 2 usage, 3 partial, 130 stopped with Ctrl-C, 143 by SIGTERM.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -61,10 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
         sys.stderr.write(f"Error: {shown(' '.join(str(error).split()))}\n")
         return 2 if isinstance(error, UsageError) else 1
-    except KeyboardInterrupt:
-        hint = " The same command with --resume goes on." if options.command is run_studies else ""
-        sys.stderr.write(f"Stopped.{hint}\n")
-        return 1
+    except KeyboardInterrupt as stopped:
+        sys.stderr.write(f"Stopped.{_HINTS.get(options.command, '')}\n")
+        return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,9 +110,9 @@ def _scan(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.codes import count
     from monai_tpseg.studies.looking import LookApart
 
-    check_exists(options.input)
     known = read_manifest(options.out) if os.path.exists(options.out) else []
     with LookApart() as look:
+        check_exists(options.input, look)
         found = scan(options.input, look, options.quiet)
     merged = merge_scan(known, found, options.input)
     write_manifest(options.out, merged.rows)
@@ -137,12 +136,18 @@ def _report(options: argparse.Namespace) -> int:
     return ExitStatus.PARTIAL if any(case.record["code"] == "E_RESULT" for case in cases) else ExitStatus.OK
 
 
+_HINTS = {
+    run_studies: " The same command with --resume goes on.",
+    _scan: " Nothing was written; the same command begins anew.",
+}
+
+
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """SIGTERM ends a command as Ctrl-C does: what is being written is removed, and one line says how to go on."""
 
-    def stop(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
+    def stop(number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt(number)
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

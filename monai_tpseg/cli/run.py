@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shlex
 import sys
 import tempfile
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from monai_tpseg.networks.weights import WeightsInfo
     from monai_tpseg.studies import Entry, Limits, Settings
+    from monai_tpseg.studies.looking import LookApart
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
 
@@ -185,11 +185,18 @@ def _names_file(options: argparse.Namespace) -> bool:
         if options.manifest or options.tasks is not None or options.resume:
             raise UsageError(f"'{options.out}' holds one mask: give IN and --task; several need a folder as --out.")
         if options.input:
-            check_exists(options.input)
+            _check_named(options.input)
             check_target(options.input, options.out, options.overwrite)
     except AnswerError as error:
         raise UsageError(f"{error}") from error
     return True
+
+
+def _check_named(source: str) -> None:
+    from monai_tpseg.studies.looking import LookApart
+
+    with LookApart() as look:
+        check_exists(source, look)
 
 
 def _run_into_file(options: argparse.Namespace) -> int:
@@ -263,21 +270,16 @@ def _here(options: argparse.Namespace, settings: Settings, limits: Limits) -> En
     from monai_tpseg.studies import Model, Reader, Run
 
     model = Model(options.checkpoint, options.device, settings, options.slice_batch, options.batch_memory)
-    reader = Reader(limits, _screenshots(options))
+    reader = Reader(limits, options.allow_secondary_capture)
     return Run(model, options.out, options.shard, options.resume, options.quiet, reader)
 
 
 def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits) -> Engine:
     from monai_tpseg.studies.on_ray import Cluster, Job, RayRun
 
-    more = (options.slice_batch, options.batch_memory, options.resume, limits, _screenshots(options))
+    more = (options.slice_batch, options.batch_memory, options.resume, limits, options.allow_secondary_capture)
     job = Job(options.checkpoint, options.out, options.device, settings, *more)
     return RayRun(job, Cluster(options.ray_address, options.workers), options.quiet)
-
-
-def _screenshots(options: argparse.Namespace) -> bool:
-    """A file that is named itself is meant, whatever it is."""
-    return options.allow_secondary_capture or os.path.isfile(options.input or "")
 
 
 def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
@@ -301,8 +303,6 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("The manifest names the task of each case: leave --task out.")
     if not options.manifest and (options.shard or options.root):
         raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
-    if options.input:
-        _check_input(options.input, options.out)
     if options.slice_batch != "auto" and options.slice_batch < 1:
         raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
     if not options.batch_memory > 0:
@@ -315,8 +315,9 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--engine ray divides the cases itself: leave --shard out.")
 
 
-def _check_input(source: str, out: str) -> None:
-    if os.path.realpath(source) == os.path.realpath(out):
+def _check_input(source: str, out: str, look: LookApart) -> None:
+    check_exists(source, look)
+    if look.same(Path(source), Path(out)):
         raise UsageError(f"'{out}' is IN and --out: results would lie among the sources; choose another --out.")
 
 
@@ -329,10 +330,11 @@ def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
     if options.manifest:
         rows = read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
         return [replace(row, task=match_task(row.task, known)) for row in rows]
-    check_exists(options.input)
     first, *others = _tasks(options, known)
     limits = Limits(options.read_timeout, options.read_memory)
     with LookApart(limits) as look:
+        _check_input(options.input, options.out, look)
+        options.allow_secondary_capture |= look.place(Path(options.input)) == "file"  # named itself, it is meant
         found = find_entries(options.input, first, salt, options.out, look, options.quiet)
     return [replace(entry, task=task) for entry in found for task in (first, *others)]
 
@@ -343,11 +345,14 @@ def _tasks(options: argparse.Namespace, known: Sequence[str]) -> list[str]:
     return [match_task(name, known) for name in listed if name.strip()]
 
 
-def check_exists(source: str) -> None:
-    """Name a source that is not there as it was typed.
+def check_exists(source: str, look: LookApart) -> None:
+    """Name a source that is not there, or on a disc that does not answer, as it was typed.
 
     Raises:
-        ValueError: there is nothing.
+        ValueError: there is nothing, or no answer.
     """
-    if not os.path.lexists(source):
+    place = look.place(Path(source))
+    if place == "absent":
         raise ValueError(f"'{source}' does not exist; check the path.")
+    if place == "silent":
+        raise ValueError(f"'{source}' does not answer; see to the disc that it lies on.")

@@ -133,6 +133,10 @@ class LookHere:
         """List a folder but for some names."""
         return list_folder(path, skip)
 
+    def same(self, one: Path, other: Path) -> bool:
+        """Say whether two paths lead to the same place."""
+        return one.exists() and other.exists() and one.samefile(other)
+
     def links(self, path: Path) -> list[str]:
         """Return the names of the links in a folder."""
         return list_links(path)

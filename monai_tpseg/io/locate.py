@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from monai_tpseg.files import file_sha256
 from monai_tpseg.io.discovery import CaseSource, parts_of
@@ -15,10 +15,21 @@ from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.headers import look_at
 from monai_tpseg.io.slides import is_slide
 
-__all__ = ["SEE", "Seen", "Unfit", "files_of_source", "input_identity", "known_parts", "locate", "see"]
+__all__ = [
+    "ANSWER",
+    "SEE",
+    "Seen",
+    "Unfit",
+    "answer",
+    "files_of_source",
+    "input_identity",
+    "known_parts",
+    "locate",
+    "see",
+]
 
-SEE = f"{__name__}:see"
-"""`see` by name, for `monai_tpseg.apart`."""
+SEE, ANSWER = f"{__name__}:see", f"{__name__}:answer"
+"""`see` and `answer` by name, for `monai_tpseg.apart`."""
 
 Unfit = Literal["", "no image", "localizer", "screenshot"]
 """Why a source needs no task: it is no picture of a patient, only shows where others lie, or is one of a screen."""
@@ -156,6 +167,11 @@ def input_identity(source: CaseSource) -> str:
         for name, stat, path in stats
     ]
     return json.dumps(parts)
+
+
+def answer(what: Literal["input_identity", "locate"], *arguments: Any) -> Any:
+    """Return what a function of this module says, by its name."""
+    return input_identity(*arguments) if what == "input_identity" else locate(*arguments)
 
 
 def _stamp(source: CaseSource) -> str:

@@ -52,9 +52,8 @@ class LookApart:
         """Return what a path leads to."""
         try:
             place: Place = self._ask("place", path)
-        except CallLost as error:
-            self._tell(path, error)
-            return "silent"
+        except CallLost:
+            return "silent"  # who asks says so
         return place
 
     def folder(self, path: Path) -> Listing:
@@ -64,6 +63,13 @@ class LookApart:
         except CallLost as error:
             return self._without_links(path, error)
         return listed
+
+    def same(self, one: Path, other: Path) -> bool:
+        """Say whether two paths lead to the same place."""
+        try:
+            return bool(self._ask("same", one, other))
+        except CallLost:
+            return False  # what is asked next says so
 
     def index(self, path: Path) -> list[Path] | None:
         """Return the files that the index of a disc lists; None where a file is no such index."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import struct
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -19,6 +21,7 @@ import pytest
 from pydicom.uid import BasicTextSRStorage
 
 from monai_tpseg.cli import main
+from monai_tpseg.cli.run import check_exists
 from monai_tpseg.io import discovery, headers
 from monai_tpseg.studies import Limits, read_manifest, scan
 from monai_tpseg.studies.looking import LookApart
@@ -139,3 +142,50 @@ def test_what_needs_no_task_is_never_asked_for_one(weights: Path, tmp_path: Path
     assert set(codes) == {"E_NOT_IMAGE", "S_LOCALIZER", "S_NO_TASK"}
     assert [code for code, action in codes.items() if "task into the manifest" in action] == ["S_NO_TASK"]
     assert {name: entry.task for name, entry in entries.items()} == dict.fromkeys(["sr.dcm", "scout.dcm", "us.dcm"], "")
+
+
+@pytest.mark.parametrize("command", ["scan", "run"])
+def test_a_pipe_that_is_named_is_refused_in_one_line(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    more = ["--task", "skin_lesion", "--checkpoint", str(weights)] if command == "run" else []
+    assert main([command, str(tmp_path / "pipe"), "--out", str(tmp_path / "out"), *more]) == 1
+    assert (
+        capsys.readouterr().err == "Error: pipe is a pipe and not a regular file; give a file or a folder. [E_FORMAT]\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_hangs_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_tpseg.studies.looking.ANSWER", f"{__name__}:slow")
+    with LookApart(Limits(seconds=1.0)) as look:
+        with pytest.raises(ValueError, match=r"'\./hang' does not answer; see to the disc"):
+            check_exists("./hang", look)
+        assert not look.same(tmp_path / "a", tmp_path / "a")  # neither is there
+        assert look.same(tmp_path, tmp_path / ".." / tmp_path.name)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a session of its own, as a terminal makes one")
+def test_ctrl_c_ends_a_scan_in_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_png(make_phantom("skin_lesion", 1, 40).image, tmp_path / "in" / "a.png")
+    code = (
+        "import sys, threading, monai_tpseg.studies.looking as looking\n"
+        "from monai_tpseg.cli import main\n"
+        "looking.LookApart.headers = lambda look, files: (print('begun', flush=True), threading.Event().wait())\n"
+        "if __name__ == '__main__':\n"
+        "    sys.exit(main(['scan', *sys.argv[1:], '--out', sys.argv[1] + '.csv', '--quiet']))\n"
+    )
+    (tmp_path / "scan.py").write_text(code)
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        command = [sys.executable, str(tmp_path / "scan.py"), str(tmp_path / "in")]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begun\n"
+            os.killpg(process.pid, number)  # a terminal tells all processes, those that look among them
+            assert process.communicate()[1] == "Stopped. Nothing was written; the same command begins anew.\n"
+        assert process.returncode == status
+    assert [path.name for path in tmp_path.iterdir() if "csv" in path.name] == []

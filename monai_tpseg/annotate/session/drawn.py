@@ -19,6 +19,7 @@ from monai_tpseg.annotate.session.masks import Change, no_change
 from monai_tpseg.annotate.session.opened import alone
 from monai_tpseg.annotate.session.opening import read_mask
 from monai_tpseg.annotate.session.predictor import Recipe, Result
+from monai_tpseg.io.dicom.object import parsed_once
 
 __all__ = ["Drawn", "Tidying"]
 
@@ -105,7 +106,8 @@ class Drawn(Edited):
             ReadError: it cannot be read, or does not lie on the source.
             SessionError: a DICOM segmentation of another source.
         """
-        mask = read_mask(Path(path), self._pixels.image)
+        with parsed_once(self._headers):
+            mask = read_mask(Path(path), self._pixels.image)
         return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
 
     @alone

@@ -17,6 +17,7 @@ from monai_tpseg.annotate.session.opened import Opened, alone
 from monai_tpseg.annotate.session.predictor import Recipe, Result
 from monai_tpseg.annotate.session.saved import picture_path, steps_record
 from monai_tpseg.annotate.session.scribbles import thin_line
+from monai_tpseg.annotate.session.sources import HERE, Sources
 from monai_tpseg.annotate.session.volume import Proposal, centre_click, slices_along
 from monai_tpseg.io.cases import CaseSource
 
@@ -29,8 +30,10 @@ class Edited(Opened):
     Each change is a step of `undo` and `redo`, written down before it counts.
     """
 
-    def __init__(self, source: CaseSource, model: PromptModel, task: str | None = None) -> None:
-        super().__init__(source, model, task)
+    def __init__(
+        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = HERE
+    ) -> None:
+        super().__init__(source, model, task, sources)
         self._journal: Journal | None = None
 
     @alone

@@ -17,9 +17,9 @@ from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels, Window
 from monai_tpseg.annotate.session.predictor import Predictor
 from monai_tpseg.annotate.session.sides import sides_of
+from monai_tpseg.annotate.session.sources import HERE, Sources
 from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.transforms.handover import load_case
 
 __all__ = ["Opened", "alone"]
 
@@ -46,16 +46,21 @@ class Opened:
         source: read with `load_case`.
         model: shared by sessions.
         task: name of a task of the weights, or None.
+        sources: reads it; in this process by default.
 
     Raises:
         ReadError: the source cannot be read.
         SessionError: an unknown task, or none where the source does not say its modality.
     """
 
-    def __init__(self, source: CaseSource, model: PromptModel, task: str | None = None) -> None:
+    def __init__(
+        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = HERE
+    ) -> None:
         self._lock = RLock()
         self.source, self.model = source, model
-        self._pixels = Pixels(load_case(source))
+        image, self._headers = sources.take(source)
+        self._pixels = Pixels(image)
+        del image  # the pixels hold their own
         self._sides = sides_of(self._pixels.meta)
         self._modality_of(task)
         self._predictor = Predictor(model, self._pixels)

@@ -25,9 +25,9 @@ from monai_tpseg.annotate.session.records import (
     setup_record,
     slice_record,
 )
+from monai_tpseg.annotate.session.sources import HERE, Sources
 from monai_tpseg.files import complete
 from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.io.locate import input_identity
 
 __all__ = [
     "Saved",
@@ -64,7 +64,7 @@ class Saved:
     length: int
 
 
-def write_source(folder: Path, source: CaseSource) -> None:
+def write_source(folder: Path, source: CaseSource, sources: Sources = HERE) -> None:
     """Write where the source lies and what it was: the one private file of a session, readable by its owner only.
 
     Raises:
@@ -74,7 +74,7 @@ def write_source(folder: Path, source: CaseSource) -> None:
     record = {
         "paths": [str(Path(path).absolute()) for path in paths],
         "several": isinstance(source, tuple),
-        "identity": _identity(source),
+        "identity": _digest(sources.identity(source)),
     }
     try:
         with complete(folder / _SOURCE) as part:
@@ -85,12 +85,13 @@ def write_source(folder: Path, source: CaseSource) -> None:
         raise no_writing(folder, error) from error
 
 
-def read_source(folder: Path, source: CaseSource | None = None) -> CaseSource:
+def read_source(folder: Path, source: CaseSource | None = None, sources: Sources = HERE) -> CaseSource:
     """Return the source of a session, unchanged since.
 
     Args:
         folder: of the session.
         source: where it lies now, if it was moved.
+        sources: looks at it.
 
     Raises:
         SessionError: it is not known or not there, or has changed.
@@ -103,7 +104,7 @@ def read_source(folder: Path, source: CaseSource | None = None) -> CaseSource:
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         raise SessionError(f"'{folder}' does not say what its session is about; begin a new one.") from None
     try:
-        unchanged = _identity(found) == identity
+        unchanged = _digest(sources.identity(found)) == identity
     except OSError:
         raise SessionError("The source of the session is not where it was; give its new place as source.") from None
     if not unchanged:
@@ -194,8 +195,8 @@ def load_shown(folder: Path, saved: Saved) -> dict[str, Shown]:
     return {digest: Shown.load(picture_path(folder, digest)) for digest in used if digest}
 
 
-def _identity(source: CaseSource) -> str:
-    return hashlib.sha256(input_identity(source).encode("utf-8", "surrogateescape")).hexdigest()
+def _digest(identity: str) -> str:
+    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _made_by(model: PromptModel) -> dict[str, Any]:

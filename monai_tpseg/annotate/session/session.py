@@ -19,7 +19,9 @@ from monai_tpseg.annotate.session.saved import (
     whole_records,
     write_source,
 )
+from monai_tpseg.annotate.session.sources import HERE, Sources
 from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.io.dicom.object import parsed_once
 
 __all__ = ["Session"]
 
@@ -41,6 +43,7 @@ class Session(Drawn):
         task: name of a task of the weights, which says how values become input, what class is meant and, in exports,
             which codes; None is for clicks and exemplars alone, on sources that say their modality.
         folder: of the session, new; None keeps it in memory.
+        sources: reads the source; in this process by default.
 
     Raises:
         ReadError: the source cannot be read.
@@ -53,27 +56,35 @@ class Session(Drawn):
     """
 
     def __init__(
-        self, source: CaseSource, model: PromptModel, task: str | None = None, folder: str | Path | None = None
+        self,
+        source: CaseSource,
+        model: PromptModel,
+        task: str | None = None,
+        folder: str | Path | None = None,
+        sources: Sources = HERE,
     ) -> None:
-        super().__init__(source, model, task)
+        super().__init__(source, model, task, sources)
         self._head = begin_record(model, self.shape, self._history.setup)
         if folder is not None:
             self._journal = Journal(Path(folder))
             try:
-                write_source(self._journal.folder, source)
+                write_source(self._journal.folder, source, sources)
                 self._journal.append(self._head)
             except SessionError:
                 self._journal.close()
                 raise
 
     @classmethod
-    def restore(cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None) -> Session:
+    def restore(
+        cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None, sources: Sources = HERE
+    ) -> Session:
         """Return the session of a folder: masks, clicks, settings and all steps that can be undone or done again.
 
         Args:
             folder: of the session; changes go on there.
             model: of the same weights.
             source: where the source lies now, if it was moved.
+            sources: reads it; in this process by default.
 
         Raises:
             ReadError: the source cannot be read.
@@ -82,8 +93,8 @@ class Session(Drawn):
         folder = Path(folder)
         saved = read_saved(folder)
         check_model(saved.head, model)
-        found = read_source(folder, source)
-        session = cls(found, model, saved.history.setup.task)
+        found = read_source(folder, source, sources)
+        session = cls(found, model, saved.history.setup.task, sources=sources)
         if saved.head["shape"] != list(session.shape):
             raise SessionError("The source of the session is read in another way now; begin a new session.")
         session._predictor.shown.update(load_shown(folder, saved))
@@ -91,7 +102,7 @@ class Session(Drawn):
         session._journal = Journal(folder, saved.length)
         session._history, session._head = saved.history, saved.head
         if source is not None:
-            write_source(folder, found)
+            write_source(folder, found, sources)
         return session
 
     @alone
@@ -130,4 +141,5 @@ class Session(Drawn):
             SessionError: no task, a name that is none, or a folder that holds something else.
         """
         history, results = self._history, self._predictor.results
-        return write_session(self._pixels, self.model, history, results, Path(out_folder), name)
+        with parsed_once(self._headers):
+            return write_session(self._pixels, self.model, history, results, Path(out_folder), name)

@@ -13,6 +13,7 @@ from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.journal import holds_journal
 from monai_tpseg.annotate.session.masks import Change
 from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.session.sources import SourcesApart
 from monai_tpseg.annotate.web.wire import opened, patches, status
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.studies.case import CASES
@@ -41,12 +42,19 @@ class Desk:
         model: loaded once.
         out: output folder; `sessions/NAME` keeps a session, `cases/NAME` what is saved.
         task: of all cases; by default that of the entry, if it has one.
+        sources: reads the cases, in processes apart.
     """
 
     def __init__(
-        self, cases: Sequence[tuple[str, Entry]], model: PromptModel, out: Path, task: str | None = None
+        self,
+        cases: Sequence[tuple[str, Entry]],
+        model: PromptModel,
+        out: Path,
+        task: str | None = None,
+        sources: SourcesApart | None = None,
     ) -> None:
         self.cases, self.model, self.out, self.task = list(cases), model, out, task
+        self._sources = sources or SourcesApart()
         self._lock = RLock()
         self._open: tuple[int, Session] | None = None
         self._revision = 0
@@ -79,17 +87,21 @@ class Desk:
         with self._lock:
             if self._open is None or self._open[0] != number:
                 session = self._session(name, entry, self._task(entry) if task is None else task or None)
-                self.close()
+                self._close_case()
                 self._open = number, session
                 self._revision += 1
             return self.state()
 
     def close(self) -> None:
-        """Close the case that is open."""
+        """Close the case that is open, and end the processes that read."""
         with self._lock:
-            if self._open is not None:
-                self._open[1].close()
-            self._open = None
+            self._close_case()
+            self._sources.close()
+
+    def _close_case(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+        self._open = None
 
     def session(self, number: int) -> Session:
         """Return the session of the open case.
@@ -175,8 +187,8 @@ class Desk:
     def _session(self, name: str, entry: Entry, task: str | None) -> Session:
         folder = self.out / SESSIONS / name
         if holds_journal(folder):
-            return Session.restore(folder, self.model, entry.source())
-        return Session(entry.source(), self.model, task, folder)
+            return Session.restore(folder, self.model, self._sources.find(entry), self._sources)
+        return Session(self._sources.find(entry), self.model, task, folder, self._sources)
 
     def _about_cases(self) -> list[dict[str, Any]]:
         """What a person chooses a case by; `misfits` are the tasks that were trained for another modality."""
