@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -14,17 +16,24 @@ __all__ = ["__version__", "load_model"]
 __version__ = "0.1.0"
 
 
-def load_model(weights: str | Path | None = None, device: str | None = None) -> Model:
+def load_model(
+    weights: str | Path | None = None,
+    device: str | None = None,
+    threshold: float = THRESHOLD,
+    min_lesion_area: int = MIN_LESION_AREA,
+) -> Model:
     """Load TP-Seg with its weights, ready to segment files; PyTorch and MONAI are imported by this call.
 
     Args:
         weights: a file with its description beside it, or the name of weights in the catalogue; by default the
             starter weights, which one line on standard error says.
         device: name of a device; by default the first GPU, or the CPU.
+        threshold: probability from which a pixel is lesion, in (0, 1).
+        min_lesion_area: smallest lesion that stays, pixels or voxels.
 
     Returns:
-        the model: `segment(source, task)` gives probabilities and mask, `network` is the network, `info` the
-        description of the weights.
+        the model: `segment(source, task)` gives probabilities, mask and numbered lesions, `network` is the network,
+        `info` the description of the weights.
 
     Raises:
         ValueError: one line: no such weights, a file that is damaged or altered, no such device.
@@ -34,6 +43,6 @@ def load_model(weights: str | Path | None = None, device: str | None = None) -> 
         >>> model.segment(Path("my.png"), "skin_lesion").mask.shape  # doctest: +SKIP
         torch.Size([1, 480, 640])
     """
-    from monai_tpseg.studies.model import Model
+    from monai_tpseg.studies.model import Model, Settings
 
-    return Model(weights, device)
+    return Model(weights, device, Settings(threshold, min_lesion_area))

@@ -23,7 +23,16 @@ from monai_tpseg.networks.fast.ready import segment_several
 from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
 from monai_tpseg.networks.task import row_numbers
 
-__all__ = ["Amp", "DeepSupervisionInferer", "TaskInferer", "Window", "autocast", "image_size_2d", "resize_antialiased"]
+__all__ = [
+    "Amp",
+    "DeepSupervisionInferer",
+    "TaskInferer",
+    "Window",
+    "autocast",
+    "image_size_2d",
+    "probabilities",
+    "resize_antialiased",
+]
 
 Amp = Literal["none", "bf16", "fp16"]
 Window = Literal["none", "sliding"]
@@ -243,9 +252,7 @@ class TaskInferer(Inferer):
         return total / 4
 
     def _whole(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
-        probabilities = self._logits(network, image, rows).sigmoid()
-        # one by one, so that a task's result does not depend on the others
-        return torch.cat([resize_antialiased(one, size) for one in torch.split(probabilities, 1, dim=1)], dim=1)
+        return probabilities(self._logits(network, image, rows), size)
 
     def _windows(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
         """One slice at a time: the patches of a window batch then share their task."""
@@ -273,6 +280,14 @@ def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
     rows = _required(task).cpu()
     rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
     return rows.expand(len(image), -1)
+
+
+def probabilities(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the probabilities of logits (N, T, h, w) at the size (H, W) of the image, (N, T, H, W).
+
+    Each channel is resized by itself, so that the result of a task does not depend on the others.
+    """
+    return torch.cat([resize_antialiased(one, size) for one in torch.split(logits.sigmoid(), 1, dim=1)], dim=1)
 
 
 def resize_antialiased(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -55,12 +55,21 @@ class Finish:
             prob: (1, h, w) or (1, h, w, D) in [0, 1], on what the network saw or on the whole image.
             meta: the meta of the image from `LoadMedicalImage`.
         """
-        prob = paste_region(prob, meta)
-        mask = self.marked(prob)
+        prob, mask = self.cut(prob, meta)
         lesions = label_lesions(mask[0].detach().cpu().numpy(), self.min_lesion_area, not is_irregular(meta))
         if self.min_lesion_area:
             mask = torch.from_numpy(lesions > 0)[None].to(mask.device)
         return Finished(prob, _like(mask, prob), lesions)
+
+    def cut(self, prob: torch.Tensor, meta: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return probabilities and mask, bool, of the whole image or slice; no lesion is dropped or numbered.
+
+        Args:
+            prob: (1, h, w) or (1, h, w, D) in [0, 1]; of a volume also one slice of it.
+            meta: the meta of the image from `LoadMedicalImage`.
+        """
+        prob = paste_region(prob, meta)
+        return prob, self.marked(prob)
 
     def marked(self, prob: torch.Tensor) -> torch.Tensor:
         """Return where `prob` says lesion, bool: the one comparison with the threshold."""

@@ -44,19 +44,22 @@ def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
     """Return what was found in the region on the whole frame, zeros around it.
 
     Args:
-        values: (C, h, w) or (C, h, w, D) on the region; what lies on the whole frame already comes back as it is.
+        values: (C, h, w) or (C, h, w, D) on the region, also single slices of a volume; what lies on the whole frame
+            already comes back as it is.
         meta: the meta of the image from `LoadMedicalImage`, cropped or not.
 
     Raises:
         ValueError: another size than the region's or the frame's.
     """
-    frame = tuple(int(n) for n in meta[m.LOADED_SHAPE])
-    if m.REGION not in meta or tuple(values.shape[1:]) == frame:
+    if m.REGION not in meta:
+        return values
+    frame = tuple(int(n) for n in meta[m.LOADED_SHAPE])[:2]
+    if tuple(values.shape[1:3]) == frame:
         return values
     if _bounds(values, meta) is not None:
         raise ValueError(f"Values of size {tuple(values.shape[1:])} lie neither on the frame nor on its region.")
     plain = values.as_tensor() if isinstance(values, MetaTensor) else values
-    whole = plain.new_zeros((plain.shape[0], *frame))
+    whole = plain.new_zeros((plain.shape[0], *frame, *plain.shape[3:]))
     top, left, bottom, right = (int(n) for n in meta[m.REGION])
     whole[:, top:bottom, left:right] = plain
     return whole

@@ -25,7 +25,7 @@ from .conftest import NETWORK, SIZE
 def test_masks_are_packed_without_loss(shape: tuple[int, int]) -> None:
     prob = np.random.default_rng(0).random(shape, np.float32)
     for threshold in (0.3, 0.5, 1.1):
-        packed = PackedMask.pack(prob, threshold)
+        packed = PackedMask.of(prob >= threshold, prob)
         assert np.array_equal(packed.mask(), prob >= threshold)
         assert packed.mask().dtype == np.uint8
         expected = np.where(prob >= threshold, prob, 0)

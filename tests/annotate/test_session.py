@@ -18,6 +18,7 @@ from monai_tpseg.inferers import PromptInferer
 from monai_tpseg.inferers.task import resize_antialiased
 from monai_tpseg.keys import IMAGE, LABEL, TASK_NAME
 from monai_tpseg.networks import Prompt
+from monai_tpseg.segment import Finish
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd, ResizePictured
 from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.regions import crop_to_region
@@ -348,7 +349,8 @@ def test_a_mask_that_the_network_cannot_see_is_no_exemplar(
     session = Session(tmp_path / "large.png", model, "skin_lesion")
     prob = np.zeros((320, 320), np.float32)
     prob[100, 100] = 1  # one of 50 pixels that become one
-    monkeypatch.setattr(session._pixels, "on_frame", lambda found: prob)
+    whole = torch.from_numpy(prob)[None]
+    monkeypatch.setattr(Finish, "cut", lambda *_: (whole, whole > 0))
     session.click(100, 100)
     assert session.mask().sum() == 1
     with pytest.raises(SessionError, match="too small for an exemplar: at the network's 32 x 64 pixels"):

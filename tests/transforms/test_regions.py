@@ -53,6 +53,8 @@ def test_crop_and_paste(write_dicom: Write, frames: int) -> None:
     expected = (case["image"][:1] > 30).as_tensor() & (case["image"][:1] < 255).as_tensor()
     torch.testing.assert_close(whole.bool(), expected)
     assert paste_region(whole, case["image"].meta) is whole
+    if frames > 1:  # one slice is pasted as the volume is
+        assert torch.equal(paste_region(part["pred"][..., 1], case["image"].meta), whole[..., 1])
 
 
 def test_letters_do_not_change_what_the_network_sees(write_dicom: Write, tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def _config(model: PromptModel, history: History, results: dict[int, Result]) ->
         "preprocessing": pipelines_hash(),
         "image_size": list(model.image_size),
         "window": model.info.window,
-        "threshold": model.threshold,
-        "min_lesion_area": 0,
+        "threshold": model.finish.threshold,
+        "min_lesion_area": model.finish.min_lesion_area,
         "slices": [
             {"slice": index, "status": state.status, "prompts": _prompts(index, state.result, results)}
             for index, state in sorted(history.slices.items())

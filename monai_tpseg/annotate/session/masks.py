@@ -59,11 +59,6 @@ class PackedMask:
     levels: bytes
 
     @classmethod
-    def pack(cls, prob: NDArray[np.float32], threshold: float) -> PackedMask:
-        """Cut probabilities (H, W) in [0, 1] at `threshold`."""
-        return cls.of(prob >= threshold, prob)
-
-    @classmethod
     def of(cls, marked: NDArray[np.bool_], prob: NDArray[np.float32]) -> PackedMask:
         """Keep a mask (H, W) and the probabilities (H, W) of what it marks."""
         levels = np.rint(prob[marked] * 255).astype(np.uint8)

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers.task import image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.kprism import ImageState, Memory
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.segment import Finish, PrepareImage
 from monai_tpseg.studies.model import choose_device, other_preprocessing
 from monai_tpseg.weights import choose_weights
 
@@ -39,17 +41,21 @@ class PromptModel:
         StudyError: no such device.
     """
 
-    def __init__(self, checkpoint: str | Path | None = None, device: str | None = None, threshold: float = 0.5) -> None:
+    def __init__(
+        self, checkpoint: str | Path | None = None, device: str | None = None, threshold: float = THRESHOLD
+    ) -> None:
         checkpoint = choose_weights(checkpoint, "kprism")
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         architecture = self.info.network.get("architecture", "tpseg")
         if architecture != "kprism":
             raise SessionError(f"Weights of '{architecture}' take no clicks; give weights of K-Prism (docs/kprism.md).")
-        if not 0 < threshold < 1:
-            raise SessionError(f"threshold must lie between 0 and 1, got {threshold}.")
+        try:
+            self.finish = Finish(threshold)
+        except ValueError as error:
+            raise SessionError(f"{error}") from error
         if other_preprocessing(self.info):
             logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
-        self.threshold = threshold
+        self.prepare = PrepareImage()
         self.device = choose_device(device)
         self.image_size = image_size_2d(self.info.image_size)
         network = build_described(self.info)

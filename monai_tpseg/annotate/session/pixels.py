@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, cast
 
 import numpy as np
-import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,12 +14,10 @@ from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta as m
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
-from monai_tpseg.keys import IMAGE
+from monai_tpseg.segment import PrepareImage
 from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.proposals import PROPOSED_TASKS
 from monai_tpseg.transforms.handover import PackedImage, pack, unpack
-from monai_tpseg.transforms.pipelines import load_pipeline
-from monai_tpseg.transforms.regions import crop_to_region
 
 __all__ = ["Pixels", "Window"]
 
@@ -128,19 +123,12 @@ class Pixels:
         grey = np.rint(shown * 255).astype(np.uint8).transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
         return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
 
-    def network_input(self, index: int, modality: Modality) -> Tensor:
+    def network_input(self, index: int, modality: Modality, prepare: PrepareImage) -> Tensor:
         """Return the region of slice `index` as (1, 3, h, w), normalised as the whole case is."""
         if self._input is None or self._input[0] is not modality:
-            self._input = modality, self._normalised(modality)
+            self._input = modality, prepare(self.image, modality)
         values = self._input[1]
         return (values if values.ndim == 3 else values[..., index])[None]
-
-    def on_frame(self, prob: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return what was found in the region on the whole frame, (H, W), zeros around it."""
-        top, left, bottom, right = self.region
-        whole = np.zeros(self.shape[:2], np.float32)
-        whole[top:bottom, left:right] = prob
-        return whole
 
     def place(self, row: float, column: float) -> tuple[float, float]:
         """Return where a click counts: the same place, moved onto the outermost pixel centres from half a pixel.
@@ -156,10 +144,3 @@ class Pixels:
                 part = f"the ultrasound region (rows {top} to {bottom - 1}, columns {left} to {right - 1})"
             raise SessionError(f"A click at row {row:g}, column {column:g} lies outside of {part}; click inside.")
         return float(min(max(row, top), bottom - 1)), float(min(max(column, left), right - 1))
-
-    def _normalised(self, modality: Modality) -> Tensor:
-        image = self.image
-        intensity = cast(Any, str(self.meta[m.INTENSITY]))
-        cropped = crop_to_region(image, self.meta)
-        case: Mapping[Any, Any] = cast(Mapping[Any, Any], load_pipeline(modality, intensity)({IMAGE: cropped}))
-        return cast(Tensor, case[IMAGE].as_tensor()).to(torch.float32)

@@ -18,7 +18,7 @@ from monai_tpseg.annotate.session.pixels import Pixels
 from monai_tpseg.annotate.session.recent import Recent
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.clicks import scale_clicks
-from monai_tpseg.inferers.task import resize_antialiased
+from monai_tpseg.inferers.task import probabilities, resize_antialiased
 from monai_tpseg.networks import Prompt
 from monai_tpseg.networks.kprism import ImageState, Memory
 
@@ -82,10 +82,11 @@ class Predictor:
     def answer(self, recipe: Recipe) -> tuple[int, Result]:
         """Return the number of a new result, and the result; it counts once it is `keep`t."""
         logits = self._run(recipe)
-        prob = resize_antialiased(logits.sigmoid(), self.pixels.region_size)[0, 0].numpy()
+        prob = probabilities(logits, self.pixels.region_size)[0]
+        whole, marked = self.model.finish.cut(prob, self.pixels.meta)
         number = self._next()
         self._logits.put(number, logits)
-        return number, Result(recipe, PackedMask.pack(self.pixels.on_frame(prob), self.model.threshold))
+        return number, Result(recipe, PackedMask.of(marked[0].numpy(), whole[0].numpy()))
 
     def draw(self, recipe: Recipe, marked: NDArray[np.bool_], beyond: int = 0) -> tuple[int, Result]:
         """Return a result that a person has drawn: what was marked before keeps its probability, the rest has 1.
@@ -148,11 +149,14 @@ class Predictor:
 
     def _run(self, recipe: Recipe) -> Tensor:
         key = recipe.index, recipe.modality
-        state = self._states.get(key, lambda: self.model.encode(self.pixels.network_input(*key)))
+        state = self._states.get(key, lambda: self.model.encode(self._input(*key)))
         previous = None if recipe.previous is None else self.logits(recipe.previous).to(self.model.device)
         task = None if recipe.task is None else self.model.info.tasks.index(recipe.task)
         prompt = Prompt(task=task, clicks=self._clicks(recipe.clicks), previous_logits=previous)
         return self.model.decode(state, prompt, self._memory(recipe))
+
+    def _input(self, index: int, modality: Modality) -> Tensor:
+        return self.pixels.network_input(index, modality, self.model.prepare)
 
     def _clicks(self, clicks: tuple[Click, ...]) -> Tensor | None:
         if not clicks:
@@ -177,5 +181,5 @@ class Predictor:
         top, left, bottom, right = self.pixels.region
         mask = self.results[exemplar.result].found.mask()[top:bottom, left:right]
         label = resize_antialiased(torch.from_numpy(mask).float()[None, None], size)[0] >= 0.5
-        image = resize_antialiased(self.pixels.network_input(exemplar.index, modality), size)[0]
+        image = resize_antialiased(self._input(exemplar.index, modality), size)[0]
         return Shown(image, label.float())

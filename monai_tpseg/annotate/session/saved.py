@@ -200,7 +200,7 @@ def _digest(identity: str) -> str:
 
 
 def _made_by(model: PromptModel) -> dict[str, Any]:
-    return {"weights": model.info.sha256, "threshold": model.threshold}
+    return {"weights": model.info.sha256, "threshold": model.finish.threshold}
 
 
 def _setups(step: Step) -> tuple[Setup, Setup]:
