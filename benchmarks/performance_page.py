@@ -23,8 +23,8 @@ does. What the network for inference does differently: [deployment.md](deploymen
 
 In training, on a CPU, the network differs from the twin in this: a batch of tasks is one product, never a loop over
 samples; float32 products and bf16 attention take the kernels that are fastest there (`monai_tpseg.networks.kernels`);
-windows that reach beyond the map are not filled up (`monai_tpseg.networks.block`); inputs of frozen layers are not
-kept. The bundle's options are `amp`, `channels_last`, `fused_optimizer`, `checkpoint_activations`, `compile`,
+windows that reach beyond the map are not filled up (`monai_tpseg.networks.hiera_block`); inputs of frozen layers are
+not kept. The bundle's options are `amp`, `channels_last`, `fused_optimizer`, `checkpoint_activations`, `compile`,
 `cache_rate` and `cache_dir`: [bundle.md](bundle.md).
 """
 KEYS = ("seconds", "cpu_seconds")

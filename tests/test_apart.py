@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_tpseg.apart import Apart, CallLost, NoProcessError, warm_up
-from monai_tpseg.transforms.handover import READ
+from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError, warm_up
+from monai_tpseg.transforms.transfer import READ
 
 HERE = f"{__name__}:act"
 MIB = 2**20
@@ -132,7 +132,7 @@ def test_a_function_that_is_not_there_is_said_at_once() -> None:
 def test_a_limit_of_the_user_that_is_lower_holds() -> None:
     code = """
 import resource
-from monai_tpseg.apart import _limit
+from monai_tpseg.subprocesses import _limit
 resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))
 _limit(2**40)
 assert resource.getrlimit(resource.RLIMIT_AS) == (2**36, 2**36)

@@ -25,7 +25,7 @@ import torch
 from monai.data import MetaTensor
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.io.dicom.modalities import MODALITIES
-from monai_tpseg.studies.lesions import fits_modality
+from monai_tpseg.results.measurements import fits_modality
 from monai_tpseg.transforms import load_pipeline
 assert Modality("xray") is Modality.XRAY and {"DX", "CR"} <= MODALITIES
 assert fits_modality("CR", Modality.XRAY) and not fits_modality("CT", Modality.XRAY)

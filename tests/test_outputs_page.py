@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monai_tpseg.catalogue import CATEGORY, TASKS
 from monai_tpseg.io.dicom.segmentation import SEGMENTS
-from monai_tpseg.studies.lesions import FLAGS, REVIEW_FLAGS, Lesion
+from monai_tpseg.results.measurements import FLAGS, REVIEW_FLAGS, Lesion
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "outputs.md").read_text()
 
@@ -36,7 +36,7 @@ def test_codes() -> None:
 
 def test_keys_and_flags() -> None:
     text = section("result.json")
-    schema = json.loads((files("monai_tpseg.studies") / "result.schema.json").read_text())
+    schema = json.loads((files("monai_tpseg.results") / "result.schema.json").read_text())
     keys, flags = text.split("| flag | meaning |")
     cells = re.findall(r"^\| (`[^|]+) \|", keys, re.M)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(schema["properties"])

@@ -31,7 +31,8 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
     for source in ROOT.glob("transforms/*.yaml"):
         assert f"monai_tpseg/pipelines/{source.name}" in names
     beside = [
-        *(ROOT / "monai_tpseg" / "studies").iterdir(),
+        *(ROOT / "monai_tpseg" / "report").iterdir(),
+        *(ROOT / "monai_tpseg" / "results").iterdir(),
         *(ROOT / "monai_tpseg" / "annotate" / "web" / "page").iterdir(),
     ]
     for source in [p for p in beside if p.suffix not in (".py", "")]:

@@ -117,7 +117,7 @@ def answer(folder: Path, record: Mapping[str, Any] | None, mask: str | None = No
         record: its `result.json`; None where there is none.
         mask: where the mask lies, if not in `folder`.
     """
-    from monai_tpseg.studies.lesions import FLAGS
+    from monai_tpseg.results.measurements import FLAGS
 
     if record is None or "mask" not in record.get("files", {}):
         if record is not None:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from monai_tpseg import __version__
-from monai_tpseg.apart import warm_up
 from monai_tpseg.cli.annotate import add_annotate_command
 from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.export import add_export_command
@@ -22,6 +21,7 @@ from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_s
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.files import shown
+from monai_tpseg.subprocesses import warm_up
 
 __all__ = ["main"]
 
@@ -106,9 +106,9 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 def _scan(options: argparse.Namespace) -> int:
     warm_up("monai_tpseg.io.discovery:answer")
+    from monai_tpseg.results.codes import count
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
-    from monai_tpseg.studies.codes import count
-    from monai_tpseg.studies.looking import LookApart
+    from monai_tpseg.studies.probing import LookApart
 
     known = read_manifest(options.out) if os.path.exists(options.out) else []
     with LookApart() as look:
@@ -128,8 +128,8 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from monai_tpseg.studies.codes import ExitStatus
-    from monai_tpseg.studies.report import collect, write_report
+    from monai_tpseg.report.page import collect, write_report
+    from monai_tpseg.results.codes import ExitStatus
 
     cases = collect(options.out)
     logger.info("Wrote %s.", write_report(options.out, cases))

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_tpseg.apart import warm_up
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
 from monai_tpseg.cores import reading_processes
 from monai_tpseg.files import shown
+from monai_tpseg.subprocesses import warm_up
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from monai_tpseg.networks.weights import WeightsInfo
     from monai_tpseg.studies import Entry, Limits, Settings
-    from monai_tpseg.studies.looking import LookApart
+    from monai_tpseg.studies.probing import LookApart
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
 
@@ -32,7 +32,7 @@ __all__ = ["UsageError", "add_run_command", "check_exists", "run_studies"]
 
 logger = logging.getLogger(__name__)
 
-_READ = "monai_tpseg.transforms.handover:read_packed"  # by name: PyTorch is imported by the reading processes first
+_READ = "monai_tpseg.transforms.transfer:read_packed"  # by name: PyTorch is imported by the reading processes first
 _SHOWN = 5  # numbers of cases in a message
 
 _RUN = """\
@@ -193,7 +193,7 @@ def _names_file(options: argparse.Namespace) -> bool:
 
 
 def _check_named(source: str) -> None:
-    from monai_tpseg.studies.looking import LookApart
+    from monai_tpseg.studies.probing import LookApart
 
     with LookApart() as look:
         check_exists(source, look)
@@ -212,7 +212,7 @@ def _run_into_file(options: argparse.Namespace) -> int:
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    from monai_tpseg.studies.results import read_result
+    from monai_tpseg.results.folder import read_result
 
     return read_result(folder)
 
@@ -324,7 +324,7 @@ def _check_input(source: str, out: str, look: LookApart) -> None:
 def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
     """The cases that the command line names; `known` are the tasks of the weights."""
     from monai_tpseg.studies import Limits, find_entries, known_salt, read_manifest
-    from monai_tpseg.studies.looking import LookApart
+    from monai_tpseg.studies.probing import LookApart
 
     salt = known_salt(options.out)
     if options.manifest:

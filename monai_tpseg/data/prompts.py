@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from monai_tpseg.data.datalists import DatalistError
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.keys import CLICKS, EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, TASK
 
 __all__ = ["AddExemplarsd", "ClicksToTensord", "clicks_of", "read_clicks", "read_exemplars"]
@@ -140,10 +140,10 @@ class ClicksToTensord(Transform):
         """Return `data` with `clicks` (N, 3) float32."""
         if not data.get(CLICKS):
             return dict(data)
-        image, name = data[IMAGE], Path(str(data[IMAGE].meta.get(m.FILENAME, "the image"))).name
+        image, name = data[IMAGE], Path(str(data[IMAGE].meta.get(meta_keys.FILENAME, "the image"))).name
         if image.ndim != 3:
             raise DatalistError(f"Clicks are for pictures, and '{name}' is a volume; give a task or exemplars.")
-        top, left = (int(n) for n in image.meta[m.REGION][:2]) if m.REGION in image.meta else (0, 0)
+        top, left = (int(n) for n in image.meta[meta_keys.REGION][:2]) if meta_keys.REGION in image.meta else (0, 0)
         clicks = torch.tensor(data[CLICKS], dtype=torch.float32)
         place = clicks[:, :2] - torch.tensor([top, left])
         height, width = image.shape[1:]

@@ -19,7 +19,7 @@ from monai_tpseg.inferers import DeepSupervisionInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import TPSeg
-from monai_tpseg.networks.new_row import NewRow
+from monai_tpseg.networks.task_rows import NewRow
 
 __all__ = ["TuningError", "tune_row"]
 

@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from monai_tpseg.networks.checkpoint import load_weights
-from monai_tpseg.networks.fast.ready import fast_form
+from monai_tpseg.networks.fast.load import fast_form
 
 __all__ = ["FastNetwork", "WeightsLoader"]
 

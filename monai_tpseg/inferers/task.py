@@ -18,8 +18,8 @@ from torch import Tensor
 from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.inferers.memory import fitting_batch
 from monai_tpseg.inferers.tissue import tissue_slices
+from monai_tpseg.networks.fast.load import segment_several
 from monai_tpseg.networks.fast.network import InferenceNetwork
-from monai_tpseg.networks.fast.ready import segment_several
 from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
 from monai_tpseg.networks.task import row_numbers
 

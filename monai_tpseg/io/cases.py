@@ -9,7 +9,7 @@ from monai_tpseg.io.dicom.object import is_image, is_secondary_capture, open_dic
 from monai_tpseg.io.dicom.split import dicom_files
 from monai_tpseg.io.discovery import CaseSource, discover
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["CaseSource", "is_screenshot", "list_cases"]
 

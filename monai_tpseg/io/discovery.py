@@ -15,10 +15,10 @@ from monai_tpseg.io.dicom.copies import Identity
 from monai_tpseg.io.dicom.index import index_files, is_disc_index
 from monai_tpseg.io.dicom.split import Stack, same_pixels, split_headers
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
 from monai_tpseg.io.headers import Header, look_at
 from monai_tpseg.io.kinds import DICOM_SUFFIXES, OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
 from monai_tpseg.io.listing import Listing, Place, list_folder, list_links, place_of
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = [
     "ANSWER",
@@ -165,7 +165,7 @@ HERE = LookHere()
 """Looks in this process."""
 
 ANSWER = f"{__name__}:answer"
-"""`answer` by name, for `monai_tpseg.apart`."""
+"""`answer` by name, for `monai_tpseg.subprocesses`."""
 
 
 def answer(what: str, *arguments: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.orientation import voxel_sizes
 
 __all__ = ["GridMeta", "with_own_spacing"]
@@ -21,10 +21,10 @@ class GridMeta(dict[str, Any]):
     """
 
     def __setitem__(self, key: str, value: Any) -> None:
-        before = self.get(m.AFFINE) if key == m.AFFINE and m.SPACING in self else None
+        before = self.get(meta_keys.AFFINE) if key == meta_keys.AFFINE and meta_keys.SPACING in self else None
         super().__setitem__(key, value)
         if before is not None:
-            super().__setitem__(m.SPACING, _moved(self, _matrix(before), _matrix(value)))
+            super().__setitem__(meta_keys.SPACING, _moved(self, _matrix(before), _matrix(value)))
 
     def copy(self) -> GridMeta:
         """Return a shallow copy, which is of this kind too."""
@@ -33,17 +33,17 @@ class GridMeta(dict[str, Any]):
 
 def with_own_spacing(meta: dict[str, Any]) -> dict[str, Any]:
     """Return the meta of what was brought back onto the grid of the loaded image, with the spacing of that grid."""
-    if m.SPACING not in meta:
+    if meta_keys.SPACING not in meta:
         return meta
-    return meta | {m.SPACING: np.asarray(meta[m.LOADED_SPACING])}
+    return meta | {meta_keys.SPACING: np.asarray(meta[meta_keys.LOADED_SPACING])}
 
 
 def _moved(meta: dict[str, Any], before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
     """Millimetres between the entries of the grid `after`."""
-    spacing = np.asarray(meta[m.SPACING], dtype=np.float64)
+    spacing = np.asarray(meta[meta_keys.SPACING], dtype=np.float64)
     if np.array_equal(before, after):
         return spacing
-    if str(meta.get(m.KIND)) == "volume":
+    if str(meta.get(meta_keys.KIND)) == "volume":
         return np.asarray(voxel_sizes(after), dtype=np.float64)
     axes = len(spacing)
     step = (np.linalg.inv(before) @ after)[:axes, :axes]  # a picture's affine is in pixels

@@ -22,8 +22,8 @@ from monai_tpseg.io.dicom.repeats import Marks, marks_of
 from monai_tpseg.io.dicom.stack import has_positions, is_localizer
 from monai_tpseg.io.dicom.values import intensity_of
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
 from monai_tpseg.io.kinds import DICOM_SUFFIXES, Kind, kind_without_dicom
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["Header", "look_at"]
 

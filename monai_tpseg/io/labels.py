@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.sources import Array
+from monai_tpseg.io.loaded import Array
 
 __all__ = ["binary_picture", "binary_volume"]
 

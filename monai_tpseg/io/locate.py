@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 SEE, ANSWER = f"{__name__}:see", f"{__name__}:answer"
-"""`see` and `answer` by name, for `monai_tpseg.apart`."""
+"""`see` and `answer` by name, for `monai_tpseg.subprocesses`."""
 
 Unfit = Literal["", "no image", "localizer", "screenshot"]
 """Why a source needs no task: it is no picture of a patient, only shows where others lie, or is one of a screen."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.files import complete
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.source_grid import matrix, slice_affines, slice_order
 
 __all__ = ["save_nifti", "save_slices"]
@@ -33,10 +33,10 @@ def save_nifti(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None
         path: the file.
     """
     with complete(path) as file:
-        if m.NIFTI_HEADER in meta:
+        if meta_keys.NIFTI_HEADER in meta:
             nib.save(_like_source(array, meta), file)
         else:
-            nib.save(_placed(array, meta[m.ORIGINAL_AFFINE], spaced=m.SPACING in meta), file)
+            nib.save(_placed(array, meta[meta_keys.ORIGINAL_AFFINE], spaced=meta_keys.SPACING in meta), file)
 
 
 def save_slices(array: NDArray[Any], meta: Mapping[str, Any], folder: Path) -> None:
@@ -67,7 +67,7 @@ def _placed(array: NDArray[Any], affine: Any, spaced: bool = True) -> Any:
 
 def _like_source(array: NDArray[Any], meta: Mapping[str, Any]) -> Any:
     """The geometry of the source's header bit for bit, so that every reader sees the same affine."""
-    block = np.asarray(meta[m.NIFTI_HEADER], dtype=np.uint8).tobytes()
+    block = np.asarray(meta[meta_keys.NIFTI_HEADER], dtype=np.uint8).tobytes()
     first = len(block) == nib.Nifti1Header.sizeof_hdr
     header_class, image_class = (nib.Nifti1Header, nib.Nifti1Image) if first else (nib.Nifti2Header, nib.Nifti2Image)
     source, header = header_class(block, endianness="<", check=False), header_class()

@@ -16,8 +16,8 @@ from scipy import ndimage
 from monai_tpseg.io.dicom.attributes import padding
 from monai_tpseg.io.dicom.values import AIR, dicom_meta
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.meta import INVERTED, MODALITY, NO_DATA, NON_FINITE, Intensity
-from monai_tpseg.io.sources import Array
+from monai_tpseg.io.loaded import Array
+from monai_tpseg.io.meta_keys import INVERTED, MODALITY, NO_DATA, NON_FINITE, Intensity
 from monai_tpseg.keys import IMAGE
 
 __all__ = ["HIDDEN", "BlackenNoDatad", "HideNoDatad", "finite", "no_data_mask", "settled", "surround"]

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import DEFLATE_RATIO, MAX_PIXELS, base_name
-from monai_tpseg.io.meta import EXIF, FORMAT, PHOTOMETRIC
-from monai_tpseg.io.sources import Array, Source
+from monai_tpseg.io.loaded import Array, Source
+from monai_tpseg.io.meta_keys import EXIF, FORMAT, PHOTOMETRIC
+from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.io.tiff import check_one_picture, check_strips
 
 __all__ = ["PICTURE_MODES", "PICTURE_SUFFIXES", "is_picture", "read_picture"]

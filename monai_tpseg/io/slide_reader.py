@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
 
 READ_SLIDE = f"{__name__}:read_slide"
-"""`read_slide` by name, for `monai_tpseg.apart`."""
+"""`read_slide` by name, for `monai_tpseg.subprocesses`."""
 
 _MPP = (0.02, 20.0)  # micrometres: what lies outside was not measured under a microscope, e.g. 72 dots an inch
 _TO_MICROMETRES = {"centimeter": 1e4, "inch": 25400.0}

@@ -9,7 +9,7 @@ from pydicom.uid import VLWholeSlideMicroscopyImageStorage
 
 from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import MAX_PIXELS, base_name, guarded
+from monai_tpseg.io.safety import MAX_PIXELS, base_name, guarded
 
 __all__ = ["SLIDE_SUFFIXES", "is_slide"]
 

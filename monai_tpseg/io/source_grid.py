@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.orientation import GridError, align
 
 __all__ = ["is_irregular", "matrix", "on_image_grid", "on_source_grid", "slice_affines", "slice_order", "source_path"]
@@ -32,11 +32,11 @@ def on_source_grid(values: torch.Tensor, meta: Mapping[str, Any]) -> NDArray[Any
         ValueError: the values do not lie on that grid.
     """
     array = torch.as_tensor(values).detach().cpu().numpy()[0]
-    shape = tuple(int(n) for n in np.asarray(meta[m.SOURCE_SHAPE]))
-    affine = values.affine if isinstance(values, MetaTensor) else meta[m.AFFINE]
+    shape = tuple(int(n) for n in np.asarray(meta[meta_keys.SOURCE_SHAPE]))
+    affine = values.affine if isinstance(values, MetaTensor) else meta[meta_keys.AFFINE]
     flat = array[..., None] if array.ndim == 2 else array
     try:
-        turned = align(flat, matrix(affine), matrix(meta[m.ORIGINAL_AFFINE]), (*shape, 1)[:3])
+        turned = align(flat, matrix(affine), matrix(meta[meta_keys.ORIGINAL_AFFINE]), (*shape, 1)[:3])
     except GridError as error:
         name = source_path(meta)
         raise ValueError(
@@ -62,12 +62,12 @@ def on_image_grid(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
 
 def is_irregular(meta: Mapping[str, Any]) -> bool:
     """Say whether the slices have a place each and no grid in common: a gap between them, or a tilted gantry."""
-    return m.IRREGULAR in meta
+    return meta_keys.IRREGULAR in meta
 
 
 def slice_affines(meta: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return (D, 4, 4): column, row -> RAS millimetres of each slice of an irregular source, in the source's order."""
-    seen, turn = np.asarray(meta[m.SLICE_AFFINES], dtype=np.float64), _turn(meta)  # row, column as looked at
+    seen, turn = np.asarray(meta[meta_keys.SLICE_AFFINES], dtype=np.float64), _turn(meta)  # row, column as looked at
     inside = turn.copy()
     inside[2] = [0, 0, turn[2, 2], 0]
     placed = np.empty_like(seen)
@@ -78,19 +78,21 @@ def slice_affines(meta: Mapping[str, Any]) -> NDArray[np.float64]:
 def slice_order(meta: Mapping[str, Any]) -> NDArray[np.int_]:
     """Return, for each slice as looked at, its number in the source's order."""
     turn = _turn(meta)
-    order: NDArray[np.int_] = (turn[2, 2] * np.arange(len(meta[m.SLICE_AFFINES])) + turn[2, 3]).astype(int)
+    order: NDArray[np.int_] = (turn[2, 2] * np.arange(len(meta[meta_keys.SLICE_AFFINES])) + turn[2, 3]).astype(int)
     return order
 
 
 def _turn(meta: Mapping[str, Any]) -> NDArray[np.float64]:
     """(4, 4) index of the tensor -> index of the source array: axes exchanged and flipped."""
-    turn: NDArray[np.float64] = np.round(np.linalg.inv(matrix(meta[m.ORIGINAL_AFFINE])) @ matrix(meta[m.AFFINE]))
+    turn: NDArray[np.float64] = np.round(
+        np.linalg.inv(matrix(meta[meta_keys.ORIGINAL_AFFINE])) @ matrix(meta[meta_keys.AFFINE])
+    )
     return turn
 
 
 def source_path(meta: Mapping[str, Any]) -> Path:
     """Return the path that was read."""
-    return Path(str(meta[m.FILENAME]))
+    return Path(str(meta[meta_keys.FILENAME]))
 
 
 def matrix(affine: Any) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import imagecodecs
 from PIL import TiffImagePlugin
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import MAX_PIXELS, base_name
+from monai_tpseg.io.safety import MAX_PIXELS, base_name
 
 __all__ = ["check_one_picture", "check_strips"]
 

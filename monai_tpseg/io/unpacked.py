@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name
+from monai_tpseg.io.safety import base_name
 
 __all__ = ["check_length", "gzip_voxels", "metaimage_voxels", "nrrd_encoding"]
 

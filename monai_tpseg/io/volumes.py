@@ -16,12 +16,12 @@ from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.io.lengths import itk_lengths, nifti_lengths
-from monai_tpseg.io.meta import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.io.loaded import Source, check_affine
+from monai_tpseg.io.meta_keys import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.rounding import DEGREES
-from monai_tpseg.io.sources import Source, check_affine
+from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monai_tpseg.networks.ablation_parts import UDecoder
 from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.bind import BoundTask, bind_task
 from monai_tpseg.networks.build import ARCHITECTURES, build_network, hiera_of
@@ -10,7 +11,6 @@ from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, bui
 from monai_tpseg.networks.kprism import KPrism, Prompt, kprism_demo, kprism_net, kprism_utnet
 from monai_tpseg.networks.layers import RFB
 from monai_tpseg.networks.peers import PEERS, TaskAgnostic, build_peer, nnunet_plan_2d
-from monai_tpseg.networks.plain import UDecoder
 from monai_tpseg.networks.prototype import PrototypeBank
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.task import TaskNetwork

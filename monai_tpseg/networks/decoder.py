@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_tpseg.networks.ablation_parts import PlainBlock
 from monai_tpseg.networks.kernels import depthwise_per_sample
 from monai_tpseg.networks.layers import RFB, TaskHead, full_precision, mlp, resize, run_checkpointed
-from monai_tpseg.networks.plain import PlainBlock
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND, PrototypeAttention, PrototypeBank
 from monai_tpseg.networks.stem import DetailBlock
 

@@ -10,11 +10,11 @@ import torch
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import Tensor, nn
 
+from monai_tpseg.networks.ablation_parts import PlainAdapter
 from monai_tpseg.networks.adapter import Routes, TaskAdapter
-from monai_tpseg.networks.block import run_block
+from monai_tpseg.networks.hiera_block import run_block
 from monai_tpseg.networks.layers import run_checkpointed
 from monai_tpseg.networks.lora import LowRankAttention
-from monai_tpseg.networks.plain import PlainAdapter
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.stem import ConvStem
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
+from monai_tpseg.networks.ablation_parts import FinestOutput, UDecoder
 from monai_tpseg.networks.adapter import Routes
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
@@ -23,10 +24,9 @@ from monai_tpseg.networks.hiera import (
     is_published,
 )
 from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
-from monai_tpseg.networks.plain import FinestOutput, UDecoder
-from monai_tpseg.networks.released import ReleasedExtras
 from monai_tpseg.networks.script import TracedForScript
 from monai_tpseg.networks.task import TaskNetwork, expand_task
+from monai_tpseg.networks.unused_parameters import ReleasedExtras
 
 __all__ = [
     "DECODERS",

@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from monai.data import MetaTensor
 
-from monai_tpseg.apart import Apart, CallLost, NoProcessError
 from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import parsed_once
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.locate import SEE, Seen
-from monai_tpseg.segment import Segmentation
-from monai_tpseg.studies.codes import (
+from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.codes import (
     RUN_ACTIONS,
     DeviceLostError,
     Outcome,
@@ -36,14 +35,15 @@ from monai_tpseg.studies.codes import (
     is_out_of_memory,
     outcome_of,
 )
+from monai_tpseg.results.folder import case_folder, provenance, read_result, write_result
+from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import file_stem
 from monai_tpseg.studies.reading import Limits, Read
-from monai_tpseg.studies.results import case_folder, provenance, read_result, write_result
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import segment_slide
-from monai_tpseg.studies.writing import Outputs, write_segmented
+from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError
 
 __all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
 

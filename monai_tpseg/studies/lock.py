@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.results.codes import StudyError
 
 __all__ = ["locked"]
 

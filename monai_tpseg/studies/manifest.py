@@ -20,8 +20,8 @@ from monai_tpseg.catalogue import match_task
 from monai_tpseg.files import complete
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.locate import locate
+from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.cells import from_cell, part_from_cell, part_to_cell, path_to_cell, to_cell
-from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.studies.table import Row, read_table
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from monai_tpseg.catalogue import TASK_NAMES
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.names import Names, case_names
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,16 +20,17 @@ from monai_tpseg.inferers.task import Window
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.fast.ready import PRECISIONS, choose_precision, ready_network
+from monai_tpseg.networks.fast.load import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.results.codes import StudyError
+from monai_tpseg.results.folder import digest
 from monai_tpseg.segment import Finish, Segmentation, Segmenter
-from monai_tpseg.studies.codes import StudyError
 from monai_tpseg.transforms import pipelines_hash
-from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.pipelines import slide_mpp
+from monai_tpseg.transforms.transfer import load_case
 from monai_tpseg.weights import choose_weights
 
-__all__ = ["Model", "Settings", "choose_device", "digest", "other_preprocessing"]
+__all__ = ["Model", "Settings", "choose_device", "other_preprocessing"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +78,6 @@ class Settings:
         return Finish(self.threshold, self.min_lesion_area)
 
 
-def digest(config: Mapping[str, Any]) -> str:
-    """Return the sha256 of settings, whatever their order."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
 def other_preprocessing(info: WeightsInfo) -> bool:
     """Say whether the modality files differ from those that the weights were trained with."""
     return info.preprocessing != pipelines_hash()
@@ -107,7 +101,7 @@ def choose_device(name: str | None) -> torch.device:
 class Model:
     """A network with its weights, and the path from a source to a mask.
 
-    TP-Seg runs in its fast form, see `monai_tpseg.networks.fast.ready`; a network without one runs as it was trained.
+    TP-Seg runs in its fast form, see `monai_tpseg.networks.fast.load`; a network without one runs as it was trained.
 
     Args:
         checkpoint: weights, their description beside them; or a name in the catalogue; the starter weights by default.

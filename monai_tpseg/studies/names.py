@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.kinds import stem
 from monai_tpseg.io.output_names import plain_name
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 
 __all__ = ["Names", "case_names", "file_stem"]

@@ -16,15 +16,15 @@ from typing import Any, Literal
 
 import torch
 
-from monai_tpseg.apart import NoProcessError
 from monai_tpseg.cores import cores
+from monai_tpseg.results.codes import DeviceLostError, StudyError, failed
+from monai_tpseg.results.folder import sweep
 from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
-from monai_tpseg.studies.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.studies.events import EVENTS, events
+from monai_tpseg.studies.joint_tasks import NamedEntry, finish_together, of_one_source, together
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
-from monai_tpseg.studies.results import sweep
-from monai_tpseg.studies.together import NamedEntry, finish_together, of_one_source, together
+from monai_tpseg.subprocesses import NoProcessError
 
 __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 

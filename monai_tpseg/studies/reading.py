@@ -13,11 +13,11 @@ from typing import NamedTuple, TypeVar
 
 from monai.data import MetaTensor
 
-from monai_tpseg.apart import Apart, CallLost, NoProcessError
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import Dataset
-from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.transforms.handover import READ, unpack
+from monai_tpseg.results.codes import StudyError
+from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError
+from monai_tpseg.transforms.transfer import READ, unpack
 
 __all__ = ["Limits", "Read", "Reader", "available_memory"]
 

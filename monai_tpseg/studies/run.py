@@ -9,16 +9,16 @@ from itertools import chain
 from pathlib import Path
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.results.codes import ExitStatus, Status, StudyError
+from monai_tpseg.results.folder import read_result, sweep
 from monai_tpseg.studies.case import CASES, CaseRunner
-from monai_tpseg.studies.codes import ExitStatus, Status, StudyError
 from monai_tpseg.studies.events import EVENTS, events
+from monai_tpseg.studies.joint_tasks import finish_together, of_one_source, together
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
 from monai_tpseg.studies.merge import grow
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
-from monai_tpseg.studies.results import read_result, sweep
-from monai_tpseg.studies.together import finish_together, of_one_source, together
 
 __all__ = ["SESSIONS", "Run", "exit_status", "known_salt", "prepare_output"]
 

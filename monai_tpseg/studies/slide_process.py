@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.apart import Apart
 from monai_tpseg.io.slide_reader import READ_SLIDE, SlideGrid
 from monai_tpseg.studies.reading import Limits
+from monai_tpseg.subprocesses import Apart
 
 __all__ = ["SlideProcess"]
 

@@ -17,16 +17,16 @@ from tqdm.auto import tqdm
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.files import file_sha256
 from monai_tpseg.inferers.slide import SlideInferer
-from monai_tpseg.io.meta import INTENSITY
+from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.io.slide_reader import SlideGrid
 from monai_tpseg.keys import IMAGE
-from monai_tpseg.studies.codes import Outcome
-from monai_tpseg.studies.lesions import UNCERTAIN, Lesion, lesions_csv, outcome_with
+from monai_tpseg.results.codes import Outcome
+from monai_tpseg.results.measurements import UNCERTAIN, Lesion, lesions_csv, outcome_with
+from monai_tpseg.results.outlines import Polygon, outlines
+from monai_tpseg.results.run_length import RunMask
+from monai_tpseg.results.slide_files import contours_geojson, slide_overlay, write_pyramid
+from monai_tpseg.results.slide_measurements import measure_regions
 from monai_tpseg.studies.model import Model
-from monai_tpseg.studies.outlines import Polygon, outlines
-from monai_tpseg.studies.rle import RunMask
-from monai_tpseg.studies.slide_files import contours_geojson, slide_overlay, write_pyramid
-from monai_tpseg.studies.slide_lesions import measure_regions
 from monai_tpseg.transforms.pipelines import load_pipeline
 
 __all__ = ["SlideSource", "is_glass", "segment_slide"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.results.codes import StudyError
 
 __all__ = ["Row", "read_table"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.catalogue import Modality, Task
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.keys import IMAGE, TASK_NAME
 from monai_tpseg.transforms.overlay import draw_overlay
 from monai_tpseg.transforms.pipelines import NormalizeByModalityd
@@ -42,20 +42,20 @@ def draw_case(
     known, shown = display.get_task(task), display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor()
     title = known.title
     if _may_hold_names(image, known):
-        if m.REGION in image.meta:
-            top, left, bottom, right = (int(n) for n in image.meta[m.REGION])
+        if meta_keys.REGION in image.meta:
+            top, left, bottom, right = (int(n) for n in image.meta[meta_keys.REGION])
             shown, mask = shown[:, top:bottom, left:right], mask[top:bottom, left:right]
             lesions = None if lesions is None else lesions[top:bottom, left:right]
         else:
             shown, title = _blurred(shown), f"{title}, blurred: no region declared"
-    spacing = image.meta.get(m.SPACING) if mask.ndim == 3 else None
+    spacing = image.meta.get(meta_keys.SPACING) if mask.ndim == 3 else None
     return draw_overlay(shown.numpy(), mask.numpy(), title, spacing, lesions)
 
 
 def _may_hold_names(image: MetaTensor, task: Task) -> bool:
-    if str(image.meta[m.FORMAT]) != "dicom":
+    if str(image.meta[meta_keys.FORMAT]) != "dicom":
         return False
-    recorded = str(image.meta.get(m.MODALITY))
+    recorded = str(image.meta.get(meta_keys.MODALITY))
     return any(one.has_screen_text and (one is task.modality or recorded in one.dicom) for one in Modality)
 
 

@@ -13,19 +13,19 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Transform
 from monai.utils import ensure_tuple
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.object import is_dicom
 from monai_tpseg.io.dicom.slices import Irregular
 from monai_tpseg.io.dicom.volume import read_dicom_file, read_dicom_files, read_dicom_folder
+from monai_tpseg.io.display import PlaneChoice, picture_as_seen, source_of, volume_as_seen
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.grid_meta import GridMeta, with_own_spacing
-from monai_tpseg.io.guard import base_name, guarded
 from monai_tpseg.io.kinds import kind_of
 from monai_tpseg.io.labels import binary_picture, binary_volume
+from monai_tpseg.io.loaded import Source
 from monai_tpseg.io.orientation import GridError, align
 from monai_tpseg.io.pictures import read_picture
-from monai_tpseg.io.sources import Source
-from monai_tpseg.io.views import PlaneChoice, picture_as_seen, source_of, volume_as_seen
+from monai_tpseg.io.safety import base_name, guarded
 from monai_tpseg.io.volumes import read_itk, read_nifti
 from monai_tpseg.keys import IMAGE
 
@@ -46,7 +46,7 @@ class LoadMedicalImage(Transform):
 
     Pictures come as displayed (EXIF applied, never transposed), grey as three equal channels, 0 to 255. Volumes are
     turned so that axial slices have rows anterior -> posterior and columns patient right -> left, coronal and sagittal
-    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.io.meta`; the turn is part
+    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.io.meta_keys`; the turn is part
     of the affine and leaves no trace to invert: `MaskWriter` puts a mask back onto the source grid.
 
     Args:
@@ -106,10 +106,10 @@ class LoadMedicalImage(Transform):
         )
         array = self._channels(source, base_name(path))
         meta = source.meta | {
-            m.FILENAME: str(path),
-            m.INTENSITY: source.intensity if self.intensity == "auto" else self.intensity,
+            meta_keys.FILENAME: str(path),
+            meta_keys.INTENSITY: source.intensity if self.intensity == "auto" else self.intensity,
         }
-        meta.setdefault(m.INVERTED, False)
+        meta.setdefault(meta_keys.INVERTED, False)
         values = torch.from_numpy(array)
         if source.affine is not None:
             return volume_as_seen(values, source, meta, self.plane)
@@ -187,9 +187,11 @@ def load_again(meta: Mapping[str, Any]) -> MetaTensor:
     Raises:
         ReadError: it cannot be read any more.
     """
-    plane = cast(PlaneChoice, str(meta[m.PLANE]) if m.PLANE in meta else "auto")
-    intensity = cast(IntensityChoice, str(meta[m.INTENSITY]))
-    return LoadMedicalImage("image", plane, intensity, "slices" if m.IRREGULAR in meta else "refuse")(source_of(meta))
+    plane = cast(PlaneChoice, str(meta[meta_keys.PLANE]) if meta_keys.PLANE in meta else "auto")
+    intensity = cast(IntensityChoice, str(meta[meta_keys.INTENSITY]))
+    return LoadMedicalImage("image", plane, intensity, "slices" if meta_keys.IRREGULAR in meta else "refuse")(
+        source_of(meta)
+    )
 
 
 def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
@@ -202,7 +204,7 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
     Raises:
         ReadError: `E_SHAPE_MISMATCH`, their sizes differ; `E_GEOMETRY`, they lie elsewhere in space.
     """
-    label_name, image_name = (base_name(Path(str(one.meta[m.FILENAME]))) for one in (label, image))
+    label_name, image_name = (base_name(Path(str(one.meta[meta_keys.FILENAME]))) for one in (label, image))
     names = f"Label {label_name} of image {image_name}"
     sizes = f"{' x '.join(map(str, label.shape[1:]))} and {' x '.join(map(str, image.shape[1:]))}"
     if sorted(label.shape[1:]) != sorted(image.shape[1:]) or (label.ndim == 3 and label.shape[1:] != image.shape[1:]):
@@ -213,8 +215,8 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
         array = align(label[0].numpy(), label.affine.numpy(), image.affine.numpy(), image.shape[1:])
     except GridError as error:
         raise ReadError("E_GEOMETRY", f"{names}: {error}; copy the image's geometry to the label.") from error
-    meta = label.meta | {m.LOADED_SHAPE: np.array(array.shape), m.AFFINE: image.affine.clone()}
-    meta |= {key: image.meta[key] for key in (m.SPACING, m.LOADED_SPACING) if key in image.meta}
+    meta = label.meta | {meta_keys.LOADED_SHAPE: np.array(array.shape), meta_keys.AFFINE: image.affine.clone()}
+    meta |= {key: image.meta[key] for key in (meta_keys.SPACING, meta_keys.LOADED_SPACING) if key in image.meta}
     return MetaTensor(torch.from_numpy(array[None]), meta=GridMeta(meta))
 
 

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from monai_tpseg.catalogue import Modality, Task, get_task
-from monai_tpseg.io.meta import INTENSITY, INVERTED, Intensity
+from monai_tpseg.io.meta_keys import INTENSITY, INVERTED, Intensity
 from monai_tpseg.io.no_data import BlackenNoDatad, HideNoDatad
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
 

@@ -12,9 +12,9 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name
+from monai_tpseg.io.safety import base_name
 from monai_tpseg.keys import IMAGE, PRED
 
 __all__ = ["CropToRegiond", "PasteRegiond", "crop_to_region", "paste_region"]
@@ -51,16 +51,16 @@ def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
     Raises:
         ValueError: another size than the region's or the frame's.
     """
-    if m.REGION not in meta:
+    if meta_keys.REGION not in meta:
         return values
-    frame = tuple(int(n) for n in meta[m.LOADED_SHAPE])[:2]
+    frame = tuple(int(n) for n in meta[meta_keys.LOADED_SHAPE])[:2]
     if tuple(values.shape[1:3]) == frame:
         return values
     if _bounds(values, meta) is not None:
         raise ValueError(f"Values of size {tuple(values.shape[1:])} lie neither on the frame nor on its region.")
     plain = values.as_tensor() if isinstance(values, MetaTensor) else values
     whole = plain.new_zeros((plain.shape[0], *frame, *plain.shape[3:]))
-    top, left, bottom, right = (int(n) for n in meta[m.REGION])
+    top, left, bottom, right = (int(n) for n in meta[meta_keys.REGION])
     whole[:, top:bottom, left:right] = plain
     return whole
 
@@ -91,7 +91,7 @@ class CropToRegiond(MapTransform):
         for key in self.key_iterator(case):
             case[key] = crop_to_region(data[key], meta)
             if key != self.image_key and torch.count_nonzero(case[key]) < torch.count_nonzero(data[key]):
-                name = base_name(Path(str(data[key].meta[m.FILENAME])))
+                name = base_name(Path(str(data[key].meta[meta_keys.FILENAME])))
                 raise ReadError(
                     "E_SHAPE_MISMATCH",
                     f"Label {name} has lesion outside of the ultrasound region of its image; correct one of them.",
@@ -125,10 +125,10 @@ class PasteRegiond(MapTransform):
 
 def _bounds(values: torch.Tensor, meta: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
     """Where to cut `values`; None where there is nothing to cut."""
-    if m.REGION not in meta:
+    if meta_keys.REGION not in meta:
         return None
-    top, left, bottom, right = (int(n) for n in np.asarray(meta[m.REGION]))
-    size, frame = tuple(values.shape[1:3]), tuple(int(n) for n in meta[m.LOADED_SHAPE])[:2]
+    top, left, bottom, right = (int(n) for n in np.asarray(meta[meta_keys.REGION]))
+    size, frame = tuple(values.shape[1:3]), tuple(int(n) for n in meta[meta_keys.LOADED_SHAPE])[:2]
     if size == (bottom - top, right - left):
         return None
     if size != frame:

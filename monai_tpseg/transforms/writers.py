@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.files import complete
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.nifti_files import save_nifti, save_slices
 from monai_tpseg.io.output_names import OutputNames, base_path
 from monai_tpseg.io.source_grid import is_irregular, on_image_grid, on_source_grid, source_path
@@ -87,7 +87,7 @@ class MaskWriter:
         if self.save_probabilities and prob is None:
             raise ValueError(f"No probabilities of {source_path(meta)}; pass them or set save_probabilities=False.")
         base = base_path(self.output_dir, self.names(meta) if case_name is None else case_name, task)
-        picture, suffix = str(meta[m.KIND]) == "picture", _suffix(meta)
+        picture, suffix = str(meta[meta_keys.KIND]) == "picture", _suffix(meta)
         written = {"mask": base.with_name(f"{base.name}_mask{suffix}")}
         _save(on_source_grid(mask, meta).astype(np.uint8) * (255 if picture else 1), meta, written["mask"])
         if self.save_probabilities and prob is not None:
@@ -150,7 +150,7 @@ class SaveMaskd(MapTransform):
         for key in self.key_iterator(dict(data)):
             prob = None if self.prob_key is None else data[self.prob_key]
             mask, meta = data[key], getattr(data[key], "meta", {})
-            if m.KIND not in meta:  # made from the network's output: it lies on the image's grid
+            if meta_keys.KIND not in meta:  # made from the network's output: it lies on the image's grid
                 plain = [x.as_tensor() if isinstance(x, MetaTensor) else x for x in (mask, prob)]
                 (mask, prob), meta = plain, data[self.image_key].meta
             self.writer.write(mask, prob, meta, task)
@@ -158,7 +158,7 @@ class SaveMaskd(MapTransform):
 
 
 def _save(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None:
-    if str(meta[m.KIND]) == "picture":
+    if str(meta[meta_keys.KIND]) == "picture":
         with complete(path) as file:
             Image.fromarray(array).save(file, format="PNG")
     elif is_irregular(meta):
@@ -168,6 +168,6 @@ def _save(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None:
 
 
 def _suffix(meta: Mapping[str, Any]) -> str:
-    if str(meta[m.KIND]) == "picture":
+    if str(meta[meta_keys.KIND]) == "picture":
         return ".png"
     return "" if is_irregular(meta) else ".nii.gz"

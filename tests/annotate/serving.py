@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.web.desk import Desk
 from monai_tpseg.annotate.web.security import Door
 from monai_tpseg.annotate.web.serve import listen, make_server
+from monai_tpseg.annotate.web.workspace import Desk
 from monai_tpseg.studies import prepare_output, scan
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.files import file_sha256
 
-SCHEMA = json.loads((files("monai_tpseg.studies") / "result.schema.json").read_text())
+SCHEMA = json.loads((files("monai_tpseg.results") / "result.schema.json").read_text())
 
 
 def test_a_volume(model: PromptModel, sources: dict[str, Path], tmp_path: Path) -> None:

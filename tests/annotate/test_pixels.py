@@ -16,9 +16,9 @@ from PIL import Image
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.annotate.session.pixels import Pixels
 from monai_tpseg.catalogue import Modality
-from monai_tpseg.io import meta as m
-from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.io import meta_keys
 from monai_tpseg.transforms.pipelines import load_pipeline, pipeline_path
+from monai_tpseg.transforms.transfer import load_case
 
 
 def test_pictures_are_seen_as_they_are(model: PromptModel, sources: dict[str, Path]) -> None:
@@ -36,7 +36,7 @@ def test_ct_is_seen_in_hounsfield_units(model: PromptModel, sources: dict[str, P
     values = load_case(sources["ct"])[0].numpy()
     assert session.shape == values.shape
     assert session.value_range == (values.min(), values.max())
-    assert session.spacing == pytest.approx(load_case(sources["ct"]).meta[m.SPACING])
+    assert session.spacing == pytest.approx(load_case(sources["ct"]).meta[meta_keys.SPACING])
     seen = session.view(3, (-160.0, 240.0))
     expected = np.rint(np.clip((values[..., 3] + 160) / 400, 0, 1) * 255)
     assert np.abs(seen[..., 0] - expected).max() <= 1
@@ -75,14 +75,19 @@ def test_monochrome1_is_turned_once(sources: dict[str, Path], tmp_path: Path) ->
 
 
 def test_a_constant_image_has_a_window() -> None:
-    meta = {m.KIND: "volume", m.INTENSITY: "physical", m.SPATIAL_SHAPE: np.array([4, 5, 2]), m.INVERTED: False}
+    meta = {
+        meta_keys.KIND: "volume",
+        meta_keys.INTENSITY: "physical",
+        meta_keys.SPATIAL_SHAPE: np.array([4, 5, 2]),
+        meta_keys.INVERTED: False,
+    }
     pixels = Pixels(MetaTensor(torch.full((3, 4, 5, 2), 7.0), meta=meta))
     assert pixels.window_default(Modality.MRI) == (7.0, 8.0)
     assert not pixels.view(1, pixels.window_default(Modality.MRI)).any()
 
 
 def test_what_a_task_does_not_say_is_the_same_for_all_pictures() -> None:
-    image = MetaTensor(torch.rand(3, 4, 5) * 255, meta={m.INTENSITY: "display", m.INVERTED: False})
+    image = MetaTensor(torch.rand(3, 4, 5) * 255, meta={meta_keys.INTENSITY: "display", meta_keys.INVERTED: False})
     inputs = [load_pipeline(modality, "display")({"image": image})["image"] for modality in Modality]
     assert all(torch.equal(one, inputs[0]) for one in inputs)
 
@@ -118,9 +123,10 @@ def test_no_data_has_no_part_in_the_window() -> None:
     plain, other = (
         Pixels(
             MetaTensor(
-                torch.from_numpy(v)[None].repeat(3, 1, 1), meta={m.KIND: "picture", m.INTENSITY: "physical"} | more
+                torch.from_numpy(v)[None].repeat(3, 1, 1),
+                meta={meta_keys.KIND: "picture", meta_keys.INTENSITY: "physical"} | more,
             )
         )
-        for v, more in ((values[:, 20:], {}), (padded, {m.NO_DATA: -9999.0}))
+        for v, more in ((values[:, 20:], {}), (padded, {meta_keys.NO_DATA: -9999.0}))
     )
     assert other.window_default(Modality.MRI) == plain.window_default(Modality.MRI)

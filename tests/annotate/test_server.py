@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.annotate import PromptModel, Session
-from monai_tpseg.annotate.web.desk import SESSIONS, check_sessions
 from monai_tpseg.annotate.web.serve import listen
 from monai_tpseg.annotate.web.wire import runs
-from monai_tpseg.studies import StudyError
+from monai_tpseg.annotate.web.workspace import SESSIONS, check_sessions
+from monai_tpseg.results import StudyError
 from monai_tpseg.studies.case import CASES
 
 from .serving import Viewer, decoded, serving

@@ -20,8 +20,8 @@ from monai_tpseg.keys import IMAGE, LABEL, TASK_NAME
 from monai_tpseg.networks import Prompt
 from monai_tpseg.segment import Finish
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd, ResizePictured
-from monai_tpseg.transforms.handover import load_case
 from monai_tpseg.transforms.regions import crop_to_region
+from monai_tpseg.transforms.transfer import load_case
 
 from .conftest import SIZE
 

@@ -10,7 +10,7 @@ import pytest
 from monai_tpseg.annotate import PromptModel
 from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.sources import SourcesApart
-from monai_tpseg.annotate.web.desk import Desk
+from monai_tpseg.annotate.web.workspace import Desk
 from monai_tpseg.cli import main
 from monai_tpseg.io import ReadError
 from monai_tpseg.studies import Limits, prepare_output, scan

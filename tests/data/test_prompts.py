@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from monai_tpseg.data import AddExemplarsd, ClicksToTensord, DatalistError, read_clicks, read_exemplars
 from monai_tpseg.data.prompts import clicks_of
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 
 
 def write(path: Path, content: Any) -> Path:
@@ -59,15 +59,15 @@ def test_files_that_are_not_there_or_no_json(tmp_path: Path) -> None:
 
 
 def case(size: tuple[int, ...], clicks: Any, **meta: Any) -> dict[str, Any]:
-    return {"image": MetaTensor(torch.zeros(3, *size), meta={m.FILENAME: "scan.png", **meta}), "clicks": clicks}
+    return {"image": MetaTensor(torch.zeros(3, *size), meta={meta_keys.FILENAME: "scan.png", **meta}), "clicks": clicks}
 
 
 def test_clicks_are_moved_into_the_region_of_the_image() -> None:
     assert ClicksToTensord()(case((8, 9), [[7, 8, 1]]))["clicks"].tolist() == [[7, 8, 1]]
-    inside = ClicksToTensord()(case((8, 9), [[12, 25, -1]], **{m.REGION: (10, 20, 18, 29)}))
+    inside = ClicksToTensord()(case((8, 9), [[12, 25, -1]], **{meta_keys.REGION: (10, 20, 18, 29)}))
     assert inside["clicks"].tolist() == [[2, 5, -1]]
     with pytest.raises(DatalistError, match=r"row 9, column 25 lies outside of 'scan.png' \(8 x 9 pixels from row 10"):
-        ClicksToTensord()(case((8, 9), [[12, 25, 1], [9, 25, -1]], **{m.REGION: (10, 20, 18, 29)}))
+        ClicksToTensord()(case((8, 9), [[12, 25, 1], [9, 25, -1]], **{meta_keys.REGION: (10, 20, 18, 29)}))
     with pytest.raises(DatalistError, match=r"'scan\.png' is a volume"):
         ClicksToTensord()(case((8, 9, 3), [[1, 1, 1]]))
     assert "clicks" not in ClicksToTensord()({"image": torch.zeros(3, 8, 9)})

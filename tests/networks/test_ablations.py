@@ -13,9 +13,9 @@ from monai_tpseg.engines import TaskAdamW, parameter_groups
 from monai_tpseg.experiments import Row, read_suite
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import TPSeg, build_network, nnunet_plan_2d, tpseg_hiera, tpseg_hiera_demo
+from monai_tpseg.networks.ablation_parts import PlainAdapter
 from monai_tpseg.networks.checkpoint import load_strictly
 from monai_tpseg.networks.lora import LowRank
-from monai_tpseg.networks.plain import PlainAdapter
 
 SUITE = read_suite(Path(__file__).resolve().parents[2] / "benchmarks" / "suites" / "paper.yaml")
 NARROW = {"unet": 4, "attention_unet": 4, "swin_unetr": 12, "flexible_unet": 4, "dynunet": 4}

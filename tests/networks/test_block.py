@@ -7,7 +7,7 @@ import torch
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch.profiler import ProfilerActivity, profile
 
-from monai_tpseg.networks.block import run_block
+from monai_tpseg.networks.hiera_block import run_block
 from monai_tpseg.networks.kernels import attend, linear
 
 

@@ -20,8 +20,8 @@ from monai_tpseg.inferers import task as task_inferer
 from monai_tpseg.inferers.task import Amp
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import KPrism, Prompt, TPSeg, kprism_demo, tpseg_hiera, tpseg_hiera_demo
+from monai_tpseg.networks.fast.load import fast_form, ready_network, segment_several
 from monai_tpseg.networks.fast.network import InferenceNetwork
-from monai_tpseg.networks.fast.ready import fast_form, ready_network, segment_several
 from tests.fake_cuda import Copies, fake_cuda
 
 CUDA = "cuda"

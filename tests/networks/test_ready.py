@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from monai_tpseg.networks import TPSeg, build_network, kprism_demo, tpseg_hiera
+from monai_tpseg.networks.fast.load import choose_precision, fast_form, ready_network, segment_several
 from monai_tpseg.networks.fast.network import InferenceNetwork
-from monai_tpseg.networks.fast.ready import choose_precision, fast_form, ready_network, segment_several
 
 CPU = torch.device("cpu")
 
@@ -100,7 +100,7 @@ def test_auto_takes_what_the_device_computes_natively(monkeypatch: pytest.Monkey
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert choose_precision("auto", gpu) == precision
     for native, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("monai_tpseg.networks.fast.ready._multiplies_bf16", lambda found=native: found)
+        monkeypatch.setattr("monai_tpseg.networks.fast.load._multiplies_bf16", lambda found=native: found)
         assert choose_precision("auto", CPU) == precision
     assert [choose_precision(p, CPU) for p in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert choose_precision("auto", torch.device("meta")) == "fp32"

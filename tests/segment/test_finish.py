@@ -9,12 +9,12 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.segment import Finish
 
 
 def meta_of(shape: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    return {m.LOADED_SHAPE: np.array(shape), **more}
+    return {meta_keys.LOADED_SHAPE: np.array(shape), **more}
 
 
 def test_the_threshold_itself_is_lesion() -> None:
@@ -44,14 +44,14 @@ def test_a_lesion_of_an_irregular_series_ends_with_its_slice() -> None:
     prob[0, 1, 1, :] = 0.9  # three voxels, one in each slice
     prob[0, 2:, 2:, 2] = 0.9
     whole = Finish(0.5, 3)(prob, meta_of((4, 4, 3)))
-    apart = Finish(0.5, 3)(prob, meta_of((4, 4, 3), **{m.IRREGULAR: "gap"}))
+    apart = Finish(0.5, 3)(prob, meta_of((4, 4, 3), **{meta_keys.IRREGULAR: "gap"}))
     assert int(whole.mask.sum()) == 7
     assert apart.mask.nonzero().tolist() == [[0, 1, 1, 2], [0, 2, 2, 2], [0, 2, 3, 2], [0, 3, 2, 2], [0, 3, 3, 2]]
 
 
 def test_what_was_found_in_a_region_lies_in_it() -> None:
     prob = torch.full((1, 2, 3, 2), 0.7)
-    found = Finish()(prob, meta_of((5, 6, 2), **{m.REGION: (1, 2, 3, 5)}))
+    found = Finish()(prob, meta_of((5, 6, 2), **{meta_keys.REGION: (1, 2, 3, 5)}))
     assert found.mask.shape == (1, 5, 6, 2)
     assert found.mask[0, 1:3, 2:5].all()
     assert found.mask.sum() == found.prob.gt(0).sum() == 12

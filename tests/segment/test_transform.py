@@ -10,13 +10,13 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import CopyItemsd
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.segment import FinishMaskd
 from monai_tpseg.transforms import ForEachTask, PasteRegiond, RemoveSmallLesionsd
 
 
 def case(channels: int) -> dict[str, Any]:
-    meta = {m.LOADED_SHAPE: np.array((24, 30)), m.REGION: (3, 2, 21, 28), "filename_or_obj": "a.png"}
+    meta = {meta_keys.LOADED_SHAPE: np.array((24, 30)), meta_keys.REGION: (3, 2, 21, 28), "filename_or_obj": "a.png"}
     torch.manual_seed(1)
     prob = torch.nn.functional.avg_pool2d(torch.rand(channels, 22, 30), 5, 1)
     return {"image": MetaTensor(torch.zeros(3, 18, 26), meta=meta), "pred": MetaTensor(prob, meta=meta)}

@@ -24,7 +24,7 @@ from monai_tpseg.testing.phantoms import (
     write_png,
 )
 from monai_tpseg.transforms import pipelines_hash
-from monai_tpseg.transforms.handover import PackedImage, read_packed
+from monai_tpseg.transforms.transfer import PackedImage, read_packed
 
 MARKER = "ZZMARKER"
 """Part of every path, name, id and institution of `corpus`; nothing that a run writes for others may hold it."""

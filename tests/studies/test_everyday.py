@@ -18,25 +18,16 @@ from monai.transforms import Compose, Lambda
 
 from monai_tpseg.cli import main
 from monai_tpseg.files import complete
-from monai_tpseg.studies import (
-    Entry,
-    Model,
-    Reader,
-    Run,
-    StudyError,
-    find_entries,
-    prepare_output,
-    read_manifest,
-    write_manifest,
-)
+from monai_tpseg.results import StudyError
+from monai_tpseg.results.codes import outcome_of
+from monai_tpseg.results.folder import case_folder, decisions, sweep
+from monai_tpseg.studies import Entry, Model, Reader, Run, find_entries, prepare_output, read_manifest, write_manifest
 from monai_tpseg.studies import case as cases_module
 from monai_tpseg.studies.case import CaseRunner
-from monai_tpseg.studies.codes import outcome_of
 from monai_tpseg.studies.lock import locked
 from monai_tpseg.studies.reading import Read
-from monai_tpseg.studies.results import case_folder, decisions, sweep
 from monai_tpseg.testing.phantoms import make_phantom, write_png
-from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.transforms.transfer import load_case
 
 
 def pictures(folder: Path, *names: str) -> Path:

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from monai_tpseg.catalogue import Modality
+from monai_tpseg.results.codes import Status
+from monai_tpseg.results.measurements import Lesion, flags_of, lesions_csv, measure_lesions, outcome_with
 from monai_tpseg.segment import find_lesions
-from monai_tpseg.studies.codes import Status
-from monai_tpseg.studies.lesions import Lesion, flags_of, lesions_csv, measure_lesions, outcome_with
 
 PICTURE = {"source_kind": "picture"}
 SPACING = (2.0, 3.0, 5.0)

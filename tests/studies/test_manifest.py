@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.io import ReadError
-from monai_tpseg.studies import Entry, StudyError, read_manifest, write_manifest
+from monai_tpseg.results import StudyError
+from monai_tpseg.studies import Entry, read_manifest, write_manifest
 from monai_tpseg.studies.manifest import new_salt, shard_of
 from monai_tpseg.studies.merge import grow, merge_scan
 from monai_tpseg.studies.names import case_names

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.cli import main
-from monai_tpseg.studies import Model, Run, StudyError, find_entries, known_salt, prepare_output, read_manifest
+from monai_tpseg.results import StudyError
+from monai_tpseg.results.codes import DeviceLostError
+from monai_tpseg.studies import Model, Run, find_entries, known_salt, prepare_output, read_manifest
 from monai_tpseg.studies.case import Ended
-from monai_tpseg.studies.codes import DeviceLostError
 from monai_tpseg.studies.events import Events
 from monai_tpseg.studies.on_ray import Cluster, Job, RayRun, Worker
 from monai_tpseg.testing.phantoms import write_studies

@@ -10,8 +10,8 @@ from shapely.geometry import MultiPolygon, box
 from shapely.geometry import Polygon as Shape
 from shapely.ops import unary_union
 
-from monai_tpseg.studies.outlines import doubled_area, outlines
-from monai_tpseg.studies.rle import RunMask
+from monai_tpseg.results.outlines import doubled_area, outlines
+from monai_tpseg.results.run_length import RunMask
 
 
 def masks(count: int = 60) -> list[NDArray[np.bool_]]:

@@ -25,7 +25,7 @@ from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
-from monai_tpseg.transforms.handover import read_packed, unpack
+from monai_tpseg.transforms.transfer import read_packed, unpack
 from tests.transforms.conftest import image_object
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -224,7 +224,7 @@ def test_an_irregular_series_is_written_and_measured_slice_by_slice(
 
 
 def test_every_record_follows_the_schema(tmp_path: Path, model: Model, corpus: Path) -> None:
-    schema = json.loads((files("monai_tpseg.studies") / "result.schema.json").read_text())
+    schema = json.loads((files("monai_tpseg.results") / "result.schema.json").read_text())
     check = jsonschema.Draft202012Validator(schema)
     entries: list[Entry] = find_entries(corpus, "skin_lesion")
     entries[0] = replace(entries[0], task="")

@@ -13,7 +13,8 @@ from monai_tpseg.cli import main
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import WeightsInfo, save_weights
-from monai_tpseg.studies import Model, Settings, StudyError
+from monai_tpseg.results import StudyError
+from monai_tpseg.studies import Model, Settings
 from monai_tpseg.transforms import pipelines_hash
 
 from .conftest import MARKER

@@ -13,8 +13,8 @@ from monai_tpseg.io.dicom.body_parts import is_aside, regions_named
 from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.pictures import PICTURE_MODES
+from monai_tpseg.results.folder import decisions
 from monai_tpseg.studies.proposals import propose
-from monai_tpseg.studies.results import decisions
 
 
 def proposed(modality: str, **tags: Any) -> str:

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from monai_tpseg.cli import main
-from monai_tpseg.studies import Model, Run, StudyError, find_entries, prepare_output, write_report
-from monai_tpseg.studies.lesions import Lesion, lesions_csv
-from monai_tpseg.studies.report import collect
-from monai_tpseg.studies.report_pictures import make_thumbnail
+from monai_tpseg.report import write_report
+from monai_tpseg.report.page import collect
+from monai_tpseg.report.pictures import make_thumbnail
+from monai_tpseg.results import StudyError
+from monai_tpseg.results.measurements import Lesion, lesions_csv
+from monai_tpseg.studies import Model, Run, find_entries, prepare_output
 
 from .conftest import MARKER
 
@@ -121,9 +123,7 @@ def test_text_in_ultrasound_is_blurred_and_the_outline_is_not(tmp_path: Path) ->
 
 def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(
-        "monai_tpseg.studies.report.make_thumbnail", lambda overlay, mask, blurred: asked.append(blurred)
-    )
+    monkeypatch.setattr("monai_tpseg.report.page.make_thumbnail", lambda overlay, mask, blurred: asked.append(blurred))
     for n, (task, made) in enumerate(
         [("breast_lesion", {}), ("breast_lesion", {"region": [0, 0, 9, 9]}), ("wet_amd", {})]
     ):

@@ -13,11 +13,13 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.report import write_report
+from monai_tpseg.results import Outcome, Status
+from monai_tpseg.results.codes import RUN_ACTIONS
+from monai_tpseg.results.folder import provenance, write_result
+from monai_tpseg.results.measurements import lesions_csv, measure_lesions
 from monai_tpseg.segment import find_lesions
-from monai_tpseg.studies import Model, Outcome, Status, write_report
-from monai_tpseg.studies.codes import RUN_ACTIONS
-from monai_tpseg.studies.lesions import lesions_csv, measure_lesions
-from monai_tpseg.studies.results import provenance, write_result
+from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import make_phantom
 from monai_tpseg.transforms import draw_overlay
 

@@ -16,24 +16,24 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_tpseg.report import write_report
+from monai_tpseg.results import StudyError
+from monai_tpseg.results.codes import DeviceLostError, device_answers
+from monai_tpseg.results.folder import case_folder
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import (
     Entry,
     Model,
     Run,
     Settings,
-    StudyError,
     case,
     exit_status,
     find_entries,
     known_salt,
     prepare_output,
     read_manifest,
-    write_report,
 )
-from monai_tpseg.studies.codes import DeviceLostError, device_answers
 from monai_tpseg.studies.manifest import new_salt
-from monai_tpseg.studies.results import case_folder
 
 from .conftest import MARKER, MARKER_UID, write_weights
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from monai_tpseg.cli import main
 from monai_tpseg.io import ReadError
 from monai_tpseg.io.slide_reader import SlideReader
+from monai_tpseg.results.run_length import RunMask
+from monai_tpseg.results.slide_files import write_pyramid
 from monai_tpseg.studies import Model, Settings, read_manifest
-from monai_tpseg.studies.rle import RunMask
-from monai_tpseg.studies.slide_files import write_pyramid
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import is_glass, segment_slide
 from monai_tpseg.testing.phantoms import make_phantom, write_png

@@ -15,17 +15,17 @@ import torch
 
 from monai_tpseg.catalogue import LESION, Modality, Task
 from monai_tpseg.io.dicom.segmentation import Algorithm, write_segmentation
-from monai_tpseg.io.meta import FORMAT
+from monai_tpseg.io.meta_keys import FORMAT
 from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.folder import provenance
+from monai_tpseg.results.measurements import measure_lesions
+from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies import Model, Run, Settings, find_entries, prepare_output
-from monai_tpseg.studies.lesions import measure_lesions
-from monai_tpseg.studies.results import provenance
-from monai_tpseg.studies.structured_report import write_structured_report
-from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_picture, write_dicom_series
 from monai_tpseg.testing.phantoms.scene import make_phantom
-from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.transforms.transfer import load_case
 from tests.data.test_phantoms_valid import KINDS, findings, write
 
 MADE_BY = Algorithm("1", "a" * 64, "b" * 64)

@@ -18,8 +18,8 @@ from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.cli import main
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
 from monai_tpseg.networks.weights import read_info, save_weights
+from monai_tpseg.report.page import REPORT, write_report
 from monai_tpseg.studies import Model, Run, find_entries, prepare_output
-from monai_tpseg.studies.report import REPORT, write_report
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms import NormalizeByModalityd
 
@@ -81,7 +81,7 @@ def test_its_segmentation_names_a_lesion_and_no_anatomy(result: Path) -> None:
 
 def test_its_record_fits_the_schema_and_the_report_shows_it(result: Path) -> None:
     record = json.loads((result / "result.json").read_text())
-    schema = Path(__file__).parents[2] / "monai_tpseg" / "studies" / "result.schema.json"
+    schema = Path(__file__).parents[2] / "monai_tpseg" / "results" / "result.schema.json"
     jsonschema.validate(record, json.loads(schema.read_text()))
     assert (record["task"], record["provenance"]["model"]["modalities"]) == (NAME, {NAME: "ct"})
     out = result.parents[1]

@@ -14,15 +14,15 @@ from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.cli import main
 from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.weights import read_info, save_weights
+from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import Entry, Limits, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner, Ended
+from monai_tpseg.studies.joint_tasks import finish_together, of_one_source, together
 from monai_tpseg.studies.manifest import new_salt, shard_of
 from monai_tpseg.studies.on_ray import Job, Worker
 from monai_tpseg.studies.reading import Read, Reader
-from monai_tpseg.studies.together import finish_together, of_one_source, together
-from monai_tpseg.studies.writing import write_segmented
-from monai_tpseg.transforms.handover import load_case
+from monai_tpseg.transforms.transfer import load_case
 
 from .conftest import MARKER, write_weights
 

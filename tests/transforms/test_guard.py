@@ -21,7 +21,8 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.encaps import encapsulate
 
-from monai_tpseg.io import ReadError, guard, list_cases
+from monai_tpseg.io import ReadError, list_cases
+from monai_tpseg.io import safety as guard
 from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import dicomdir
 

@@ -29,7 +29,7 @@ from PIL import Image
 from torch import nn
 
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.grid_meta import GridMeta
 from monai_tpseg.keys import IMAGE, PRED, TASK, TASK_NAME
 from monai_tpseg.networks import bind_task, tpseg_hiera_demo
@@ -65,22 +65,28 @@ def loaded(path: Path, *more: Any) -> dict[str, Any]:
 )
 def test_spacing_follows_the_grid(volume: Path, step: Any, expected: tuple[float, ...]) -> None:
     image = loaded(volume, step)[IMAGE]
-    np.testing.assert_allclose(image.meta[m.SPACING], expected, rtol=1e-5)
+    np.testing.assert_allclose(image.meta[meta_keys.SPACING], expected, rtol=1e-5)
     np.testing.assert_allclose(image.pixdim, expected, rtol=1e-5)
     for same in (copy.deepcopy(image), pickle.loads(pickle.dumps(image)), image.clone()):
         assert isinstance(same.meta, GridMeta)
-        np.testing.assert_allclose(same.meta[m.SPACING], expected, rtol=1e-5)
+        np.testing.assert_allclose(same.meta[meta_keys.SPACING], expected, rtol=1e-5)
         same.affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0]))
-        np.testing.assert_allclose(same.meta[m.SPACING], (2, 3, 4))
-    np.testing.assert_allclose(image.meta[m.SPACING], expected, rtol=1e-5)
+        np.testing.assert_allclose(same.meta[meta_keys.SPACING], (2, 3, 4))
+    np.testing.assert_allclose(image.meta[meta_keys.SPACING], expected, rtol=1e-5)
 
 
 def test_spacing_of_a_picture_follows_too() -> None:
     """Its affine is in pixels: 0.5 mm between rows and 0.2 mm between columns come beside it."""
-    meta = GridMeta({m.KIND: "picture", m.SPACING: np.array([0.5, 0.2]), m.LOADED_SPACING: np.array([0.5, 0.2])})
+    meta = GridMeta(
+        {
+            meta_keys.KIND: "picture",
+            meta_keys.SPACING: np.array([0.5, 0.2]),
+            meta_keys.LOADED_SPACING: np.array([0.5, 0.2]),
+        }
+    )
     image = MetaTensor(torch.rand(3, 30, 40), affine=torch.eye(4), meta=meta)
     turned = Compose([Resized(IMAGE, spatial_size=(60, 20)), Rotate90d(IMAGE)])({IMAGE: image})[IMAGE]
-    np.testing.assert_allclose(turned.meta[m.SPACING], (0.4, 0.25), rtol=1e-6)
+    np.testing.assert_allclose(turned.meta[meta_keys.SPACING], (0.4, 0.25), rtol=1e-6)
 
 
 def test_invertd_brings_the_spacing_back(volume: Path) -> None:
@@ -88,10 +94,10 @@ def test_invertd_brings_the_spacing_back(volume: Path) -> None:
     batch = next(iter(DataLoader(Dataset([{IMAGE: str(volume)}], steps), batch_size=1)))
     batch[PRED] = batch[IMAGE][:, :1]
     case = decollate_batch(batch)[0]
-    np.testing.assert_allclose(case[IMAGE].meta[m.SPACING], (1.8, 1.6, 3.0), rtol=1e-5)
+    np.testing.assert_allclose(case[IMAGE].meta[meta_keys.SPACING], (1.8, 1.6, 3.0), rtol=1e-5)
     found = Invertd(PRED, transform=steps, orig_keys=IMAGE)(case)[PRED]
     assert found.shape[1:] == (30, 40, 7)
-    np.testing.assert_allclose(found.meta[m.SPACING], (0.9, 0.8, 3.0), rtol=1e-5)
+    np.testing.assert_allclose(found.meta[meta_keys.SPACING], (0.9, 0.8, 3.0), rtol=1e-5)
 
 
 def networks() -> dict[str, nn.Module]:

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from pydicom.dataset import Dataset
 
 from monai_tpseg.io import ReadError
-from monai_tpseg.io.views import files_of, source_of
+from monai_tpseg.io.display import files_of, source_of
 from monai_tpseg.transforms import LoadMedicalImage, LoadMedicalImaged
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 
 from monai_tpseg.io import ReadError
 from monai_tpseg.io.lengths import millimetres
+from monai_tpseg.results.measurements import measure_lesions
 from monai_tpseg.segment import find_lesions
-from monai_tpseg.studies.lesions import measure_lesions
 from monai_tpseg.transforms import LoadMedicalImage, MaskWriter
 
 Array = np.ndarray[Any, np.dtype[Any]]

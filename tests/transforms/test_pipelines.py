@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from monai_tpseg.catalogue import TASKS, Modality
-from monai_tpseg.io.meta import Intensity
+from monai_tpseg.io.meta_keys import Intensity
 from monai_tpseg.transforms import (
     InvertMonochrome1d,
     LoadMedicalImaged,

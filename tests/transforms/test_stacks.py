@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 
 from monai_tpseg.io import ReadError, Stack, find_stacks, is_screenshot, list_cases
-from monai_tpseg.io.views import files_of
+from monai_tpseg.io.display import files_of
 from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import dicomdir, image_object
 

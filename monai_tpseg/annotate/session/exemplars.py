@@ -16,8 +16,8 @@ from torch import Tensor
 from monai_tpseg.annotate.session.errors import SessionError, no_writing
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.files import complete
-from monai_tpseg.io import meta as m
-from monai_tpseg.io.guard import base_name
+from monai_tpseg.io import meta_keys
+from monai_tpseg.io.safety import base_name
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, ResizePictured
 from monai_tpseg.transforms.pipelines import load_pipeline
@@ -90,7 +90,7 @@ def read_shown(image: Path, label: Path, modality: Modality, size: tuple[int, in
     if case[IMAGE].ndim != 3:
         raise SessionError(f"An exemplar is a picture, and {base_name(image)} is a volume; give one slice of it.")
     case = cast(dict[Any, Any], CropToRegiond((IMAGE, LABEL))(case))
-    intensity = cast(Any, str(case[IMAGE].meta[m.INTENSITY]))
+    intensity = cast(Any, str(case[IMAGE].meta[meta_keys.INTENSITY]))
     case[IMAGE] = cast(dict[Any, Any], load_pipeline(modality, intensity)({IMAGE: case[IMAGE]}))[IMAGE]
     case = cast(dict[Any, Any], ResizePictured(size)(case))
     shown = Shown(case[IMAGE].float().contiguous(), case[LABEL].float().contiguous())

@@ -16,9 +16,9 @@ from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels
 from monai_tpseg.annotate.session.predictor import Result
 from monai_tpseg.io.output_names import OutputNames
+from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.folder import RESULT, case_folder, provenance, read_result, write_result
 from monai_tpseg.segment import Segmentation, find_lesions
-from monai_tpseg.studies.results import RESULT, case_folder, provenance, read_result, write_result
-from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.transforms import pipelines_hash
 
 __all__ = ["write_session"]

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.source_grid import is_irregular, matrix
+from monai_tpseg.results.measurements import measure_lesions
 from monai_tpseg.segment import find_lesions
-from monai_tpseg.studies.lesions import measure_lesions
 
 __all__ = ["ListedLesion", "list_lesions", "without_lesion"]
 
@@ -115,9 +115,9 @@ class _Labelled(NamedTuple):
         empty = np.zeros(every[box].shape, np.bool_)
         planes = [marked[n][0][box] if n in marked else empty for n in range(first, last + 1)]
         probs = [marked[n][1][box] if n in marked else empty.astype(np.float32) for n in range(first, last + 1)]
-        if str(meta[m.KIND]) == "picture":
+        if str(meta[meta_keys.KIND]) == "picture":
             return cls(find_lesions(planes[0], meta), probs[0], meta, first, int(rows[0]), int(columns[0]))
         if is_irregular(meta):  # each slice has its own place
-            meta = {**meta, m.SLICE_AFFINES: matrix(meta[m.SLICE_AFFINES])[first : last + 1]}
+            meta = {**meta, meta_keys.SLICE_AFFINES: matrix(meta[meta_keys.SLICE_AFFINES])[first : last + 1]}
         labels = find_lesions(np.stack(planes, axis=-1), meta)
         return cls(labels, np.stack(probs, axis=-1), meta, first, int(rows[0]), int(columns[0]))

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.frames import source_frames
 from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.orientation import align
@@ -45,13 +45,13 @@ def read_mask(path: Path, image: MetaTensor) -> Mask:
 
 
 def _segmentation(path: Path, image: MetaTensor) -> Mask:
-    if str(image.meta[m.FORMAT]) != "dicom":
+    if str(image.meta[meta_keys.FORMAT]) != "dicom":
         raise SessionError("A DICOM segmentation names slices of DICOM, and the case is none; give its mask as a file.")
     planes = _planes(path, image)
-    if str(image.meta[m.KIND]) == "picture":
+    if str(image.meta[meta_keys.KIND]) == "picture":
         return cast(Mask, planes[0])
     grid = planes.transpose(2, 1, 0)  # (frames, rows, columns) -> (x, y, z): x the columns, y the rows
-    affines = matrix(image.meta[m.ORIGINAL_AFFINE]), matrix(image.meta[m.AFFINE])
+    affines = matrix(image.meta[meta_keys.ORIGINAL_AFFINE]), matrix(image.meta[meta_keys.AFFINE])
     return align(grid, *affines, tuple(image.shape[1:])) > 0
 
 

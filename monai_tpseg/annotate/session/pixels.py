@@ -11,13 +11,13 @@ from torch import Tensor
 
 from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.catalogue import Modality
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
+from monai_tpseg.results.measurements import fits_modality
 from monai_tpseg.segment import PrepareImage
-from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.proposals import PROPOSED_TASKS
-from monai_tpseg.transforms.handover import PackedImage, pack, unpack
+from monai_tpseg.transforms.transfer import PackedImage, pack, unpack
 
 __all__ = ["Pixels", "Window"]
 
@@ -42,7 +42,7 @@ class Pixels:
         _, height, width, depth = self._slices.shape
         self.shape: tuple[int, int, int] = (height, width, depth)
         whole = (0, 0, height, width)
-        self.region: tuple[int, ...] = tuple(int(n) for n in np.asarray(self.meta.get(m.REGION, whole)))
+        self.region: tuple[int, ...] = tuple(int(n) for n in np.asarray(self.meta.get(meta_keys.REGION, whole)))
 
     @property
     def image(self) -> MetaTensor:
@@ -53,14 +53,14 @@ class Pixels:
     def spacing(self) -> tuple[float, ...] | None:
         """Millimetres a row, column and slice; two numbers where slices have no common distance; None if unknown."""
         if is_irregular(self.meta):
-            return tuple(float(x) for x in voxel_sizes(matrix(self.meta[m.SLICE_AFFINES])[0])[:2])
-        spacing = self.meta.get(m.SPACING)
+            return tuple(float(x) for x in voxel_sizes(matrix(self.meta[meta_keys.SLICE_AFFINES])[0])[:2])
+        spacing = self.meta.get(meta_keys.SPACING)
         return None if spacing is None else tuple(float(x) for x in np.asarray(spacing))
 
     @property
     def plane(self) -> str:
         """How the slices of a volume lie, "" of a picture."""
-        return str(self.meta.get(m.PLANE, ""))
+        return str(self.meta.get(meta_keys.PLANE, ""))
 
     @cached_property
     def value_range(self) -> Window:
@@ -76,7 +76,7 @@ class Pixels:
     @property
     def recorded(self) -> str:
         """(0008,0060) of a DICOM object, "" where the header says nothing."""
-        return str(self.meta.get(m.MODALITY, ""))
+        return str(self.meta.get(meta_keys.MODALITY, ""))
 
     @property
     def declared(self) -> Modality | None:
@@ -97,18 +97,18 @@ class Pixels:
         """
         if self.declared is not None:
             return self.declared
-        if str(self.meta[m.INTENSITY]) == "display":
+        if str(self.meta[meta_keys.INTENSITY]) == "display":
             return Modality.ENDOSCOPY  # any: what is on a screen is taken alike by all modalities
         raise SessionError("The source does not say what its values mean; name a task, which does.")
 
     def window_default(self, modality: Modality) -> Window:
         """Return the values that are black and white unless a person wants others."""
-        if str(self.meta[m.INTENSITY]) == "display":
+        if str(self.meta[meta_keys.INTENSITY]) == "display":
             return 0.0, 255.0
         if modality.is_absolute:
             return next(iter(modality.windows.values()))
         sample = self._values.reshape(-1)[:: max(1, self._values.size // _SAMPLE)]
-        sample = sample[sample != np.float32(self.meta.get(m.NO_DATA, np.nan))]
+        sample = sample[sample != np.float32(self.meta.get(meta_keys.NO_DATA, np.nan))]
         if not sample.size:
             return self.value_range
         low, high = (float(x) for x in np.percentile(sample, _PERCENTILES))
@@ -118,7 +118,7 @@ class Pixels:
         """Return slice `index` as (H, W, 3), values of `window` from black to white."""
         low, high = window
         shown = np.clip((self._slices[..., index] - np.float32(low)) / np.float32(high - low), 0, 1)
-        if bool(self.meta.get(m.INVERTED, False)):
+        if bool(self.meta.get(meta_keys.INVERTED, False)):
             shown = 1 - shown
         grey = np.rint(shown * 255).astype(np.uint8).transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
         return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))

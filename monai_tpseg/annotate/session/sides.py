@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.object import read_dataset
-from monai_tpseg.io.views import files_of
+from monai_tpseg.io.display import files_of
 
 __all__ = ["sides_of"]
 
@@ -27,9 +27,9 @@ def sides_of(meta: Mapping[str, Any]) -> dict[str, str]:
     Args:
         meta: the meta of the image from `LoadMedicalImage`.
     """
-    if m.PLANE in meta:
-        return dict(_PLANES.get(str(meta[m.PLANE]), {}))
-    if str(meta[m.FORMAT]) != "dicom":
+    if meta_keys.PLANE in meta:
+        return dict(_PLANES.get(str(meta[meta_keys.PLANE]), {}))
+    if str(meta[meta_keys.FORMAT]) != "dicom":
         return {}
     directions = read_dataset(files_of(meta)[0], pixels=False).get(
         "ImageOrientationPatient"

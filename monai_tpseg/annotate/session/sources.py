@@ -10,13 +10,13 @@ from typing import Any, NamedTuple, Protocol
 from monai.data import MetaTensor
 
 from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.apart import Apart, CallLost
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.locate import ANSWER, answer
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.reading import Limits, Reader
-from monai_tpseg.transforms.handover import READ, load_case
+from monai_tpseg.subprocesses import Apart, CallLost
+from monai_tpseg.transforms.transfer import READ, load_case
 
 __all__ = ["HERE", "Sources", "SourcesApart", "Taken"]
 

@@ -13,10 +13,10 @@ from functools import partial
 
 import uvicorn
 
-from monai_tpseg.annotate.web.desk import Desk
 from monai_tpseg.annotate.web.security import Door
 from monai_tpseg.annotate.web.server import LIMITS, create_app
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.annotate.web.workspace import Desk
+from monai_tpseg.results.codes import StudyError
 
 __all__ = ["listen", "make_server", "serve"]
 

@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 from monai_tpseg.annotate.session.drawn import Tidying
 from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.volume import Proposal
-from monai_tpseg.annotate.web.desk import Desk, NotOpen
 from monai_tpseg.annotate.web.wire import decode_base64, decode_png, encode_png, runs
+from monai_tpseg.annotate.web.workspace import Desk, NotOpen
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.studies.codes import StudyError
+from monai_tpseg.results.codes import StudyError
 
 __all__ = ["LIMITS", "create_app"]
 

@@ -15,7 +15,7 @@ from monai_tpseg.data.layouts.base import (
     write_mask,
     write_picture,
 )
-from monai_tpseg.io.meta import INTENSITY
+from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
 

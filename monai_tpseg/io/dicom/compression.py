@@ -15,7 +15,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 from monai_tpseg.io.dicom.gdcm import decompress_apart
 from monai_tpseg.io.dicom.jpeg import colours_disagree, jpeg_header, replace_jpeg
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import MAX_BYTES
+from monai_tpseg.io.safety import MAX_BYTES
 
 __all__ = [
     "check_deflated",

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.attributes import directions, pixel_spacing, position, thickness
 from monai_tpseg.io.dicom.functional_groups import frames_of
 from monai_tpseg.io.dicom.object import Dataset, read_dataset
+from monai_tpseg.io.display import files_of
 from monai_tpseg.io.source_grid import is_irregular, matrix, slice_affines
-from monai_tpseg.io.views import files_of
 
 __all__ = ["Frame", "source_frames"]
 
@@ -61,7 +61,7 @@ def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
         ValueError: the frames are not those that were read.
     """
     frames = [frame for path in files_of(meta) for frame in _frames(read_dataset(path, pixels=False))]
-    if str(meta[m.KIND]) == "picture":
+    if str(meta[meta_keys.KIND]) == "picture":
         return frames[:1]
     expected = _positions(meta)
     if not all(frame.placed for frame in frames):
@@ -95,7 +95,7 @@ def _positions(meta: Mapping[str, Any]) -> NDArray[np.float64]:
     """(slices, 3): where the first pixel of each slice of the source array lies, LPS millimetres."""
     if is_irregular(meta):
         return np.array([(_RAS_TO_LPS @ affine)[:3, 3] for affine in slice_affines(meta)])
-    depth = int(np.asarray(meta[m.SOURCE_SHAPE])[2])
+    depth = int(np.asarray(meta[meta_keys.SOURCE_SHAPE])[2])
     steps = np.array([[0.0, 0.0, k, 1.0] for k in range(depth)])
-    placed: NDArray[np.float64] = (steps @ (_RAS_TO_LPS @ matrix(meta[m.ORIGINAL_AFFINE])).T)[:, :3]
+    placed: NDArray[np.float64] = (steps @ (_RAS_TO_LPS @ matrix(meta[meta_keys.ORIGINAL_AFFINE])).T)[:, :3]
     return placed

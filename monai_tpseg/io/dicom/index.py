@@ -8,7 +8,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 
 from monai_tpseg.io.dicom.object import index_parts, is_dicom, read_dataset
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["index_files", "is_disc_index"]
 

@@ -27,7 +27,7 @@ from monai_tpseg.io.dicom.attributes import is_given, number, photometric, resca
 from monai_tpseg.io.dicom.compression import check_deflated, syntax_name
 from monai_tpseg.io.dicom.single_frame import flatten_single_frame
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, check_size
+from monai_tpseg.io.safety import base_name, check_size
 
 __all__ = [
     "PHOTOMETRIC_INTERPRETATIONS",

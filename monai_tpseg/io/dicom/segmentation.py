@@ -22,11 +22,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, Code, Task, get_task
 from monai_tpseg.files import complete
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
+from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
 from monai_tpseg.io.dicom.frames import Frame, source_frames
-from monai_tpseg.io.dicom.proxies import name_sources, stand_ins, taken_at
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import guarded
+from monai_tpseg.io.safety import guarded
 from monai_tpseg.io.source_grid import on_source_grid
 
 __all__ = [
@@ -200,7 +200,7 @@ def _planes(lesions: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.uint8]
     """(H, W[, D]) as loaded -> (frames, rows, columns) as stored, lesions beyond `SEGMENTS` joined."""
     joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)
     grid = on_source_grid(torch.from_numpy(joined)[None], meta)
-    if str(meta[m.KIND]) == "picture":
+    if str(meta[meta_keys.KIND]) == "picture":
         return grid[None]
     return np.ascontiguousarray(grid.transpose(2, 1, 0))  # (x, y, z): x the columns, y the rows
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from monai_tpseg.io.dicom.attributes import directions, pixel_spacing, position, thickness
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.errors import ReadCode
-from monai_tpseg.io.sources import check_affine
+from monai_tpseg.io.loaded import check_affine
 
 __all__ = ["FAULTS", "Fault", "Irregular", "slice_places"]
 

@@ -15,8 +15,8 @@ from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.dicom.repeats import KINDS, grouped, most_repeated, number_places, tell_apart
 from monai_tpseg.io.dicom.stack import label_orientations, same_spacing
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, guarded
 from monai_tpseg.io.headers import Header, look_at
+from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["SamePixels", "Stack", "dicom_files", "find_stacks", "same_pixels", "split_files", "split_headers"]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from monai_tpseg.io.meta import REGION, REGIONS, SPACING
+from monai_tpseg.io.meta_keys import REGION, REGIONS, SPACING
 
 __all__ = ["Region", "region_meta", "regions"]
 
@@ -57,7 +57,7 @@ def _region(item: Any, rows: int, columns: int) -> Region | None:
 
 
 def region_meta(dataset: Any) -> dict[str, Any]:
-    """Return what `dataset` says of its regions, by the keys of `monai_tpseg.io.meta`.
+    """Return what `dataset` says of its regions, by the keys of `monai_tpseg.io.meta_keys`.
 
     Regions may overlap (PS3.3 C.8.5.5.1): a colour box lies on the picture that it belongs to. So the region that holds
     all others counts. Pictures side by side are not told apart: the whole screen is looked at.

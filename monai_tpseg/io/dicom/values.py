@@ -22,8 +22,8 @@ from monai_tpseg.io.dicom.compression import (
 from monai_tpseg.io.dicom.modality_lut import modality_values
 from monai_tpseg.io.dicom.object import Dataset, frame_count
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.meta import COLOUR_DOUBTFUL, FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
-from monai_tpseg.io.sources import Array
+from monai_tpseg.io.loaded import Array
+from monai_tpseg.io.meta_keys import COLOUR_DOUBTFUL, FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
 
 __all__ = [
     "AIR",

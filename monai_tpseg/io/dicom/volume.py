@@ -19,10 +19,10 @@ from monai_tpseg.io.dicom.stack import check_stack, grid_of, has_positions, is_l
 from monai_tpseg.io.dicom.ultrasound import region_meta
 from monai_tpseg.io.dicom.values import common_intensity, dicom_meta, intensity_of, read_values
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import base_name, check_size
-from monai_tpseg.io.meta import INVERTED, IRREGULAR, SKIPPED, SOURCE_SHAPE, SPACING
+from monai_tpseg.io.loaded import Array, Source, check_affine
+from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SKIPPED, SOURCE_SHAPE, SPACING
 from monai_tpseg.io.no_data import settled
-from monai_tpseg.io.sources import Array, Source, check_affine
+from monai_tpseg.io.safety import base_name, check_size
 
 __all__ = ["read_dicom_file", "read_dicom_files", "read_dicom_folder"]
 

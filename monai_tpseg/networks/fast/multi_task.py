@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from monai_tpseg.networks.ablation_parts import UDecoder
 from monai_tpseg.networks.decoder import PrototypeGuidedDecoder
 from monai_tpseg.networks.hiera import TaskConditionedHiera
 from monai_tpseg.networks.layers import resize
-from monai_tpseg.networks.plain import UDecoder
 from monai_tpseg.networks.task import refuse_names
 
 __all__ = ["PlainSteps", "Steps", "check_rows", "finish", "segment_tasks"]

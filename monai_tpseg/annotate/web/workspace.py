@@ -16,9 +16,9 @@ from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.sources import SourcesApart
 from monai_tpseg.annotate.web.wire import opened, patches, status
 from monai_tpseg.catalogue import get_task
+from monai_tpseg.results.codes import StudyError
+from monai_tpseg.results.measurements import fits_modality
 from monai_tpseg.studies.case import CASES
-from monai_tpseg.studies.codes import StudyError
-from monai_tpseg.studies.lesions import fits_modality
 from monai_tpseg.studies.manifest import Entry
 
 __all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]

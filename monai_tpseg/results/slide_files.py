@@ -14,9 +14,9 @@ from PIL import Image
 
 from monai_tpseg.catalogue import get_title
 from monai_tpseg.files import complete
-from monai_tpseg.studies.lesions import Lesion
-from monai_tpseg.studies.outlines import Polygon, Ring
-from monai_tpseg.studies.rle import RunMask
+from monai_tpseg.results.measurements import Lesion
+from monai_tpseg.results.outlines import Polygon, Ring
+from monai_tpseg.results.run_length import RunMask
 from monai_tpseg.transforms import draw_overlay
 
 __all__ = ["contours_geojson", "slide_overlay", "write_pyramid"]

@@ -12,14 +12,14 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from monai_tpseg import __version__
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.output_names import OutputNames, base_path
 from monai_tpseg.io.source_grid import on_image_grid
 from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK_NAME
 from monai_tpseg.networks.weights import read_info
+from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.folder import provenance, write_result
 from monai_tpseg.segment import Segmentation, find_lesions
-from monai_tpseg.studies.results import provenance, write_result
-from monai_tpseg.studies.writing import Outputs, write_segmented
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.load import load_again
 
@@ -106,4 +106,4 @@ def _found(
 
 def _placed(values: torch.Tensor) -> torch.Tensor:
     """What the network made carries a meta without a place: it lies on the image's grid."""
-    return values.as_tensor() if isinstance(values, MetaTensor) and m.KIND not in values.meta else values
+    return values.as_tensor() if isinstance(values, MetaTensor) and meta_keys.KIND not in values.meta else values

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.studies.rle import Ints, RunMask
+from monai_tpseg.results.run_length import Ints, RunMask
 
 __all__ = ["Polygon", "doubled_area", "outlines"]
 

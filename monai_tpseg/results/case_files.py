@@ -10,14 +10,14 @@ from typing import Any
 
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
 from monai_tpseg.io.output_names import base_path
+from monai_tpseg.results.codes import Outcome
+from monai_tpseg.results.folder import decisions
+from monai_tpseg.results.measurements import flags_of, lesions_csv, measure_lesions, outcome_with
+from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation
-from monai_tpseg.studies.codes import Outcome
-from monai_tpseg.studies.lesions import flags_of, lesions_csv, measure_lesions, outcome_with
-from monai_tpseg.studies.results import decisions
-from monai_tpseg.studies.structured_report import write_structured_report
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
 
@@ -82,13 +82,13 @@ def write_segmented(
     made = algorithm(made_by, outputs)
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
-    if outputs.seg and lesions and str(meta[m.FORMAT]) == "dicom":
+    if outputs.seg and lesions and str(meta[meta_keys.FORMAT]) == "dicom":
         seg = base.with_name(f"{base.name}_seg.dcm")
         if _made(lambda: write_segmentation(seg, found.lesions, meta, known, name, made)):
             files["seg"] = seg
         else:
             flags.add("no_seg")
-    if outputs.sr and str(meta[m.FORMAT]) == "dicom":
+    if outputs.sr and str(meta[meta_keys.FORMAT]) == "dicom":
         sr = base.with_name(f"{base.name}_sr.dcm")
         if _made(lambda: write_structured_report(sr, lesions, meta, known, name, made, files.get("seg"))):
             files["sr"] = sr

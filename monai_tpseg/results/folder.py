@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -17,17 +18,16 @@ import numpy as np
 
 from monai_tpseg import __version__
 from monai_tpseg.files import write_atomically
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.modalities import MODALITIES
 from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.dicom.slices import Fault
 from monai_tpseg.io.orientation import Plane
 from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.networks.weights import WeightsInfo
-from monai_tpseg.studies.codes import Outcome, Status
-from monai_tpseg.studies.model import digest
+from monai_tpseg.results.codes import Outcome, Status
 
-__all__ = ["RESULT", "case_folder", "decisions", "provenance", "read_result", "sweep", "write_result"]
+__all__ = ["RESULT", "case_folder", "decisions", "digest", "provenance", "read_result", "sweep", "write_result"]
 
 RESULT = "result.json"
 """The name of a case's record; written last, so that a folder with it is complete."""
@@ -37,16 +37,37 @@ _TEXTS = ("case", "task", "status", "code", "next_action", "detail", "key")
 _PACKAGES = ("monai", "numpy", "pydicom", "highdicom", "nibabel", "pillow", "scipy", "torch")
 
 _OWN = (
-    *(word for choices in (Plane, m.SourceKind, m.Intensity, Fault) for word in get_args(choices)),
+    *(word for choices in (Plane, meta_keys.SourceKind, meta_keys.Intensity, Fault) for word in get_args(choices)),
     *("stored", "picture", "dicom", "nifti", "itk"),
 )
 _WORDS = frozenset((*MODALITIES, *PHOTOMETRIC_INTERPRETATIONS, *PICTURE_MODES, *_OWN))
 """What is repeated of what a header says: the terms that the readers accept, and nothing that somebody made up."""
 
 _DECISIONS = (
-    *(m.KIND, m.FORMAT, m.INTENSITY, m.INVERTED, m.PLANE, m.SPACING, m.SOURCE_SHAPE, m.EXIF),
-    *(m.PHOTOMETRIC, m.MODALITY, m.NON_FINITE, m.SKIPPED, m.REGION, m.IRREGULAR),
+    *(
+        meta_keys.KIND,
+        meta_keys.FORMAT,
+        meta_keys.INTENSITY,
+        meta_keys.INVERTED,
+        meta_keys.PLANE,
+        meta_keys.SPACING,
+        meta_keys.SOURCE_SHAPE,
+        meta_keys.EXIF,
+    ),
+    *(
+        meta_keys.PHOTOMETRIC,
+        meta_keys.MODALITY,
+        meta_keys.NON_FINITE,
+        meta_keys.SKIPPED,
+        meta_keys.REGION,
+        meta_keys.IRREGULAR,
+    ),
 )
+
+
+def digest(config: Mapping[str, Any]) -> str:
+    """Return the sha256 of settings, whatever their order."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.cases import CaseSource, is_screenshot
 from monai_tpseg.io.dicom.object import Dataset, parsed_once
+from monai_tpseg.io.display import files_of
 from monai_tpseg.io.grid_meta import GridMeta
-from monai_tpseg.io.views import files_of
 from monai_tpseg.transforms.load import LoadMedicalImage
 
 __all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
 
 READ = f"{__name__}:read_packed"
-"""`read_packed` by name, for `monai_tpseg.apart`."""
+"""`read_packed` by name, for `monai_tpseg.subprocesses`."""
 
 
 class PackedImage(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.lengths import FARTHEST_MM, check_edges
-from monai_tpseg.io.meta import Intensity
+from monai_tpseg.io.meta_keys import Intensity
 
 __all__ = ["Array", "Source", "check_affine"]
 
@@ -34,7 +34,7 @@ class Source:
         stacked: False where the slices can only be looked at as they are: frames of a cine, irregular slices.
         slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each of irregular slices.
         files: of a DICOM source, in the order of z where there are several.
-        meta: what the reader knows, by the keys of `monai_tpseg.io.meta`.
+        meta: what the reader knows, by the keys of `monai_tpseg.io.meta_keys`.
     """
 
     array: Array

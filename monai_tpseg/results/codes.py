@@ -8,9 +8,9 @@ from enum import Enum
 
 import torch
 
-from monai_tpseg.apart import CallLost
 from monai_tpseg.io.errors import NEXT_ACTIONS, find_read_error
-from monai_tpseg.transforms.handover import ScreenshotError
+from monai_tpseg.subprocesses import CallLost
+from monai_tpseg.transforms.transfer import ScreenshotError
 
 __all__ = [
     "LOST",
@@ -102,7 +102,7 @@ class Outcome:
         code: of what went wrong, or "".
         action: what to do about it, or "".
         detail: the type of an unexpected exception, never its text; or "".
-        flags: what a person should know about a result, see `monai_tpseg.studies.lesions.flags_of`.
+        flags: what a person should know about a result, see `monai_tpseg.results.measurements.flags_of`.
     """
 
     status: Status

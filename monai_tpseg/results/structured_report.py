@@ -17,8 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 from monai_tpseg.catalogue import CATEGORY, Task, get_task
 from monai_tpseg.files import complete
+from monai_tpseg.io.dicom.frame_datasets import described, taken_at
 from monai_tpseg.io.dicom.frames import Frame, source_frames
-from monai_tpseg.io.dicom.proxies import described, taken_at
 from monai_tpseg.io.dicom.segmentation import (
     ARTIFICIAL_INTELLIGENCE,
     RESEARCH_USE,
@@ -32,8 +32,8 @@ from monai_tpseg.io.dicom.segmentation import (
     series_number,
 )
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.guard import guarded
-from monai_tpseg.studies.lesions import Lesion
+from monai_tpseg.io.safety import guarded
+from monai_tpseg.results.measurements import Lesion
 
 __all__ = ["write_structured_report"]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from monai_tpseg.apart import Apart, CallLost
 from monai_tpseg.io.discovery import ANSWER
-from monai_tpseg.io.guard import base_name
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.listing import Listing, Place
-from monai_tpseg.studies.codes import LOST
+from monai_tpseg.io.safety import base_name
+from monai_tpseg.results.codes import LOST
 from monai_tpseg.studies.reading import Limits
+from monai_tpseg.subprocesses import Apart, CallLost
 
 __all__ = ["LookApart"]
 

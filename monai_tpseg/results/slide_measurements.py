@@ -11,9 +11,9 @@ from scipy.spatial.distance import pdist
 
 from monai_tpseg.io.dicom.segmentation import tracking_id
 from monai_tpseg.io.slide_reader import SlideGrid
-from monai_tpseg.studies.lesions import Lesion
-from monai_tpseg.studies.outlines import Polygon
-from monai_tpseg.studies.rle import RunMask
+from monai_tpseg.results.measurements import Lesion
+from monai_tpseg.results.outlines import Polygon
+from monai_tpseg.results.run_length import RunMask
 
 __all__ = ["measure_regions"]
 

@@ -20,10 +20,10 @@ from markupsafe import Markup
 
 from monai_tpseg.catalogue import TASK_NAMES, get_task
 from monai_tpseg.files import write_atomically
-from monai_tpseg.studies.codes import RUN_ACTIONS, Status, StudyError, failed
-from monai_tpseg.studies.lesions import FLAGS, Lesion
-from monai_tpseg.studies.report_pictures import Thumbnail, make_thumbnail
-from monai_tpseg.studies.results import RESULT, read_result
+from monai_tpseg.report.pictures import Thumbnail, make_thumbnail
+from monai_tpseg.results.codes import RUN_ACTIONS, Status, StudyError, failed
+from monai_tpseg.results.folder import RESULT, read_result
+from monai_tpseg.results.measurements import FLAGS, Lesion
 
 __all__ = ["REPORT", "Case", "collect", "write_report"]
 
@@ -219,7 +219,7 @@ def _lesions(folder: Path, record: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _asset(name: str) -> str:
-    return (files("monai_tpseg.studies") / name).read_text(encoding="utf-8")
+    return (files("monai_tpseg.report") / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -12,12 +12,12 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.grid_meta import GridMeta
-from monai_tpseg.io.guard import base_name
+from monai_tpseg.io.loaded import Source
 from monai_tpseg.io.orientation import Plane, choose_plane, to_view, voxel_sizes
-from monai_tpseg.io.sources import Source
+from monai_tpseg.io.safety import base_name
 
 __all__ = ["PlaneChoice", "files_of", "picture_as_seen", "source_of", "volume_as_seen"]
 
@@ -33,7 +33,12 @@ def picture_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any]) 
         meta: to be completed.
     """
     shape = np.array(values.shape[1:])
-    meta |= {m.KIND: "picture", m.SPATIAL_SHAPE: shape, m.SOURCE_SHAPE: shape, m.ORIGINAL_AFFINE: np.eye(4)}
+    meta |= {
+        meta_keys.KIND: "picture",
+        meta_keys.SPATIAL_SHAPE: shape,
+        meta_keys.SOURCE_SHAPE: shape,
+        meta_keys.ORIGINAL_AFFINE: np.eye(4),
+    }
     meta |= _files(source.files)
     return _with_meta(values, torch.eye(4, dtype=torch.float64), meta)
 
@@ -56,26 +61,26 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
     # index of the tensor -> index of the source
     step = np.round(np.linalg.inv(source.affine) @ np.asarray(turned.affine, dtype=np.float64))
     meta |= {
-        m.KIND: "volume",
-        m.PLANE: plane,
-        m.SPATIAL_SHAPE: np.array(values.shape[1:]),
-        m.ORIGINAL_AFFINE: source.affine,
+        meta_keys.KIND: "volume",
+        meta_keys.PLANE: plane,
+        meta_keys.SPATIAL_SHAPE: np.array(values.shape[1:]),
+        meta_keys.ORIGINAL_AFFINE: source.affine,
     }
     meta |= _files(source.files[::-1] if step[2, 2] < 0 else source.files)
     if source.spaced:
-        meta[m.SPACING] = voxel_sizes(turned.affine.numpy())
+        meta[meta_keys.SPACING] = voxel_sizes(turned.affine.numpy())
     if not source.stacked and not step[2, 2]:
-        name = base_name(Path(str(meta[m.FILENAME])))
+        name = base_name(Path(str(meta[meta_keys.FILENAME])))
         raise ReadError("E_GEOMETRY", f"{name} is no regular grid, so its slices form no {plane} ones.")
     if source.slice_affines is not None:
-        meta[m.SLICE_AFFINES] = _turned(source.slice_affines, step)
+        meta[meta_keys.SLICE_AFFINES] = _turned(source.slice_affines, step)
     return _with_meta(turned.as_tensor(), turned.affine, meta)
 
 
 def _with_meta(values: torch.Tensor, affine: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
-    whole = meta | {m.LOADED_SHAPE: np.array(values.shape[1:])}
-    if m.SPACING in meta:
-        whole[m.LOADED_SPACING] = np.asarray(meta[m.SPACING])
+    whole = meta | {meta_keys.LOADED_SHAPE: np.array(values.shape[1:])}
+    if meta_keys.SPACING in meta:
+        whole[meta_keys.LOADED_SPACING] = np.asarray(meta[meta_keys.SPACING])
     return MetaTensor(values, affine=affine, meta=GridMeta(whole))
 
 
@@ -85,9 +90,9 @@ def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
     Args:
         meta: the meta of the image from `LoadMedicalImage`.
     """
-    if m.FILES in meta:
-        return tuple(Path(name) for name in json.loads(str(meta[m.FILES])))
-    return (Path(str(meta[m.FILENAME])),)
+    if meta_keys.FILES in meta:
+        return tuple(Path(name) for name in json.loads(str(meta[meta_keys.FILES])))
+    return (Path(str(meta[meta_keys.FILENAME])),)
 
 
 def source_of(meta: Mapping[str, Any]) -> Path | tuple[Path, ...]:
@@ -96,12 +101,12 @@ def source_of(meta: Mapping[str, Any]) -> Path | tuple[Path, ...]:
     Args:
         meta: the meta of the image from `LoadMedicalImage`.
     """
-    path, files = Path(str(meta[m.FILENAME])), files_of(meta)
+    path, files = Path(str(meta[meta_keys.FILENAME])), files_of(meta)
     return files if path in files and len(files) > 1 else path
 
 
 def _files(files: tuple[Path, ...]) -> dict[str, str]:
-    return {m.FILES: json.dumps([str(path) for path in files])} if files else {}
+    return {meta_keys.FILES: json.dumps([str(path) for path in files])} if files else {}
 
 
 def _turned(affines: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,11 +16,11 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from monai_tpseg.catalogue import Modality
-from monai_tpseg.io import meta as m
+from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.segmentation import tracking_id
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
-from monai_tpseg.studies.codes import Outcome, Status
+from monai_tpseg.results.codes import Outcome, Status
 
 __all__ = [
     "FLAGS",
@@ -152,10 +152,10 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
     voxels = sum(lesion.voxels for lesion in lesions)
     mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
     raised = {
-        **{flag: str(meta.get(m.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
-        "other_modality": not fits_modality(str(meta.get(m.MODALITY, "")), modality),
-        "repaired_values": int(meta.get(m.NON_FINITE, 0)) > 0,
-        "doubtful_colour": m.COLOUR_DOUBTFUL in meta,
+        **{flag: str(meta.get(meta_keys.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
+        "other_modality": not fits_modality(str(meta.get(meta_keys.MODALITY, "")), modality),
+        "repaired_values": int(meta.get(meta_keys.NON_FINITE, 0)) > 0,
+        "doubtful_colour": meta_keys.COLOUR_DOUBTFUL in meta,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
         "many_lesions": len(lesions) > MANY_LESIONS,
@@ -228,14 +228,14 @@ class _Space:
     @classmethod
     def of(cls, meta: Mapping[str, Any], dims: int, slice_number: int) -> _Space:
         if is_irregular(meta):
-            affine = matrix(meta[m.SLICE_AFFINES])[slice_number]
+            affine = matrix(meta[meta_keys.SLICE_AFFINES])[slice_number]
             return cls(np.diag(voxel_sizes(affine)[:2]), True, affine, flat=True)
-        if m.SPACING not in meta:
+        if meta_keys.SPACING not in meta:
             return cls(np.eye(dims), False)
-        if str(meta[m.KIND]) == "volume":
-            affine = matrix(meta[m.AFFINE])
+        if str(meta[meta_keys.KIND]) == "volume":
+            affine = matrix(meta[meta_keys.AFFINE])
             return cls(affine[:3, :3], True, affine)
-        return cls(np.diag(np.asarray(meta[m.SPACING], dtype=np.float64)[:dims]), True)
+        return cls(np.diag(np.asarray(meta[meta_keys.SPACING], dtype=np.float64)[:dims]), True)
 
     def patient(self, centre: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
         """The place of a point in the patient: to the right, anterior and superior."""
