@@ -8,10 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from monai_tpseg.catalogue import TASK_NAMES, get_task, resolve_task
-from monai_tpseg.data.datalists import read_datalist
+from monai_tpseg.data.datalists import read_datalist, read_lists
 from monai_tpseg.io import CaseSource, list_cases
 from monai_tpseg.keys import IMAGE, TASK
 
@@ -92,7 +90,7 @@ def data_root(dataset_dir: str, datalist: str | None) -> str | None:
 
 
 def _listed(datalist: str, base_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
-    content = ConfigParser.load_config_file(datalist) if Path(datalist).is_file() else None
+    content = read_lists(datalist) if Path(datalist).is_file() else None
     section = "testing" if content and "testing" in content else "validation"
     cases = read_datalist(datalist, section, base_dir, tasks, label=False)
     return [{IMAGE: case[IMAGE], TASK: case[TASK]} for case in cases]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from monai_tpseg.catalogue import resolve_task
 from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
+from monai_tpseg.parsing import ParseError, read_json
 
 __all__ = ["Case", "DatalistError", "checked_entry", "read_datalist", "read_lists", "task_rows"]
 
@@ -78,8 +78,8 @@ def read_lists(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"No datalist at '{path}'; give a JSON file with --datalist, or its folder with --dataset_dir."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = read_json(path)
+    except ParseError as error:
         raise DatalistError(f"'{path}' is not JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DatalistError(

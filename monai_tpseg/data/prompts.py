@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.io import meta_keys
 from monai_tpseg.keys import CLICKS, EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, TASK
+from monai_tpseg.parsing import ParseError, read_json
 
 __all__ = ["AddExemplarsd", "ClicksToTensord", "clicks_of", "read_clicks", "read_exemplars"]
 
@@ -101,8 +101,8 @@ def _read_json(path: str | os.PathLike[str], option: str) -> Any:
     if not Path(path).is_file():
         raise DatalistError(f"No file at '{path}'; correct {option}.")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        return read_json(path)
+    except ParseError as error:
         raise DatalistError(f"'{path}' is not JSON ({error}).") from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import read_info
+from monai_tpseg.parsing import read_json
 
 __all__ = ["collect", "prototype_figures"]
 
@@ -50,7 +50,7 @@ def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, An
 
 
 def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)
 
 
 def _rounded(value: Any) -> Any:

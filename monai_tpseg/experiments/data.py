@@ -10,6 +10,7 @@ from typing import Any
 
 from monai_tpseg.experiments.suite import SuiteError
 from monai_tpseg.files import write_atomically
+from monai_tpseg.parsing import ParseError, read_json
 
 __all__ = ["write_datalist"]
 
@@ -29,7 +30,10 @@ def write_datalist(source: Path, target: Path, tasks: Sequence[str], holdout: in
     """
     if not source.is_file():
         raise SuiteError(f"No datalist at '{source}'; give the folder that holds datalist.json with --data.")
-    content = json.loads(source.read_text(encoding="utf-8"))
+    try:
+        content = read_json(source)
+    except ParseError as error:
+        raise SuiteError(f"'{source}' is not JSON ({error}).") from error
     lists = {name: [e for e in content.get(name, []) if e["task"] in tasks] for name in ("training", "validation")}
     if holdout:
         lists = _held_out(lists["training"], holdout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from monai_tpseg.metrics import LesionMetrics
 from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.parsing import read_json
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd, TaskToIndexd
 
 __all__ = ["draw_grid"]
@@ -75,7 +75,7 @@ def _trained(folder: Path) -> _Trained:
 
 def _cases(folder: Path, data: Path, infos: Sequence[WeightsInfo]) -> list[dict[str, str]]:
     """Return the first validation entry with a lesion of every task that all networks know, with whole paths."""
-    entries = json.loads((folder / "datalist.json").read_text(encoding="utf-8"))["validation"]
+    entries = read_json(folder / "datalist.json")["validation"]
     entries = [{**e, IMAGE: str(data / e[IMAGE]), LABEL: str(data / e[LABEL])} for e in entries]
     common = [task for task in infos[0].tasks if all(task in info.tasks for info in infos)]
     read = LoadMedicalImaged(IMAGE, label_keys=LABEL)

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_tpseg.experiments.suite import Run, Suite, SuiteError
 from monai_tpseg.files import write_atomically
+from monai_tpseg.parsing import json_of, read_json
 
 __all__ = ["SCHEMA", "ResultsFile", "merge", "read_results", "write_results"]
 
@@ -42,7 +43,7 @@ class ResultsFile:
 
     def has(self, run: Run) -> bool:
         """Whether this very run, with the same options, is done."""
-        wanted = (list(run.tasks), json.loads(json.dumps(dict(run.options))))
+        wanted = (list(run.tasks), json_of(json.dumps(dict(run.options))))
         return any(r["name"] == run.name and (r["tasks"], r["options"]) == wanted for r in self.content["runs"])
 
     def add(self, record: dict[str, Any]) -> None:
@@ -87,7 +88,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     if not file.is_file():
         raise SuiteError(f"No results at '{file}'; tpseg experiment writes them.")
     try:
-        content: Results = json.loads(file.read_text(encoding="utf-8"))
+        content: Results = read_json(file)
         found = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise SuiteError(f"'{file}' is not a results file of tpseg experiment.") from error

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from monai_tpseg.catalogue import TASK_NAMES, task_names
+from monai_tpseg.parsing import ParseError, read_yaml
 
 __all__ = ["Row", "Run", "Suite", "SuiteError", "read_suite"]
 
@@ -125,9 +124,9 @@ def read_suite(path: str | os.PathLike[str]) -> Suite:
     if not file.is_file():
         raise SuiteError(f"No suite at '{file}'; give a YAML file such as benchmarks/suites/paper.yaml.")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SuiteError(f"'{file}' is not YAML ({' '.join(str(error).split())}).") from error
+        content = read_yaml(file)
+    except ParseError as error:
+        raise SuiteError(f"'{file}' is not YAML ({error}).") from error
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list) or not content["rows"]:
         raise SuiteError(f"'{file}' must hold an object with a list 'rows'.")
     _only(content, _SUITE_KEYS, str(file))

@@ -12,6 +12,7 @@ from ignite.distributed import get_rank
 from ignite.engine import Events
 
 from monai_tpseg.files import write_atomically
+from monai_tpseg.parsing import read_json
 
 __all__ = ["RunClock"]
 
@@ -40,7 +41,7 @@ class RunClock:
 
     def _start(self, engine: Any) -> None:
         if not self.entries and engine.state.epoch > 1 and self.path.is_file():
-            self.entries = json.loads(self.path.read_text(encoding="utf-8"))
+            self.entries = read_json(self.path)
         self.entries = [entry for entry in self.entries if entry["epoch"] < engine.state.epoch]
         self._started = (time.process_time(), time.monotonic())
 

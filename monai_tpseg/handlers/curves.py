@@ -21,6 +21,7 @@ from monai.utils import is_scalar
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.handlers.progress import training_loss
+from monai_tpseg.parsing import read_json
 
 __all__ = ["LearningCurves", "draw_history"]
 
@@ -179,7 +180,7 @@ def _read(path: Path) -> list[Entry]:
     if not path.exists():
         return []
     try:
-        history = json.loads(path.read_text())
+        history = read_json(path)
         return [{"epoch": int(e["epoch"]), **{k: e[k] for k in ("loss", "lr", "metrics")}} for e in history]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not a training history; move it away or choose another folder.") from error

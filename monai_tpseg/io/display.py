@@ -18,6 +18,7 @@ from monai_tpseg.io.grid_meta import GridMeta
 from monai_tpseg.io.loaded import Source
 from monai_tpseg.io.orientation import Plane, choose_plane, to_view, voxel_sizes
 from monai_tpseg.io.safety import base_name
+from monai_tpseg.parsing import json_of
 
 __all__ = ["PlaneChoice", "files_of", "picture_as_seen", "source_of", "volume_as_seen"]
 
@@ -91,7 +92,7 @@ def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
         meta: the meta of the image from `LoadMedicalImage`.
     """
     if meta_keys.FILES in meta:
-        return tuple(Path(name) for name in json.loads(str(meta[meta_keys.FILES])))
+        return tuple(Path(name) for name in json_of(str(meta[meta_keys.FILES])))
     return (Path(str(meta[meta_keys.FILENAME])),)
 
 

@@ -12,6 +12,7 @@ ReadCode = Literal[
     "E_EMPTY",  # a folder without anything readable
     "E_FORMAT",  # not a format (or variant of one) that is read
     "E_DECODE",  # the format is known, its content is damaged
+    "E_READ",  # reading failed, and why is not known
     "E_CODEC",  # a compression without a decoder: JPEG XL, private syntaxes
     "E_TRUNCATED",  # the file ends before its pixels do
     "E_TOO_LARGE",  # a picture, volume or stream beyond the safe size for reading at once
@@ -40,8 +41,9 @@ READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
 NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NOT_FOUND": "check the path and its permissions",
     "E_EMPTY": "name the folder that holds the files of the series or the pictures",
-    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits",
+    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits, a slide to RGB with 8 bits",
     "E_DECODE": "copy or export the file again from where it came from",
+    "E_READ": "open it with another program: convert it where that reads it, else copy or export it again",
     "E_CODEC": "convert the object to Explicit VR Little Endian, e.g. with dcmdjpeg or gdcmconv --raw",
     "E_TRUNCATED": "copy or export the file again; the copy is incomplete",
     "E_TOO_LARGE": "cut the picture into tiles or the volume into parts",

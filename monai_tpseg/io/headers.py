@@ -104,7 +104,7 @@ def _look_at(path: Path) -> Header:
         except ReadError as error:
             return Header(path, "dicom", error.code)
         except Exception:  # values that are no numbers: reading says what is wrong
-            return Header(path, "dicom", "E_DECODE")
+            return Header(path, "dicom", "E_READ")
     size = path.stat().st_size
     try:
         return Header(path, kind_without_dicom(path), size=size)

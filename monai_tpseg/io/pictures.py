@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,8 +75,8 @@ def read_picture(path: Path, label: bool = False) -> Source:
         ) from error
     except Image.DecompressionBombError as error:
         raise ReadError("E_TOO_LARGE", f"{base_name(path)} is too large to read at once; cut it into tiles.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        if isinstance(error, ReadError):
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
             raise
         if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
             raise ReadError(

@@ -67,7 +67,8 @@ def guarded(read: Callable[[], _Result], name: object) -> _Result:
         name: what the message calls the file.
 
     Raises:
-        ReadError: that of `read`; `E_TOO_LARGE`, memory ran out; else `E_DECODE`.
+        ReadError: that of `read`; `E_TOO_LARGE`, memory ran out; `E_NOT_FOUND`, the file is gone or locked;
+            `E_TRUNCATED`, it ended early; else `E_READ`, as nobody knows why.
     """
     try:
         with _quiet():
@@ -78,10 +79,14 @@ def guarded(read: Callable[[], _Result], name: object) -> _Result:
         failure = ReadError("E_TOO_LARGE", f"{name} does not fit into memory; cut it into parts.")
     except PermissionError:
         failure = ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
+    except FileNotFoundError:
+        failure = ReadError("E_NOT_FOUND", f"{name} is not there, or not all of it; check the path.")
+    except EOFError:
+        failure = ReadError("E_TRUNCATED", f"{name} ends early; copy or export it again.")
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # foreign bytes make every library raise anything; a panic in Rust is no Exception
-        failure = ReadError("E_DECODE", f"{name} is damaged ({_where(error)}); copy or export it again.")
+        failure = ReadError("E_READ", f"{name} could not be read ({_where(error)}); try it with another program.")
     failure.__cause__ = failure.__context__ = None  # they quote the header
     raise failure
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.slides import check_dicom_slide
 
 __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
 
@@ -71,7 +72,8 @@ class SlideReader:
 
     Raises:
         ReadError: `E_EXTRA`, OpenSlide is not installed; `E_FORMAT`, it does not read the slide; `E_NO_MPP`, neither
-            the slide nor `slide_mpp` says how large its pixels are; `E_DECODE`.
+            the slide nor `slide_mpp` says how large its pixels are; `E_CODEC`, a DICOM slide is compressed in a way
+            that OpenSlide does not read; `E_DECODE`, it is damaged.
     """
 
     def __init__(self, path: Path, mpp: float, slide_mpp: float | None = None) -> None:
@@ -134,7 +136,12 @@ class SlideReader:
         axes = [_Axis.of(c, n, s, grid.levels[level], side, end) for c, n, s, side, end in
                 zip(corner, size, scale, grid.size, whole, strict=True)]  # fmt: skip
         location, shape = tuple(axis.location for axis in axes), tuple(axis.length for axis in axes)
-        tile, _ = self._reader.get_data(slide, location=location, size=shape, level=level)
+        try:
+            tile, _ = self._reader.get_data(slide, location=location, size=shape, level=level)
+        except openslide.OpenSlideError as error:
+            raise ReadError(
+                "E_DECODE", f"{base_name(self._path)} has damaged tiles; copy or export it again."
+            ) from error
         glass = _glass(slide.properties)
         rows, columns = axes
         picture = Image.fromarray(_on_glass(tile, glass)).resize(
@@ -160,6 +167,9 @@ class SlideReader:
             raise ReadError(
                 "E_FORMAT", f"{base_name(self._path)} is no slide that can be read; convert it to a pyramidal TIFF."
             ) from error
+        except openslide.OpenSlideError:
+            check_dicom_slide(self._path)
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": (0, None)}

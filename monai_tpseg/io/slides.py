@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import TiffImagePlugin
-from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage
 
+from monai_tpseg.io.dicom.attributes import number
+from monai_tpseg.io.dicom.compression import syntax_name
 from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import MAX_PIXELS, base_name, guarded
 
-__all__ = ["SLIDE_SUFFIXES", "is_slide"]
+__all__ = ["SLIDE_SUFFIXES", "check_dicom_slide", "is_slide"]
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif")
 """Suffixes of whole slides; pyramidal TIFF and DICOM are known by their content."""
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
 _SUBFILE, _WIDTH, _HEIGHT, _TILE_WIDTH = 254, 256, 257, 322  # tags of TIFF
+_PACKED = frozenset({JPEGBaseline8Bit, JPEG2000Lossless, JPEG2000})  # what OpenSlide unpacks of DICOM
 _REDUCED = 1  # the bit of _SUBFILE that says "a smaller version of another page"
 _PAGES = 64  # of a TIFF file that are looked at: a pyramid has about ten
 
@@ -34,6 +37,28 @@ def is_slide(path: Path) -> bool:
     if path.suffix.lower() in _TIFF_SUFFIXES:
         return guarded(lambda: _is_tiled_pyramid(path), base_name(path))
     return path.suffix.lower() in SLIDE_SUFFIXES or _is_dicom_slide(path)
+
+
+def check_dicom_slide(path: Path) -> None:
+    """Refuse a DICOM slide whose pixels OpenSlide does not read; other slides pass.
+
+    Args:
+        path: a file, or the folder of a slide.
+
+    Raises:
+        ReadError: `E_CODEC`, its compression; `E_FORMAT`, its kind of pixels.
+    """
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    for header in (read_dataset(file, pixels=False) for file in files if is_dicom(file)):
+        syntax = UID(str(header.file_meta.TransferSyntaxUID))
+        if syntax.is_transfer_syntax and syntax.is_encapsulated and syntax not in _PACKED:
+            raise ReadError(
+                "E_CODEC", f"{base_name(path)} is a slide in {syntax_name(header)}, which is not read; convert it."
+            )
+        bits, samples = (number(header, word) for word in ("BitsAllocated", "SamplesPerPixel"))
+        if (bits, samples) != (8, 3):
+            found = "other pixels" if None in (bits, samples) else f"{samples:.0f} samples of {bits:.0f} bits a pixel"
+            raise ReadError("E_FORMAT", f"{base_name(path)} is a slide of {found}; convert it to RGB with 8 bits.")
 
 
 def _is_dicom_slide(path: Path) -> bool:

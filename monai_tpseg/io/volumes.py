@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
@@ -78,8 +79,8 @@ def read_nifti(path: Path) -> Source:
         _check_content(prod(shape) * image.get_data_dtype().itemsize, [path], path)
         packed = path.name.lower().endswith(".gz")
         stored: NDArray[Any] = gzip_voxels(image, path) if packed else np.asanyarray(image.dataobj)
-    except (EOFError, zlib.error, OSError, ImageFileError, ValueError) as error:
-        if isinstance(error, ReadError):
+    except (EOFError, zlib.error, OSError, ImageFileError, HeaderDataError, ValueError) as error:
+        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
             raise
         short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
         if short:
@@ -113,6 +114,7 @@ def read_itk(path: Path) -> Source:
     of_meta = path.name.lower().endswith(_META_SUFFIXES)
     if not of_meta:
         nrrd_encoding(path)
+    shape: tuple[int, ...] = ()
     try:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("MetaImageIO" if of_meta else "NrrdImageIO")
@@ -123,6 +125,8 @@ def read_itk(path: Path) -> Source:
         components = reader.GetNumberOfComponents()
         stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
     except RuntimeError as error:
+        if shape and (of_meta or nrrd_encoding(path) == "raw"):  # header, length and stream are as they should be
+            raise
         raise ReadError(
             "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
         ) from error

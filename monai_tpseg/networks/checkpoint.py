@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tpseg.files import file_sha256
+from monai_tpseg.parsing import check_safetensors
 
 __all__ = [
     "SAM2_FILES",
@@ -69,6 +70,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
 
+            check_safetensors(file)
             content: Any = load_file(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.networks.checkpoint import CheckpointError, write_checkpoint
+from monai_tpseg.parsing import read_json
 
 __all__ = ["FORMAT", "WeightsInfo", "info_path", "read_info", "save_weights"]
 
@@ -105,7 +106,7 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
             f"'{weights}' has no description: expected '{path.name}' beside it (training writes both)."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if int(content.get("format", 1)) > FORMAT:
             raise CheckpointError(
                 f"'{path}' was written by a newer version (format {content['format']}, this one reads up to {FORMAT}); "

@@ -25,6 +25,7 @@ from monai_tpseg.io.dicom.slices import Fault
 from monai_tpseg.io.orientation import Plane
 from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.parsing import read_json
 from monai_tpseg.results.codes import Outcome, Status
 
 __all__ = ["RESULT", "case_folder", "decisions", "digest", "provenance", "read_result", "sweep", "write_result"]
@@ -181,8 +182,8 @@ def write_result(
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return the record of a case, None where there is none (yet) or it is damaged."""
     try:
-        record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = read_json(folder / RESULT)
+    except (OSError, ValueError):
         return None
     return record if _is_record(record) else None
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from monai.bundle import ComponentLocator, ConfigComponent
 from monai.config import KeysCollection
 from monai.data import MetaTensor
@@ -20,6 +19,7 @@ from monai_tpseg.catalogue import Modality, Task, get_task
 from monai_tpseg.io.meta_keys import INTENSITY, INVERTED, Intensity
 from monai_tpseg.io.no_data import BlackenNoDatad, HideNoDatad
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
+from monai_tpseg.parsing import ParseError, read_yaml
 
 __all__ = [
     "InvertMonochrome1d",
@@ -217,11 +217,9 @@ def _installed() -> Path:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        raise ValueError(f"{path} is not valid YAML{line}; compare it with the installed one.") from error
+        content = read_yaml(path)
+    except ParseError as error:
+        raise ValueError(f"{path} is not valid YAML ({error}); compare it with the installed one.") from error
     return content if isinstance(content, dict) else {}
 
 

@@ -6,11 +6,12 @@ alone, so that a list of weights is there at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from monai_tpseg.parsing import read_json
 
 __all__ = ["Card", "CatalogueError", "read_card"]
 
@@ -69,7 +70,7 @@ def read_card(path: Path) -> Card:
         CatalogueError: it is no description of weights.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         more = content.get("card") or {}
         return Card(
             name=path.stem,

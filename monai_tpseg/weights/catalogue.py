@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from monai_tpseg.files import file_sha256
+from monai_tpseg.parsing import read_json
 from monai_tpseg.weights.card import Card, CatalogueError, read_card
 
 __all__ = [
@@ -199,7 +199,7 @@ def _entry(folder: Folder, path: Path) -> Entry:
 def _describes_weights(path: Path) -> bool:
     """Whether a file claims to describe weights; a site's folder may hold other JSON."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError):
         return any(path.with_suffix(suffix).is_file() for suffix in _SUFFIXES)
     return isinstance(content, dict) and {"tasks", "network", "sha256"} <= set(content)

@@ -16,6 +16,7 @@ from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.networks.checkpoint import load_strictly, read_checkpoint
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.parsing import read_json
 from monai_tpseg.weights.card import CatalogueError
 
 __all__ = ["half_state", "pack", "read_sources", "write_card"]
@@ -107,7 +108,7 @@ def read_sources(path: Path) -> Sequence[Mapping[str, Any]]:
         CatalogueError: it is no such list.
     """
     try:
-        sources = json.loads(path.read_text(encoding="utf-8"))
+        sources = read_json(path)
     except (OSError, ValueError) as error:
         raise CatalogueError(f"'{path}' cannot be read as JSON ({error}); give a list of sources.") from error
     if not isinstance(sources, list) or not all(isinstance(s, dict) and set(s) >= _NEEDED for s in sources):

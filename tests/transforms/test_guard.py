@@ -223,7 +223,50 @@ def test_a_guard_passes_results_and_interrupts_and_names_the_line() -> None:
     def panic() -> None:
         raise Panic(MARK)
 
-    with pytest.raises(ReadError, match=r"a is damaged \(Panic at test_guard.py:\d+\)") as caught:
+    with pytest.raises(ReadError, match=r"a could not be read \(Panic at test_guard.py:\d+\)") as caught:
         guard.guarded(panic, "a")
-    assert caught.value.code == "E_DECODE"
+    assert caught.value.code == "E_READ"
     assert MARK not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        (KeyError(MARK), "E_READ"),
+        (RuntimeError(MARK), "E_READ"),
+        (OSError(5, MARK), "E_READ"),
+        (FileNotFoundError(2, MARK), "E_NOT_FOUND"),
+        (PermissionError(13, MARK), "E_NOT_FOUND"),
+        (EOFError(MARK), "E_TRUNCATED"),
+        (MemoryError(MARK), "E_TOO_LARGE"),
+        (ReadError("E_4D", "a"), "E_4D"),
+    ],
+)
+def test_no_cause_is_named_that_is_not_known(raised: Exception, code: str) -> None:
+    def read() -> None:
+        raise raised
+
+    with pytest.raises(ReadError) as caught:
+        guard.guarded(read, "a")
+    assert caught.value.code == code
+    assert MARK not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.png", "IM1"])
+def test_a_disc_that_fails_is_no_damage(
+    tmp_path: Path, write_dicom: Write, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The error of a disc, as the libraries pass it on, is not called damage of the file."""
+    if name == "IM1":
+        write_dicom(name, np.zeros((4, 4), np.uint8))
+    elif name == "a.png":
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    else:
+        nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.int16), np.eye(4)), tmp_path / name)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    place = {"IM1": "monai_tpseg.io.dicom.object.read_partial", "a.png": "PIL.Image.open"}
+    monkeypatch.setattr(place.get(name, "nibabel.Nifti1Image.from_filename"), fail)
+    assert refused(tmp_path / name).code == "E_READ"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import pydicom
 import pytest
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.encaps import encapsulate
 
 from monai_tpseg.io import ReadError, list_cases, slide_reader
 from monai_tpseg.io.slide_reader import SlideReader
@@ -180,3 +183,57 @@ def test_a_slide_is_not_read_at_once(slide: Path, tmp_path: Path) -> None:
         with pytest.raises(ReadError, match="tpseg run") as caught:
             LoadMedicalImage()(source)
         assert caught.value.code == "E_SLIDE"
+
+
+def _repacked(kind: str, slide: Path) -> None:
+    """Store the one level of a DICOM slide in another way."""
+    data = pydicom.dcmread(slide)
+    tiles = np.frombuffer(data.PixelData, np.uint8).reshape(-1, data.Rows, data.Columns, 3)
+    if kind == "16 bits":
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+        data.PixelData = (tiles.astype("<u2") * 257).tobytes()
+    elif kind == "grey":
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        del data.PlanarConfiguration
+        data.PixelData = tiles[..., 0].tobytes()
+    elif kind == "JPEG-LS":
+        data.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSLossless
+        data.PixelData = encapsulate([imagecodecs.jpegls_encode(tile) for tile in tiles])
+        data["PixelData"].is_undefined_length = True
+    elif kind == "RLE":
+        data.compress(pydicom.uid.RLELossless)
+    else:
+        data.file_meta.TransferSyntaxUID = pydicom.uid.JPEG2000Lossless
+        data.PixelData = encapsulate([imagecodecs.jpeg2k_encode(tile, level=0, codecformat="j2k") for tile in tiles])
+        data["PixelData"].is_undefined_length = True
+    data.save_as(slide)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [("16 bits", "E_FORMAT"), ("grey", "E_FORMAT"), ("JPEG-LS", "E_CODEC"), ("RLE", "E_CODEC")]
+)
+def test_a_dicom_slide_that_openslide_does_not_read_says_why(tmp_path: Path, kind: str, code: str) -> None:
+    folder = write_dicom_slide(ramp(), tmp_path / "wsi", levels=1)
+    _repacked(kind, folder / "level0.dcm")
+    for source in (folder, folder / "level0.dcm"):
+        with pytest.raises(ReadError) as caught:
+            SlideReader(source, 0.25)
+        assert caught.value.code == code
+
+
+def test_a_dicom_slide_in_jpeg_2000_is_read(tmp_path: Path) -> None:
+    folder = write_dicom_slide(ramp(), tmp_path / "wsi", levels=1)
+    _repacked("JPEG 2000", folder / "level0.dcm")
+    assert np.array_equal(SlideReader(folder, 0.25).read(17, 205, 40, 60).transpose(1, 2, 0), ramp()[17:57, 205:265])
+
+
+@pytest.mark.parametrize("edge", ["nan", "0", "-0.00025", "1000", "1e-12"])
+def test_an_absurd_size_of_pixels_is_unknown(tmp_path: Path, edge: str) -> None:
+    folder = write_dicom_slide(ramp(), tmp_path / "wsi", levels=1)
+    data = pydicom.dcmread(folder / "level0.dcm")
+    data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [edge, edge]
+    data.save_as(folder / "level0.dcm")
+    with pytest.raises(ReadError) as caught:
+        SlideReader(folder, 0.25)
+    assert caught.value.code == "E_NO_MPP"
+    assert SlideReader(folder, 0.25, slide_mpp=0.5).grid.slide_mpp == (0.5, 0.5)

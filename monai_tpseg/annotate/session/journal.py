@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from monai_tpseg.annotate.session.errors import SessionError, no_writing
 from monai_tpseg.files import complete
+from monai_tpseg.parsing import json_of
 
 if sys.platform != "win32":
     import fcntl
@@ -44,7 +45,7 @@ def read_journal(folder: Path) -> tuple[list[dict[str, Any]], int]:
         raise SessionError(f"'{folder}' holds no saved session; give the folder that one was begun with.") from None
     length = data.rfind(b"\n") + 1
     try:
-        lines = [json.loads(line) for line in data[:length].splitlines()]
+        lines = [json_of(line) for line in data[:length].splitlines()]
     except ValueError:
         lines = []
     if not lines or not all(isinstance(line, dict) for line in lines):

@@ -28,6 +28,7 @@ from monai_tpseg.annotate.session.records import (
 from monai_tpseg.annotate.session.sources import HERE, Sources
 from monai_tpseg.files import complete
 from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.parsing import read_json
 
 __all__ = [
     "Saved",
@@ -97,7 +98,7 @@ def read_source(folder: Path, source: CaseSource | None = None, sources: Sources
         SessionError: it is not known or not there, or has changed.
     """
     try:
-        record = json.loads((folder / _SOURCE).read_bytes())
+        record = read_json(folder / _SOURCE)
         paths = tuple(Path(path) for path in record["paths"])
         found = source or (paths if record["several"] else paths[0])
         identity = record["identity"]

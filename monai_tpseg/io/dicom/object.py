@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -64,6 +66,8 @@ _PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
 _TILED = frozenset({"MOSAIC", "MONTAGE"})  # values of ImageType
 _SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
+_UNPARSED = (ValueError, LookupError, struct.error, zlib.error, NotImplementedError, RecursionError, TypeError)
+"""What pydicom raises of bytes that are no elements: lengths, names of value types, nesting, a deflated stream."""
 _MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
 
 PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
@@ -193,8 +197,8 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
     except EOFError as error:
         raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
     except OSError as error:
-        raise ReadError("E_NOT_FOUND", f"{name} cannot be read from its disc; copy it again.") from error
-    except Exception as error:  # damaged bytes make pydicom raise anything
+        raise ReadError("E_READ", f"{name} cannot be read from its disc; copy it to another one.") from error
+    except _UNPARSED as error:
         raise ReadError("E_DECODE", f"{name} is not DICOM that can be parsed; export it again.") from error
     if not getattr(dataset, "file_meta", None):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()

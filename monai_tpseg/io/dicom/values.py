@@ -66,9 +66,11 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
         return np.asarray(values).reshape(shape)
     except ReadError:
         raise
-    except Exception as error:  # every decoder behind pydicom has exceptions of its own
+    except (RuntimeError, ValueError) as error:  # of the decoders behind pydicom
         if "less than expected" in str(error) or "end of" in str(error).lower():
             raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
+        if not decoding_plugin(dataset):
+            raise
         raise ReadError(
             "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to an uncompressed one."
         ) from error

@@ -1,0 +1,110 @@
+"""JSON, YAML and safetensors of others end in one line, whatever they hold, at every place that reads them."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_tpseg import parsing
+from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_yaml
+
+PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
+BRACKETS = "[" * 200_000
+
+DEEP = {
+    "brackets": BRACKETS,
+    "closed": BRACKETS + "]" * 200_000,
+    "objects": '{"a":' * 200_000,
+    "just too deep": "[" * (parsing.MAX_DEPTH + 1) + "]" * (parsing.MAX_DEPTH + 1),
+}
+
+
+def line_of(read: Callable[[], Any]) -> str:
+    with pytest.raises(ParseError) as caught:
+        read()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP.keys())
+def test_nesting_without_end_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text(text)
+    assert "deep" in line_of(lambda: read_json(tmp_path / "a"))
+    assert "deep" in line_of(lambda: json_of(text.encode()))
+
+
+@pytest.mark.parametrize("text", [BRACKETS, "{a: " * 200_000, "- " * 200_000, "[" * 101 + "]" * 101])
+def test_nesting_without_end_in_yaml(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert "deep" in line_of(lambda: read_yaml(tmp_path / "a.yaml"))
+
+
+def test_what_is_real_is_read(tmp_path: Path) -> None:
+    content = {"a": [1, 2.5, None, True, "\u00fc"], "b": {"c": [[]]}}
+    (tmp_path / "a.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == content
+    assert json_of("[" * 100 + "]" * 100) == json.loads("[" * 100 + "]" * 100)
+    (tmp_path / "a.yaml").write_text("a: &x {b: 1}\nc: [*x, *x]\nd: {<<: *x, e: 2}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"b": 1}, "c": [{"b": 1}, {"b": 1}], "d": {"b": 1, "e": 2}}
+    (tmp_path / "empty.yaml").write_text("")
+    assert read_yaml(tmp_path / "empty.yaml") is None
+
+
+@pytest.mark.parametrize("kind", ["[{}]", "{{<<: [{}]}}"])
+def test_references_that_multiply(tmp_path: Path, kind: str) -> None:
+    """Ten references to ten references ...: a thousand bytes that stand for 10 ** 9 values."""
+    first = "a0: &a0 {x: 1}\n" if "<<" in kind else "a0: &a0 [1]\n"
+    rows = [f"a{n}: &a{n} {kind.format(', '.join([f'*a{n - 1}'] * 10))}\n" for n in range(1, 10)]
+    (tmp_path / "a.yaml").write_text(first + "".join(rows))
+    assert "references" in line_of(lambda: read_yaml(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize("text", ["&a [*a]", "a: &a {b: *a}", "a: [1", "a: b: c", "!!python/object/apply:os.getcwd []"])
+def test_yaml_that_refers_to_itself_is_damaged_or_builds_objects(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    assert line_of(lambda: read_yaml(tmp_path / "a.yaml"))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff\xfe", b'"MARKER', b"1" * 10_000, b"[1,]"])
+def test_damaged_json_is_one_line_without_its_content(text: bytes) -> None:
+    line = line_of(lambda: json_of(text))
+    assert "MARKER" not in line
+    assert len(line) < 100
+
+
+def test_what_is_larger_than_anything_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("MAX_JSON_BYTES", "MAX_YAML_BYTES"):
+        monkeypatch.setattr(parsing, limit, 20)
+    (tmp_path / "a").write_text("[" + "1, " * 10 + "1]")
+    assert "larger" in line_of(lambda: read_json(tmp_path / "a"))
+    assert "larger" in line_of(lambda: read_yaml(tmp_path / "a"))
+
+
+@pytest.mark.parametrize(
+    ("length", "size", "word"),
+    [(2**63, 100, "longer"), (2**64 - 1, 100, "longer"), (101, 100, "longer"), (2**24 + 1, 2**24 + 10, "larger")],
+)
+def test_headers_of_safetensors(tmp_path: Path, length: int, size: int, word: str) -> None:
+    with (tmp_path / "a.safetensors").open("wb") as file:
+        file.write(length.to_bytes(8, "little"))
+        file.truncate(8 + size)
+    assert word in line_of(lambda: check_safetensors(tmp_path / "a.safetensors"))
+    (tmp_path / "b.safetensors").write_bytes(b"\x01")
+    assert "longer" in line_of(lambda: check_safetensors(tmp_path / "b.safetensors"))
+
+
+def test_nothing_else_in_the_package_parses() -> None:
+    """`json.loads` and its like stand in one file."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                name = f"{node.value.id}.{node.attr}"
+                if name in {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "yaml.full_load"}:
+                    found.append(str(path.relative_to(PACKAGE)))
+    assert set(found) == {"parsing.py"}
