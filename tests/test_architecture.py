@@ -53,7 +53,7 @@ ALLOWED: dict[str, set[str]] = {
 NETWORKS: dict[str, set[str]] = {
     "layers": set(),
     "checkpoint": set(),
-    "weights": {"parsing", "checkpoint"},
+    "weights": {"checkpoint"},
     "route": set(),
     "kernels": {"layers"},
     "compiled": set(),

@@ -11,7 +11,23 @@ from typing import Any
 import pytest
 
 from monai_tpseg import parsing
+from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.journal import read_journal
+from monai_tpseg.annotate.session.saved import read_source
+from monai_tpseg.bundle.cases import inference_cases
+from monai_tpseg.data.datalists import DatalistError, read_datalist
+from monai_tpseg.data.prompts import read_clicks, read_exemplars
+from monai_tpseg.experiments.data import write_datalist
+from monai_tpseg.experiments.results import read_results
+from monai_tpseg.experiments.suite import SuiteError, read_suite
+from monai_tpseg.handlers.curves import LearningCurves
+from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
+from monai_tpseg.networks.weights import read_info
 from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_yaml
+from monai_tpseg.studies.results import read_result
+from monai_tpseg.transforms.pipelines import load_pipeline
+from monai_tpseg.weights.card import CatalogueError, read_card
+from monai_tpseg.weights.pack import read_sources
 
 PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
 BRACKETS = "[" * 200_000
@@ -108,3 +124,50 @@ def test_nothing_else_in_the_package_parses() -> None:
                 if name in {"json.loads", "json.load", "yaml.safe_load", "yaml.load", "yaml.full_load"}:
                     found.append(str(path.relative_to(PACKAGE)))
     assert set(found) == {"parsing.py"}
+
+
+READERS: dict[str, tuple[str, type[Exception], Callable[[Path], Any]]] = {
+    "datalist": (
+        "a.json",
+        DatalistError,
+        lambda path: read_datalist(path, "training", path.parent, ["t"]),
+    ),
+    "clicks": ("a.json", DatalistError, read_clicks),
+    "exemplars": ("a.json", DatalistError, lambda path: read_exemplars(path, "lung_infection")),
+    "datalist of an inference": ("a.json", DatalistError, lambda path: inference_cases("", str(path), None, ["t"])),
+    "suite": ("a.yaml", SuiteError, read_suite),
+    "datalist of a suite": ("a.json", SuiteError, lambda path: write_datalist(path, path.parent / "b", ["t"], 0)),
+    "results of a suite": ("a.json", SuiteError, read_results),
+    "pipelines": ("ct.yaml", ValueError, lambda path: load_pipeline("ct", path.parent)),
+    "history": ("history.json", ValueError, lambda path: LearningCurves(path.parent)),
+    "card": ("a.json", CatalogueError, read_card),
+    "sources": ("a.json", CatalogueError, read_sources),
+    "journal": ("session.jsonl", SessionError, lambda path: read_journal(path.parent)),
+    "source of a session": ("source.json", SessionError, lambda path: read_source(path.parent)),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "read"), READERS.values(), ids=READERS.keys())
+def test_every_reader_ends_in_its_own_line(
+    tmp_path: Path, name: str, kind: type[Exception], read: Callable[[Path], Any]
+) -> None:
+    (tmp_path / name).write_text(BRACKETS + "\n")
+    with pytest.raises(kind) as caught:
+        read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_weights_and_their_description(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"x")
+    (tmp_path / "a.json").write_text(BRACKETS)
+    with pytest.raises(CheckpointError, match="deep"):
+        read_info(tmp_path / "a.pt")
+    (tmp_path / "a.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match="longer than the file"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_a_damaged_result_is_none(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(BRACKETS)
+    assert read_result(tmp_path) is None

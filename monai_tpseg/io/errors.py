@@ -41,7 +41,7 @@ READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
 NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NOT_FOUND": "check the path and its permissions",
     "E_EMPTY": "name the folder that holds the files of the series or the pictures",
-    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits, a slide to RGB with 8 bits",
+    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF of 8 or 16 bits, a slide to RGB of 8",
     "E_DECODE": "copy or export the file again from where it came from",
     "E_READ": "open it with another program: convert it where that reads it, else copy or export it again",
     "E_CODEC": "convert the object to Explicit VR Little Endian, e.g. with dcmdjpeg or gdcmconv --raw",
