@@ -40,7 +40,8 @@ ALLOWED: dict[str, set[str]] = {
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
         "results": "catalogue files io keys networks parsing segment subprocesses transforms",
         "report": "catalogue files results",
-        "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms weights",
+        "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "
+        "weights",
         "studies": "catalogue cores data defaults files inferers io keys networks results segment subprocesses "
         "transforms weights",
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "

@@ -24,7 +24,7 @@ from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_yaml
-from monai_tpseg.studies.results import read_result
+from monai_tpseg.results.folder import read_result
 from monai_tpseg.transforms.pipelines import load_pipeline
 from monai_tpseg.weights.card import CatalogueError, read_card
 from monai_tpseg.weights.pack import read_sources
