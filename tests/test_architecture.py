@@ -147,4 +147,4 @@ def test_setup_lists_every_package() -> None:
     config.read(ROOT / "setup.cfg")
     listed = set(config["options"]["packages"].split())
     found = {".".join(f.parent.relative_to(ROOT).parts) for f in PACKAGE.rglob("__init__.py")}
-    assert listed == found | {"monai_tpseg.pipelines"}
+    assert listed == found | {"monai_tpseg.pipelines", "monai_tpseg.bundles"}

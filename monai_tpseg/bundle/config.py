@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -164,17 +165,44 @@ def describe(
     network: Mapping[str, Any],
     image_size: int | Sequence[int],
     window: str = "none",
+    modalities: Mapping[str, str] = MappingProxyType({}),
+    checkpoint: str | None = None,
     **training: Any,
 ) -> WeightsInfo:
-    """Return the description that training writes beside its weights."""
+    """Return the description that training writes beside its weights.
+
+    Args:
+        tasks: names in row order.
+        network: arguments of `build_network`.
+        image_size: of the network's input, pixels.
+        window: see `WeightsInfo`.
+        modalities: of tasks beyond the catalogue, by name.
+        checkpoint: weights that the training starts from; where they come from, and under which licence, is kept.
+        **training: what else the description says of it.
+    """
+    origin, mpp = _origin(checkpoint)
     return WeightsInfo(
         tasks=task_names(tasks),
         network=dict(network),
         image_size=image_size_2d(image_size),
         window=window,
         preprocessing=pipelines_hash(),
-        training=training,
+        training={**training, **origin},
+        mpp=mpp,
+        modalities={name: modalities[name] for name in tasks if name in modalities},
     )
+
+
+def _origin(checkpoint: str | None) -> tuple[dict[str, Any], float | None]:
+    """Where weights come from that a training starts from, and the pixel size of their pictures."""
+    try:
+        info = read_info(checkpoint) if checkpoint else None
+    except CheckpointError:  # the preflight of `run` says so, in one line
+        info = None
+    if info is None:
+        return {}, None
+    made = info.training if not info.card and "derived_from" in info.training else info.derived().training
+    return {str(key): made[key] for key in ("derived_from", "new_tasks") if key in made}, info.mpp
 
 
 @one_line

@@ -18,6 +18,7 @@ from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.export import add_export_command
 from monai_tpseg.cli.new_task import add_new_task_command
 from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
+from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.files import shown
@@ -34,6 +35,7 @@ one task:      tpseg run scans/ --task lung_infection --out results --checkpoint
 several tasks: tpseg scan scans/ --out manifest.csv        (then fill in the column 'task' where it is empty)
                tpseg run --manifest manifest.csv --out results --checkpoint model.pt
 then:          tpseg report results                        (open results/report.html)
+your own data: tpseg train moles/ --task skin_lesion --out run  (weights that know your pictures better)
 by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
 
 Stopped half way? The same command with --resume goes on; what is complete is left alone.
@@ -76,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
     add_annotate_command(commands)
     add_data_commands(commands)
+    add_train_command(commands)
     add_experiments(commands)
     add_export_command(commands)
     add_new_task_command(commands)
@@ -138,6 +141,7 @@ def _report(options: argparse.Namespace) -> int:
 
 _HINTS = {
     run_studies: " The same command with --resume goes on.",
+    train_own: " The same command with --resume goes on.",
     _scan: " Nothing was written; the same command begins anew.",
 }
 

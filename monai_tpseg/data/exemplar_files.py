@@ -9,7 +9,7 @@ from monai_tpseg.data.findings import TRAINING
 from monai_tpseg.data.layouts import own_layout
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 
-__all__ = ["find_exemplars"]
+__all__ = ["find_exemplars", "find_pictures_and_masks"]
 
 _FOLDERS = (("images", "masks"), ("image", "label"), ("images", "labels"))  # names that people use
 
@@ -32,12 +32,17 @@ def find_exemplars(source: Path, task: str) -> list[Case]:
         return _listed(source, task)
     if not source.is_dir():
         raise DatalistError(f"No exemplars at '{source}'; give a folder of pictures and masks, or a datalist.")
-    pairs = [(source / a, source / b) for a, b in _FOLDERS if (source / a).is_dir() and (source / b).is_dir()]
-    found = own_layout(*(pairs[0] if pairs else (source, source)), task).find(source)
+    found = own_layout(*find_pictures_and_masks(source), task).find(source)
     if found.unpaired:
         raise DatalistError(f"'{found.unpaired[0]}' has no partner; every exemplar is a picture with a mask.")
     exemplars = [pair for one in found.sources for pair in one.read(source)]
     return [{IMAGE: str(pair.image.absolute()), LABEL: str(pair.label.absolute()), TASK: task} for pair in exemplars]
+
+
+def find_pictures_and_masks(source: Path) -> tuple[Path, Path]:
+    """Return the folders of pictures and of masks in `source`, or `source` twice where the masks lie beside."""
+    pairs = [(source / a, source / b) for a, b in _FOLDERS if (source / a).is_dir() and (source / b).is_dir()]
+    return pairs[0] if pairs else (source, source)
 
 
 def _listed(path: Path, task: str) -> list[Case]:

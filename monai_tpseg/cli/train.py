@@ -1,0 +1,164 @@
+"""The `tpseg train` command: weights of one's own. PyTorch is imported only when there is work for it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_tpseg.catalogue import TASK_NAMES, Modality
+
+if TYPE_CHECKING:
+    from monai_tpseg.training import Asked, Trained
+
+__all__ = ["add_train_command", "train_own"]
+
+_TRAIN = """\
+Train TP-Seg on pictures and masks of your own, from the starter weights or from others, and say how much better it got.
+A fifth of the pictures is held out (whole patients, where they are known): its Dice is measured before and after.
+
+DATA is a datalist.json (as of tpseg prepare, or of what tpseg annotate saved), a folder with one, or a folder with
+images/ and masks/, or pictures with their masks beside them (a.png, a_mask.png).
+
+tpseg train moles/ --task skin_lesion --out run              ten minutes from the starter weights
+tpseg train datalist.json --out run --minutes 60             several tasks, an hour
+tpseg train liver/ --task liver_lesion --modality ct --out run    a task that the weights do not know: it gets a row
+tpseg run mole.png --task skin_lesion --checkpoint run/model.pt   and this uses the result
+
+It uses the training of the bundle (docs/bundle.md): --set KEY=VALUE reaches every option there. Stopped half way? The
+same command with --resume goes on from the last complete epoch.
+"""
+_STATUS = "exit status: 0 trained, 1 nothing could be trained, 2 the command line is wrong"
+
+
+def add_train_command(commands: Any) -> None:
+    """Add the command to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(
+        "train", help="train on pictures and masks of your own", description=_TRAIN, epilog=_STATUS, formatter_class=raw
+    )
+    command.add_argument("data", metavar="DATA", help="a datalist, or a folder of pictures and masks")
+    command.add_argument(
+        "--out", required=True, metavar="RUN", help="folder of the training; RUN/model.pt is the result"
+    )
+    command.add_argument("--resume", action="store_true", help="go on with the training in RUN")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    _add_data(command.add_argument_group("the data"))
+    _add_start(command.add_argument_group("what it starts from"))
+    _add_length(command.add_argument_group("how long, and where"))
+    command.set_defaults(command=train_own)
+
+
+def _add_data(group: Any) -> None:
+    known = ", ".join(modality.value for modality in Modality)
+    group.add_argument(
+        "--task", default="", metavar="T",
+        help=f"of all pictures of a folder: {', '.join(TASK_NAMES)}, or a new name",
+    )  # fmt: skip
+    group.add_argument("--tasks", default="", metavar="A,B", help="of a datalist: train these alone (all)")
+    group.add_argument(
+        "--modality",
+        action="append",
+        default=[],
+        metavar="[T=]M",
+        help=f"how the pictures of a new task were made: {known}",
+    )
+    group.add_argument(
+        "--val-share",
+        type=float,
+        default=0.2,
+        metavar="S",
+        help="part that is held out, where the data name none (0.2)",
+    )
+    group.add_argument("--patient-regex", default="", metavar="RE", help="finds the patient in a path of a folder")
+
+
+def _add_start(group: Any) -> None:
+    group.add_argument(
+        "--checkpoint", default="", metavar="W",
+        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
+    group.add_argument("--from-scratch", action="store_true", help="start from nothing: needs much data and many hours")
+    group.add_argument(
+        "--image-size", type=int, default=192, metavar="N", help="of the input, with --from-scratch (192)"
+    )
+
+
+def _add_length(group: Any) -> None:
+    group.add_argument("--minutes", type=float, default=10, metavar="M", help="that it may take (10)")
+    group.add_argument("--epochs", type=int, default=0, metavar="N", help="instead: passes over the training pictures")
+    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures of a step (8)")
+    group.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (0)")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the bundle's training, e.g. lr=0.0001",
+    )
+
+
+def train_own(options: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    from monai_tpseg.training import train
+
+    asked = _asked(options)
+    trained = train(asked, Path(options.out), options.resume)
+    if not options.quiet:
+        for line in _lines(trained):
+            sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    from monai_tpseg.training import Asked
+
+    tasks = tuple(name.strip() for name in options.tasks.split(",") if name.strip())
+    words = ["data", "task", "checkpoint", "from_scratch", "minutes", "epochs", "image_size", "batch_size"]
+    words += ["val_share", "patient_regex", "device", "seed"]
+    given = {word: getattr(options, word) for word in words}
+    return Asked(tasks=tasks, modalities=_modalities(options), options=_settings(options.set), **given)
+
+
+def _modalities(options: argparse.Namespace) -> dict[str, str]:
+    """`liver=ct` of each `--modality`; a modality alone is that of `--task`."""
+    pairs = [text.partition("=") for text in options.modality]
+    found = {name if sign else options.task: value if sign else name for name, sign, value in pairs}
+    if "" in found:
+        raise ValueError("--modality without a task is for --task; with a datalist write it as TASK=MODALITY.")
+    return found
+
+
+def _settings(texts: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ValueError(f"--set takes KEY=VALUE, e.g. lr=0.0001, got {text!r}.")
+        try:
+            found[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[key] = {"true": True, "false": False}.get(value.lower(), value)
+    return found
+
+
+def _lines(trained: Trained) -> Iterator[str]:
+    yield f"Dice in percent on the {trained.pictures} held-out pictures:"
+    yield f"  {'':20} {'before':>7} {'after':>7}"
+    for task, value in trained.after.items():
+        before = f"{trained.before[task]:7.1f}" if task in trained.before else f"{'-':>7}"
+        yield f"  {task:20} {before} {value:7.1f}"
+    if trained.before and trained.after["mean"] < trained.before["mean"]:
+        yield "It got worse: keep the weights that you had, or train longer or on more pictures."
+    if trained.untrained:
+        others = ", ".join(trained.untrained)
+        yield f"Not in your data: {others}. Layers that all tasks share have moved: use other weights for these."
+    if trained.licence:
+        yield f"Licence of the weights that it started from, and so of these: {trained.licence}"
+    task = next(task for task in trained.after if task != "mean")
+    yield f"Use it: tpseg run FILE --task {task} --checkpoint {shlex.quote(str(trained.weights))}"

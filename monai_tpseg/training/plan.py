@@ -1,0 +1,141 @@
+"""How long a training is and with which options of the bundle, chosen once and kept for a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from monai_tpseg.files import write_atomically
+from monai_tpseg.networks.build import build_network
+from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.training.asked import Asked
+from monai_tpseg.training.lists import Lists
+
+__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan"]
+
+FROM_SCRATCH: dict[str, Any] = {"backbone": "hiera_mini", "stem": "conv", "detail": 16}
+"""The network of a training from nothing: that of the starter weights."""
+
+_PLAN = "plan.json"
+_EPOCHS = 10  # validations of a training of so many minutes
+_CACHE = 2**30  # bytes of pictures that are kept in memory after their fixed transforms
+_SLOWER = 1.3  # a step with its augmentation and optimiser, in passes through the network
+_PASS = 1 / 3  # what a picture costs that is only looked at, in pictures of a step
+
+# weights that were trained with a trunk go on with it, more gently than they began; those on SAM 2's keep it frozen
+_FURTHER: dict[str, Any] = {
+    "recipe": "from_scratch",
+    "lr": 3e-4,
+    "reinforcement_ramp": 0.0,
+    "gate_temperature": [0.3, 0.3],
+}
+_FROZEN: dict[str, Any] = {"recipe": "paper", "gate_temperature": [0.3, 0.3]}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training.
+
+    Attributes:
+        options: of train.json, by name.
+        steps: of the optimiser.
+        minutes: that it should take on this machine.
+    """
+
+    options: dict[str, Any]
+    steps: int
+    minutes: float
+
+
+def choose_device(asked: Asked) -> torch.device:
+    """Return the device that was asked for, or the first GPU, or the CPU.
+
+    Raises:
+        ValueError: no such device on this machine.
+    """
+    name = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"Device '{name}' is not available; use --device cpu.") from error
+
+
+def make_plan(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:
+    """Return the plan of a training, that of `out`/plan.json where there is one.
+
+    Args:
+        asked: minutes or epochs, and what else was asked for.
+        lists: of the training.
+        info: of the weights that it starts from, or of the network to be made.
+        device: where it runs; a few steps there say how long one takes.
+        out: folder of the training.
+    """
+    path = out / _PLAN
+    if path.is_file():
+        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+    plan = _planned(asked, lists, info, device)
+    write_atomically(path, (json.dumps(asdict(plan), indent=1) + "\n").encode())
+    return plan
+
+
+def _planned(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device) -> Plan:
+    batch = min(asked.batch_size, max(2, len(lists.training)))
+    recipe = _recipe(asked, info)
+    network = {**info.network, "image_size": list(info.image_size), "window": info.window}
+    momentum = {} if network.get("momentum") is not None else {"momentum": None}
+    frozen = bool({"recipe": "from_scratch", **recipe}["recipe"] == "paper")
+    a_step = _seconds_a_step(info, batch, frozen, device) * _SLOWER
+    a_validation = a_step / batch * _PASS * len(lists.validation)
+    if asked.epochs:
+        epochs, cases = asked.epochs, len(lists.training)
+    else:
+        left = max(60 * asked.minutes - _EPOCHS * a_validation, 0)
+        epochs, cases = _EPOCHS, max(1, int(left / a_step / _EPOCHS)) * batch
+    steps = math.ceil(cases / batch)
+    size = math.prod(info.image_size) * 16  # three channels and a mask, float32
+    options = {
+        **network,
+        **momentum,
+        **recipe,
+        "tasks": list(info.tasks),
+        "modalities": dict(info.modalities),
+        "max_epochs": epochs,
+        "epoch_cases": cases,
+        "batch_size": batch,
+        "balance": 0.7,
+        "num_workers": 0,
+        "cache_rate": min(1.0, _CACHE / (size * len(lists.training))),
+        "seed": asked.seed,
+        "device": str(device),
+        **asked.options,
+    }
+    return Plan(options, epochs * steps, epochs * (steps * a_step + a_validation) / 60)
+
+
+def _recipe(asked: Asked, info: WeightsInfo) -> dict[str, Any]:
+    if asked.from_scratch:
+        return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99}
+    return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
+
+
+def _seconds_a_step(info: WeightsInfo, batch: int, frozen: bool, device: torch.device) -> float:
+    """Time forward and backward passes of a network as large as the one to be trained."""
+    network = build_network(
+        num_tasks=len(info.tasks), image_size=info.image_size, freeze_encoder=frozen, **info.network
+    ).to(device)
+    image, task = torch.zeros(batch, 3, *info.image_size, device=device), torch.zeros(batch, dtype=torch.long)
+    seconds = []
+    for _ in range(3):
+        begin = time.monotonic()
+        network(image, task.to(device)).mean().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.monotonic() - begin)
+    return min(seconds)
