@@ -21,6 +21,7 @@ Weights that run by name, and without one: those of the package, and those that 
 tpseg weights list                  what there is
 tpseg weights show starter-tpseg    what it was trained on, how good it was there, its licence
 tpseg weights where                 folders of the catalogue; copy a weights file with its .json there
+tpseg weights where starter-tpseg   the folder of these weights, for scripts
 tpseg weights verify                compare every file with its sha256
 tpseg weights pack RUN/model.pt --name liver-2026 --licence "..."   half precision, with a card, into your folder
 """
@@ -32,7 +33,8 @@ def add_weights_command(commands: Any) -> None:
     command = commands.add_parser("weights", help="the catalogue of weights", description=_ABOUT, formatter_class=raw)
     actions = command.add_subparsers(required=True, metavar="ACTION")
     _add(actions, "list", _list, "what there is").add_argument("--json", action="store_true", help="all of it as JSON")
-    _add(actions, "where", _where, "the folders of the catalogue")
+    where = _add(actions, "where", _where, "the folders of the catalogue, or the folder of some weights")
+    where.add_argument("name", metavar="NAME", nargs="?", help="of weights in the catalogue: print their folder alone")
     show = _add(actions, "show", _show, "the card of weights")
     show.add_argument("name", metavar="NAME", help="of weights in the catalogue")
     show.add_argument("--json", action="store_true", help="as JSON")
@@ -93,7 +95,10 @@ def _mean(dice: Mapping[str, Any] | None) -> str:
     return f"{dice['mean']:.1f}" if dice and "mean" in dice else "-"
 
 
-def _where(_options: argparse.Namespace) -> int:
+def _where(options: argparse.Namespace) -> int:
+    if options.name:
+        _write(str(find(options.name).there().parent))
+        return 0
     for folder in folders():
         _write(f"{folder.origin:14} {folder.path}")
     if not user_folder().is_dir():

@@ -9,7 +9,7 @@ from pathlib import Path
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.data.datalists import Case
 from monai_tpseg.data.layouts.base import PICTURES, write_mask, write_picture
-from monai_tpseg.io.meta import INTENSITY
+from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
 

@@ -115,7 +115,18 @@ def test_rows_are_kept_by_name_and_a_new_task_gets_one(
     ]
     datalist, out = tmp_path / "list.json", tmp_path / "run"
     datalist.write_text(json.dumps({"training": entries}))
-    words = ["train", str(datalist), "--out", str(out), "--checkpoint", str(weights), "--epochs", "1", "--device", "cpu"]
+    words = [
+        "train",
+        str(datalist),
+        "--out",
+        str(out),
+        "--checkpoint",
+        str(weights),
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+    ]
     assert main([*words, "--quiet"]) == 1
     assert "Task 'liver_lesion' is new: say how its pictures were made, e.g. --modality liver_lesion=ct." in (
         capsys.readouterr().err
@@ -174,7 +185,10 @@ def test_volumes_become_the_slices_that_show_lesion_and_some_others(tmp_path: Pa
         ({"data": "one.json"}, "so none can be held out"),
         ({"data": "one.json", "task": "skin_lesion"}, "leave --task out"),
         ({"data": "one.json", "tasks": ("wet_amd",)}, "no entry of wet_amd under 'training'"),
-        ({"data": ".", "task": "skin_lesion", "options": {"lrr": 1}}, "Unknown option 'lrr' of --set: did you mean lr?"),
+        (
+            {"data": ".", "task": "skin_lesion", "options": {"lrr": 1}},
+            "Unknown option 'lrr' of --set: did you mean lr?",
+        ),
         ({"data": ".", "task": "skin_lesion", "device": "quantum"}, "Device 'quantum' is not available"),
     ],
 )
