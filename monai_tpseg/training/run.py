@@ -88,7 +88,7 @@ def train(asked: Asked, out: Path, resume: bool = False) -> Trained:
     info, before = _start(asked, start, known, lists, device, out)
     plan = make_plan(asked, lists, info, device, out)
     if not (out / _DONE).is_file():
-        _announce(plan, asked, info, device)
+        _announce(plan, info, device)
         _run(bundle_config("train"), out, output_dir=out, resume="auto", **plan.options, **_from(start, out))
         write_atomically(out / _DONE, b"")
     after = _evaluated(out / _MODEL, out, "after", device)
@@ -121,7 +121,7 @@ def _start(
     return read_info(out / _START, verify=True), before
 
 
-def _announce(plan: Plan, asked: Asked, info: WeightsInfo, device: torch.device) -> None:
+def _announce(plan: Plan, info: WeightsInfo, device: torch.device) -> None:
     size = " x ".join(map(str, info.image_size))
     batch = plan.options["batch_size"]
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"

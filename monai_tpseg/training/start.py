@@ -77,7 +77,7 @@ def _with_task(
     if not shown:
         raise TrainingError(f"No training picture of the new task '{task}' shows a lesion; give some that do.")
     image, label = (part.to(device) for part in read_exemplar_tensors(shown, info))
-    wider = widened(network, info, seed).to(device)
+    wider = widened(info, seed).to(device)
     nearest = add_task(network, wider, image, label)
     logger.info("New task %s: it begins with the rows of %s, which it is most like.", task, info.tasks[nearest.row])
     return wider
