@@ -47,8 +47,9 @@ ALLOWED: dict[str, set[str]] = {
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "
         "subprocesses transforms weights",
         "experiments": "catalogue data files handlers inferers io keys metrics networks parsing transforms",
+        "training": "catalogue data engines files io keys networks transforms weights",
         "cli": "annotate bundle catalogue cores data engines experiments files networks report results studies "
-        "subprocesses weights",
+        "subprocesses training training weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {
