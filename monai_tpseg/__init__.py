@@ -21,6 +21,7 @@ def load_model(
     device: str | None = None,
     threshold: float = THRESHOLD,
     min_lesion_area: int = MIN_LESION_AREA,
+    precision: str = "fp32",
 ) -> Model:
     """Load TP-Seg with its weights, ready to segment files; PyTorch and MONAI are imported by this call.
 
@@ -30,13 +31,14 @@ def load_model(
         device: name of a device; by default the first GPU, or the CPU.
         threshold: probability from which a pixel is lesion, in (0, 1).
         min_lesion_area: smallest lesion that stays, pixels or voxels.
+        precision: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at: a CPU is measured once.
 
     Returns:
         the model: `segment(source, task)` gives probabilities, mask and numbered lesions, `network` is the network,
         `info` the description of the weights.
 
     Raises:
-        ValueError: one line: no such weights, a file that is damaged or altered, no such device.
+        ValueError: one line: no such weights, a file that is damaged or altered, no such device or precision.
 
     Example:
         >>> model = load_model()  # doctest: +SKIP
@@ -45,4 +47,4 @@ def load_model(
     """
     from monai_tpseg.studies.model import Model, Settings
 
-    return Model(weights, device, Settings(threshold, min_lesion_area))
+    return Model(weights, device, Settings(threshold, min_lesion_area, precision=precision))

@@ -27,12 +27,14 @@ from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.build import hiera_of
 from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
 from monai_tpseg.networks.compiled import compile_parts
+from monai_tpseg.networks.fast.load import choose_precision
 from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights import CatalogueError, weights_path
 
 __all__ = [
+    "amp_of_device",
     "bundle_weights",
     "data_root",
     "describe",
@@ -158,6 +160,19 @@ def from_weights(checkpoint: str, key: str, default: Any) -> Any:
         return default
     value = getattr(info, key) if hasattr(info, key) else info.network.get(key, default)
     return list(value) if isinstance(value, tuple) else value
+
+
+def amp_of_device(amp: str, device: str | torch.device) -> str:
+    """Return `amp`; "auto" becomes "none", "bf16" or "fp16", what the device is fastest at, see `choose_precision`.
+
+    Args:
+        amp: "none", "bf16", "fp16" or "auto"; anything else is for the checks that follow.
+        device: that computes.
+    """
+    if amp != "auto":
+        return amp
+    chosen = choose_precision(amp, torch.device(device))
+    return "none" if chosen == "fp32" else chosen
 
 
 def describe(

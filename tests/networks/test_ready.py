@@ -94,13 +94,13 @@ def test_the_encoder_of_kprism_runs_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert calls == [1]
 
 
-def test_auto_takes_what_the_device_computes_natively(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_what_the_device_is_fastest_at(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = torch.device("cuda", 0)
     for capability, precision in (((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
         assert choose_precision("auto", gpu) == precision
-    for native, precision in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("monai_tpseg.networks.fast.load._multiplies_bf16", lambda found=native: found)
+    for gain, precision in ((2.9, "bf16"), (1.1, "fp32"), (0.2, "fp32")):
+        monkeypatch.setattr("monai_tpseg.networks.fast.load.bf16_gain", lambda found=gain: found)
         assert choose_precision("auto", CPU) == precision
     assert [choose_precision(p, CPU) for p in ("fp32", "bf16")] == ["fp32", "bf16"]
     assert choose_precision("auto", torch.device("meta")) == "fp32"
@@ -108,3 +108,12 @@ def test_auto_takes_what_the_device_computes_natively(monkeypatch: pytest.Monkey
         choose_precision("fp16", CPU)
     with pytest.raises(ValueError, match="Unknown precision 'int8'; choose one of fp32, bf16, fp16, auto"):
         choose_precision("int8", CPU)
+
+
+def test_the_bundle_says_none_for_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    from monai_tpseg.bundle.config import amp_of_device
+
+    for gain, amp in ((2.9, "bf16"), (0.2, "none")):
+        monkeypatch.setattr("monai_tpseg.networks.fast.load.bf16_gain", lambda found=gain: found)
+        assert amp_of_device("auto", CPU) == amp
+    assert [amp_of_device(word, CPU) for word in ("none", "bf16", "fp16", "int8")] == ["none", "bf16", "fp16", "int8"]

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
+from monai_tpseg.networks.fast.measured import bf16_gain
 from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.kprism.kprism import KPrism
 from monai_tpseg.networks.kprism.prompt import Prompt
@@ -18,6 +19,9 @@ __all__ = ["PRECISIONS", "Precision", "Ready", "choose_precision", "fast_form", 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+_WORTH = 1.2  # times as fast as fp32: bf16 moves the edges of masks
 
 
 class Ready(NamedTuple):
@@ -33,10 +37,10 @@ class Ready(NamedTuple):
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Return "fp32", "bf16" or "fp16", where "auto" takes what the device computes natively.
+    """Return "fp32", "bf16" or "fp16", where "auto" takes what the device is fastest at.
 
-    That is bf16 on a GPU or CPU that multiplies in it (from NVIDIA Ampere, AVX-512 BF16 or AMX on), fp16 on an older
-    GPU, else fp32: on such a machine half precision is no faster.
+    That is bf16 on a GPU from NVIDIA Ampere on, fp16 on an older one. A CPU takes bf16 where it is faster than fp32,
+    which is measured once, see `monai_tpseg.networks.fast.measured`; any other device takes fp32.
 
     Raises:
         ValueError: another word, or fp16 on a CPU.
@@ -49,13 +53,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
-    return "bf16" if device.type == "cpu" and _multiplies_bf16() else "fp32"
-
-
-def _multiplies_bf16() -> bool:
-    """Whether this CPU has AVX-512 BF16 or AMX; False where PyTorch cannot tell."""
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(check() for check in checks if check is not None)
+    return "bf16" if device.type == "cpu" and bf16_gain() > _WORTH else "fp32"
 
 
 def fast_form(network: nn.Module, precision: str = "fp32") -> Ready:
