@@ -202,7 +202,23 @@ def compiled(r: dict[str, Any]) -> str:
 def start(r: dict[str, Any]) -> str:
     """Start-up."""
     rows = [f"| {name.replace('_', ' ')} | {seconds:.1f} |" for name, seconds in r["seconds"].items()]
-    return text("## Start", made_by("speed_start", r), "| | seconds |\n|---|---|", *rows)
+    names = {
+        "nothing": "`python -c pass`",
+        "help": "`tpseg --help`",
+        "import": "`python -c 'import torch, monai'`",
+        "run": "`tpseg run` on one picture, weights of the smallest network",
+    }
+    commands = [f"| {names[n]} | {t['seconds']:.2f} | {t['cpu_seconds']:.2f} |" for n, t in r["times"].items()]
+    return text(
+        "## Start",
+        made_by("speed_start", r),
+        "| | seconds |\n|---|---|",
+        *rows,
+        "\nWhole processes, in turn; CPU seconds count the processes that read, too.\n",
+        "| | seconds | CPU seconds |\n|---|---|---|",
+        *commands,
+        targets(r),
+    )
 
 
 def masks(r: dict[str, Any]) -> str:

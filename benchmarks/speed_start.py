@@ -1,10 +1,16 @@
 """Start-up: what passes before the first mask.
 
-python -m benchmarks.speed_start
+    python -m benchmarks.speed_start
+
+The parts of the large network one by one; then `tpseg run` on one picture with weights of the smallest network, and
+`tpseg --help`, beside Python that imports PyTorch and MONAI, and Python that does nothing. These are processes of their
+own, in turn; ratios are of medians. CPU seconds are those of the process and all that it started.
 """
 
 from __future__ import annotations
 
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,9 +19,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.timing import arguments, network, save
+from benchmarks.studies import write_weights
+from benchmarks.timing import arguments, network, save, target
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 
 def main() -> None:
@@ -39,7 +47,42 @@ def main() -> None:
             clock = time.perf_counter()
             fast(image, 0).cpu()
             seconds[name] = time.perf_counter() - clock
-    save("start", args, seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        times = processes(Path(folder), args.rounds)
+    run, help_ = (
+        {key: times[of][key] / times[by][key] for key in ("seconds", "cpu_seconds")}
+        for of, by in (("run", "import"), ("help", "nothing"))
+    )
+    targets = [target("first mask / import of torch and monai", run["seconds"], 1.6, most=True)]
+    targets.append(target("seconds of tpseg --help", times["help"]["seconds"], 0.3, most=True))
+    save("start", args, targets=targets, seconds=seconds, times=times, ratios={"run": run, "help": help_})
+
+
+def processes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:
+    """Return the median wall and CPU seconds of each command, run in turn."""
+    picture, weights = folder / "skin.png", write_weights(folder / "small.pt", 0)
+    write_png(make_phantom("skin_lesion", 0, 128).image, picture)
+    tpseg = ["-m", "monai_tpseg"]
+    run = [*tpseg, "run", str(picture), "--task", "skin_lesion", "--checkpoint", str(weights), "--device", "cpu"]
+    wall: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    for turn in range(rounds + 1):
+        out = ["--out", str(folder / f"out{turn}"), "--quiet"]
+        words = {"nothing": ["-c", "pass"], "help": [*tpseg, "--help"], "import": ["-c", "import torch, monai"]}
+        for name, command in {**words, "run": [*run, *out]}.items():
+            began, worked = time.perf_counter(), _of_children()
+            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+            if turn:  # the first one fills the caches of the disc
+                wall.setdefault(name, []).append(time.perf_counter() - began)
+                cpu.setdefault(name, []).append(_of_children() - worked)
+    return {
+        name: {"seconds": statistics.median(wall[name]), "cpu_seconds": statistics.median(cpu[name])} for name in wall
+    }
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _import_time() -> float:

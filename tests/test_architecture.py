@@ -48,8 +48,8 @@ ALLOWED: dict[str, set[str]] = {
         "subprocesses transforms weights",
         "experiments": "catalogue data files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks transforms weights",
-        "cli": "annotate bundle catalogue cores data engines experiments files networks report results studies "
-        "subprocesses training training weights",
+        "cli": "annotate bundle catalogue cores data engines experiments files inferers networks "
+        "report results studies subprocesses training weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {

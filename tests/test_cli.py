@@ -54,12 +54,26 @@ try:
     monai_tpseg.cli.main({arguments})
 except SystemExit as end:
     assert not end.code
-    print(sorted({{"torch", "monai", "numpy", "pydicom", "PIL"}} & set(sys.modules)))
+    print(sorted({{"torch", "monai", "numpy", "pydicom", "PIL", "yaml", "jinja2", "scipy"}} & set(sys.modules)))
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
     for word in words:
         assert word in shown
+
+
+def test_a_picture_waits_for_no_library_of_other_formats(weights: Path, pictures: Path, tmp_path: Path) -> None:
+    words = ["run", str(pictures / "p0.png"), "--task", "skin_lesion", "--out", str(tmp_path / "out"), "--quiet"]
+    code = f"""
+import sys
+from monai_tpseg.cli import main
+if __name__ == "__main__":
+    assert main({[*words, "--checkpoint", str(weights), "--device", "cpu"]}) == 0
+    print(sorted({{"SimpleITK", "highdicom", "jinja2", "ray", "uvicorn"}} & set(sys.modules)))
+"""
+    (tmp_path / "first.py").write_text(code)
+    shown = subprocess.run([sys.executable, tmp_path / "first.py"], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize(

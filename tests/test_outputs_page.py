@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from monai_tpseg.catalogue import CATEGORY, TASKS
-from monai_tpseg.io.dicom.segmentation import SEGMENTS
+from monai_tpseg.io.dicom.tracking import SEGMENTS
 from monai_tpseg.results.measurements import FLAGS, REVIEW_FLAGS, Lesion
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "outputs.md").read_text()

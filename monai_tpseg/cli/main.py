@@ -15,12 +15,12 @@ from typing import Any
 from monai_tpseg import __version__
 from monai_tpseg.cli.annotate import add_annotate_command
 from monai_tpseg.cli.data import add_data_commands
+from monai_tpseg.cli.experiments import add_commands as add_experiments
 from monai_tpseg.cli.export import add_export_command
 from monai_tpseg.cli.new_task import add_new_task_command
 from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
-from monai_tpseg.experiments.command import add_commands as add_experiments
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
 

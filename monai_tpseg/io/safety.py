@@ -11,8 +11,6 @@ from pathlib import Path
 from threading import get_ident
 from typing import TypeVar
 
-import SimpleITK as sitk
-
 from monai_tpseg.files import shown
 from monai_tpseg.io.errors import ReadError
 
@@ -101,7 +99,7 @@ def _where(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what pydicom, highdicom, PIL and ITK say while they read: it quotes values and paths."""
+    """Keep back what pydicom, highdicom and PIL say while they read: it quotes values and paths."""
     thread = get_ident()
 
     def keep_back(record: logging.LogRecord) -> bool:
@@ -109,15 +107,12 @@ def _quiet() -> Iterator[None]:
 
     known = logging.root.manager.loggerDict.items()  # a filter does not hold for the children of its logger
     loggers = [log for name, log in known if name.split(".")[0] in _LIBRARIES and isinstance(log, logging.Logger)]
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     for logger in loggers:
         logger.addFilter(keep_back)
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
         for logger in loggers:
             logger.removeFilter(keep_back)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
 
@@ -116,14 +120,15 @@ def read_itk(path: Path) -> Source:
         nrrd_encoding(path)
     shape: tuple[int, ...] = ()
     try:
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("MetaImageIO" if of_meta else "NrrdImageIO")
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
-        shape = tuple(int(n) for n in reader.GetSize())
-        _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
-        components = reader.GetNumberOfComponents()
-        stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
+        with _silent_itk() as sitk:
+            reader = sitk.ImageFileReader()
+            reader.SetImageIO("MetaImageIO" if of_meta else "NrrdImageIO")
+            reader.SetFileName(str(path))
+            reader.ReadImageInformation()
+            shape = tuple(int(n) for n in reader.GetSize())
+            _check_one_volume(shape, path, "SimpleITK: image[..., 0]")
+            components = reader.GetNumberOfComponents()
+            stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
     except RuntimeError as error:
         if shape and (of_meta or nrrd_encoding(path) == "raw"):  # header, length and stream are as they should be
             raise
@@ -144,8 +149,23 @@ def read_itk(path: Path) -> Source:
     return Source(array, intensity, affine, spaced=lengths.known, meta=meta)
 
 
+@contextmanager
+def _silent_itk() -> Iterator[Any]:
+    """SimpleITK, imported when the first file needs it; its warnings, which quote values and paths, are kept back."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield sitk
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
 def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> NDArray[Any]:
     """The voxels as stored, of a file whose length and stream were checked: ITK itself overlooks some damage."""
+    import SimpleITK as sitk
+
     shape, components = reader.GetSize(), reader.GetNumberOfComponents()
     dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), components)).dtype
     count = prod(shape) * components

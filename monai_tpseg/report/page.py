@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from monai_tpseg.catalogue import TASK_NAMES, get_task
@@ -108,6 +107,8 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None) -> Path:
     codes = Counter((case.record["status"], case.record["code"], case.record["next_action"]) for case in cases
                     if case.record["code"])  # fmt: skip
     style, script = (_asset(name) for name in ("report.css", "report.js"))
+    import jinja2  # late: a run writes no page
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(_asset("report.html.j2")).render(
         cases=cases,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,17 +11,15 @@ from typing import Any
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
 from monai_tpseg.io import meta_keys
-from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
 from monai_tpseg.io.output_names import base_path
 from monai_tpseg.results.codes import Outcome
 from monai_tpseg.results.folder import decisions
 from monai_tpseg.results.measurements import flags_of, lesions_csv, measure_lesions, outcome_with
-from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
 
-__all__ = ["Outputs", "algorithm", "write_segmented"]
+__all__ = ["Outputs", "write_segmented"]
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,6 @@ class Outputs:
     method: str = "TP-Seg"
     semi_automatic: bool = False
     sr: bool = True
-
-
-def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
-    """Return what a DICOM segmentation says about what made it, out of `provenance`."""
-    version, model = made_by["versions"]["monai_tpseg"], made_by["model"]
-    digests = model["weights_sha256"], made_by["config_sha256"]
-    return Algorithm(version, *digests, outputs.method, outputs.semi_automatic, model.get("weights", ""))
 
 
 def write_segmented(
@@ -79,21 +70,14 @@ def write_segmented(
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
         found.mask, found.prob, meta, task, name
     )
-    made = algorithm(made_by, outputs)
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
-    if outputs.seg and lesions and str(meta[meta_keys.FORMAT]) == "dicom":
-        seg = base.with_name(f"{base.name}_seg.dcm")
-        if _made(lambda: write_segmentation(seg, found.lesions, meta, known, name, made)):
-            files["seg"] = seg
-        else:
-            flags.add("no_seg")
-    if outputs.sr and str(meta[meta_keys.FORMAT]) == "dicom":
-        sr = base.with_name(f"{base.name}_sr.dcm")
-        if _made(lambda: write_structured_report(sr, lesions, meta, known, name, made, files.get("seg"))):
-            files["sr"] = sr
-        else:
-            flags.add("no_seg")
+    if str(meta[meta_keys.FORMAT]) == "dicom":
+        from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: with highdicom, for DICOM alone
+
+        objects, complete_objects = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
+        files |= objects
+        flags |= set() if complete_objects else {"no_seg"}
     if outputs.overlay:
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
@@ -107,15 +91,6 @@ def write_segmented(
         "decisions": decisions(meta),
     }
     return outcome_with(flags, len(lesions)), more
-
-
-def _made(write: Callable[[], None]) -> bool:
-    """Say whether the source has what a DICOM object refers to, and write it then."""
-    try:
-        write()
-    except SegmentationError:
-        return False
-    return True
 
 
 def _each(files: Mapping[str, Path]) -> Iterator[Path]:

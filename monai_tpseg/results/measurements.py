@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta_keys
-from monai_tpseg.io.dicom.segmentation import tracking_id
+from monai_tpseg.io.dicom.tracking import tracking_id
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.results.codes import Outcome, Status

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from monai_tpseg.io.dicom.segmentation import tracking_id
+from monai_tpseg.io.dicom.tracking import tracking_id
 from monai_tpseg.io.slide_reader import SlideGrid
 from monai_tpseg.results.measurements import Lesion
 from monai_tpseg.results.outlines import Polygon

@@ -22,7 +22,6 @@ from monai_tpseg.io.dicom.frames import Frame, source_frames
 from monai_tpseg.io.dicom.segmentation import (
     ARTIFICIAL_INTELLIGENCE,
     RESEARCH_USE,
-    SEGMENTS,
     Algorithm,
     Identifiers,
     SegmentationError,
@@ -31,6 +30,7 @@ from monai_tpseg.io.dicom.segmentation import (
     sct,
     series_number,
 )
+from monai_tpseg.io.dicom.tracking import SEGMENTS
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import guarded
 from monai_tpseg.results.measurements import Lesion

@@ -25,6 +25,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
 from monai_tpseg.io.dicom.frames import Frame, source_frames
+from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import guarded
 from monai_tpseg.io.source_grid import on_source_grid
@@ -32,7 +33,6 @@ from monai_tpseg.io.source_grid import on_source_grid
 __all__ = [
     "ARTIFICIAL_INTELLIGENCE",
     "RESEARCH_USE",
-    "SEGMENTS",
     "Algorithm",
     "Identifiers",
     "SegmentationError",
@@ -40,12 +40,8 @@ __all__ = [
     "identifiers",
     "sct",
     "series_number",
-    "tracking_id",
     "write_segmentation",
 ]
-
-SEGMENTS = 50
-"""Lesions that get a segment each, the largest first; one more segment holds all others."""
 
 ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
 """The family of the algorithm."""
@@ -88,17 +84,6 @@ class Algorithm:
         """What decided the mask; commas divide parameters in DICOM."""
         named = {"weights": self.weights.replace(",", ";")} if self.weights else {}
         return {**named, "weights_sha256": self.weights_sha256, "config_sha256": self.config_sha256}
-
-
-def tracking_id(name: str, task: str, lesion: int) -> str:
-    """Return what a lesion is called in `lesions.csv` and in the DICOM segmentation.
-
-    Args:
-        name: of the case.
-        task: name of the task.
-        lesion: 1, 2, ..., the largest first; those beyond `SEGMENTS` share a name, as they share a segment.
-    """
-    return f"{name}_{task}_{lesion if lesion <= SEGMENTS else 'others'}"
 
 
 def write_segmentation(
