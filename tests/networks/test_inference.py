@@ -12,7 +12,8 @@ from torch import Tensor
 
 from benchmarks.naive import NaiveTPSeg
 from monai_tpseg.networks import TPSeg, tpseg_hiera
-from monai_tpseg.networks.fast.encoder import PackedLinear
+from monai_tpseg.networks.adapter import TaskAdapter
+from monai_tpseg.networks.fast.encoder import FoldedAdapter, PackedLinear
 from monai_tpseg.networks.kernels import attend
 
 SIZES = [(64, 64), (96, 160), (224, 32)]
@@ -142,3 +143,16 @@ def test_packed_weights_equal_plain_ones_and_follow_them(gelu: bool) -> None:
     assert relative(packed.float()(x.float(), gelu), plain(x.float())) < 1e-4
     with torch.enable_grad():
         assert packed(x.float().requires_grad_(), gelu).requires_grad
+
+
+@torch.no_grad()
+def test_a_folded_adapter_is_as_exact_as_float32_on_a_large_map() -> None:
+    torch.manual_seed(0)
+    adapter = TaskAdapter(144, 1, routes="task")
+    torch.nn.init.normal_(adapter.task_up)
+    adapter.norm.weight.uniform_(0.5, 1.5)
+    adapter.norm.bias.normal_()
+    h = 2 * torch.randn(1, 128, 128, 144) + 0.1
+    task, folded = torch.tensor([0]), FoldedAdapter(adapter, [0], torch.float32)
+    exact = copy.deepcopy(adapter).double()(h.double(), task) - h.double()
+    assert relative(folded(h, *folded.route(0)).double() - h.double(), exact) < 3e-6

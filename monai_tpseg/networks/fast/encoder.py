@@ -185,7 +185,9 @@ class FoldedAdapter(nn.Module):
         """(B, h, w, C) -> the same, by one route: with numbers of rows here, each would be compiled anew."""
         flat = h.flatten(1)
         mean = flat.sum(1, dtype=torch.float32) / flat.shape[1]
-        square = torch.linalg.vector_norm(flat, dim=1, dtype=torch.float32).square() / flat.shape[1]
+        # by token first: one sum over millions of numbers, as a norm adds them, loses four digits of float32
+        lengths = torch.linalg.vector_norm(h, dim=3, dtype=torch.float32)
+        square = lengths.flatten(1).square().sum(1) / flat.shape[1]
         scale = (square - mean.square()).clamp_min(0).add(self.eps).rsqrt().view(-1, 1, 1)
         tokens = h.flatten(1, 2)
         shift = shift - mean.view(-1, 1, 1) * scale * slope  # (B, 1, r)
