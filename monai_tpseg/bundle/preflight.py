@@ -32,6 +32,7 @@ from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.segment import Finish
 from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.weights import announcement
+from monai_tpseg.words import count
 
 __all__ = [
     "check_data",
@@ -230,7 +231,7 @@ def check_evaluate(
     _check_scale(info, window, image_size, roi_size)
     cases = _named_cases(datalist, "validation", dataset_dir, tasks)
     if dist.is_initialized() and len(cases) < dist.get_world_size():
-        raise ValueError(f"{len(cases)} cases are fewer than {dist.get_world_size()} processes; start fewer.")
+        raise ValueError(f"{dist.get_world_size()} processes are more than {count(len(cases), 'case')}; start fewer.")
     _name_weights(checkpoint, info)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.run import UsageError, check_exists
+from monai_tpseg.words import how_to_install
 
 __all__ = ["add_annotate_command"]
 
@@ -48,7 +49,7 @@ def add_annotate_command(commands: Any) -> None:
 def _annotate(options: argparse.Namespace) -> int:
     missing = [name for name in ("fastapi", "uvicorn") if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"tpseg annotate needs {' and '.join(missing)}: pip install 'monai-tpseg[annotate]'.")
+        raise UsageError(f"tpseg annotate needs {' and '.join(missing)}: {how_to_install('annotate')}.")
     if not 0 <= options.port < 2**16:
         raise UsageError(f"--port must be 0 to 65535, got {options.port}.")
     from monai_tpseg.annotate import PromptModel

@@ -23,6 +23,7 @@ from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
+from monai_tpseg.words import count
 
 __all__ = ["main"]
 
@@ -109,7 +110,6 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 def _scan(options: argparse.Namespace) -> int:
     warm_up("monai_tpseg.io.discovery:answer")
-    from monai_tpseg.results.codes import count
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
     from monai_tpseg.studies.probing import LookApart
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from monai_tpseg.catalogue import Modality
+from monai_tpseg.words import count
 
 __all__ = ["add_new_task_command"]
 
@@ -72,7 +73,8 @@ def _new_task(options: argparse.Namespace) -> int:
     if not options.quiet:
         ranked = ", ".join(f"{task} {value:.2f}" for task, value in added.similarities.items())
         sys.stdout.write(
-            f"{options.out}: {options.name} from {added.exemplars} exemplars, with the rows of {added.nearest}.\n"
+            f"{options.out}: {options.name} from {count(added.exemplars, 'exemplar')}, "
+            f"with the rows of {added.nearest}.\n"
             f"Similarity to the tasks: {ranked}.\n"
         )
     return 0

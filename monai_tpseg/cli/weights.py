@@ -12,6 +12,7 @@ from typing import Any
 
 from monai_tpseg.weights import CatalogueError, Entry, find, folders, listed, user_folder
 from monai_tpseg.weights.catalogue import VARIABLE
+from monai_tpseg.words import count
 
 __all__ = ["add_weights_command"]
 
@@ -137,7 +138,7 @@ def _lines(entry: Entry) -> Iterator[str]:
         yield "  trained on"
     for source in card.sources:
         tasks = ", ".join(source["tasks"])
-        yield f"    {source['name']} ({tasks}; {source['pictures']:,} pictures): {source['terms']}"
+        yield f"    {source['name']} ({tasks}; {count(source['pictures'], 'picture')}): {source['terms']}"
 
 
 def _dice_lines(dice: Mapping[str, Any], validation: str) -> Iterator[str]:

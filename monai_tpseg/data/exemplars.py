@@ -14,6 +14,7 @@ from monai.utils import convert_to_tensor
 from monai_tpseg.data.cache import CachedCases
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.keys import EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, TASK
+from monai_tpseg.words import count
 
 __all__ = ["ExemplarCases", "ExemplarPool"]
 
@@ -47,8 +48,8 @@ class ExemplarPool(Randomizable):
         other = [i for i in self.of_task[case[TASK]] if str(self.cases[i][IMAGE]) != str(case[IMAGE])]
         if len(other) < self.number:
             raise DatalistError(
-                f"Task '{case[TASK]}' has {len(other)} other pictures with labels than '{case[IMAGE]}', and "
-                f"{self.number} exemplars are asked for; lower the number or add pictures of the task."
+                f"Task '{case[TASK]}' has {count(len(other), 'other picture')} with labels than '{case[IMAGE]}': "
+                f"{count(self.number, 'exemplar')} asked for; lower the number or add pictures of the task."
             )
         return other
 

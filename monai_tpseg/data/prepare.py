@@ -20,6 +20,7 @@ from monai_tpseg.data.summary import LeftOut, Placed, Summary
 from monai_tpseg.files import write_atomically
 from monai_tpseg.io import ReadError
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
+from monai_tpseg.words import count
 
 __all__ = ["Options", "SplitChoice", "prepare", "relative_to"]
 
@@ -154,10 +155,10 @@ def _divided(layout: Layout, read: Sequence[_Read], options: Options) -> tuple[l
         validation = _draw([read[n] for n in numbers], _share(layout.sets[name], options.val_share), options.seed)
         for position, number in enumerate(numbers):
             sections[number] = VALIDATION if position in validation else TRAINING
-    rules = [f"as published: {len(sections) - drawn} pictures"] if len(sections) > drawn else []
-    rules += [f"drawn by us with seed {options.seed}, patients and equal pictures together: {drawn} pictures"] * (
-        drawn > 0
-    )
+    rules = [f"as published: {count(len(sections) - drawn, 'picture')}"] if len(sections) > drawn else []
+    rules += [
+        f"drawn by us with seed {options.seed}, patients and equal pictures together: {count(drawn, 'picture')}"
+    ] * (drawn > 0)
     return sections, "; ".join(rules)
 
 

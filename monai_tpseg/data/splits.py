@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from monai_tpseg.words import count
+
 __all__ = ["deal_folds", "draw_validation", "group_by_keys"]
 
 
@@ -60,7 +62,7 @@ def deal_folds(groups: Sequence[Sequence[int]], names: Sequence[str], folds: int
         ValueError: there are fewer groups than folds, or fewer than two folds.
     """
     if not 2 <= folds <= len(groups):
-        raise ValueError(f"folds must be from 2 to the {len(groups)} groups of pictures, got {folds}.")
+        raise ValueError(f"folds must be from 2 to the {count(len(groups), 'group')} of pictures, got {folds}.")
     sizes, fold_of = [0] * folds, [0] * len(names)
     for members in sorted(_shuffled(groups, names, seed), key=len, reverse=True):
         smallest = sizes.index(min(sizes))

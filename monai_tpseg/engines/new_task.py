@@ -29,6 +29,7 @@ from monai_tpseg.transforms import (
     ResizePictured,
     pipelines_hash,
 )
+from monai_tpseg.words import count
 
 __all__ = ["Added", "FineTuning", "add_task_to_weights", "load_tpseg", "read_exemplar_tensors", "widened"]
 
@@ -205,9 +206,11 @@ def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) ->
         labels.append(torch.as_tensor(read[LABEL]))
     image, label = torch.stack(images), torch.stack(labels)
     if not label.any():
-        raise DatalistError(f"No mask of the {len(label)} exemplars holds a lesion; give pictures that show one.")
+        raise DatalistError(f"No mask of {count(len(label), 'exemplar')} holds a lesion; give pictures that show one.")
     if label.all():
-        raise DatalistError(f"The masks of the {len(label)} exemplars cover everything; a background must be left.")
+        raise DatalistError(
+            f"The mask of each of {count(len(label), 'exemplar')} covers everything; a background must be left."
+        )
     return image, label
 
 

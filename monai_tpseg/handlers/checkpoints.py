@@ -22,6 +22,7 @@ from monai_tpseg.networks.checkpoint import (
     write_checkpoint,
 )
 from monai_tpseg.networks.weights import WeightsInfo, info_path, save_weights
+from monai_tpseg.words import count
 
 __all__ = ["LAST", "MODEL", "RunCheckpoint"]
 
@@ -159,12 +160,14 @@ class RunCheckpoint:
             )
         if state["epoch_length"] != engine.state.epoch_length:
             raise CheckpointError(
-                f"'{path}' has {state['epoch_length']} iterations an epoch, this run {engine.state.epoch_length}: "
+                f"'{path}' has {count(state['epoch_length'], 'iteration')} an epoch, this run "
+                f"{engine.state.epoch_length}: "
                 "data, batch_size or the number of processes changed; resume with the same."
             )
         if state["max_epochs"] != engine.state.max_epochs:
             raise CheckpointError(
-                f"'{path}' is of a run over {state['max_epochs']} epochs, this one asks for {engine.state.max_epochs}: "
+                f"'{path}' is of a run over {count(state['max_epochs'], 'epoch')}, this one asks for "
+                f"{engine.state.max_epochs}: "
                 "the schedules would jump; resume with the same max_epochs, or start a new run from model.pt."
             )
         if tuple(state["tasks"]) != self.info.tasks:

@@ -19,6 +19,7 @@ from torch import Tensor
 from monai_tpseg.files import complete
 from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
 from monai_tpseg.networks.checkpoint import write_checkpoint
+from monai_tpseg.words import count
 
 __all__ = ["BAD_BATCH", "DivergenceError", "StopOnDivergence"]
 
@@ -109,11 +110,11 @@ class StopOnDivergence:
         if not finite and not scaled:
             return "a gradient is not finite"
         if self._skips >= self.max_skips:
-            return f"the gradients of {self._skips} iterations in a row overflowed in fp16"
+            return f"the gradients of {count(self._skips, 'iteration')} in a row overflowed in fp16"
         limit = self.factor * max(self._lowest, 0.1)
         self._above = self._above + 1 if loss > limit else 0
         if self._above >= self.patience:
-            return f"the loss was above {limit:.3g} for {self._above} iterations and is {loss:.3g} now"
+            return f"the loss was above {limit:.3g} for {count(self._above, 'iteration')} and is {loss:.3g} now"
         return ""
 
     def _remember(self, loss: float) -> None:

@@ -23,6 +23,7 @@ from monai_tpseg.files import write_atomically
 from monai_tpseg.handlers.lesion_metrics import case_name, evaluated_cases
 from monai_tpseg.keys import IMAGE, LABEL, PRED, TASK
 from monai_tpseg.metrics import dice_per_image
+from monai_tpseg.words import count
 
 __all__ = ["ValidationOverlays", "contact_sheet", "overlay_image", "save_png"]
 
@@ -100,7 +101,7 @@ def contact_sheet(
         ValueError: there are no places, not as many titles, or no columns.
     """
     if not tiles or len(tiles) != len(titles) or columns < 1:
-        counts = f"{len(tiles)} places, {len(titles)} titles and {columns} columns"
+        counts = f"{count(len(tiles), 'place')}, {count(len(titles), 'title')} and {count(columns, 'column')}"
         raise ValueError(f"A sheet needs places, a title for each and columns, got {counts}.")
     font, gap, line = ImageFont.load_default(size=font_size), 6, font_size + 6
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]

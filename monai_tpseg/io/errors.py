@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
+from monai_tpseg.words import how_to_install
+
 __all__ = ["NEXT_ACTIONS", "READ_CODES", "ReadCode", "ReadError", "find_read_error"]
 
 ReadCode = Literal[
@@ -63,7 +65,7 @@ NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_SHAPE_MISMATCH": "export the label at the size of its image",
     "E_SLIDE": "give the slide to tpseg run with a task of pathology",
     "E_NO_MPP": "give the size of its pixels with --slide-mpp, in micrometres",
-    "E_EXTRA": "install what whole slides need with pip install 'monai-tpseg[wsi]'",
+    "E_EXTRA": f"install what whole slides need with {how_to_install('wsi')}",
 }
 """Code -> what to do about it, without a name or a value: safe to print anywhere."""
 

@@ -133,7 +133,9 @@ def _part(path: Path, part: str) -> tuple[Path, ...]:
     number, count = (int(n) for n in part.split("/"))
     parts = known_parts(path)
     if len(parts) != count:
-        raise ReadError("E_NOT_FOUND", f"{count} stacks were expected and {len(parts)} found; scan the folder again.")
+        raise ReadError(
+            "E_NOT_FOUND", f"Stack {number} of {count} is named, and {len(parts)} found; scan the folder again."
+        )
     return parts[number - 1]
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name, guarded
 from monai_tpseg.io.slides import check_dicom_slide
+from monai_tpseg.words import how_to_install
 
 __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
 
@@ -78,7 +79,7 @@ class SlideReader:
 
     def __init__(self, path: Path, mpp: float, slide_mpp: float | None = None) -> None:
         if not has_openslide:
-            raise ReadError("E_EXTRA", f"{base_name(path)} is a whole slide; pip install 'monai-tpseg[wsi]' reads it.")
+            raise ReadError("E_EXTRA", f"{base_name(path)} is a whole slide, which needs {how_to_install('wsi')}.")
         self._path = path
         self._reader = WSIReader(backend="openslide", mode="RGBA")
         self._opened: tuple[int, Any] = (0, None)

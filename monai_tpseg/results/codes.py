@@ -21,7 +21,6 @@ __all__ = [
     "SourceChanged",
     "Status",
     "StudyError",
-    "count",
     "device_answers",
     "failed",
     "is_disc_full",
@@ -157,11 +156,6 @@ def device_answers(device: torch.device) -> bool:
         return float(torch.ones(1, device=device).add_(1).cpu()) == 2.0
     except RuntimeError:
         return False
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 case`, `2 cases`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def is_disc_full(error: BaseException) -> bool:

@@ -25,6 +25,7 @@ from monai_tpseg.studies.joint_tasks import NamedEntry, finish_together, of_one_
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.subprocesses import NoProcessError
+from monai_tpseg.words import how_to_install
 
 __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 
@@ -76,7 +77,7 @@ class Cluster:
         if self.workers < 0:
             raise StudyError(f"The number of workers must be 0 (automatic) or more, got {self.workers}.")
         if importlib.util.find_spec("ray") is None:
-            raise StudyError("Ray is not installed: pip install 'monai-tpseg[ray]', or use --engine local.")
+            raise StudyError(f"Ray is not installed: {how_to_install('ray')}, or use --engine local.")
 
     def share(self, resources: dict[str, float], device: str | None) -> tuple[int, dict[str, float]]:
         """Return the number of workers, and the CPUs and GPUs of each.
@@ -93,9 +94,7 @@ class Cluster:
         available, kind = (gpus, "GPUs") if wants_gpu else (cpus, "CPUs")
         count = self.workers or (gpus if wants_gpu else max(1, cpus // _CPUS))
         if not 1 <= count <= available:
-            raise StudyError(
-                f"{max(count, 1)} workers need as many {kind}, the cluster has {available}; change --workers."
-            )
+            raise StudyError(f"--workers {max(count, 1)} needs as many {kind}, the cluster has {available}; lower it.")
         each = max(1, cpus // count)
         return count, {"num_cpus": each if wants_gpu else min(each, 2 * _CPUS), "num_gpus": float(wants_gpu)}
 

@@ -20,6 +20,7 @@ from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
 from monai_tpseg.training.asked import Asked, TrainingError
 from monai_tpseg.training.slices import as_pictures
+from monai_tpseg.words import count
 
 __all__ = ["DATALIST", "Lists", "write_lists"]
 
@@ -141,7 +142,9 @@ def _found(asked: Asked, data: Path, out: Path) -> Lists:
     cases = [(one.section, _entry(one.pair.image, one.pair.label, asked.task)) for one in summary.placed]
     training, validation = ([case for section, case in cases if section == name] for name in (TRAINING, VALIDATION))
     if not training or not validation:
-        raise TrainingError(f"{len(cases)} pictures in '{data}' are too few to hold some out; give at least two.")
+        raise TrainingError(
+            f"{count(len(cases), 'picture')} in '{data}' are too few to hold some out; give at least two."
+        )
     return Lists(tuple(training), tuple(validation), {})
 
 

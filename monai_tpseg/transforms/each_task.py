@@ -10,6 +10,7 @@ from monai.transforms import Compose
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.keys import LESIONS, PRED, PROB, TASK, TASK_NAME
+from monai_tpseg.words import count
 
 __all__ = ["ForEachTask"]
 
@@ -41,7 +42,9 @@ class ForEachTask(Compose):
         if rows.ndim == 0:
             return dict(super().__call__(data, *args, **kwargs))
         if len(data[PRED]) != len(rows):
-            raise ValueError(f"A prediction of {len(data[PRED])} channels does not fit {len(rows)} tasks.")
+            raise ValueError(
+                f"A prediction of {count(len(data[PRED]), 'channel')} does not fit {count(len(rows), 'task')}."
+            )
         made = []
         for channel, row in enumerate(rows.tolist()):
             one: dict[Hashable, Any] = {TASK: rows[channel], TASK_NAME: self.task_names[row]}

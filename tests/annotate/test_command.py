@@ -69,7 +69,7 @@ def test_without_its_libraries_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("monai_tpseg.cli.annotate.importlib.util.find_spec", lambda name: None)
     assert main(["annotate", "a.png", "--checkpoint", "w.pt"]) == 2
-    assert "needs fastapi and uvicorn: pip install 'monai-tpseg[annotate]'." in capsys.readouterr().err
+    assert "needs fastapi and uvicorn: pip install -e '.[annotate]' in the checkout" in capsys.readouterr().err
 
 
 def test_it_goes_on_with_resume_and_stops_with_ctrl_c(

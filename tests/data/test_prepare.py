@@ -168,7 +168,7 @@ def test_btd_without_h5py_says_how_to_get_it(
     monkeypatch.setattr("monai_tpseg.data.layouts.btd.optional_import", lambda name: (None, False))
     source = btd(tmp_path / "download")
     assert main(["prepare", "btd", "--source", str(source), "--out", str(tmp_path / "list.json"), "--quiet"]) == 1
-    assert "pip install 'monai-tpseg[data]'" in capsys.readouterr().err
+    assert "pip install -e '.[data]'" in capsys.readouterr().err
 
 
 def test_folds_of_ours_keep_patients_and_equal_pictures_together(tmp_path: Path) -> None:

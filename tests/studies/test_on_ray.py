@@ -91,7 +91,7 @@ def test_each_worker_gets_its_share(
 
 
 def test_more_workers_than_the_cluster_can_hold_are_refused() -> None:
-    with pytest.raises(StudyError, match="3 workers need as many CPUs, the cluster has 2"):
+    with pytest.raises(StudyError, match="--workers 3 needs as many CPUs, the cluster has 2"):
         Cluster(workers=3).share({"CPU": 2.0}, None)
     with pytest.raises(StudyError, match="GPUs, the cluster has 0"):
         Cluster().share({"CPU": 2.0}, "cuda")
@@ -122,6 +122,6 @@ def test_without_ray_one_line_names_the_extra(
     error = capsys.readouterr().err
     left_out, line = error.splitlines()
     assert left_out == "Left out: 1 csv."  # of the phantoms' own table
-    assert "pip install 'monai-tpseg[ray]'" in line
+    assert "pip install -e '.[ray]'" in line
     assert not (tmp_path / "out").exists()
     assert find_entries(tmp_path / "in", "lung_infection")

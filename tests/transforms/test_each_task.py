@@ -37,5 +37,5 @@ def test_one_task_goes_through_as_it_is() -> None:
 
 def test_another_number_of_channels_is_an_error() -> None:
     case = {"task": torch.tensor([1, 2]), "pred": torch.rand(1, 8, 8)}
-    with pytest.raises(ValueError, match="1 channels does not fit 2 tasks"):
+    with pytest.raises(ValueError, match="1 channel does not fit 2 tasks"):
         ForEachTask([])(case)

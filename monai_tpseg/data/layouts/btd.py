@@ -29,6 +29,7 @@ from monai_tpseg.data.layouts.base import (
 from monai_tpseg.io import ReadError
 from monai_tpseg.keys import IMAGE
 from monai_tpseg.transforms import load_pipeline
+from monai_tpseg.words import how_to_install
 
 __all__ = ["BTD", "LAST_TRAINING"]
 
@@ -105,7 +106,7 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any], str]:
 def _h5py() -> Any:
     h5py, there = optional_import("h5py")
     if not there:
-        raise LayoutError("MATLAB 7.3 files need h5py: pip install 'monai-tpseg[data]'.")
+        raise LayoutError(f"MATLAB 7.3 files need h5py: {how_to_install('data')}.")
     return h5py
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from monai_tpseg.data.layouts.base import Found, Layout, LayoutError, Pair, as_is
 from monai_tpseg.io.kinds import READABLE_SUFFIXES
+from monai_tpseg.words import count
 
 __all__ = ["own_layout"]
 
@@ -57,7 +58,7 @@ def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> Fou
         patient = _patient(pictures[key].relative_to(images).as_posix(), expression)
         without += expression is not None and not patient
         sources.append(as_is(Pair(key, pictures[key], by_key[key], "folders", patient)))
-    remarks = [f"--patient-regex finds no patient in {without} of {len(paired)} paths."] if without else []
+    remarks = [f"--patient-regex finds no patient in {without} of {count(len(paired), 'path')}."] if without else []
     return Found(sources, lone, remarks)
 
 

@@ -16,6 +16,7 @@ from monai_tpseg.io.dicom.gdcm import decompress_apart
 from monai_tpseg.io.dicom.jpeg import colours_disagree, jpeg_header, replace_jpeg
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import MAX_BYTES
+from monai_tpseg.words import count
 
 __all__ = [
     "check_deflated",
@@ -184,7 +185,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     if not found:
         raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; leave it out.")
     if found != frames:
-        raise ReadError("E_DECODE", f"{name} holds {found} frames and declares {frames}; export it again.")
+        raise ReadError("E_DECODE", f"{name} holds {count(found, 'frame')} and declares {frames}; export it again.")
 
 
 def _whole_frames(dataset: Any, frames: int, name: object) -> Iterator[bytes]:

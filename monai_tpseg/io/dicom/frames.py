@@ -14,6 +14,7 @@ from monai_tpseg.io.dicom.functional_groups import frames_of
 from monai_tpseg.io.dicom.object import Dataset, read_dataset
 from monai_tpseg.io.display import files_of
 from monai_tpseg.io.source_grid import is_irregular, matrix, slice_affines
+from monai_tpseg.words import count
 
 __all__ = ["Frame", "source_frames"]
 
@@ -66,7 +67,7 @@ def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
     expected = _positions(meta)
     if not all(frame.placed for frame in frames):
         if len(frames) != len(expected):
-            raise ValueError(f"The source has {len(frames)} frames, the mask {len(expected)}; read it again.")
+            raise ValueError(f"The source has {count(len(frames), 'frame')}, the mask {len(expected)}; read it again.")
         return frames
     found = np.array([[float(x) for x in frame.position] for frame in frames])
     distances = np.linalg.norm(found[None] - expected[:, None], axis=-1)  # (slices, frames)

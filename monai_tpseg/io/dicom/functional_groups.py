@@ -10,6 +10,7 @@ from monai_tpseg.io.dicom.attributes import is_given
 from monai_tpseg.io.dicom.object import frame_count
 from monai_tpseg.io.dicom.repeats import KINDS
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.words import count
 
 __all__ = ["frames_of"]
 
@@ -41,13 +42,15 @@ def frames_of(dataset: Any, name: object) -> list[Any]:
     Raises:
         ReadError: `E_DECODE`, the number of groups is not that of the frames.
     """
-    count = frame_count(dataset, name)
+    frames = frame_count(dataset, name)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or (None,))[0]
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     if not groups and shared is None:
-        return [dataset] * count
-    if groups and len(groups) != count:
-        raise ReadError("E_DECODE", f"{name} describes {len(groups)} frames and has others; export it again.")
+        return [dataset] * frames
+    if groups and len(groups) != frames:
+        raise ReadError(
+            "E_DECODE", f"{name} describes {count(len(groups), 'frame')} and has {frames}; export it again."
+        )
     common = Dataset()
     for element in dataset.group_dataset(_PIXELS):
         common.add(element)
@@ -56,7 +59,7 @@ def frames_of(dataset: Any, name: object) -> list[Any]:
             common.add(dataset[keyword])
     _lift(shared, common)
     if not groups:
-        return [common] * count
+        return [common] * frames
     return [_frame(common, group) for group in groups]
 
 

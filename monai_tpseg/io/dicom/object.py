@@ -30,6 +30,7 @@ from monai_tpseg.io.dicom.compression import check_deflated, syntax_name
 from monai_tpseg.io.dicom.single_frame import flatten_single_frame
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name, check_size
+from monai_tpseg.words import count
 
 __all__ = [
     "PHOTOMETRIC_INTERPRETATIONS",
@@ -303,7 +304,7 @@ def check_image(dataset: Dataset, name: object) -> None:
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = frame_count(dataset, name)
     if not rows or not columns:
-        raise ReadError("E_NO_PIXELS", f"{name} has {rows} rows and {columns} columns; leave it out.")
+        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; leave it out.")
     if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
         raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
