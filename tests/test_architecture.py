@@ -36,21 +36,22 @@ ALLOWED: dict[str, set[str]] = {
         "networks": "catalogue files parsing",
         "weights": "files networks parsing",
         "inferers": "clicks keys networks",
-        "segment": "catalogue cores defaults inferers io keys lesions networks transforms",
+        "trust": "files networks",
+        "segment": "catalogue cores defaults inferers io keys lesions networks transforms trust",
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
         "results": "catalogue files io keys networks parsing segment subprocesses transforms",
         "report": "catalogue files results",
         "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "
         "weights",
-        "studies": "catalogue cores data defaults files inferers io keys networks results segment subprocesses "
-        "transforms weights",
+        "studies": "catalogue cores data defaults files inferers io keys metrics networks results segment subprocesses "
+        "transforms trust weights",
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "
         "subprocesses transforms weights",
         "experiments": "catalogue data files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks transforms weights",
         "cli": "annotate bundle catalogue cores data engines experiments files inferers networks "
-        "report results studies subprocesses training weights",
+        "keys report results studies subprocesses training trust weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {

@@ -14,6 +14,7 @@ from typing import Any
 
 from monai_tpseg import __version__
 from monai_tpseg.cli.annotate import add_annotate_command
+from monai_tpseg.cli.calibrate import add_calibrate_command
 from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.experiments import add_commands as add_experiments
 from monai_tpseg.cli.export import add_export_command
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_experiments(commands)
     add_export_command(commands)
     add_new_task_command(commands)
+    add_calibrate_command(commands)
     add_weights_command(commands)
     return parser
 

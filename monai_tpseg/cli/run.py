@@ -98,6 +98,12 @@ def _add_settings(command: Any) -> None:
     command.add_argument(
         "--no-sr", action="store_true", help="no DICOM SR; by default DICOM sources get one, of empty masks too"
     )
+    command.add_argument(
+        "--contours", action="store_true",
+        help="also the inner and the outer contour of a calibrated promise (tpseg calibrate makes them)",
+    )  # fmt: skip
+    command.add_argument("--refuse", action="store_true", help="no mask for a picture that is none of the task")
+    command.add_argument("--probabilities", action="store_true", help="also the probabilities that masks are cut from")
     command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
     command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
     command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
@@ -238,6 +244,9 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         "sr": not options.no_sr,
         "skip_empty": options.skip_empty,
         "precision": options.precision,
+        "contours": options.contours,
+        "refuse": options.refuse,
+        "probabilities": options.probabilities,
     }
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (reading_processes() if options.engine == "local" else 1)

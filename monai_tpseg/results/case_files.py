@@ -59,7 +59,8 @@ def write_segmented(
         outputs: what is written.
 
     Returns:
-        how the case ended, and what `result.json` says about it: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
+        how the case ended, and what `result.json` says about it: `files`, `sha256`, `lesions`, `voxels`, `decisions`,
+        `trust`.
     """
     outputs = outputs or Outputs()
     modalities = made_by["model"].get("modalities", {})
@@ -67,6 +68,7 @@ def write_segmented(
     lesions = measure_lesions(found.lesions, prob, meta, task, name)
     known = get_task(task, modalities)
     base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
+    flags |= {"not_this_task"} if found.trust.refused else set()
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
         found.mask, found.prob, meta, task, name
     )
@@ -89,6 +91,7 @@ def write_segmented(
         "lesions": len(lesions),
         "voxels": sum(lesion.voxels for lesion in lesions),
         "decisions": decisions(meta),
+        "trust": found.trust.record(),
     }
     return outcome_with(flags, len(lesions)), more
 

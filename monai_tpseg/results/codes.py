@@ -52,6 +52,7 @@ RUN_ACTIONS: dict[str, str] = {
     "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
     "S_LOCALIZER": "leave it out: it only shows where the slices of other images lie; segment those",
     "S_SCREENSHOT": "give the image itself, or allow pictures of screens with --allow-secondary-capture and --resume",
+    "S_NOT_THIS_TASK": "check the task: the picture is unlike its pictures; without --refuse it gets a mask to review",
     "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
     "E_CRASH": "the source crashes its decoder: export it again or convert it with another program",
     "E_TIMEOUT": "copy the source to a faster disc or raise --read-timeout, then run again with --resume",

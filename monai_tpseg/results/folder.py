@@ -164,7 +164,7 @@ def write_result(
         **more: e.g. `decisions`, `lesions`, `files`.
     """
     record = {
-        "schema": 2,
+        "schema": 3,
         "case": name,
         "task": task,
         "status": outcome.status.value,

@@ -45,6 +45,7 @@ FLAGS: dict[str, str] = {
     "slice_gap": "slices lie at unequal distances; each was segmented and measured by itself",
     "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
     "other_modality": "the source's DICOM modality is not one that the task was trained for",
+    "not_this_task": "the picture is unlike those that the task was trained on; the mask may show something else",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
     "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
@@ -57,7 +58,9 @@ FLAGS: dict[str, str] = {
 }
 """What a person should know about a result -> what it means; worst first."""
 
-REVIEW_FLAGS = frozenset({"slice_gap", "gantry_tilt", "other_modality", "repaired_values", "doubtful_colour", "no_seg"})
+REVIEW_FLAGS = frozenset(
+    {"slice_gap", "gantry_tilt", "other_modality", "not_this_task", "repaired_values", "doubtful_colour", "no_seg"}
+)
 """Flags that make a case `review`: the input was not as it should be."""
 
 _IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}

@@ -9,6 +9,8 @@ import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
+from monai_tpseg.trust.record import Trust
+
 __all__ = ["Segmentation"]
 
 
@@ -20,9 +22,11 @@ class Segmentation(NamedTuple):
         prob: (1, H, W) or (1, H, W, D) float32 in [0, 1], on the CPU.
         mask: of the same shape, in {0, 1}, float32: the lesions that stay.
         lesions: (H, W) or (H, W, D), numbered from 1 by size, as `lesions.csv` and DICOM segmentations number them.
+        trust: how far the mask can be trusted; empty where nothing was fitted for the weights.
     """
 
     image: MetaTensor
     prob: torch.Tensor
     mask: torch.Tensor
     lesions: NDArray[np.int32]
+    trust: Trust = Trust()

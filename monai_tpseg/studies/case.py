@@ -262,9 +262,13 @@ class CaseRunner:
                 found = Found(alone)
             else:
                 seconds["network"] = found.seconds
+            settings = self.model.settings
+            if settings.refuse and found.what.trust.refused:
+                outcome = Outcome(Status.SKIPPED, "S_NOT_THIS_TASK", RUN_ACTIONS["S_NOT_THIS_TASK"])
+                return outcome, {"trust": found.what.trust.record()}
             with _timed(seconds, "write"):
-                settings = self.model.settings
-                outputs = Outputs(settings.seg, sr=settings.sr, method=self.model.info.method)
+                more = {"probabilities": settings.probabilities, "sr": settings.sr}
+                outputs = Outputs(settings.seg, method=self.model.info.method, **more)
                 name = file_stem(plan.name, plan.entry.task)
                 with parsed_once(None if read is None else read.headers):
                     return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)

@@ -28,6 +28,7 @@ from monai_tpseg.segment import Finish, Segmentation, Segmenter
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.transfer import load_case
+from monai_tpseg.trust import Judge
 from monai_tpseg.weights import choose_weights
 
 __all__ = ["Model", "Settings", "choose_device", "other_preprocessing"]
@@ -49,6 +50,9 @@ class Settings:
         sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
         skip_empty: slices of a volume that show nothing are not run, see `monai_tpseg.inferers.tissue`.
         precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
+        contours: also cut the inner and the outer contour, see `monai_tpseg.trust.contours`.
+        refuse: a picture that is none of the task gets no mask.
+        probabilities: also write them.
     """
 
     threshold: float = THRESHOLD
@@ -60,6 +64,9 @@ class Settings:
     sr: bool = True
     skip_empty: bool = False
     precision: str = "fp32"
+    contours: bool = False
+    refuse: bool = False
+    probabilities: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -110,11 +117,13 @@ class Model:
         settings: threshold, smallest lesion, precision.
         slice_batch: slices of a volume, or windows of a slide, that run together, or "auto": as fit into `memory_mb`.
         memory_mb: MiB, see `TaskInferer`.
+        judged: whether masks are judged by what was fitted for the weights, see `monai_tpseg.trust.Judge`.
 
     Raises:
         CatalogueError: no such weights in the catalogue.
         CheckpointError: weights or description are missing, damaged, or do not fit.
-        StudyError: no such device, or it cannot compute at the precision.
+        StudyError: no such device, or it cannot compute at the precision; pictures are to be refused, and nothing was
+            fitted that could tell them.
     """
 
     def __init__(
@@ -124,12 +133,19 @@ class Model:
         settings: Settings | None = None,
         slice_batch: int | Literal["auto"] = "auto",
         memory_mb: float = 1024,
+        judged: bool = True,
     ) -> None:
         checkpoint = choose_weights(checkpoint)
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         self.device = choose_device(device)
         self.settings = settings or Settings()
         self.preprocessing = pipelines_hash()
+        self.judge = Judge(checkpoint, self.info, self.settings.contours, judged)
+        if self.settings.refuse and not self.judge.refuses:
+            raise StudyError(
+                f"Nothing beside '{checkpoint}' tells which pictures are none of a task: fit it with tpseg calibrate "
+                "--fit trust, or leave --refuse out."
+            )
         computing = fit_threads()
         if self.device.type == "cpu" and (hint := crowded(computing)):
             logger.warning("%s", hint)
@@ -150,7 +166,8 @@ class Model:
             device=self.device,  # slices go there, the volume stays in the host's memory
             skip_empty=self.settings.skip_empty,
         )
-        self.segmenter = Segmenter(network, self.info.tasks, inferer, self.settings.finish, self.info.modalities)
+        described = self.info.tasks, inferer, self.settings.finish, self.info.modalities
+        self.segmenter = Segmenter(network, *described, self.judge)
 
     @property
     def network(self) -> nn.Module:
@@ -179,6 +196,7 @@ class Model:
             "mpp": self.mpp,
             "precision": self.precision,
             "fast": self.fast,
+            "trust": self.judge.digests,
         }
 
     @property

@@ -1,0 +1,110 @@
+"""The `tpseg calibrate` command: what is fitted after training, beside the weights."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monai_tpseg.studies.calibration import Sample
+
+__all__ = ["add_calibrate_command"]
+
+logger = logging.getLogger(__name__)
+
+_OTHERS = 2  # tasks that each picture is asked for besides its own
+
+_CALIBRATE = """\
+Fit what says how far a mask can be trusted, and write it beside the weights.
+
+contours: for each task the threshold at which at most the share --miss of a lesion's pixels is missed, in expectation,
+          and the one at which at most the share --false of the contour's pixels is no lesion. Needs cases that training
+          did not see, at least 9 a task for a tenth; tpseg run --contours uses them.
+trust:    which pictures are none of the task, and the Dice to expect of a mask; tpseg run uses both wherever the file
+          lies beside the weights. Takes pictures of the training list, and asks each for two other tasks.
+
+tpseg calibrate --data datalist.json --checkpoint model.pt --miss 0.1
+tpseg calibrate --data datalist.json --checkpoint model.pt --fit trust --list training
+"""
+
+
+def add_calibrate_command(commands: Any) -> None:
+    """Add the command to the sub-parsers of `tpseg`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    command = commands.add_parser(
+        "calibrate", help="fit how far masks can be trusted", description=_CALIBRATE, formatter_class=raw
+    )
+    command.add_argument(
+        "--data", required=True, action="append", metavar="JSON",
+        help="datalist with images, labels and tasks; paths start from its folder; can be given several times",
+    )  # fmt: skip
+    command.add_argument(
+        "--checkpoint", metavar="W",
+        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+    )  # fmt: skip
+    command.add_argument("--list", default="validation", metavar="NAME", help="which list of it (%(default)s)")
+    command.add_argument("--fit", choices=("contours", "trust"), default="contours", help="what to fit (%(default)s)")
+    command.add_argument(
+        "--miss", type=float, default=0.1, metavar="SHARE", help="of the lesion's pixels (%(default)s)"
+    )
+    command.add_argument("--false", type=float, metavar="SHARE", help="of the inner contour's pixels (as --miss)")
+    command.add_argument("--most", type=int, default=0, metavar="N", help="cases of a task, drawn at random (all)")
+    command.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
+    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
+    command.set_defaults(command=_calibrate)
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    false = options.miss if options.false is None else options.false
+    for name, share in (("--miss", options.miss), ("--false", false)):
+        if not 0 < share < 1:
+            raise ValueError(f"{name} must be a share between 0 and 1, got {share:g}.")
+    if options.most < 0:
+        raise ValueError(f"--most must be 0 (all) or more cases, got {options.most}.")
+    from tqdm import tqdm
+
+    from monai_tpseg.studies import Model
+    from monai_tpseg.studies.calibration import collect, data_digest, fit_contours, fit_trust
+    from monai_tpseg.trust.files import write_contours, write_fitted
+    from monai_tpseg.weights import choose_weights
+
+    checkpoint = choose_weights(options.checkpoint)
+    model = Model(checkpoint, options.device, judged=False)
+    cases = _cases(options, model.info.tasks)
+    data = {"list": options.list, "cases": len(cases), "sha256": data_digest(cases)}
+    shown = tqdm(cases, unit="case", desc="calibrate", leave=False, disable=options.quiet)
+    samples = list(collect(model, shown, others=_OTHERS * (options.fit == "trust")))
+    sha256 = model.info.sha256
+    if options.fit == "trust":
+        path = write_fitted(checkpoint, sha256, fit_trust(samples, model.info.tasks, data))
+    else:
+        path = write_contours(checkpoint, sha256, fit_contours(samples, model.info.tasks, options.miss, false, data))
+        _warn_of_few(samples, model.info.tasks, min(options.miss, false))
+    logger.info("Wrote %s from %d cases.", path, len(cases))
+    return 0
+
+
+def _cases(options: argparse.Namespace, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    from monai_tpseg.data import read_datalist
+    from monai_tpseg.keys import TASK
+
+    found = [case for path in options.data for case in read_datalist(path, options.list, Path(path).parent, tasks)]
+    random.Random(options.seed).shuffle(found)
+    most = options.most or len(found)
+    return [case for task in tasks for case in [one for one in found if one[TASK] == task][:most]]
+
+
+def _warn_of_few(samples: list[Sample], tasks: tuple[str, ...], share: float) -> None:
+    from monai_tpseg.trust.contours import least_cases
+
+    for row, task in enumerate(tasks):
+        count, least = sum(one.row == row for one in samples), least_cases(share)
+        if 0 < count < least:
+            logger.warning(
+                "%s has %d cases: a share of %g needs at least %d, so its outer contour is the whole picture and its "
+                "inner one empty.", task, count, share, least,
+            )  # fmt: skip

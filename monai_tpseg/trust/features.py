@@ -1,0 +1,59 @@
+"""What a probability map says about its own mask: numbers in a fixed order, from one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["FEATURES", "map_features"]
+
+FEATURES = (
+    "overlap",  # Dice that the probabilities themselves expect of the mask
+    "inside",  # mean probability of the mask
+    "outside",  # probability that lies outside of the mask, as a share of all of it
+    "margin",  # Dice between the masks at 0.3 and 0.7
+    "entropy",  # bits, mean over the pixels that are neither surely lesion nor surely none
+    "rim",  # how many pixels these are, against the length of the outline of a disc of the mask's size
+    "peak",  # largest probability
+    "area",  # logarithm of the mask's share of the picture
+    "pieces",  # logarithm of the number of connected parts
+    "largest",  # share of the largest part
+    "empty",  # 1 where the mask is empty
+)
+"""Names of the features, in their order."""
+
+_SURE = 0.05  # a probability below it or above 1 less it is no rim
+_LEAST = 1e-4  # share of the picture that an empty mask counts as
+
+
+def map_features(prob: NDArray[Any], threshold: float = 0.5) -> NDArray[np.float64]:
+    """Return the features of a probability map, in the order of `FEATURES`.
+
+    Args:
+        prob: probabilities in [0, 1], (H, W) or (H, W, D).
+        threshold: from which a pixel is lesion.
+    """
+    p = np.asarray(prob, np.float32)
+    mask = p >= threshold
+    area, total, inside = int(mask.sum()), float(p.sum(dtype=np.float64)), float(p[mask].sum(dtype=np.float64))
+    unsure = p[(p > _SURE) & (p < 1 - _SURE)].astype(np.float64)
+    low, high = int((p >= 0.3).sum()), int((p >= 0.7).sum())
+    sizes = np.bincount(ndimage.label(mask)[0].ravel())[1:]
+    return np.array(
+        [
+            2 * inside / max(total + area, 1e-6),
+            inside / area if area else 0.0,
+            (total - inside) / max(total, 1e-6),
+            2 * high / (low + high) if low else 1.0,
+            float(np.mean(-unsure * np.log2(unsure) - (1 - unsure) * np.log2(1 - unsure))) if len(unsure) else 0.0,
+            np.log1p(len(unsure) / (2 * np.sqrt(np.pi * max(area, 1)))),
+            float(p.max(initial=0.0)),
+            np.log(max(area / max(p.size, 1), _LEAST)),
+            np.log1p(len(sizes)),
+            sizes.max() / area if area else 0.0,
+            float(not area),
+        ]
+    )

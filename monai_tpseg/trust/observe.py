@@ -1,0 +1,116 @@
+"""What the network sees anyway, pooled: features of four stages and how they lie to the prototypes; no extra pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder
+from monai_tpseg.networks.fast.network import InferenceNetwork
+from monai_tpseg.networks.tpseg import TPSeg
+
+__all__ = ["Observed", "observe", "observed_parts"]
+
+
+@dataclass
+class Observed:
+    """Pooled features of every picture that went through a network while it was observed, in order.
+
+    Attributes:
+        rows: row of the task, one for each pooled vector.
+        pooled: (F,) float32 each, on the CPU: of the patches, of stage 4 and of f~ of PGTD3, PGTD2, PGTD1 the mean and
+            the standard deviation over the picture.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    pooled: list[Tensor] = field(default_factory=list)
+    _patches: Tensor | None = None
+    _open: list[Tensor] = field(default_factory=list)
+    _tasks: list[int] = field(default_factory=list)
+
+    def of(self, row: int) -> Tensor:
+        """Return (N, F), what was seen for one task; N is 0 where nothing was."""
+        self.close()
+        found = [vector for at, vector in zip(self.rows, self.pooled, strict=True) if at == row]
+        return torch.stack(found) if found else torch.empty(0, 0)
+
+    def start(self, patches: Tensor) -> None:
+        """A batch starts: (B, h, w, C) of the first layer, which all tasks share."""
+        self.close()
+        self._patches = _pooled(patches.permute(0, 3, 1, 2))
+
+    def begin(self, stage: Tensor, task: int | Tensor) -> None:
+        """A decoder starts: (B, C, h, w) of the coarsest stage, for one row or B rows."""
+        self.close()
+        rows = [task] * len(stage) if isinstance(task, int) else task.expand(len(stage)).tolist()
+        self._tasks, self._open = rows, [] if self._patches is None else [self._patches]
+        self.add(stage)
+
+    def add(self, features: Tensor) -> None:
+        """Add (B, C, h, w), or a part of the batch where the decoder runs in parts."""
+        self._open.append(_pooled(features))
+
+    def close(self) -> None:
+        """Put the parts of the last pass together."""
+        if not self._open:
+            return
+        self.pooled += list(_joined(self._open, len(self._tasks)))
+        self.rows += self._tasks
+        self._open, self._tasks = [], []
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, 2 C): mean and standard deviation of each channel."""
+    flat = features.detach().float().flatten(2)
+    return torch.cat([flat.mean(2), flat.std(2, correction=0)], dim=1).cpu()
+
+
+def _joined(parts: list[Tensor], batch: int) -> Tensor:
+    """Parts of a batch below each other, stages beside each other: (B, F)."""
+    columns: list[Tensor] = []
+    rows: list[Tensor] = []
+    for part in parts:
+        rows.append(part)
+        if sum(map(len, rows)) == batch:
+            columns.append(torch.cat(rows))
+            rows = []
+    return torch.cat(columns, dim=1)
+
+
+def observed_parts(network: nn.Module) -> tuple[Any, Any] | None:
+    """Return trunk and decoder of a TP-Seg in either form; None of any other network, which cannot be observed."""
+    inner = getattr(network, "network", network)  # under autocast
+    if isinstance(inner, InferenceNetwork):
+        return inner.stem, inner
+    if isinstance(inner, TPSeg) and isinstance(inner.decoder, PrototypeGuidedDecoder):
+        whole = all(isinstance(block, PGTD) for block in inner.decoder.pgtds)
+        return (inner.encoder.trunk, inner.decoder) if whole else None
+    return None
+
+
+@contextmanager
+def observe(network: nn.Module) -> Iterator[Observed | None]:
+    """Collect what a network sees within the block; None where it is no TP-Seg with all of its decoders.
+
+    Args:
+        network: trained or fast form, see `monai_tpseg.networks.fast.load`.
+    """
+    parts = observed_parts(network)
+    if parts is None:
+        yield None
+        return
+    (trunk, part), seen = parts, Observed()
+    hooks = [trunk.patch_embed.register_forward_hook(lambda _, args, out: seen.start(out))]
+    hooks += [part.side_head.register_forward_pre_hook(lambda _, args: seen.begin(*args))]
+    hooks += [block.encode.register_forward_hook(lambda _, args, out: seen.add(out)) for block in part.pgtds]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+        seen.close()

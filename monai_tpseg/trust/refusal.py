@@ -1,0 +1,173 @@
+"""Pictures that are none of the task: far from its training pictures, or on the side of other tasks' pictures.
+
+Two scores of the pooled features of `monai_tpseg.trust.observe`, on principal axes of what varies within tasks: the
+distance to the nearest training picture of the task (Sun et al., ICML 2022), and a linear discriminant between the
+task's pictures and those of other tasks asked for it. Each is put on a scale on which the median of the task's own
+pictures is 0 and their upper end 1; the larger one counts. Both are held out: the distance leaves each picture out, the
+discriminant is cross-fitted. `benchmarks/trust.py choose` compares them with a Mahalanobis distance and an energy
+score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FALSE_ALARMS", "Refusal", "fit_refusal"]
+
+FALSE_ALARMS = 0.05
+"""Share of a task's own pictures that pass its limit."""
+
+AXES = 128  # principal axes at most
+_PICTURES = 4  # of all tasks for each axis, at least: with fewer, pictures lie farther from those that were not fitted
+_FOLDS = 5  # of the discriminant
+_RIDGE = 1.0  # share of the mean variance that is added to the covariance of the discriminant
+_LEAST = 10  # pictures of a task from which on its limit means anything
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What tells pictures of a task from others.
+
+    Attributes:
+        centre: (F,) of the pooled features.
+        axes: (F, K) to principal axes of unit variance.
+        references: (M, K) training pictures on these axes.
+        rows: (M,) their tasks.
+        directions: (T, K) of the discriminant; zeros where no other pictures were there.
+        scales: (T, 2, 2): for distance and discriminant the median and the upper end of the task's own pictures.
+        limits: (T,) of the larger score; NaN of a task with too few pictures.
+        false_alarms: share of own pictures above the limit.
+    """
+
+    centre: Floats
+    axes: Floats
+    references: Floats
+    rows: Floats
+    directions: Floats
+    scales: Floats
+    limits: Floats
+    false_alarms: float = FALSE_ALARMS
+
+    def knows(self, row: int) -> bool:
+        """Whether a task has a limit."""
+        return row < len(self.limits) and bool(np.isfinite(self.limits[row]))
+
+    def limit(self, row: int) -> float:
+        """Return the score above which a picture is none of the task."""
+        return float(self.limits[row])
+
+    def scores(self, pooled: Floats, row: int) -> Floats:
+        """Return the scores of pictures that were asked for one task.
+
+        Args:
+            pooled: (N, F) of `Observed.of`.
+            row: of the task.
+        """
+        z = (pooled - self.centre) @ self.axes
+        distance = _nearest(z, self.references[self.rows == row])
+        return _larger(distance, z @ self.directions[row], self.scales[row])
+
+    def tensors(self) -> dict[str, Floats]:
+        """Return what `of_tensors` takes."""
+        return {**vars(self), "false_alarms": np.array([self.false_alarms])}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Any]) -> Refusal:
+        """Return the refusal of what `tensors` gave."""
+        found = {name: np.asarray(tensors[name], np.float64) for name in cls.__dataclass_fields__}
+        false_alarms = round(float(found.pop("false_alarms")[0]), 6)
+        return cls(**found, false_alarms=false_alarms)
+
+
+def fit_refusal(
+    pooled: Floats, asked: NDArray[np.int64], own: NDArray[np.bool_], tasks: int, false_alarms: float = FALSE_ALARMS
+) -> Refusal:
+    """Fit limits for each task.
+
+    Args:
+        pooled: (N, F) of `Observed.of`.
+        asked: (N,) row of the task that each picture was asked for.
+        own: (N,) whether the picture is one of that task.
+        tasks: T.
+        false_alarms: share of a task's own pictures that may pass its limit.
+    """
+    centre, axes = _principal(pooled[own], asked[own])
+    z = (pooled - centre) @ axes
+    directions, scales = np.zeros((tasks, axes.shape[1])), np.zeros((tasks, 2, 2))
+    scales[..., 1] = 1
+    limits = np.full(tasks, np.nan)
+    for row in range(tasks):
+        mine, others = z[own & (asked == row)], z[~own & (asked == row)]
+        if len(mine) < _LEAST:
+            continue
+        directions[row], held_out = _discriminant(mine, others)
+        distance = _nearest_other(mine)
+        scales[row] = [_scale(score, false_alarms) for score in (distance, held_out)]
+        larger = _larger(distance, held_out, scales[row])
+        limits[row] = np.quantile(larger, 1 - false_alarms, method="higher")
+    return Refusal(centre, axes, z[own], asked[own].astype(np.float64), directions, scales, limits, false_alarms)
+
+
+def _scale(score: Floats, false_alarms: float) -> list[float]:
+    """The median of a score, and its upper end, which lies above."""
+    middle = float(np.median(score))
+    return [middle, max(float(np.quantile(score, 1 - false_alarms / 2)), middle + 1e-6)]
+
+
+def _principal(pooled: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """The mean, and the map to at most `AXES` principal axes of what varies within tasks, of unit variance there."""
+    residuals = np.concatenate([pooled[rows == row] - pooled[rows == row].mean(0) for row in np.unique(rows)])
+    scale = np.maximum(residuals.std(0), 1e-6)
+    _, spread, turned = np.linalg.svd(residuals / scale, full_matrices=False)
+    count = min(AXES, len(pooled) // _PICTURES, int((spread > 1e-3 * spread[0]).sum()))
+    deviation = spread[:count] / np.sqrt(len(pooled))
+    return pooled.mean(0), turned[:count].T / scale[:, None] / deviation
+
+
+def _discriminant(mine: Floats, others: Floats) -> tuple[Floats, Floats]:
+    """The direction from a task's pictures to others, and what its own pictures score on directions without them."""
+    if len(others) < _LEAST:
+        return np.zeros(mine.shape[1]), np.zeros(len(mine))
+    folds = np.arange(len(mine)) % _FOLDS
+    held_out = np.zeros(len(mine))
+    for fold in range(_FOLDS):
+        held_out[folds == fold] = mine[folds == fold] @ _direction(mine[folds != fold], others)
+    return _direction(mine, others), held_out
+
+
+def _direction(mine: Floats, others: Floats) -> Floats:
+    """Fisher's linear discriminant with a ridge."""
+    within = np.cov(mine.T) + np.cov(others.T)
+    within += _RIDGE * np.trace(within) / len(within) * np.eye(len(within))
+    found: Floats = np.linalg.solve(within, others.mean(0) - mine.mean(0))
+    return found
+
+
+def _nearest(z: Floats, references: Floats) -> Floats:
+    found: Floats = np.sqrt(_squares(z, references).min(axis=1))
+    return found
+
+
+def _nearest_other(z: Floats) -> Floats:
+    squares = _squares(z, z)
+    np.fill_diagonal(squares, np.inf)
+    found: Floats = np.sqrt(squares.min(axis=1))
+    return found
+
+
+def _squares(a: Floats, b: Floats) -> Floats:
+    found: Floats = np.maximum((a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1), 0)
+    return found
+
+
+def _larger(distance: Floats, side: Floats, scale: Floats) -> Floats:
+    (near, far), (mine, others) = scale
+    found: Floats = np.maximum((distance - near) / (far - near), (side - mine) / (others - mine))
+    return found
