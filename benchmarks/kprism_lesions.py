@@ -28,8 +28,7 @@ from benchmarks.kprism_wrong import write_wrong
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments.data import write_datalist
 from monai_tpseg.files import complete, write_atomically
-from monai_tpseg.networks import build_network
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks import build_described
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "bundles" / "kprism_universal_segmentation" / "configs"
@@ -155,8 +154,7 @@ def evaluate(evaluation: Evaluation, data: Path, out: Path, lists: Mapping[str, 
 
 def describe(folder: Path) -> dict[str, Any]:
     """Return what a finished training leaves: parameters, seconds and loss by epoch."""
-    info = read_info(folder / "model.pt")
-    network = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
+    network = build_described(folder / "model.pt")
     clock = json.loads((folder / "clock.json").read_text())
     history = json.loads((folder / "history.json").read_text())
     return {

@@ -70,7 +70,7 @@ def hold(task: str, data: Path, runs: Path, tune: bool) -> Held:
     ]
     mixed = [lists[0][i] for i in np.random.default_rng(0).permutation(len(lists[0]))]
     shown, scored = (mixed[:TUNING_SHARE], mixed[TUNING_SHARE : 2 * TUNING_SHARE]) if tune else (mixed, lists[1])
-    return Held(load_tpseg(path, known), info, read_exemplar_tensors(shown[: 4 * max(COUNTS)], info), _pictures(scored))
+    return Held(load_tpseg(path), info, read_exemplar_tensors(shown[: 4 * max(COUNTS)], info), _pictures(scored))
 
 
 def _pictures(cases: Sequence[dict[str, Any]]) -> list[tuple[Tensor, Tensor]]:

@@ -15,8 +15,7 @@ import torch
 from benchmarks.timing import arguments, save, target
 from monai_tpseg.data import read_datalist
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.networks import build_network
-from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks import TPSeg, build_described
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 
@@ -28,10 +27,9 @@ def main() -> None:
     parser.add_argument("--dataset_dir", required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    info = read_info(args.checkpoint, verify=True)
-    net = build_network(num_tasks=len(info.tasks), image_size=info.image_size, **info.network)
-    load_weights(net, args.checkpoint)
-    net = net.eval().to(args.device)
+    info = read_info(args.checkpoint)
+    net = build_described(args.checkpoint).to(args.device)
+    assert isinstance(net, TPSeg)
     fast = net.optimize_for_inference(dtype=torch.bfloat16)
     cases = read_datalist(str(Path(args.dataset_dir) / "datalist.json"), "validation", args.dataset_dir, info.tasks)
     read, normalise = LoadMedicalImaged("image"), NormalizeByModalityd()

@@ -29,9 +29,8 @@ from monai_tpseg.inferers import PromptInferer, TaskInferer
 from monai_tpseg.inferers.task import resize_antialiased
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import dice_per_image
-from monai_tpseg.networks import KPrism, Prompt
-from monai_tpseg.networks.described import load_described
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks import KPrism, Prompt, build_described
+from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd
 from monai_tpseg.weights import weights_path
 from monai_tpseg.weights.pack import write_card
@@ -213,7 +212,7 @@ def measure(weights: Path, lesions: Path, device: str, limit: int = 0) -> dict[s
         device: where the network runs.
         limit: cases a task; 0 takes all.
     """
-    network, info = load_described(weights)
+    network, info = build_described(weights), read_info(weights)
     training, cases = (
         read_datalist(lesions / "datalist.json", part, lesions, info.tasks) for part in ("training", "validation")
     )

@@ -246,7 +246,7 @@ def test_other_networks_are_refused(
     _one_line(capsys, message)
     if "without_pgtd" in network:
         with pytest.raises(ValueError, match="needs a TP-Seg with prototypes"):
-            load_tpseg(tmp_path / "model.pt", info)
+            load_tpseg(tmp_path / "model.pt")
 
 
 def test_files_in_the_way_are_refused(

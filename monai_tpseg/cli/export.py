@@ -36,21 +36,19 @@ def add_export_command(commands: Any) -> None:
 def _export(options: argparse.Namespace) -> int:
     from monai_tpseg.catalogue import resolve_task
     from monai_tpseg.networks import TPSeg
-    from monai_tpseg.networks.checkpoint import load_weights
     from monai_tpseg.networks.described import build_described
     from monai_tpseg.networks.export import export_task
     from monai_tpseg.networks.weights import read_info
 
-    info = read_info(options.checkpoint, verify=True)
+    info = read_info(options.checkpoint)
     row = resolve_task(options.task, info.tasks)
-    net = build_described(info)
+    net = build_described(options.checkpoint)
     if not isinstance(net, TPSeg):
         raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg is exported.")
     if not Path(options.out).absolute().parent.is_dir():
         raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; make it, or correct --out.")
     check_writable(options.out)
-    load_weights(net, options.checkpoint)
-    error = export_task(net.eval(), row, options.out, options.format, info.image_size)
+    error = export_task(net, row, options.out, options.format, info.image_size)
     if not options.quiet:
         sys.stdout.write(f"{options.out}: largest difference {error:.1g} of the largest logit\n")
     return 0

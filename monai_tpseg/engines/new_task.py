@@ -18,8 +18,8 @@ from monai_tpseg.engines.row_tuning import tune_row
 from monai_tpseg.files import check_writable
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.networks import TPSeg
-from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
-from monai_tpseg.networks.described import build_described
+from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.networks.described import build_described, new_described
 from monai_tpseg.networks.new_task import Start, add_task
 from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
 from monai_tpseg.transforms import (
@@ -106,7 +106,7 @@ def add_task_to_weights(
     info = read_info(checkpoint, verify=True)
     wider = _described(name, modality, info)
     _check_out(out)
-    network = load_tpseg(checkpoint, info)
+    network = load_tpseg(checkpoint)
     image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
     if info.preprocessing != pipelines_hash():
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
@@ -152,25 +152,24 @@ def _check_out(out: Path) -> None:
             raise FileExistsError(f"'{path}' exists; choose another name.")
 
 
-def load_tpseg(checkpoint: str | Path, info: WeightsInfo) -> TPSeg:
+def load_tpseg(checkpoint: str | Path) -> TPSeg:
     """Load a TP-Seg that has prototypes.
 
     Raises:
         CheckpointError: another network.
     """
-    network = build_described(info)
+    network = build_described(checkpoint)
     if not isinstance(network, TPSeg) or not network.pgtds:
         kind = "an ablation without prototypes" if isinstance(network, TPSeg) else f"a {type(network).__name__}"
         raise CheckpointError(f"'{checkpoint}' holds {kind}; a new task needs a TP-Seg with prototypes.")
-    load_weights(network, checkpoint)
-    return network.eval()
+    return network
 
 
 def widened(info: WeightsInfo, seed: int = 0) -> TPSeg:
     """Return a fresh network for the tasks of `info`; the draw follows `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        wider = build_described(info)
+        wider = new_described(info)
     assert isinstance(wider, TPSeg)
     return wider.eval()
 

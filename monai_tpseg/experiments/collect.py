@@ -12,7 +12,6 @@ from torch import nn
 
 from monai_tpseg.experiments.suite import Run
 from monai_tpseg.networks import TPSeg
-from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.parsing import read_json
@@ -30,8 +29,7 @@ def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, An
         data: folder that the names of the images are given relative to.
     """
     info = read_info(folder / "model.pt")
-    network = build_described(info)
-    load_weights(network, folder / "model.pt")
+    network = build_described(folder / "model.pt")
     return {
         "name": run.name,
         "row": run.row,

@@ -18,7 +18,6 @@ from monai_tpseg.experiments.suite import SuiteError
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import LesionMetrics
-from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
@@ -68,9 +67,7 @@ def _trained(folder: Path) -> _Trained:
     if not weights.is_file() or not (folder / "datalist.json").is_file():
         raise SuiteError(f"'{folder}' holds no trained run; expected model.pt and datalist.json.")
     info = read_info(weights)
-    network = build_described(info)
-    load_weights(network, weights)
-    return _Trained(folder.name, info, network.eval(), TaskInferer(info.image_size))
+    return _Trained(folder.name, info, build_described(weights), TaskInferer(info.image_size))
 
 
 def _cases(folder: Path, data: Path, infos: Sequence[WeightsInfo]) -> list[dict[str, str]]:

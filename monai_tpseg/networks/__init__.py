@@ -7,6 +7,7 @@ from monai_tpseg.networks.adapter import TaskAdapter
 from monai_tpseg.networks.bind import BoundTask, bind_task
 from monai_tpseg.networks.build import ARCHITECTURES, build_network, hiera_of
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
+from monai_tpseg.networks.described import build_described, describe
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, TaskConditionedHiera, build_hiera
 from monai_tpseg.networks.kprism import KPrism, Prompt, kprism_demo, kprism_net, kprism_utnet
 from monai_tpseg.networks.layers import RFB
@@ -47,9 +48,11 @@ __all__ = [
     "TaskNetwork",
     "UDecoder",
     "bind_task",
+    "build_described",
     "build_hiera",
     "build_network",
     "build_peer",
+    "describe",
     "hiera_of",
     "kprism_demo",
     "kprism_net",

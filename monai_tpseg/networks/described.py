@@ -1,19 +1,47 @@
-"""A network out of a weights file and the description beside it: the one place where the two meet."""
+"""What built a network, and a network out of a weights file and the description beside it."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from torch import nn
 
 from monai_tpseg.networks.build import build_network
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
+from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 
-__all__ = ["build_described", "load_described"]
+__all__ = ["build_described", "describe", "new_described"]
 
 
-def build_described(info: WeightsInfo) -> nn.Module:
+def describe(net: nn.Module) -> dict[str, Any]:
+    """Return what built a network: `build_network(**describe(net))` builds it again, with fresh parameters.
+
+    Whether the trunk is frozen is a matter of the training and not part of it.
+
+    >>> from monai_tpseg.networks import tpseg_hiera_demo
+    >>> told = describe(tpseg_hiera_demo(num_tasks=2))
+    >>> told["architecture"], told["backbone"], told["num_tasks"], told["layout"]
+    ('tpseg', 'hiera_demo', 2, 'paper')
+
+    Args:
+        net: from `build_network` or another builder of this package, bare or wrapped for parallel training.
+
+    Returns:
+        arguments of `build_network` in the types of JSON.
+
+    Raises:
+        ValueError: a network that was put together by hand.
+    """
+    inner: Any = unwrap(net)
+    if not getattr(inner, "built_with", None):
+        raise ValueError(f"This {type(inner).__name__} does not know what built it; build it with build_network.")
+    names = {"task_names": list(inner.task_names)} if getattr(inner, "task_names", ()) else {}
+    return {key: list(v) if isinstance(v, tuple) else v for key, v in inner.built_with.items()} | names
+
+
+def new_described(info: WeightsInfo) -> nn.Module:
     """Build the network that a description describes, with fresh parameters.
 
     Raises:
@@ -30,19 +58,20 @@ def build_described(info: WeightsInfo) -> nn.Module:
         ) from error
 
 
-def load_described(weights: str | os.PathLike[str]) -> tuple[nn.Module, WeightsInfo]:
-    """Read a weights file and its description: the digest is compared, loading is strict.
+def build_described(weights: str | os.PathLike[str]) -> nn.Module:
+    """Build the network of a weights file from the description beside it, and load the weights.
+
+    The digest is compared and loading is strict. `read_info` returns the description.
 
     Args:
         weights: path of the file; parameters are float32 also where the file holds half precision.
 
     Returns:
-        the network in evaluation mode on the CPU, and the description.
+        the network in evaluation mode on the CPU.
 
     Raises:
         CheckpointError: either file is missing, damaged, altered, of another version, or they do not fit; one line.
     """
-    info = read_info(weights, verify=True)
-    network = build_described(info)
+    network = new_described(read_info(weights, verify=True))
     load_weights(network, weights)
-    return network.eval(), info
+    return network.eval()

@@ -8,12 +8,13 @@ from typing import Any
 from monai.networks.nets import AttentionUnet, DynUNet, FlexibleUNet, SwinUNETR, UNet
 from torch import Tensor, nn
 
+from monai_tpseg.networks.arguments import KeepsArguments
 from monai_tpseg.networks.layers import plain_tensor, with_meta_of
 
 __all__ = ["PEERS", "TaskAgnostic", "build_peer", "nnunet_plan_2d"]
 
 
-class TaskAgnostic(nn.Module):
+class TaskAgnostic(KeepsArguments, nn.Module):
     """Lets a network that knows no tasks stand where TP-Seg stands: one model for all tasks, without a task input.
 
     Args:
@@ -117,4 +118,6 @@ def build_peer(name: str, image_size: int | Sequence[int] = 512, width: int | No
         raise ValueError(f"Unknown network {name!r}; choose one of {', '.join(PEERS)}.")
     build, usual = PEERS[name]
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    return TaskAgnostic(build(size, usual if width is None else width))
+    network = TaskAgnostic(build(size, usual if width is None else width))
+    network.built_with = {"architecture": name, "image_size": size, "width": width}
+    return network

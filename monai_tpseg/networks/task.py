@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.networks.arguments import KeepsArguments
 from monai_tpseg.networks.layers import is_exported, is_recorded, plain_tensor, sent
 
 __all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "refuse_names", "row_numbers"]
@@ -109,7 +110,7 @@ def is_passed_to_windows(matches: Callable[[Any], bool]) -> bool:
     return False
 
 
-class TaskNetwork(nn.Module):
+class TaskNetwork(KeepsArguments, nn.Module):
     """Base of networks with one row of parameters per task, called as `net(image, task)`.
 
     A call without a task raises: row 0 would be a guess. It passes only where there is nothing to guess (one task),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from monai_tpseg.networks.ablation_parts import FinestOutput, UDecoder
 from monai_tpseg.networks.adapter import Routes
+from monai_tpseg.networks.arguments import keep_arguments
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
 from monai_tpseg.networks.fast.multi_task import PlainSteps, check_rows, segment_tasks
@@ -269,6 +270,7 @@ _NARROW: dict[str, dict[str, Any]] = {
 }
 
 
+@keep_arguments("tpseg")
 def tpseg_hiera(
     backbone: str,
     num_tasks: int = 8,

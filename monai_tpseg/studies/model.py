@@ -18,7 +18,6 @@ from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task import Window
 from monai_tpseg.io.cases import CaseSource
-from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.fast.load import PRECISIONS, choose_precision, ready_network
 from monai_tpseg.networks.weights import WeightsInfo, read_info
@@ -153,8 +152,7 @@ class Model:
             self.precision = choose_precision(self.settings.precision, self.device)
         except ValueError as error:
             raise StudyError(f"{error}") from error
-        network = build_described(self.info)
-        load_weights(network, checkpoint)
+        network = build_described(checkpoint)
         network, why_plain = ready_network(network.to(self.device), self.precision)
         self.fast = not why_plain
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)

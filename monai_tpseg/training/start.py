@@ -61,7 +61,7 @@ def write_start(
     """
     info = read_info(checkpoint, verify=True)
     origin = info
-    network = load_tpseg(checkpoint, info).to(device)
+    network = load_tpseg(checkpoint).to(device)
     for task in new_tasks(tuple(dict.fromkeys(case[TASK] for case in cases)), info):
         info = grown_info(info, task, modalities)
         network = _with_task(network, info, task, cases, device, seed)

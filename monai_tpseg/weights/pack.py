@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.networks.checkpoint import load_strictly, read_checkpoint
-from monai_tpseg.networks.described import build_described
+from monai_tpseg.networks.described import new_described
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.weights.card import CatalogueError
@@ -67,7 +67,7 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
             raise FileExistsError(f"'{path}' exists; choose another --name, or add --replace.")
     info = read_info(weights, verify=True)
     state = read_checkpoint(weights)
-    load_strictly(build_described(info), state, str(weights))
+    load_strictly(new_described(info), state, str(weights))
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise CatalogueError(f"'{weights}' holds numbers that are not finite (first in {bad[0]}); train again.")

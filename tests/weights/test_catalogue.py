@@ -15,8 +15,8 @@ import torch
 
 import monai_tpseg
 from monai_tpseg.cli import main
+from monai_tpseg.networks import build_described
 from monai_tpseg.networks.checkpoint import CheckpointError
-from monai_tpseg.networks.described import load_described
 from monai_tpseg.networks.weights import FORMAT
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.weights import CatalogueError, find, folders, listed, weights_path
@@ -138,12 +138,12 @@ def test_of_another_version(package: Path, packed: Path) -> None:
     file = put(packed, package)
     change(file, format=FORMAT + 1)
     with pytest.raises(CheckpointError, match=r"newer version \(format 2, this one reads up to 1\); update"):
-        load_described(file)
+        build_described(file)
     network = json.loads((packed / "starter-tpseg.json").read_text())["network"]
     for unknown in ({"stem": "of the future"}, {"backbone": "hiera_giant"}, {"architecture": "tpseg9"}):
         change(file, format=FORMAT, network={**network, **unknown})
         with pytest.raises(CheckpointError, match="does not build") as error:
-            load_described(file)
+            build_described(file)
         assert "\n" not in str(error.value)
 
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from monai_tpseg.cli import main
+from monai_tpseg.networks import build_described
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
-from monai_tpseg.networks.described import load_described
 from monai_tpseg.networks.weights import read_info
 from monai_tpseg.weights import CatalogueError, read_card
 from monai_tpseg.weights.pack import half_state, pack, write_card
@@ -26,7 +26,7 @@ def test_half_precision_on_disc_becomes_single_precision(trained: Path, packed: 
     stored, original = load_file(file), read_checkpoint(trained)
     assert {value.dtype for value in stored.values() if value.is_floating_point()} <= {torch.float16, torch.float32}
     assert sum(v.dtype == torch.float16 for v in stored.values()) > 0.9 * len(stored)
-    network, info = load_described(file)
+    network, info = build_described(file), read_info(file)
     assert info.card["name"] == "starter-tpseg"
     assert not network.training
     for name, value in network.state_dict().items():

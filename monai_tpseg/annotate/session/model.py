@@ -12,7 +12,6 @@ from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers.task import image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt
-from monai_tpseg.networks.checkpoint import load_weights
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.kprism import ImageState, Memory
 from monai_tpseg.networks.weights import WeightsInfo, read_info
@@ -58,10 +57,9 @@ class PromptModel:
         self.prepare = PrepareImage()
         self.device = choose_device(device)
         self.image_size = image_size_2d(self.info.image_size)
-        network = build_described(self.info)
-        load_weights(network, checkpoint)
+        network = build_described(checkpoint)
         assert isinstance(network, KPrism)
-        self.network: KPrism = network.to(self.device).eval()
+        self.network: KPrism = network.to(self.device)
 
     @torch.no_grad()
     def encode(self, image: Tensor) -> ImageState:

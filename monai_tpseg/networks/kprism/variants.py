@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from monai_tpseg.networks.arguments import keep_arguments
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, Stem, is_published
 from monai_tpseg.networks.kprism.encoder import HieraEncoder, UTNetEncoder
 from monai_tpseg.networks.kprism.kprism import KPrism
@@ -17,6 +18,7 @@ BACKBONES = ("utnet", "utnet_demo", *HIERA_VARIANTS)
 """Image encoders: that of the paper, a narrow one of ours, and SAM 2's."""
 
 
+@keep_arguments("kprism")
 def kprism_net(
     backbone: str = "utnet",
     num_tasks: int = 8,
