@@ -25,7 +25,9 @@ import numpy as np
 import tifffile
 import torch
 
+from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.io.slide_reader import SlideReader
+from monai_tpseg.segment import Segmenter
 from monai_tpseg.studies.model import Settings
 from monai_tpseg.studies.slides import segment_slide
 
@@ -83,8 +85,10 @@ def colours(image: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
 def child(path: str) -> None:
     """Segment one slide and print what it took."""
     info = SimpleNamespace(image_size=(512, 512), tasks=("adenocarcinoma",))
+    settings = Settings(mpp=MPP[1])
+    segmenter = Segmenter(cast(Any, colours), info.tasks, TaskInferer(info.image_size), settings.finish)
     model = SimpleNamespace(
-        info=info, network=colours, device=torch.device("cpu"), slice_batch=8, settings=Settings(mpp=MPP[1])
+        info=info, segmenter=segmenter, device=torch.device("cpu"), slice_batch=8, settings=settings
     )
     before, started = peak(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -19,15 +19,14 @@ from monai_tpseg.files import file_sha256
 from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.io.slide_reader import SlideGrid
-from monai_tpseg.keys import IMAGE
 from monai_tpseg.results.codes import Outcome
 from monai_tpseg.results.measurements import UNCERTAIN, Lesion, lesions_csv, outcome_with
 from monai_tpseg.results.outlines import Polygon, outlines
 from monai_tpseg.results.run_length import RunMask
 from monai_tpseg.results.slide_files import contours_geojson, slide_overlay, write_pyramid
 from monai_tpseg.results.slide_measurements import measure_regions
+from monai_tpseg.segment import PrepareImage
 from monai_tpseg.studies.model import Model
-from monai_tpseg.transforms.pipelines import load_pipeline
 
 __all__ = ["SlideSource", "is_glass", "segment_slide"]
 
@@ -110,11 +109,11 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
     corners = inferer.grid(source.grid.shape).corners
     pictures = source.windows(corners, inferer.roi_size)
     bar = tqdm(pictures, total=len(corners), unit="window", desc="slide", leave=False, disable=quiet)
-    windows = _Windows(bar, model.settings.skip_glass)
-    row, limit = model.info.tasks.index(task), model.settings.threshold
-    strips = inferer(windows, source.grid.shape, model.network, row)
-    parts = [RunMask.encode((strip >= limit).numpy(), strip.numpy()) for strip in strips]
-    mask = RunMask.stack(parts).without_small(model.settings.min_lesion_area)
+    segmenter = model.segmenter
+    windows, finish = _Windows(bar, model.settings.skip_glass, segmenter.prepare), segmenter.finish
+    strips = inferer(windows, source.grid.shape, segmenter.network, segmenter.tasks.index(task))
+    parts = [RunMask.encode(finish.marked(strip).numpy(), strip.numpy()) for strip in strips]
+    mask = RunMask.stack(parts).without_small(finish.min_lesion_area)
     polygons = outlines(mask)
     lesions, regions = measure_regions(mask, polygons, source.grid, task, name)
     return _Found(mask, polygons, lesions, regions, len(corners), windows.glass)
@@ -123,10 +122,9 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
 class _Windows:
     """The windows of a slide as network input, one after the other; None for glass."""
 
-    def __init__(self, pictures: Iterable[NDArray[np.uint8]], skip_glass: bool) -> None:
-        self.pictures, self.skip_glass = pictures, skip_glass
+    def __init__(self, pictures: Iterable[NDArray[np.uint8]], skip_glass: bool, prepare: PrepareImage) -> None:
+        self.pictures, self.skip_glass, self.prepare = pictures, skip_glass, prepare
         self.glass = 0
-        self._normalise = load_pipeline(Modality.PATHOLOGY, "display")
 
     def __iter__(self) -> Iterator[Tensor | None]:
         for window in self.pictures:
@@ -135,7 +133,7 @@ class _Windows:
                 yield None
             else:
                 image = MetaTensor(torch.from_numpy(window.astype(np.float32)), meta={INTENSITY: "display"})
-                yield self._normalise({IMAGE: image})[IMAGE].as_tensor()
+                yield self.prepare(image, Modality.PATHOLOGY)
 
 
 def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:

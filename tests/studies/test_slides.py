@@ -18,13 +18,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry import shape as to_shape
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_tpseg.cli import main
+from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.io import ReadError
 from monai_tpseg.io.slide_reader import SlideReader
 from monai_tpseg.results.run_length import RunMask
 from monai_tpseg.results.slide_files import write_pyramid
+from monai_tpseg.segment import Segmenter
 from monai_tpseg.studies import Model, Settings, read_manifest
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import is_glass, segment_slide
@@ -44,8 +46,10 @@ def blue_is_lesion(image: Tensor, task: Tensor) -> Tensor:
 def model(**settings: Any) -> Model:
     """What a slide needs of a model, around `blue_is_lesion`."""
     info = SimpleNamespace(image_size=(64, 96), tasks=("skin_lesion", TASK))
-    parts = {"info": info, "network": blue_is_lesion, "device": torch.device("cpu"), "slice_batch": 3}
-    return cast(Model, SimpleNamespace(**parts, settings=Settings(**settings)))
+    chosen = Settings(**settings)
+    segmenter = Segmenter(cast(nn.Module, blue_is_lesion), info.tasks, TaskInferer(info.image_size), chosen.finish)
+    parts = {"info": info, "device": torch.device("cpu"), "slice_batch": 3, "segmenter": segmenter}
+    return cast(Model, SimpleNamespace(**parts, settings=chosen))
 
 
 def segment(path: Path, folder: Path, mpp: float = 0.5, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
