@@ -25,6 +25,7 @@ from torch import Tensor
 
 from monai_tpseg.clicks import next_clicks
 from monai_tpseg.data import ExemplarPool, read_datalist
+from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers import PromptInferer, TaskInferer
 from monai_tpseg.inferers.task import resize_antialiased
 from monai_tpseg.keys import IMAGE, LABEL, TASK
@@ -37,7 +38,6 @@ from monai_tpseg.weights.pack import write_card
 
 CLICKS = (1, 5, 10)
 TOLERANCE = 0.1  # percentage points of a mean: what other processors round differently
-_THRESHOLD = 0.5
 
 
 class Read(NamedTuple):
@@ -68,7 +68,7 @@ class Reader:
 
 def dice(prob: Tensor, label: Tensor) -> float:
     """Return the Dice of one picture; (1, 1, H, W) each."""
-    return float(dice_per_image((prob >= _THRESHOLD).float(), label)[0])
+    return float(dice_per_image((prob >= THRESHOLD).float(), label)[0])
 
 
 def table(found: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -96,13 +96,13 @@ def clicked(
     Returns:
         the Dice after each click, and of each click its polarity and whether the new mask obeys it.
     """
-    truth = resize_antialiased(read.label, size) >= _THRESHOLD
+    truth = resize_antialiased(read.label, size) >= THRESHOLD
     state = network.encode(resize_antialiased(read.image.to(device), size))
     draws = torch.Generator().manual_seed(seed)
     prob, logits, prompt = torch.zeros_like(truth, dtype=torch.float32), None, Prompt()
     values, obeyed = list[float](), list[tuple[float, bool]]()
     for _ in range(max(CLICKS)):
-        click = next_clicks(prob >= _THRESHOLD, truth, draws)
+        click = next_clicks(prob >= THRESHOLD, truth, draws)
         row, column, polarity = click[0, 0].tolist()
         if polarity:
             given = click.to(device)
@@ -110,7 +110,7 @@ def clicked(
             prompt = Prompt(clicks=clicks, previous_logits=logits)
             logits = network.decode(state, prompt, None).float()
             prob = logits.sigmoid().cpu()
-            marked = bool(prob[0, 0, int(row), int(column)] >= _THRESHOLD)
+            marked = bool(prob[0, 0, int(row), int(column)] >= THRESHOLD)
             obeyed.append((polarity, marked is (polarity > 0)))
         values.append(dice(resize_antialiased(prob, read.label.shape[-2:]), read.label))
     return values, obeyed
@@ -128,7 +128,7 @@ class Exemplars:
 
     def _at(self, number: int) -> tuple[Tensor, Tensor]:
         read = self.reader(self.training[number])
-        label = (resize_antialiased(read.label, self.size) >= _THRESHOLD).float()
+        label = (resize_antialiased(read.label, self.size) >= THRESHOLD).float()
         return resize_antialiased(read.image, self.size), label
 
     def __call__(self, case: dict[str, Any], index: int, number: int, wrong: bool = False) -> dict[str, Tensor]:

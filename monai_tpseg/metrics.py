@@ -19,7 +19,9 @@ from monai_tpseg.catalogue import TASK_NAMES, resolve_task, task_names
 __all__ = [
     "LesionMetrics",
     "confusion",
+    "dice",
     "dice_per_image",
+    "foreground_iou",
     "foreground_iou_per_image",
     "mean_iou",
     "mean_iou_per_image",
@@ -64,7 +66,17 @@ def dice_per_image(pred: Tensor, label: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ or a value is neither 0 nor 1.
     """
-    return _dice(confusion(pred, label))
+    return dice(confusion(pred, label))
+
+
+def dice(counts: Tensor) -> Tensor:
+    """Return the Dice coefficient of confusion matrices (..., 4), 1 where both masks are empty: the one definition.
+
+    Returns:
+        (...) float64 in [0, 1].
+    """
+    tp, fp, fn, _ = counts.unbind(-1)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def foreground_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
@@ -72,7 +84,7 @@ def foreground_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
 
     Args, Returns, Raises: as `dice_per_image`.
     """
-    return _iou(confusion(pred, label))[:, 1]
+    return foreground_iou(confusion(pred, label))
 
 
 def mean_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
@@ -81,6 +93,11 @@ def mean_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
     A class that neither mask contains counts 1. Args, Returns, Raises: as `dice_per_image`.
     """
     return mean_iou(confusion(pred, label))
+
+
+def foreground_iou(counts: Tensor) -> Tensor:
+    """Return the lesion's intersection over union of confusion matrices (..., 4), 1 where both masks are empty."""
+    return _iou(counts)[..., 1]
 
 
 def mean_iou(counts: Tensor) -> Tensor:
@@ -158,7 +175,7 @@ class LesionMetrics:
         """
         cases, counts = self._gather()
         iou = _iou(counts)
-        measures = torch.stack([_dice(counts), iou[:, 1], iou.mean(1)], dim=1).tolist()
+        measures = torch.stack([dice(counts), iou[:, 1], iou.mean(1)], dim=1).tolist()
         return [
             {"case": name, "task": self.task_names[task]}
             | dict(zip(MEASURES[:3], values, strict=True))
@@ -217,11 +234,6 @@ def _mask(mask: Tensor, what: str) -> Tensor:
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part.double() / whole.clamp(min=1).double(), 1.0)
-
-
-def _dice(counts: Tensor) -> Tensor:
-    tp, fp, fn, _ = counts.unbind(-1)
-    return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 def _iou(counts: Tensor) -> Tensor:

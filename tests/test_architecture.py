@@ -35,22 +35,22 @@ ALLOWED: dict[str, set[str]] = {
         "data": "catalogue cores files io keys parsing transforms",
         "networks": "catalogue files parsing",
         "weights": "files networks parsing",
-        "inferers": "clicks keys networks",
+        "inferers": "clicks defaults keys networks",
         "trust": "files networks",
         "segment": "catalogue cores defaults inferers io keys lesions networks transforms trust",
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
         "results": "catalogue files io keys networks parsing segment subprocesses transforms",
-        "report": "catalogue files results",
+        "report": "catalogue defaults files results",
         "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "
         "weights",
         "studies": "catalogue cores data defaults files inferers io keys metrics networks results segment subprocesses "
         "transforms trust weights",
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "
         "subprocesses transforms weights",
-        "experiments": "catalogue data files handlers inferers io keys metrics networks parsing transforms",
+        "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks transforms weights",
-        "cli": "annotate bundle catalogue cores data engines experiments files inferers networks "
+        "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers networks "
         "keys report results studies subprocesses training trust weights",
     }.items()
 }

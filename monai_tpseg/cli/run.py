@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
 from monai_tpseg.cores import reading_processes
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
 
@@ -92,8 +93,15 @@ def _add_sources(command: Any) -> None:
 
 
 def _add_settings(command: Any) -> None:
-    command.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
-    command.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
+    command.add_argument(
+        "--threshold", type=float, default=THRESHOLD, help="probability from which a pixel is lesion (%(default)s)"
+    )
+    command.add_argument(
+        "--min-lesion-area",
+        type=int,
+        default=MIN_LESION_AREA,
+        help="drop lesions of fewer pixels or voxels (%(default)s)",
+    )
     command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
     command.add_argument(
         "--no-sr", action="store_true", help="no DICOM SR; by default DICOM sources get one, of empty masks too"

@@ -14,6 +14,7 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import nn
 
+from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.experiments.suite import SuiteError
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK
@@ -87,7 +88,7 @@ def _draw_row(row: Sequence[Any], case: dict[str, str], networks: Sequence[_Trai
         shown = read(dict(case))
         network_input = NormalizeByModalityd()(dict(shown))[IMAGE]
         probability = trained.inferer(network_input[None], trained.network, task=int(shown[TASK]))
-        pred = (probability[0] > 0.5).to(torch.uint8)
+        pred = (probability[0] >= THRESHOLD).to(torch.uint8)
         metrics = LesionMetrics(("one",))
         metrics.update([pred], [shown[LABEL]], [0])
         picture, label = _picture(shown[IMAGE]), np.asarray(shown[LABEL][0]) > 0

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
+from torch import Tensor
+
+from monai_tpseg.metrics import dice, foreground_iou, mean_iou
 
 __all__ = ["Comparison", "Scores", "compare", "compare_values", "interval", "interval_of_values", "row_scores"]
 
@@ -34,14 +38,14 @@ class Scores:
 
     def values(self, measure: str = "dice") -> Values:
         """Return a measure per seed and image, (seeds, N): "dice", "iou_foreground" or "iou_mean"."""
-        return _MEASURES[measure](self.counts)
+        return _measured(self.counts, measure)
 
     def by_task(self, measure: str = "dice") -> dict[str, Values]:
         """Return the mean over each task's images, one value a seed; "iou_dataset" is of all of its pixels."""
         names = dict.fromkeys(self.tasks)
         own = {name: np.array([task == name for task in self.tasks]) for name in names}
         if measure == "iou_dataset":
-            return {name: _iou_mean(self.counts[:, mask].sum(1)) for name, mask in own.items()}
+            return {name: _measured(self.counts[:, mask].sum(1), "iou_mean") for name, mask in own.items()}
         values = self.values(measure)
         return {name: values[:, mask].mean(1) for name, mask in own.items()}
 
@@ -58,30 +62,16 @@ class Scores:
         return Scores(self.seeds, tasks, tuple(self.cases[i] for i in order), self.counts[:, order])
 
 
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Values:
-    return np.where(whole > 0, part / np.maximum(whole, 1), 1.0)
-
-
-def _dice(counts: NDArray[Any]) -> Values:
-    tp, fp, fn, _ = np.moveaxis(counts, -1, 0)
-    return _ratio(2 * tp, 2 * tp + fp + fn)
-
-
-def _iou_foreground(counts: NDArray[Any]) -> Values:
-    tp, fp, fn, _ = np.moveaxis(counts, -1, 0)
-    return _ratio(tp, tp + fp + fn)
-
-
-def _iou_mean(counts: NDArray[Any]) -> Values:
-    tp, fp, fn, tn = np.moveaxis(counts, -1, 0)
-    return (_ratio(tp, tp + fp + fn) + _ratio(tn, tn + fp + fn)) / 2
-
-
-_MEASURES: dict[str, Callable[[NDArray[Any]], Values]] = {
-    "dice": _dice,
-    "iou_foreground": _iou_foreground,
-    "iou_mean": _iou_mean,
+_MEASURES: dict[str, Callable[[Tensor], Tensor]] = {
+    "dice": dice,
+    "iou_foreground": foreground_iou,
+    "iou_mean": mean_iou,
 }
+
+
+def _measured(counts: NDArray[Any], measure: str) -> Values:
+    values: Values = _MEASURES[measure](torch.from_numpy(counts)).numpy()
+    return values
 
 
 def row_scores(results: dict[str, Any], row: str) -> Scores | None:

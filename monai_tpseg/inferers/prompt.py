@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor
 
 from monai_tpseg.clicks import next_clicks, scale_clicks
+from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers.task import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
@@ -127,7 +128,7 @@ class SimulatedUser(Inferer):
         image_size: int | Sequence[int] = 512,
         start: Mode = "interactive",
         clicks: int = 10,
-        threshold: float = 0.5,
+        threshold: float = THRESHOLD,
         amp: Amp = "none",
         device: str | torch.device | None = None,
     ) -> None:

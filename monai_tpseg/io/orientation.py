@@ -12,9 +12,25 @@ from monai.data import MetaTensor
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 
-__all__ = ["PLANES", "GridError", "Plane", "align", "choose_plane", "to_view", "voxel_sizes"]
+__all__ = [
+    "LPS_TO_RAS",
+    "PLANES",
+    "RAS_TO_LPS",
+    "GridError",
+    "Plane",
+    "align",
+    "choose_plane",
+    "to_view",
+    "voxel_sizes",
+]
 
 Plane = Literal["axial", "coronal", "sagittal", "stored"]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""(4, 4): DICOM and ITK count to the left, back and up (LPS), NIfTI and this package right, front and up (RAS)."""
+
+RAS_TO_LPS = LPS_TO_RAS
+"""Its own inverse."""
 
 PLANES: dict[str, str] = {"sagittal": "IPL", "coronal": "ILP", "axial": "PLS"}
 """Plane -> where rows, columns and slices run to; ordered by the patient axis (R, A, S) that the slices lie across."""

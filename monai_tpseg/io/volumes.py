@@ -22,6 +22,7 @@ from monai_tpseg.io.lengths import itk_lengths, nifti_lengths
 from monai_tpseg.io.loaded import Source, check_affine
 from monai_tpseg.io.meta_keys import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
 from monai_tpseg.io.no_data import finite
+from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
@@ -39,7 +40,6 @@ _GZIP = b"\x1f\x8b"
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
 
 
@@ -288,5 +288,5 @@ def _itk_affine(image: sitk.ImageFileReader) -> NDArray[np.float64]:
     direction = np.asarray(image.GetDirection(), dtype=np.float64).reshape(n, n)
     affine[:keep, :keep] = (direction * np.asarray(image.GetSpacing()))[:keep, :keep]
     affine[:keep, 3] = image.GetOrigin()[:keep]
-    ras: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    ras: NDArray[np.float64] = LPS_TO_RAS @ affine
     return ras

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops, ImageFilter
 
+from monai_tpseg.defaults import LESION_COLOUR
+
 __all__ = ["Thumbnail", "make_thumbnail"]
 
 _LONG_SIDE = 480  # pixels
 _QUALITY = 60  # of WebP: about 15 kB a picture
 _READABLE = 56  # pixels of the longer side at which no text of a screen is legible: its letters are 2 or 3 pixels high
-_LESION = (0, 255, 255)  # cyan, as in the overlays
 
 
 class Thumbnail(NamedTuple):
@@ -53,5 +54,5 @@ def _without_text(picture: Image.Image, outline: Path | None) -> Image.Image:
             tall = round(picture.width * mask.height / mask.width)  # the caption of an overlay lies above the scene
             inside = mask.convert("L").resize((picture.width, tall), Image.Resampling.NEAREST)
         edge = ImageChops.difference(inside, inside.filter(ImageFilter.MinFilter(5)))
-        blurred.paste(_LESION, (0, picture.height - tall), edge)
+        blurred.paste(LESION_COLOUR, (0, picture.height - tall), edge)
     return blurred

@@ -30,6 +30,7 @@ __all__ = [
     "Lesion",
     "fits_modality",
     "flags_of",
+    "is_uncertain",
     "lesions_csv",
     "measure_lesions",
     "outcome_with",
@@ -53,8 +54,8 @@ FLAGS: dict[str, str] = {
     "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG or SR was written",
     "empty": "no lesion was found",
     "touches_border": "a lesion reaches the edge of the picture or of a slice",
-    "many_lesions": "more than 20 lesions, mostly a sign of noise",
-    "uncertain": "the mean probability of the mask lies below 0.65",
+    "many_lesions": f"more than {MANY_LESIONS} lesions, mostly a sign of noise",
+    "uncertain": f"the mean probability of the mask lies below {UNCERTAIN}",
 }
 """What a person should know about a result -> what it means; worst first."""
 
@@ -152,8 +153,6 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         meta: the meta of the image from `LoadMedicalImage`.
         modality: of the task.
     """
-    voxels = sum(lesion.voxels for lesion in lesions)
-    mean = sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / max(voxels, 1)
     raised = {
         **{flag: str(meta.get(meta_keys.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
         "other_modality": not fits_modality(str(meta.get(meta_keys.MODALITY, "")), modality),
@@ -162,9 +161,15 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
         "many_lesions": len(lesions) > MANY_LESIONS,
-        "uncertain": bool(lesions) and mean < UNCERTAIN,
+        "uncertain": is_uncertain(lesions),
     }
     return tuple(name for name in FLAGS if raised.get(name))
+
+
+def is_uncertain(lesions: Collection[Lesion]) -> bool:
+    """Say whether the mean probability of a mask lies below `UNCERTAIN`; not of an empty one."""
+    voxels = sum(lesion.voxels for lesion in lesions)
+    return bool(voxels) and sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels < UNCERTAIN
 
 
 def lesions_csv(lesions: list[Lesion]) -> bytes:

@@ -20,7 +20,7 @@ from monai_tpseg.inferers.slide import SlideInferer
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.io.slide_reader import SlideGrid
 from monai_tpseg.results.codes import Outcome
-from monai_tpseg.results.measurements import UNCERTAIN, Lesion, lesions_csv, outcome_with
+from monai_tpseg.results.measurements import Lesion, is_uncertain, lesions_csv, outcome_with
 from monai_tpseg.results.outlines import Polygon, outlines
 from monai_tpseg.results.run_length import RunMask
 from monai_tpseg.results.slide_files import contours_geojson, slide_overlay, write_pyramid
@@ -138,8 +138,6 @@ class _Windows:
 
 def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:
     mask = found.mask
-    voxels = max(sum(lesion.voxels for lesion in found.lesions), 1)
-    mean = sum(lesion.mean_probability * lesion.voxels for lesion in found.lesions) / voxels
     (height, width), edge = mask.shape, np.zeros(len(mask.row), bool)
     for values, end in ((mask.row, 0), (mask.row, height - 1), (mask.start, 0), (mask.end, width)):
         edge |= values == end
@@ -148,7 +146,7 @@ def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:
         "no_tissue": found.glass == found.windows,
         "empty": not found.lesions,
         "touches_border": bool(edge.any()),
-        "uncertain": bool(found.lesions) and mean < UNCERTAIN,
+        "uncertain": is_uncertain(found.lesions),
     }
     return tuple(name for name, raised in flags.items() if raised)
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from monai_tpseg.defaults import LESION_COLOUR
 from monai_tpseg.lesions import label_lesions
 
 __all__ = ["draw_overlay", "montage_slices"]
 
-_LESION = (0, 255, 255)  # cyan: rare in tissue, visible on grey, red and brown
 _FILL = 0.25  # share of the lesion colour inside
 _CONTOUR = 2  # pixels
 _RING = (255, 214, 0)  # yellow: around a lesion, and not to be taken for its outline
@@ -108,7 +108,7 @@ def _tile(image: NDArray[Any], mask: NDArray[Any], size: tuple[int, int]) -> Ima
     inside = _shrunk(mask > 0, size)
     contour = inside & ~ndimage.binary_erosion(inside, iterations=_CONTOUR)
     pixels = np.asarray(picture, dtype=np.float32).copy()
-    colour = np.array(_LESION, dtype=np.float32)
+    colour = np.array(LESION_COLOUR, dtype=np.float32)
     pixels[inside] = (1 - _FILL) * pixels[inside] + _FILL * colour
     pixels[contour] = colour
     tile = Image.fromarray(pixels.round().astype(np.uint8))

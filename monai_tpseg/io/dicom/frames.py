@@ -13,12 +13,12 @@ from monai_tpseg.io.dicom.attributes import directions, pixel_spacing, position,
 from monai_tpseg.io.dicom.functional_groups import frames_of
 from monai_tpseg.io.dicom.object import Dataset, read_dataset
 from monai_tpseg.io.display import files_of
+from monai_tpseg.io.orientation import RAS_TO_LPS
 from monai_tpseg.io.source_grid import is_irregular, matrix, slice_affines
 from monai_tpseg.words import count
 
 __all__ = ["Frame", "source_frames"]
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NEAR = 0.5  # of the distance to the next slice: how far a frame may lie from where the grid has it
 
 
@@ -95,8 +95,8 @@ def _frames(header: Dataset) -> Iterator[Frame]:
 def _positions(meta: Mapping[str, Any]) -> NDArray[np.float64]:
     """(slices, 3): where the first pixel of each slice of the source array lies, LPS millimetres."""
     if is_irregular(meta):
-        return np.array([(_RAS_TO_LPS @ affine)[:3, 3] for affine in slice_affines(meta)])
+        return np.array([(RAS_TO_LPS @ affine)[:3, 3] for affine in slice_affines(meta)])
     depth = int(np.asarray(meta[meta_keys.SOURCE_SHAPE])[2])
     steps = np.array([[0.0, 0.0, k, 1.0] for k in range(depth)])
-    placed: NDArray[np.float64] = (steps @ (_RAS_TO_LPS @ matrix(meta[meta_keys.ORIGINAL_AFFINE])).T)[:, :3]
+    placed: NDArray[np.float64] = (steps @ (RAS_TO_LPS @ matrix(meta[meta_keys.ORIGINAL_AFFINE])).T)[:, :3]
     return placed

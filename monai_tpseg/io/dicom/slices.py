@@ -12,6 +12,7 @@ from monai_tpseg.io.dicom.attributes import directions, pixel_spacing, position,
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.errors import ReadCode
 from monai_tpseg.io.loaded import check_affine
+from monai_tpseg.io.orientation import LPS_TO_RAS
 
 __all__ = ["FAULTS", "Fault", "Irregular", "slice_places"]
 
@@ -22,8 +23,6 @@ Fault = Literal["gap", "tilt"]
 
 FAULTS: dict[ReadCode, Fault] = {"E_SERIES_GAP": "gap", "E_SERIES_TILT": "tilt"}
 """The code that refuses an irregular stack -> what the meta calls it."""
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def slice_places(headers: Sequence[Dataset], name: object) -> NDArray[np.float64]:
@@ -51,5 +50,5 @@ def _place(header: Dataset, nearest: float) -> NDArray[np.float64]:
     affine[:3, 0], affine[:3, 1] = across[0] * spacing[1], across[1] * spacing[0]
     affine[:3, 2] = np.cross(across[0], across[1]) * (thickness(header) or nearest)
     affine[:3, 3] = place
-    placed: NDArray[np.float64] = _LPS_TO_RAS @ affine
+    placed: NDArray[np.float64] = LPS_TO_RAS @ affine
     return placed

@@ -22,11 +22,10 @@ from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.loaded import Array, Source, check_affine
 from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SKIPPED, SOURCE_SHAPE, SPACING
 from monai_tpseg.io.no_data import settled
+from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.safety import base_name, check_size
 
 __all__ = ["read_dicom_file", "read_dicom_files", "read_dicom_folder"]
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def read_dicom_file(path: Path, irregular: Irregular = "refuse") -> Source:
@@ -152,7 +151,7 @@ def _planned(headers: Sequence[Dataset], irregular: Irregular, name: object) -> 
 def _placed(plan: _Plan, frames: Array, headers: Sequence[Dataset], dataset: Dataset, name: object) -> Source:
     """(z, y, x[, 3]) with the header of each slice, both in the order of the plan."""
     if plan.affine is not None:
-        return _volume(frames, _LPS_TO_RAS @ plan.affine, dataset, headers, name)
+        return _volume(frames, LPS_TO_RAS @ plan.affine, dataset, headers, name)
     assert plan.fault is not None
     places = slice_places(headers, name)
     mean = places[0].copy()
@@ -177,7 +176,7 @@ def _picture(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Sour
 def _cine(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
     """Frames without positions: x columns, y rows, z time; 1 unit a pixel, seen as stored."""
     frames = read_values([dataset], [headers], name)
-    source = _volume(frames, _LPS_TO_RAS, dataset, headers, name)
+    source = _volume(frames, LPS_TO_RAS, dataset, headers, name)
     source.spaced = source.stacked = False
     source.meta |= {key: value for key, value in region_meta(dataset).items() if key != SPACING}
     return source

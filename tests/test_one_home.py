@@ -1,0 +1,62 @@
+"""A fact has one home: no second definition of it in the package."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "monai_tpseg"
+
+FACTS: dict[str, tuple[str, set[str]]] = {
+    "probability from which a pixel is lesion": (
+        rf"(?i)threshold[\w: ,|\"']*(=|\.\.\.|default=) ?{THRESHOLD}\b|prob\w*(\[\w+\])? ?>=? ?{THRESHOLD}\b",
+        {"defaults.py"},
+    ),
+    "connected lesions": (
+        r"ndimage\.label\(|cc3d|connected_components\(",
+        {
+            "lesions.py",
+            "clicks.py",  # regions of error, of a batch of maps together
+            "engines/targets.py",  # lesions of a label to train on, drawn in the order of rows
+            "io/no_data.py",  # a surround of one value, connected by sides alone
+            "results/run_length.py",  # runs of a slide's mask, not pixels
+            "testing/phantoms/lesions.py",
+            "transforms/overlay.py",  # marks of a tile that is drawn
+        },
+    ),
+    "LPS to RAS": (r"diag\(\[?\(?-1(\.0)?, -1(\.0)?, 1", {"io/orientation.py"}),
+    "Dice": (r"2 \* tp\b|2 \* \(?\w+ & \w+\)?\.sum", {"metrics.py"}),
+    "colour of lesions in pictures": (r"\(0, 255, 255\)", {"defaults.py"}),
+    "mean probability below which a mask is uncertain": (r"\b0\.65\b", {"results/measurements.py"}),
+}
+
+
+def holding(pattern: str) -> Iterator[str]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if re.search(pattern, path.read_text()):
+            yield path.relative_to(PACKAGE).as_posix()
+
+
+@pytest.mark.parametrize("fact", sorted(FACTS))
+def test_a_fact_has_one_home(fact: str) -> None:
+    pattern, homes = FACTS[fact]
+    assert set(holding(pattern)) == homes
+
+
+def test_bundles_take_the_defaults_of_the_package() -> None:
+    names = {"threshold": ("THRESHOLD", THRESHOLD), "min_lesion_area": ("MIN_LESION_AREA", MIN_LESION_AREA)}
+    found = 0
+    for path in ROOT.glob("bundles/*/configs/*.json"):
+        config = json.loads(path.read_text())
+        for key, (name, _) in names.items():
+            if key in config:
+                assert config[key] == f"$defaults.{name}", path
+                found += 1
+    assert found >= 6
