@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         "networks": "catalogue files parsing",
         "weights": "files networks parsing",
         "inferers": "clicks defaults keys networks",
-        "trust": "files networks",
+        "trust": "defaults files networks",
         "segment": "catalogue cores defaults inferers io keys lesions networks transforms trust",
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",

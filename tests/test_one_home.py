@@ -17,7 +17,7 @@ PACKAGE = ROOT / "monai_tpseg"
 FACTS: dict[str, tuple[str, set[str]]] = {
     "probability from which a pixel is lesion": (
         rf"(?i)threshold[\w: ,|\"']*(=|\.\.\.|default=) ?{THRESHOLD}\b|prob\w*(\[\w+\])? ?>=? ?{THRESHOLD}\b",
-        {"defaults.py", "trust/features.py"},  # what expected Dice was fitted on stays as it was then
+        {"defaults.py"},
     ),
     "connected lesions": (
         r"ndimage\.label\(|cc3d|connected_components\(",

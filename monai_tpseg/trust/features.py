@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from monai_tpseg.defaults import THRESHOLD
+
 __all__ = ["FEATURES", "map_features"]
 
 FEATURES = (
@@ -29,7 +31,7 @@ _SURE = 0.05  # a probability below it or above 1 less it is no rim
 _LEAST = 1e-4  # share of the picture that an empty mask counts as
 
 
-def map_features(prob: NDArray[Any], threshold: float = 0.5) -> NDArray[np.float64]:
+def map_features(prob: NDArray[Any], threshold: float = THRESHOLD) -> NDArray[np.float64]:
     """Return the features of a probability map, in the order of `FEATURES`.
 
     Args:
