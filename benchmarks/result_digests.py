@@ -1,11 +1,11 @@
-"""Digests of what `tpseg run`, both bundles and a whole slide give on phantoms: are two commits alike, byte for byte?
+"""Digests of what `tpseg run` and both bundles give on phantoms: are two commits alike, byte for byte?
 
     python benchmarks/result_digests.py make CASES                 # 60 phantom studies, once
     python benchmarks/result_digests.py record CASES before.json   # in a checkout of each commit
     python benchmarks/result_digests.py compare before.json after.json
 
 `record` runs the starter weights of TP-Seg and K-Prism. Every file of a result counts: pictures, volumes and tables as
-they are, a DICOM segmentation by its segments and pixels, a record without versions, digests and keys of its settings.
+they are, a DICOM object by its segments and pixels, a record without versions, digests and keys of its settings.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from monai_tpseg.testing.phantoms import write_studies
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = {"tpseg": "tpseg_lesion_segmentation", "kprism": "kprism_universal_segmentation"}
 SETTINGS = {"plain": (0.5, 0), "strict": (0.35, 12)}  # threshold, smallest lesion
+MANIFEST, SALT = "manifest.csv", "0" * 32  # one salt: names and tracking ids are the same in both records
 LOOSE = ("provenance", "key", "sha256", "case", "files")  # of a record: versions, or names that follow the salt
 
 
@@ -35,6 +36,8 @@ def make(cases: Path) -> None:
     studies = write_studies(cases, 60, seed=5)
     entries = [{"image": study.path, "task": study.task} for study in studies if not study.broken]
     (cases / "datalist.json").write_text(json.dumps({"testing": entries}))
+    rows = [f"{study.path},{study.task},{SALT}" for study in studies]
+    (cases / MANIFEST).write_text("\n".join(["path,task,salt", *rows]) + "\n")
 
 
 def digest(path: Path) -> str:
@@ -43,9 +46,9 @@ def digest(path: Path) -> str:
         record = {key: value for key, value in json.loads(path.read_text()).items() if key not in LOOSE}
         content = json.dumps(record, sort_keys=True).encode()
     elif path.suffix == ".dcm":
-        seg = pydicom.dcmread(path)
-        names = [f"{one.SegmentNumber} {one.get('TrackingID')}" for one in seg.SegmentSequence]
-        content = "\n".join(names).encode() + bytes(seg.PixelData)
+        data = pydicom.dcmread(path)
+        names = [f"{one.SegmentNumber} {one.get('TrackingID')}" for one in data.get("SegmentSequence", ())]
+        content = "\n".join(names).encode() + data.get("PixelData", b"")
     else:
         content = path.read_bytes()
     return hashlib.sha256(content).hexdigest()
@@ -54,7 +57,7 @@ def digest(path: Path) -> str:
 def digests(folder: Path, under: str) -> Iterator[tuple[str, str]]:
     """Yield name and digest of the files of results."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("events") and path.name != "manifest.csv":
+        if path.is_file() and not path.name.startswith("events") and path.name != MANIFEST:
             yield f"{under}/{path.relative_to(folder).as_posix()}", digest(path)
 
 
@@ -73,7 +76,7 @@ def record(cases: Path) -> dict[str, str]:
             for name, (threshold, smallest) in SETTINGS.items():
                 out = Path(scratch) / f"run-{network}-{name}"
                 run(
-                    *("-m", "monai_tpseg", "run", "--manifest", cases / "manifest.csv", "--out", out, "--quiet"),
+                    *("-m", "monai_tpseg", "run", "--manifest", cases / MANIFEST, "--out", out, "--quiet"),
                     *("--checkpoint", f"starter-{network}", "--names", "source", "--device", "cpu"),
                     *("--threshold", threshold, "--min-lesion-area", smallest),
                 )
