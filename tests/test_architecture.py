@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
         "results": "catalogue files io keys networks parsing segment subprocesses transforms",
+        "pacs": "files io results studies",
         "report": "catalogue defaults files results",
         "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "
         "weights",
@@ -51,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks transforms weights",
         "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers networks "
-        "keys report results studies subprocesses training trust weights",
+        "keys pacs report results studies subprocesses training trust weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {

@@ -19,6 +19,7 @@ from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.experiments import add_commands as add_experiments
 from monai_tpseg.cli.export import add_export_command
 from monai_tpseg.cli.new_task import add_new_task_command
+from monai_tpseg.cli.pacs import add_pacs_commands
 from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export_command(commands)
     add_new_task_command(commands)
     add_calibrate_command(commands)
+    add_pacs_commands(commands)
     add_weights_command(commands)
     return parser
 

@@ -18,7 +18,7 @@ from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.manifest import Entry, new_salt
 from monai_tpseg.studies.proposals import PROPOSED_TASKS, propose
 
-__all__ = ["find_entries", "scan"]
+__all__ = ["find_cases", "find_entries", "scan"]
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,20 @@ def find_entries(
     """
     found = _found(Path(source), task, salt or new_salt(), look, _counted(quiet, _PATIENCE), leave_out)
     return [entry for entry, _ in found]
+
+
+def find_cases(source: Path, salt: str, look: Look = HERE) -> list[tuple[Entry, Case]]:
+    """Return the cases below `source` without a task, each with what was found.
+
+    Args:
+        source: see `scan`.
+        salt: of their ids.
+        look: see `scan`.
+
+    Raises:
+        ReadError: see `discover`.
+    """
+    return _found(source, "", salt, look, _counted(quiet=True))
 
 
 def _found(

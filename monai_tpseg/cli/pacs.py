@@ -1,0 +1,255 @@
+"""`tpseg listen`, `tpseg send`, `tpseg fetch`: between an archive and a mask."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_tpseg.cli.run import UsageError
+from monai_tpseg.subprocesses import warm_up
+
+if TYPE_CHECKING:
+    from monai_tpseg.pacs.node import Node
+    from monai_tpseg.pacs.peers import DicomPeer, Tls, WebPeer
+    from monai_tpseg.pacs.queue import Queue
+
+__all__ = ["add_pacs_commands"]
+
+logger = logging.getLogger(__name__)
+
+_GIB = 2**30
+_PEER = "AET@HOST:PORT, e.g. ORTHANC@127.0.0.1:4242, or the URL of a DICOMweb server"
+
+_LISTEN = """\
+Be a DICOM node: take studies in (C-STORE), segment them once they are complete, send SEG and SR back. Which task a
+series is segmented for is written in a rule file; a series that fits no rule is left alone. What was acknowledged
+survives a kill at any moment, and nothing is sent twice. docs/pacs.md is the page for the administrator of the archive.
+
+tpseg listen --work /srv/tpseg --rules rules.yaml --allow ORTHANC --send-to ORTHANC@127.0.0.1:4242
+"""
+_SEND = """\
+Send the DICOM segmentations and structured reports of a run to an archive.
+
+tpseg send results --to ORTHANC@127.0.0.1:4242
+tpseg send results --to http://127.0.0.1:8042/dicom-web
+"""
+_FETCH = """\
+Fetch the images of studies from an archive into a folder, for tpseg scan and tpseg run. What is there is left alone.
+
+tpseg fetch --from ORTHANC@127.0.0.1:4242 --date 20240101 --modality CT --out studies
+tpseg scan studies --out manifest.csv
+"""
+
+
+def add_pacs_commands(commands: Any) -> None:
+    """Add the commands to the sub-parsers of `tpseg`.
+
+    Args:
+        commands: the sub-parsers.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    _add_listen(
+        commands.add_parser("listen", help="a DICOM node that segments", description=_LISTEN, formatter_class=raw)
+    )
+    _add_send(commands.add_parser("send", help="send results to an archive", description=_SEND, formatter_class=raw))
+    _add_fetch(
+        commands.add_parser("fetch", help="fetch studies from an archive", description=_FETCH, formatter_class=raw)
+    )
+
+
+def _add_listen(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--work", required=True, metavar="DIR", help="folder of queue, studies and results; mode 0700")
+    command.add_argument("--rules", required=True, metavar="YAML", help="which series is segmented for which task")
+    command.add_argument("--checkpoint", metavar="W", help="weights, as of tpseg run (the starter weights)")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    _add_line(command.add_argument_group("receiving"))
+    _add_results(command.add_argument_group("results"))
+    _add_tls(command)
+    run = command.add_argument_group("segmenting, as of tpseg run")
+    run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    run.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32", help="of the network (fp32)"
+    )
+    run.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
+    run.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
+    run.add_argument("--read-timeout", type=float, default=300, metavar="S", help="seconds to read one case (300)")
+    command.set_defaults(command=_listen)
+
+
+def _add_line(group: Any) -> None:
+    group.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this node (TPSEG)")
+    group.add_argument("--bind", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)")
+    group.add_argument("--port", type=int, default=11112, help="port (11112); 0 for any free one")
+    group.add_argument("--allow", required=True, metavar="A,B", help="AE titles that may send; all others are refused")
+    group.add_argument("--associations", type=int, default=10, metavar="N", help="at the same time (10)")
+    group.add_argument(
+        "--quiet-period", type=float, default=60, metavar="S",
+        help="seconds after its last image until a study counts as complete (60)",
+    )  # fmt: skip
+    group.add_argument("--quota", type=float, default=100, metavar="GIB", help="of studies and results on disc (100)")
+
+
+def _add_results(group: Any) -> None:
+    group.add_argument("--send-to", metavar="PEER", help=f"where SEG and SR go: {_PEER}; without it they stay")
+    group.add_argument(
+        "--send-tls", action="store_true", help="send over TLS, with the files of --tls-cert and --tls-key"
+    )
+    group.add_argument(
+        "--keep", type=float, default=24, metavar="H", help="hours that a study stays after its end (24)"
+    )
+    group.add_argument("--no-seg", action="store_true", help="no DICOM SEG")
+    group.add_argument("--no-sr", action="store_true", help="no DICOM SR")
+    group.add_argument(
+        "--monitor-port", type=int, default=11113, metavar="N",
+        help="of /health and /metrics on 127.0.0.1 (11113); 0 for any free one, -1 for none",
+    )  # fmt: skip
+
+
+def _add_tls(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("TLS")
+    group.add_argument(
+        "--tls-cert", metavar="PEM", help="certificate of this node; with it, plain connections are refused"
+    )
+    group.add_argument("--tls-key", metavar="PEM", help="its key")
+    group.add_argument(
+        "--tls-ca", metavar="PEM", help="who signs the certificates of others, which they must show then"
+    )
+
+
+def _add_send(command: argparse.ArgumentParser) -> None:
+    command.add_argument("out", metavar="OUT", help="the --out of a run")
+    command.add_argument("--to", required=True, metavar="PEER", help=_PEER)
+    command.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this end (TPSEG)")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    _add_tls(command)
+    command.set_defaults(command=_send)
+
+
+def _add_fetch(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--from", required=True, dest="source", metavar="PEER", help=_PEER)
+    command.add_argument("--out", required=True, metavar="DIR", help="folder of the images; mode 0700")
+    command.add_argument("--accession", metavar="N", help="accession number")
+    command.add_argument("--patient", metavar="ID", help="patient id")
+    command.add_argument("--study", metavar="UID", help="study instance UID")
+    command.add_argument("--date", metavar="D", help="study date: 20240131, or a range 20240101-20240131")
+    command.add_argument("--modality", metavar="M", help="of the series, e.g. CT")
+    command.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this end (TPSEG)")
+    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    _add_tls(command)
+    command.set_defaults(command=_fetch)
+
+
+def _check_installed(command: str) -> None:
+    missing = [name for name in ("pynetdicom", "dicomweb_client") if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"tpseg {command} needs {' and '.join(missing)}: pip install 'monai-tpseg[pacs]'.")
+
+
+def _tls(options: argparse.Namespace) -> Tls | None:
+    from monai_tpseg.pacs.peers import Tls
+
+    if bool(options.tls_cert) != bool(options.tls_key):
+        raise UsageError("--tls-cert and --tls-key go together; give both.")
+    if options.tls_ca and not options.tls_cert:
+        raise UsageError("--tls-ca needs --tls-cert and --tls-key.")
+    return Tls(options.tls_cert, options.tls_key, options.tls_ca or "") if options.tls_cert else None
+
+
+def _peer(text: str, options: argparse.Namespace, tls: Tls | None) -> DicomPeer | WebPeer:
+    from monai_tpseg.pacs.peers import check_title, peer_from
+
+    try:
+        return peer_from(text, check_title(options.aet), tls)
+    except ValueError as error:
+        raise UsageError(f"{error}") from error
+
+
+def _listen(options: argparse.Namespace) -> int:
+    _check_installed("listen")
+    _check_listen(options)
+    warm_up("monai_tpseg.transforms.transfer:read_packed")
+    from monai_tpseg.pacs.queue import Queue
+    from monai_tpseg.studies.lock import locked
+
+    work = Path(options.work)
+    work.mkdir(parents=True, exist_ok=True, mode=0o700)
+    work.chmod(0o700)
+    with locked(work):
+        try:
+            _node(options, work, Queue(work / "queue.sqlite", options.quiet_period)).run()
+        except KeyboardInterrupt:
+            logger.info("Stopped; what is left is done after the next start.")
+    return 0
+
+
+def _check_listen(options: argparse.Namespace) -> None:
+    for name in ("quiet_period", "quota", "associations"):
+        if not getattr(options, name) > 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be more than 0, got {getattr(options, name):g}.")
+    if options.keep < 0:
+        raise UsageError(f"--keep must be 0 hours or more, got {options.keep:g}.")
+    if options.send_tls and not options.tls_cert:
+        raise UsageError("--send-tls needs --tls-cert and --tls-key.")
+
+
+def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
+    from monai_tpseg.pacs.node import Node
+    from monai_tpseg.pacs.peers import check_title
+    from monai_tpseg.pacs.receiver import Address, Receiver
+    from monai_tpseg.pacs.rules import read_rules
+    from monai_tpseg.pacs.segmenting import Segmenting
+    from monai_tpseg.pacs.store import Store
+    from monai_tpseg.studies import Limits, Model, Settings
+
+    tls = _tls(options)
+    destination = _peer(options.send_to, options, tls if options.send_tls else None) if options.send_to else None
+    try:
+        allowed = tuple(check_title(title) for title in options.allow.split(","))
+        title = check_title(options.aet)
+    except ValueError as error:
+        raise UsageError(f"{error}") from error
+    written = {"seg": not options.no_seg, "sr": not options.no_sr}
+    settings = Settings(options.threshold, options.min_lesion_area, precision=options.precision, **written)
+    model = Model(options.checkpoint, options.device, settings)
+    rules = read_rules(options.rules, model.info.tasks)
+    store = Store(work, queue, int(options.quota * _GIB))
+    address = Address(title, options.bind, options.port, allowed, options.associations, tls)
+    segmenting = Segmenting(model, rules, queue, store, Limits(options.read_timeout))
+    monitor = None if options.monitor_port < 0 else options.monitor_port
+    receiver = Receiver(address, queue, store)
+    return Node(receiver, segmenting, destination, queue, store, options.keep * 3600, monitor)
+
+
+def _send(options: argparse.Namespace) -> int:
+    _check_installed("send")
+    from monai_tpseg.pacs.sending import objects_of_run
+
+    peer = _peer(options.to, options, _tls(options))
+    refused = 0
+    files = objects_of_run(options.out)
+    for path, why in peer.send(files):
+        if why:
+            refused += 1
+            logger.error("%s: %s.", os.path.relpath(path, options.out), why)
+    logger.info("%d of %d objects have arrived.", len(files) - refused, len(files))
+    return 3 if refused else 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    _check_installed("fetch")
+    from monai_tpseg.pacs.fetch import Wanted, fetch
+
+    named = ("accession", "patient", "study", "date", "modality")
+    wanted = Wanted(*(getattr(options, name) or "" for name in named))
+    if not any(wanted):
+        raise UsageError(f"Say which studies: give one or more of {', '.join(f'--{name}' for name in named)}.")
+    got = fetch(_peer(options.source, options, _tls(options)), wanted, Path(options.out))
+    logger.info(
+        "%d series of %d studies: %d images fetched, %d were there, %d failed. Next: tpseg scan %s --out manifest.csv",
+        got.series, got.studies, got.fetched, got.there, got.failed, options.out,
+    )  # fmt: skip
+    return 3 if got.failed else 0

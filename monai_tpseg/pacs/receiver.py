@@ -1,0 +1,177 @@
+"""The DICOM server of a node: C-ECHO and C-STORE from known AE titles; what is acknowledged is on disc."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pydicom
+from pydicom.dataset import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.sop_class import Verification
+
+from monai_tpseg.files import file_sha256
+from monai_tpseg.io.dicom.object import is_image
+from monai_tpseg.pacs.peers import PeerError, Tls
+from monai_tpseg.pacs.queue import Queue, Received
+from monai_tpseg.pacs.store import Store
+
+__all__ = ["CUT_OFF", "SYNTAXES", "Address", "Receiver"]
+
+logger = logging.getLogger(__name__)
+
+SYNTAXES = (
+    *("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"),
+    *(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203)),
+    "1.2.840.10008.1.2.5",
+)
+"""Transfer syntaxes that can be read: plain, deflated, JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE; no video, no JPEG XL."""
+
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_READ = [*_NEEDED, "SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated"]
+_OK, _FULL, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+_IDLE = 60.0  # seconds without a word until an association is closed
+CUT_OFF = 10
+"""Quiet periods to wait for a sender that was cut off."""
+
+
+class Address(NamedTuple):
+    """Where and for whom a node listens.
+
+    Attributes:
+        title: its AE title, which callers must name.
+        host, port: 0 takes any free port.
+        allowed: AE titles of callers.
+        associations: at the same time.
+        tls: files, None for plain connections.
+    """
+
+    title: str
+    host: str
+    port: int
+    allowed: tuple[str, ...]
+    associations: int = 10
+    tls: Tls | None = None
+
+
+class Receiver:
+    """Takes objects in.
+
+    Args:
+        address: see `Address`.
+        queue: what was received.
+        store: where it lies.
+    """
+
+    def __init__(self, address: Address, queue: Queue, store: Store) -> None:
+        self.address, self.queue, self.store = address, queue, store
+        self._open: dict[Any, set[str]] = {}  # association -> studies that came through it
+        self._lock = threading.Lock()
+        self._server: Any = None
+
+    @property
+    def port(self) -> int:
+        """The port, once it is open."""
+        return int(self._server.socket.getsockname()[1])
+
+    @property
+    def alive(self) -> bool:
+        """Whether connections are taken."""
+        return self._server is not None
+
+    def open(self) -> None:
+        """Listen.
+
+        Raises:
+            PeerError: the port is taken, or may not be opened.
+        """
+        _config.STORE_RECV_CHUNKED_DATASET = True  # an object goes to disc as it comes, whatever its size
+        tempfile.tempdir = str(self.store.part)  # not where others look, and on the disc that it stays on
+        ae = AE(self.address.title)
+        ae.require_called_aet = True
+        ae.require_calling_aet = list(self.address.allowed)
+        ae.maximum_associations = self.address.associations
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _IDLE
+        ae.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, list(SYNTAXES))
+        handlers = [
+            (evt.EVT_C_STORE, self._stored),
+            (evt.EVT_RELEASED, lambda event: self._ended(event.assoc, released=True)),
+            (evt.EVT_ABORTED, lambda event: self._ended(event.assoc)),
+            (evt.EVT_CONN_CLOSE, lambda event: self._ended(event.assoc)),
+            (evt.EVT_REJECTED, lambda event: self.queue.count("associations_refused")),
+            (evt.EVT_C_ECHO, lambda event: _OK),
+        ]
+        tls = None if self.address.tls is None else self.address.tls.context(server=True)
+        try:
+            where = (self.address.host, self.address.port)
+            self._server = ae.start_server(where, block=False, ssl_context=tls, evt_handlers=handlers)
+        except OSError as error:
+            raise PeerError(
+                f"Port {self.address.port} of {self.address.host} cannot be opened ({error.strerror}); choose another."
+            ) from error
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def busy(self) -> set[str]:
+        """Return the studies that somebody is sending right now."""
+        with self._lock:
+            dead = [association for association in self._open if not association.is_alive()]
+        for association in dead:
+            self._ended(association)
+        with self._lock:
+            return set().union(*self._open.values())
+
+    def _stored(self, event: Any) -> int:
+        path = Path(event.dataset_path)
+        event.request._dataset_file.close()
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
+            missing = not all(header.get(keyword) for keyword in _NEEDED)
+        except Exception as error:  # foreign bytes: whatever it is, the sender is told
+            logger.warning("An object cannot be parsed (%s) and is refused.", type(error).__name__)
+            missing = True
+        if missing:
+            self.queue.count("objects_refused")
+            return _NOT_UNDERSTOOD
+        if not is_image(header):  # segmentations and reports, our own that come back among them
+            self.queue.count("objects_ignored")
+            return _OK
+        try:
+            return self._keep(path, header, event.assoc)
+        except OSError as error:
+            logger.error("An object cannot be stored (%s); it is refused.", error.strerror or type(error).__name__)
+            self.queue.count("objects_refused")
+            return _FULL
+
+    def _keep(self, path: Path, header: Dataset, association: Any) -> int:
+        study, series, key = (self.queue.keyed(str(header[keyword].value)) for keyword in _NEEDED)
+        with self._lock:
+            self._open.setdefault(association, set()).add(study)
+        digest, size = file_sha256(path), path.stat().st_size
+        if self.queue.knows(key, digest):
+            return _OK
+        caller = str(association.requestor.ae_title).strip()
+        with self.store.lock:
+            if not self.store.has_room(size):
+                self.queue.count("objects_refused")
+                return _FULL
+            self.store.take(path, study, series, key)
+            self.queue.add(Received(study, series, key, digest, size, caller))
+        return _OK
+
+    def _ended(self, association: Any, released: bool = False) -> None:
+        """What was cut off comes again: its studies wait longer than others."""
+        with self._lock:
+            studies = self._open.pop(association, set())
+        if studies and not released:
+            logger.warning("An association was cut off; %d studies wait for their sender.", len(studies))
+            self.queue.postpone(studies, self.queue.quiet * CUT_OFF)
