@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "
         "subprocesses transforms weights",
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
-        "training": "catalogue data engines files io keys networks transforms weights",
+        "training": "catalogue data engines files io keys networks parsing studies transforms weights",
         "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers networks "
         "keys pacs report results studies subprocesses training trust weights",
     }.items()

@@ -46,6 +46,7 @@ the numbers with the paper's Table 1. docs/datasets.md says where each data set 
 
 one of the paper's: tpseg prepare busi --source Dataset_BUSI_with_GT --out data/busi.json
 one's own:          tpseg prepare folders --images scans --masks masks --task skin_lesion --out data/own.json
+from the viewer:    tpseg prepare annotated annotations --out data/ours.json
 several as one:     tpseg prepare merge data/busi.json data/own.json --out data/datalist.json
 """
 _PREPARE_STATUS = """\
@@ -104,6 +105,15 @@ def _add_prepare(commands: Any) -> None:
     own.add_argument("--patient-regex", default="", metavar="RE", help="finds the patient in a path below --images")
     _add_dividing(own)
     own.set_defaults(command=_prepare, dataset="folders")
+    annotated = kinds.add_parser(
+        "annotated",
+        help="masks that were saved in tpseg annotate",
+        description="masks that were saved in tpseg annotate",
+    )
+    annotated.add_argument("source", type=Path, metavar="OUT", help="the --out of tpseg annotate")
+    annotated.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write: all in training")
+    annotated.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    annotated.set_defaults(command=_annotated)
     merge = kinds.add_parser("merge", help="several datalists as one", description="several datalists as one")
     merge.add_argument("lists", type=Path, nargs="+", metavar="JSON", help="datalists, paths relative to their folders")
     merge.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
@@ -148,6 +158,19 @@ def _prepare(options: argparse.Namespace) -> int:
     summaries = prepare(layout, options.images if own else options.source, options.out, chosen)
     sys.stdout.write("\n\n".join(summary.markdown() for summary in summaries) + "\n")
     return max(summary.status for summary in summaries)
+
+
+def _annotated(options: argparse.Namespace) -> int:
+    from monai_tpseg.studies.annotated import write_annotated
+
+    found = write_annotated(options.source, options.out)
+    lines = [
+        f"{options.out}: {len(found.entries)} masks",
+        *(f"left out, {name}: {why}" for name, why in found.left_out),
+    ]
+    if not options.quiet:
+        sys.stdout.write("\n".join(lines) + "\n")
+    return 3 if found.left_out else 0
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.files import write_atomically
+from monai_tpseg.parsing import json_of, read_json
 
 __all__ = ["ASKED", "Asked", "TrainingError", "begin"]
 
@@ -77,7 +78,7 @@ def begin(asked: Asked, out: Path, resume: bool) -> None:
     Raises:
         TrainingError: the folder holds a training and `resume` is not set, another training, or none to resume.
     """
-    path, now = out / ASKED, json.loads(json.dumps(asdict(asked)))
+    path, now = out / ASKED, json_of(json.dumps(asdict(asked)))
     if not path.is_file():
         if resume:
             raise TrainingError(f"Nothing to resume in '{out}'; start without --resume.")
@@ -88,7 +89,7 @@ def begin(asked: Asked, out: Path, resume: bool) -> None:
         return
     if not resume:
         raise TrainingError(f"'{out}' holds a training; add --resume to go on, or choose another --out.")
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     other = [f"{key} was {before.get(key)!r}, now {value!r}" for key, value in now.items() if before.get(key) != value]
     if other:
         raise TrainingError(f"'{out}' holds a training of other options ({'; '.join(other)}); repeat its command.")

@@ -18,6 +18,7 @@ from monai_tpseg.data.prepare import Options, prepare, relative_to
 from monai_tpseg.data.splits import draw_validation, group_by_keys
 from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
+from monai_tpseg.studies.annotated import SLICES, annotated_cases, holds_annotations
 from monai_tpseg.training.asked import Asked, TrainingError
 from monai_tpseg.training.slices import as_pictures
 from monai_tpseg.words import count
@@ -68,6 +69,8 @@ def write_lists(asked: Asked, out: Path, modalities: Mapping[str, str]) -> Lists
     given = data / DATALIST if data.is_dir() else data
     if given.is_file():
         lists = _listed(asked, given)
+    elif holds_annotations(data):
+        lists = _annotated(asked, data)
     elif data.is_dir():
         lists = _found(asked, data, out)
     else:
@@ -77,7 +80,8 @@ def write_lists(asked: Asked, out: Path, modalities: Mapping[str, str]) -> Lists
     training = tuple(one for case in lists.training for one in as_pictures(case, known, out / "slices"))
     if not training:
         raise TrainingError("No mask of the training pictures shows a lesion; a training needs some that do.")
-    lists = Lists(training, lists.validation, {**lists.modalities, **asked.modalities})
+    held = tuple(one for case in lists.validation for one in _looked_at(case, known, out / "slices"))
+    lists = Lists(training, held, {**lists.modalities, **asked.modalities})
     _write(lists, out)
     return lists
 
@@ -127,6 +131,23 @@ def _entries(entries: Any, name: str, path: Path) -> Iterator[Case]:
         if not isinstance(task, str):
             raise TrainingError(f"{where} names no task; every entry has image, label and task.")
         yield checked_entry(entry, (IMAGE, LABEL), where, path.absolute().parent, (task,))
+
+
+def _looked_at(case: Case, modalities: Mapping[str, str], folder: Path) -> Iterator[Case]:
+    """A volume of which a person has looked at some slices is held out by these; others stay whole."""
+    yield from as_pictures(case, modalities, folder) if case.get(SLICES) else (case,)
+
+
+def _annotated(asked: Asked, data: Path) -> Lists:
+    found = annotated_cases(data)
+    for name, why in found.left_out:
+        logger.warning("Left out: %s, as %s.", name, why)
+    wanted = asked.tasks or ((asked.task,) if asked.task else ())
+    entries = [entry for entry in found.entries if not wanted or entry[TASK] in wanted]
+    if not entries:
+        raise TrainingError(f"No saved mask in '{data}' is of {', '.join(wanted)}.")
+    parts = _held_out(entries, asked)
+    return Lists(tuple(parts[TRAINING]), tuple(parts[VALIDATION]), found.modalities)
 
 
 def _found(asked: Asked, data: Path, out: Path) -> Lists:

@@ -14,6 +14,7 @@ import torch
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.build import build_network
 from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.parsing import read_json
 from monai_tpseg.training.asked import Asked
 from monai_tpseg.training.lists import Lists
 
@@ -79,7 +80,7 @@ def make_plan(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.devic
     """
     path = out / _PLAN
     if path.is_file():
-        return Plan(**json.loads(path.read_text(encoding="utf-8")))
+        return Plan(**read_json(path))
     plan = _planned(asked, lists, info, device)
     write_atomically(path, (json.dumps(asdict(plan), indent=1) + "\n").encode())
     return plan

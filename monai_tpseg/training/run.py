@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.parsing import read_json
 from monai_tpseg.training.asked import Asked, TrainingError, begin
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
 from monai_tpseg.training.plan import FROM_SCRATCH, Plan, choose_device, make_plan
@@ -98,7 +98,7 @@ def train(asked: Asked, out: Path, resume: bool = False) -> Trained:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    keys = json.loads(bundle_config("train").read_text(encoding="utf-8"))
+    keys = read_json(bundle_config("train"))
     for name in options:
         if name.partition("::")[0] not in keys:
             close = difflib.get_close_matches(name, keys, n=1)
@@ -142,7 +142,7 @@ def _evaluated(weights: Path, out: Path, name: str, device: torch.device) -> dic
         options = {"output_dir": out / name, "checkpoint": str(weights), "device": str(device), "num_workers": 0}
         options["progress"] = False
         _run(bundle_config("evaluate"), out, **options)
-    metrics: Mapping[str, Mapping[str, float]] = json.loads(path.read_text(encoding="utf-8"))
+    metrics: Mapping[str, Mapping[str, float]] = read_json(path)
     return {task: 100 * row["dice"] for task, row in metrics.items() if row.get("n", 1)}
 
 

@@ -11,6 +11,7 @@ from monai_tpseg.data.datalists import Case
 from monai_tpseg.data.layouts.base import PICTURES, write_mask, write_picture
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
+from monai_tpseg.studies.annotated import SLICES
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
 
 __all__ = ["as_pictures"]
@@ -18,6 +19,8 @@ __all__ = ["as_pictures"]
 
 def as_pictures(case: Case, modalities: Mapping[str, str], folder: Path) -> Iterator[Case]:
     """Yield a case as it is, or the slices of a volume that show lesion, and half as many of the others.
+
+    An entry that lists `slices`, those that a person has looked at, gives these alone.
 
     Slices are written as the task's pipeline shows them, grey values of 16 bits, and belong to one patient.
 
@@ -40,12 +43,13 @@ def as_pictures(case: Case, modalities: Mapping[str, str], folder: Path) -> Iter
     modality = get_task(case[TASK], modalities).modality
     shown = load_pipeline(modality, image.meta[INTENSITY], network=False)({IMAGE: image[:1]})[IMAGE].as_tensor()[0]
     stem = hashlib.sha256(f"{case[IMAGE]} {case[TASK]}".encode()).hexdigest()[:16]
-    for number in _chosen(masks.flatten(0, 1).any(0).tolist()):
+    for number in case.get(SLICES) or _chosen(masks.flatten(0, 1).any(0).tolist()):
         files = {
             IMAGE: write_picture(shown[..., number].numpy(), folder / "images" / f"{stem}_{number:04d}.png"),
             LABEL: write_mask(masks[..., number].numpy(), folder / "masks" / f"{stem}_{number:04d}.png"),
         }
-        yield {PATIENT: stem, **case, **{key: str(path.absolute()) for key, path in files.items()}}
+        kept = {key: value for key, value in case.items() if key != SLICES}
+        yield {PATIENT: stem, **kept, **{key: str(path.absolute()) for key, path in files.items()}}
 
 
 def _chosen(lesion: list[bool]) -> list[int]:
