@@ -27,7 +27,7 @@ $(VENV)/.develop: $(VENV)/.installed
 docs: develop    ## the pages of docs/ and of the public classes as a site, into site/
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
-demo: install    ## phantoms, training, evaluation, inference: about three minutes on two cores, into demo_output/
+demo: install    ## masks with the shipped weights in seconds, then a training on phantoms: three minutes, into demo_output/
 	$(RUN) examples/demo.py --output demo_output
 
 demo-kprism: install  ## K-Prism on phantoms: about three minutes on two cores, into kprism_output/

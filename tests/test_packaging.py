@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
     source_tree = tmp_path / "source"  # a build leaves files behind
     source_tree.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source_tree)
-    for name in ("monai_tpseg", "transforms"):
+    for name in ("monai_tpseg", "transforms", "bundles"):
         shutil.copytree(ROOT / name, source_tree / name)
     options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", *options, str(source_tree)], check=True)
@@ -37,6 +37,8 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
     ]
     for source in [p for p in beside if p.suffix not in (".py", "")]:
         assert str(source.relative_to(ROOT)) in names
+    assert "monai_tpseg/bundles/tpseg_lesion_segmentation/configs/train.json" in names
+    assert "monai_tpseg/weights/files/starter-tpseg.safetensors" in names
     assert "monai_tpseg/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "bundles/"))]
 
