@@ -15,6 +15,7 @@ from typing import Any
 from monai_tpseg import __version__
 from monai_tpseg.cli.annotate import add_annotate_command
 from monai_tpseg.cli.calibrate import add_calibrate_command
+from monai_tpseg.cli.completion import complete
 from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.experiments import add_commands as add_experiments
 from monai_tpseg.cli.export import add_export_command
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         the exit status: 0 all cases segmented, 1 fatal, 2 usage, 3 partial, 130 stopped with Ctrl-C, 143 by SIGTERM.
     """
     parser = _parser()
+    complete(parser)
     options = parser.parse_args(argv)
     try:
         with _speaking(options.quiet), _stoppable():
