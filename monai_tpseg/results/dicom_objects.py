@@ -58,7 +58,8 @@ def write_dicom_objects(
             complete = False
     if outputs.sr:
         sr = base.with_name(f"{base.name}_sr.dcm")
-        if _made(lambda: write_structured_report(sr, list(lesions), meta, task, name, made, files.get("seg"))):
+        dice = None if found.trust.dice is None else round(found.trust.dice.value, 3)
+        if _made(lambda: write_structured_report(sr, list(lesions), meta, task, name, made, files.get("seg"), dice)):
             files["sr"] = sr
         else:
             complete = False

@@ -48,6 +48,8 @@ _AREA, _VOLUME = DicomCode("42798000", "SCT", "Area"), DicomCode("118565006", "S
 _IN_PLANE, _IN_SPACE = codes.SCT.LongAxis, codes.IBSI.Maximum3DDiameterOfAMesh
 _PRESENT, _ABSENT = codes.SCT.Present, codes.SCT.Absent
 _PROBABILITY = codes.DCM.Probability
+_OWN_SCHEME = "99MONAITPSEG"  # for what no standard has a code
+_EXPECTED_DICE = DicomCode("expected_dice", _OWN_SCHEME, "Expected Dice coefficient of the mask")
 
 
 def write_structured_report(
@@ -58,6 +60,7 @@ def write_structured_report(
     name: str,
     algorithm: Algorithm,
     segmentation: Path | None,
+    expected_dice: float | None = None,
 ) -> None:
     """Write what was measured in a DICOM source as a Comprehensive SR document of template TID 1500.
 
@@ -76,6 +79,7 @@ def write_structured_report(
         name: of the case, for tracking ids.
         algorithm: what made the mask.
         segmentation: the lesions as `write_segmentation` wrote them; None where there is none.
+        expected_dice: that the mask is expected to have, in [0, 1]; None where it is not known.
 
     Raises:
         SegmentationError: the source does not name its study, series and object, or has changed since it was read.
@@ -83,7 +87,7 @@ def write_structured_report(
     known = task if isinstance(task, Task) else get_task(task)
     seg = None if segmentation is None else pydicom.dcmread(segmentation, stop_before_pixels=True)
     try:
-        made = guarded(lambda: _build(lesions, meta, known, name, algorithm, seg), "The source")
+        made = guarded(lambda: _build(lesions, meta, known, name, algorithm, seg, expected_dice), "The source")
     except ReadError as error:
         raise SegmentationError(f"No structured report can be made: {error}") from None
     with complete(path) as file:
@@ -97,19 +101,20 @@ def _build(
     name: str,
     algorithm: Algorithm,
     seg: Dataset | None,
+    expected_dice: float | None,
 ) -> Dataset:
     frames = source_frames(meta)
     check_references(frames)
     header = frames[0].header
     day, time = taken_at(header)
-    numbers = hashlib.sha256(repr([astuple(lesion) for lesion in lesions]).encode()).hexdigest()
+    numbers = hashlib.sha256(repr(([astuple(lesion) for lesion in lesions], expected_dice)).encode()).hexdigest()
     uid = identifiers(frames, task, algorithm)
     own = uid.beside("structured report", numbers, "" if seg is None else str(seg.SOPInstanceUID))
     groups = _Groups(frames, task, name, algorithm, seg, uid)
     report = hd.MeasurementReport(
         observation_context=_context(algorithm),
         procedure_reported=codes.SCT.ImagingProcedure,
-        imaging_measurements=list(groups.of(lesions)),
+        imaging_measurements=list(groups.of(lesions, expected_dice)),
         title=codes.DCM.ImagingMeasurementReport,
     )
     made = hd.ComprehensiveSR(
@@ -186,22 +191,30 @@ class _Groups:
             manufacturer="monai_tpseg",
         )
 
-    def of(self, lesions: Sequence[Lesion]) -> Iterator[Any]:
-        if not lesions:
-            yield self._group(f"{self.name}_{self.task.name}", [], _ABSENT)
+    def of(self, lesions: Sequence[Lesion], expected_dice: float | None) -> Iterator[Any]:
+        if not lesions or expected_dice is not None:  # what is said of the whole source
+            dice = [] if expected_dice is None else [_expected(expected_dice)]
+            found = _PRESENT if lesions else _ABSENT
+            yield self._group(f"{self.name}_{self.task.name}", [], found, dice)
         for lesion in lesions[:SEGMENTS]:
             yield self._group(lesion.tracking_id, [lesion])
         if lesions[SEGMENTS:]:
             yield self._group(lesions[SEGMENTS].tracking_id, lesions[SEGMENTS:])
 
-    def _group(self, tracked: str, lesions: Sequence[Lesion], found: DicomCode = _PRESENT) -> Any:
+    def _group(
+        self,
+        tracked: str,
+        lesions: Sequence[Lesion],
+        found: DicomCode = _PRESENT,
+        more: Sequence[hd.Measurement] = (),
+    ) -> Any:
         about = {
             "tracking_identifier": hd.TrackingIdentifier(uid=self.uid(tracked), identifier=tracked),
             "finding_type": sct(self.task.lesion),
             "finding_category": sct(CATEGORY),
             "finding_sites": [hd.FindingSite(sct(self.task.anatomy))] if self.task.anatomy else None,
             "algorithm_id": self.algorithm,
-            "measurements": list(_measurements(lesions)),
+            "measurements": [*_measurements(lesions), *more],
             "qualitative_evaluations": [hd.QualitativeEvaluation(sct(self.task.lesion), found)],
         }
         if self.seg is None or not lesions:
@@ -227,7 +240,7 @@ class _Groups:
         number, group = next(
             (n, group)
             for n, group in enumerate(self.seg.PerFrameFunctionalGroupsSequence, start=1)
-            if group.SegmentIdentificationSequence[0].ReferencedSegmentNumber == segment
+            if segment in (_segment_of(group), _segment_of(self.seg.SharedFunctionalGroupsSequence[0]))
         )
         source = group.DerivationImageSequence[0].SourceImageSequence[0]
         frame = source.get("ReferencedFrameNumber")
@@ -241,9 +254,19 @@ class _Groups:
         return made
 
 
+def _segment_of(group: Dataset) -> int | None:
+    """The segment that functional groups name: each frame's own, or those of all where there is but one segment."""
+    named = group.get("SegmentIdentificationSequence")
+    return int(named[0].ReferencedSegmentNumber) if named else None
+
+
 def _is_flat(lesion: Lesion) -> bool:
     """A lesion of a picture, or of one slice of an irregular series."""
     return lesion.slice is None or lesion.size_unit == "mm2"
+
+
+def _expected(dice: float) -> hd.Measurement:
+    return hd.Measurement(_EXPECTED_DICE, round(dice, 3), codes.UCUM.NoUnits)
 
 
 def _measurements(lesions: Sequence[Lesion]) -> Iterator[hd.Measurement]:

@@ -36,7 +36,14 @@ def load(source: Path) -> Any:
     return load_case(source)
 
 
-def report(folder: Path, source: Path, task: str | Task, mask: np.ndarray[Any, Any], with_seg: bool = True) -> Path:
+def report(
+    folder: Path,
+    source: Path,
+    task: str | Task,
+    mask: np.ndarray[Any, Any],
+    with_seg: bool = True,
+    dice: float | None = None,
+) -> Path:
     """Write segmentation and report of a mask, and return the report."""
     meta = load(source).meta
     name = task if isinstance(task, str) else task.name
@@ -45,7 +52,7 @@ def report(folder: Path, source: Path, task: str | Task, mask: np.ndarray[Any, A
     seg = folder / "seg.dcm" if mask.any() and with_seg else None
     if seg is not None:
         write_segmentation(seg, lesions, meta, task, "case", MADE_BY)
-    write_structured_report(folder / "sr.dcm", measured, meta, task, "case", MADE_BY, seg)
+    write_structured_report(folder / "sr.dcm", measured, meta, task, "case", MADE_BY, seg, dice)
     return folder / "sr.dcm"
 
 
@@ -121,6 +128,20 @@ def test_an_empty_mask_is_reported_as_looked_at(tmp_path: Path) -> None:
     assert "no lesion found" in made.SeriesDescription
     (image,) = [item for item in group[0].ContentSequence if item.ValueType == "IMAGE"]
     assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == pydicom.dcmread(source).SOPInstanceUID
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_expected_dice_is_said_of_the_whole_source(tmp_path: Path, dciodvfy: str, empty: bool) -> None:
+    source = write_dicom_picture(make_phantom("skin_lesion", 1, 40), tmp_path / "a.dcm")
+    mask = np.zeros((40, 40), np.uint8)
+    mask[4:9, 10:13] = not empty
+    path = report(tmp_path, source, "skin_lesion", mask, dice=0.8126)
+    content = highdicom.sr.srread(path).content
+    (group,) = content.get_image_measurement_groups()
+    assert values(group) == {"Expected Dice coefficient of the mask": (0.813, "1")}
+    assert evaluation(group, "52988006") == (ABSENT if empty else PRESENT)
+    assert len(content.get_planar_roi_measurement_groups()) == (not empty)
+    assert [said for said in findings(dciodvfy, path) if "<99MONAITPSEG>" not in said] == []  # a scheme of our own
 
 
 @pytest.mark.parametrize("with_seg", [True, False])
