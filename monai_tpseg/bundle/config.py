@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.bundle.cases import data_root, inference_cases
+from monai_tpseg.bundle.network import described
 from monai_tpseg.bundle.preflight import flag, one_line, stop
-from monai_tpseg.catalogue import task_names
+from monai_tpseg.bundle.workflow import find_bundle_root
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.handlers.divergence import DivergenceError
@@ -29,46 +28,28 @@ from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, lo
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.fast.load import choose_precision
 from monai_tpseg.networks.tpseg import unwrap
-from monai_tpseg.networks.weights import WeightsInfo, read_info
-from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights import CatalogueError, weights_path
 
 __all__ = [
     "amp_of_device",
     "bundle_weights",
     "data_root",
-    "describe",
+    "described",
     "find_bundle_root",
     "flag",
     "from_recipe",
-    "from_weights",
     "image_size_2d",
     "inference_cases",
     "load_start",
     "prepared",
     "run_engine",
+    "start_loader",
 ]
 
 logger = logging.getLogger(__name__)
 
 _LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|Watchdog", re.I)
 """What gloo and NCCL say of a process that has gone."""
-
-
-def find_bundle_root() -> str:
-    """Return the folder of the bundle whose config is being evaluated, or "." where no workflow evaluates it.
-
-    MONAI does not tell a config where it lies, so this asks the workflow that called it, up the stack. The result does
-    not depend on the working directory.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, ConfigWorkflow):
-            folder = Path(caller.config_root_path).absolute()
-            return str(folder.parent if folder.name == "configs" else folder)
-        frame = frame.f_back
-    return "."
 
 
 def prepared(
@@ -140,28 +121,6 @@ def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str)
     return recipes[recipe][key]
 
 
-def from_weights(checkpoint: str, key: str, default: Any) -> Any:
-    """Return an attribute of the weights' description, or `default` while there are no weights.
-
-    Evaluation and inference take tasks, network and image size from the file that training wrote, so that nothing has
-    to be repeated on the command line. Tools that only build the network run without weights and get the default; the
-    preflight of `run` refuses to go on without.
-
-    Args:
-        checkpoint: path of `model.pt`.
-        key: attribute of `WeightsInfo`, or a key of its `network`.
-        default: value without weights.
-    """
-    try:
-        info = read_info(checkpoint) if checkpoint else None
-    except CheckpointError:  # missing or damaged: the preflight of `run` says so, in one line
-        info = None
-    if info is None:
-        return default
-    value = getattr(info, key) if hasattr(info, key) else info.network.get(key, default)
-    return list(value) if isinstance(value, tuple) else value
-
-
 def amp_of_device(amp: str, device: str | torch.device) -> str:
     """Return `amp`; "auto" becomes "none", "bf16" or "fp16", what the device is fastest at, see `choose_precision`.
 
@@ -173,51 +132,6 @@ def amp_of_device(amp: str, device: str | torch.device) -> str:
         return amp
     chosen = choose_precision(amp, torch.device(device))
     return "none" if chosen == "fp32" else chosen
-
-
-def describe(
-    tasks: Sequence[str],
-    network: Mapping[str, Any],
-    image_size: int | Sequence[int],
-    window: str = "none",
-    modalities: Mapping[str, str] = MappingProxyType({}),
-    checkpoint: str | None = None,
-    **training: Any,
-) -> WeightsInfo:
-    """Return the description that training writes beside its weights.
-
-    Args:
-        tasks: names in row order.
-        network: arguments of `build_network`.
-        image_size: of the network's input, pixels.
-        window: see `WeightsInfo`.
-        modalities: of tasks beyond the catalogue, by name.
-        checkpoint: weights that the training starts from; where they come from, and under which licence, is kept.
-        **training: what else the description says of it.
-    """
-    origin, mpp = _origin(checkpoint)
-    return WeightsInfo(
-        tasks=task_names(tasks),
-        network=dict(network),
-        image_size=image_size_2d(image_size),
-        window=window,
-        preprocessing=pipelines_hash(),
-        training={**training, **origin},
-        mpp=mpp,
-        modalities={name: modalities[name] for name in tasks if name in modalities},
-    )
-
-
-def _origin(checkpoint: str | None) -> tuple[dict[str, Any], float | None]:
-    """Where weights come from that a training starts from, and the pixel size of their pictures."""
-    try:
-        info = read_info(checkpoint) if checkpoint else None
-    except CheckpointError:  # the preflight of `run` says so, in one line
-        info = None
-    if info is None:
-        return {}, None
-    made = info.training if not info.card and "derived_from" in info.training else info.derived().training
-    return {str(key): made[key] for key in ("derived_from", "new_tasks") if key in made}, info.mpp
 
 
 @one_line
@@ -237,6 +151,15 @@ def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | N
     if checkpoint:
         load_weights(net, checkpoint)
         logger.info("Started from %s", Path(checkpoint).name)
+
+
+def start_loader(
+    network: Any, encoder_checkpoint: str | None, checkpoint: str | None, backbone: str
+) -> Callable[[], None] | None:
+    """Return what loads the weights of a training's start, see `load_start`; None where it starts from none."""
+    if not encoder_checkpoint and not checkpoint:
+        return None
+    return partial(load_start, network, encoder_checkpoint, checkpoint, backbone)
 
 
 def run_engine(engine: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 
 from monai_tpseg.bundle.preflight import flag
 
-__all__ = ["is_gpu", "set_up_device"]
+__all__ = ["device_of_rank", "is_gpu", "set_up_device"]
 
 
 def is_gpu(device: Any) -> bool:
@@ -37,3 +38,8 @@ def set_up_device(device: Any, tf32: bool | str = False, deterministic: bool | s
         torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.deterministic = exact
     torch.backends.cudnn.benchmark = not exact
+
+
+def device_of_rank() -> torch.device:
+    """Return the GPU of this process of a parallel run, as `torchrun` numbers them, or the CPU where there is none."""
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")

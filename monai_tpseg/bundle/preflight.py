@@ -5,9 +5,7 @@ Each ends the program with one clear line and a non-zero status. `initialize` an
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -16,9 +14,10 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-from monai.bundle import ConfigParser
+from torch import nn
 
 from monai_tpseg.bundle.cases import Asked, inference_cases, listed_tasks
+from monai_tpseg.bundle.workflow import check_options
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
@@ -26,6 +25,7 @@ from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findin
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task import autocast, image_size_2d
 from monai_tpseg.io import ReadError
+from monai_tpseg.networks import describe
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights import WeightsInfo, read_info
@@ -36,10 +36,12 @@ from monai_tpseg.words import count
 
 __all__ = [
     "check_data",
+    "check_description",
     "check_evaluate",
     "check_finish",
     "check_inference",
     "check_names",
+    "check_network",
     "check_train",
     "flag",
     "one_line",
@@ -86,22 +88,24 @@ def flag(value: Any, key: str = "switch") -> bool:
 
 @one_line
 def check_names(
-    flags: Mapping[str, Any] | None = None, ranges: Mapping[str, tuple[Any, float, float]] | None = None, **choices: Any
+    flags: Mapping[str, Any] | None = None,
+    ranges: Mapping[str, tuple[Any, float, float]] | None = None,
+    choices: Mapping[str, tuple[Any, Sequence[Any]]] | None = None,
 ) -> None:
     """Check the command line and closed choices, before anything that depends on them is resolved.
 
     Args:
         flags: values of switches by key.
         ranges: value, smallest and largest allowed value of numbers by key.
-        **choices: value and allowed values of a key, e.g. `recipe=("paper", ["paper", "from_scratch"])`.
+        choices: value and allowed values by key, e.g. `{"recipe": ("paper", ["paper", "from_scratch"])}`.
     """
-    _check_overrides(sys.argv[1:])
+    check_options()
     for key, value in (flags or {}).items():
         flag(value, key)
     for key, (value, low, high) in (ranges or {}).items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ValueError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}.")
-    for key, (value, allowed) in choices.items():
+    for key, (value, allowed) in (choices or {}).items():
         if value not in allowed:
             raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
 
@@ -112,48 +116,32 @@ def check_finish(threshold: Any, min_lesion_area: Any) -> None:
     Finish(threshold, min_lesion_area)
 
 
-def _check_overrides(arguments: Sequence[str]) -> None:
-    """Refuse `--name` on a `monai.bundle run` command line when the configs have no such key."""
-    if "run" not in arguments:
+@one_line
+def check_description(checkpoint: str | None) -> None:
+    """Check that weights which are there have a description that can be read; configs take the network from it."""
+    if checkpoint and Path(checkpoint).is_file():
+        read_info(checkpoint)
+
+
+@one_line
+def check_network(checkpoint: str | None, network: nn.Module) -> None:
+    """Check that a network is the one that weights are of.
+
+    Args:
+        checkpoint: of the weights; None checks nothing.
+        network: as the config and the command line describe it.
+
+    Raises:
+        SystemExit: with one line that names the first argument which differs, and the way out.
+    """
+    if not checkpoint:
         return
-    names = [a.lstrip("-").partition("=")[0] for a in arguments if re.match(r"--?[A-Za-z]", a)]
-    values = _config_files(arguments)
-    if not values:
-        return
-    parser = ConfigParser()
-    parser.read_config(values)
-    own = {
-        "config_file",
-        "meta_file",
-        "logging_file",
-        "run_id",
-        "init_id",
-        "final_id",
-        "tracking",
-        "args_file",
-        "workflow_type",
-    }
-    for name in names:
-        key = name.replace("#", "::")
-        if key in own or name.startswith("_") or key in parser:
-            continue
-        keys = [k for k, v in parser.get().items() if not k.startswith("_") and k != "bundle_root" and _is_setting(v)]
-        close = difflib.get_close_matches(name, keys, n=1)
-        hint = f"did you mean --{close[0]}? " if close else ""
-        raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(keys))}.")
-
-
-def _is_setting(value: Any) -> bool:
-    """Whether a top-level value of a config is a number, a name or a rule for one, and no component."""
-    return not isinstance(value, dict | list) and not str(value).startswith(("$@network_def", "$optim.", "$dist."))
-
-
-def _config_files(arguments: Sequence[str]) -> list[str]:
-    for i, argument in enumerate(arguments):
-        if argument.startswith("--config_file"):
-            text = argument.partition("=")[2] or (arguments[i + 1] if i + 1 < len(arguments) else "")
-            return [part.strip(" '\"") for part in text.strip("[]()").split(",") if part.strip(" '\"")]
-    return []
+    trained = read_info(checkpoint).network
+    for key, value in describe(network).items():
+        if key in trained and _listed(trained[key]) != value:
+            raise CheckpointError(
+                f"'{checkpoint}' holds weights of {key} '{trained[key]}', not '{value}'; leave --{key} out."
+            )
 
 
 @one_line
@@ -163,7 +151,6 @@ def check_train(
     tasks: Sequence[str],
     output_dir: str,
     backbone: str,
-    network: Mapping[str, Any],
     image_size: int | Sequence[int],
     freeze_encoder: bool | str,
     encoder_checkpoint: str | None,
@@ -198,7 +185,7 @@ def check_train(
     if encoder_checkpoint and not Path(encoder_checkpoint).is_file():
         raise CheckpointError(f"No file at '{encoder_checkpoint}'; correct --encoder_checkpoint.")
     if checkpoint:
-        _check_weights(checkpoint, tasks, network)
+        _check_weights(checkpoint, tasks)
     last = Path(output_dir) / LAST
     if str(resume).lower() == "false" and last.is_file():
         raise FileExistsError(
@@ -214,7 +201,6 @@ def check_evaluate(
     dataset_dir: str,
     tasks: Sequence[str],
     checkpoint: str,
-    network: Mapping[str, Any],
     window: str,
     image_size: int | Sequence[int],
     roi_size: int | Sequence[int],
@@ -227,7 +213,7 @@ def check_evaluate(
         SystemExit: with one line that names the value and the way out.
     """
     _check_device(device, amp)
-    info = _check_weights(checkpoint, tasks, network)
+    info = _check_weights(checkpoint, tasks)
     _check_scale(info, window, image_size, roi_size)
     cases = _named_cases(datalist, "validation", dataset_dir, tasks)
     if dist.is_initialized() and len(cases) < dist.get_world_size():
@@ -242,7 +228,6 @@ def check_inference(
     task: Asked,
     tasks: Sequence[str],
     checkpoint: str,
-    network: Mapping[str, Any],
     window: str,
     image_size: int | Sequence[int],
     roi_size: int | Sequence[int],
@@ -261,7 +246,7 @@ def check_inference(
     for one in asked:
         resolve_task(one, tasks)
     _check_device(device, amp)
-    info = _check_weights(checkpoint, tasks, network)
+    info = _check_weights(checkpoint, tasks)
     _check_scale(info, window, image_size, roi_size)
     if not dataset_dir and not datalist:
         raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
@@ -336,16 +321,10 @@ def _check_device(device: str | torch.device, amp: str) -> None:
         raise ValueError("amp 'fp16' needs a GPU; use --amp bf16 or none.")
 
 
-def _check_weights(checkpoint: str, tasks: Sequence[str], network: Mapping[str, Any]) -> WeightsInfo:
+def _check_weights(checkpoint: str, tasks: Sequence[str]) -> WeightsInfo:
     info = read_info(checkpoint, verify=True)
     if tuple(tasks) != info.tasks:
         raise CheckpointError(f"'{checkpoint}' was trained for {', '.join(info.tasks)}; got tasks {', '.join(tasks)}.")
-    for key, value in network.items():
-        trained = info.network.get(key, value)
-        if _listed(trained) != _listed(value):
-            raise CheckpointError(
-                f"'{checkpoint}' holds weights of {key} '{trained}', not '{value}'; leave --{key} out."
-            )
     return info
 
 

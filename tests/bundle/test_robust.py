@@ -154,7 +154,7 @@ def test_one_empty_picture_a_task_and_a_task_without_validation(
 def test_a_training_says_what_its_lists_lack(phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "data").mkdir()
     root = odd_data(tmp_path / "data", phantoms)
-    options = {"backbone": "hiera_demo", "network": {}, "image_size": 32, "freeze_encoder": False, "amp": "none"}
+    options = {"backbone": "hiera_demo", "image_size": 32, "freeze_encoder": False, "amp": "none"}
     options |= {"encoder_checkpoint": None, "checkpoint": None, "device": "cpu", "max_epochs": 1, "batch_size": 4}
     with caplog.at_level("INFO", "monai_tpseg"), pytest.raises(SystemExit, match="Nothing to resume"):
         check_train(f"{root}/datalist.json", root, TASK_NAMES, str(tmp_path / "out"), resume=True, **options)

@@ -1,0 +1,122 @@
+"""What bundle configs ask of weights: their description, the network they are of, and the description of new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from torch import nn
+
+from monai_tpseg.catalogue import TASK_NAMES, task_names
+from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.networks import build_network, describe
+from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.transforms import pipelines_hash
+
+__all__ = ["described", "described_network", "weights_info"]
+
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "tpseg": {
+        "architecture": "tpseg",
+        "backbone": "hiera_large",
+        "layout": "paper",
+        "adapter": "tca",
+        "decoder": "pgtd",
+        "without_pgtd": [],
+        "num_experts": 6,
+        "alpha": 0.5,
+        "reinforcement": 5.0,
+        "stem": "patch",
+        "detail": 0,
+    },
+    "kprism": {"architecture": "kprism", "backbone": "utnet", "stem": "patch", "detail": 0},
+}
+"""The papers' networks, as the builders have them; what is not named here is the builder's own default."""
+
+
+def described(weights: str | None, network: Literal["tpseg", "kprism"]) -> WeightsInfo:
+    """Return the description of weights, or that of the paper's network where there is no such file.
+
+    Evaluation and inference take tasks, network and image size from the file that training wrote, so that nothing has
+    to be repeated on the command line. Tools that only build the network run without weights; the preflight of `run`
+    refuses to go on without.
+
+    Args:
+        weights: path of the file, or None.
+        network: of which bundle, "tpseg" or "kprism".
+
+    Raises:
+        CheckpointError: the file is there and its description is missing or damaged.
+    """
+    if not weights or not Path(weights).is_file():
+        return WeightsInfo(TASK_NAMES, dict(_DEFAULTS[network]), (512, 512))
+    info = read_info(weights)
+    return replace(info, network={**_DEFAULTS[network], **info.network})
+
+
+def described_network(
+    described: WeightsInfo,
+    tasks: Sequence[str],
+    image_size: int | Sequence[int],
+    freeze_encoder: bool = True,
+    **overrides: Any,
+) -> nn.Module:
+    """Build the network of a description, with fresh parameters, for the tools that load its weights themselves.
+
+    Args:
+        described: see the function of this name.
+        tasks: names in row order.
+        image_size: of the network's input, pixels.
+        freeze_encoder: freeze the trunk.
+        **overrides: arguments of `build_network` in place of those described, e.g. of `--network_def#backbone`.
+    """
+    options = {**described.network, **overrides}
+    if options["architecture"] in ("tpseg", "kprism"):
+        options["freeze_encoder"] = freeze_encoder
+    return build_network(num_tasks=len(tasks), image_size=image_size, task_names=list(tasks), default_task=0, **options)
+
+
+def weights_info(
+    network: nn.Module,
+    tasks: Sequence[str],
+    image_size: int | Sequence[int],
+    window: str = "none",
+    modalities: Mapping[str, str] = MappingProxyType({}),
+    checkpoint: str | None = None,
+    **training: Any,
+) -> WeightsInfo:
+    """Return the description that training writes beside its weights.
+
+    Args:
+        network: that is trained; it knows what built it.
+        tasks: names in row order.
+        image_size: of the network's input, pixels.
+        window: see `WeightsInfo`.
+        modalities: of tasks beyond the catalogue, by name.
+        checkpoint: weights that the training starts from; where they come from, and under which licence, is kept.
+        **training: what else the description says of it.
+    """
+    origin, mpp = _origin(checkpoint)
+    apart = ("num_tasks", "task_names", "image_size")  # the description has them by itself
+    return WeightsInfo(
+        tasks=task_names(tasks),
+        network={key: value for key, value in describe(network).items() if key not in apart},
+        image_size=image_size_2d(image_size),
+        window=window,
+        preprocessing=pipelines_hash(),
+        training={**training, **origin},
+        mpp=mpp,
+        modalities={name: modalities[name] for name in tasks if name in modalities},
+    )
+
+
+def _origin(checkpoint: str | None) -> tuple[dict[str, Any], float | None]:
+    """Where weights come from that a training starts from, and the pixel size of their pictures."""
+    if not checkpoint or not Path(checkpoint).is_file():  # the preflight of `run` says so, in one line
+        return {}, None
+    info = read_info(checkpoint)
+    made = info.training if not info.card and "derived_from" in info.training else info.derived().training
+    return {str(key): made[key] for key in ("derived_from", "new_tasks") if key in made}, info.mpp
