@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
         "segment": "catalogue cores defaults inferers io keys lesions networks transforms trust",
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
-        "results": "catalogue files io keys networks parsing segment subprocesses transforms",
+        "results": "catalogue files io keys networks parsing segment subprocesses transforms trust",
         "pacs": "files io results studies",
         "report": "catalogue defaults files results",
         "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "

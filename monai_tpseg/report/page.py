@@ -20,6 +20,7 @@ from markupsafe import Markup
 from monai_tpseg.catalogue import TASK_NAMES, get_task
 from monai_tpseg.files import write_atomically
 from monai_tpseg.report.pictures import Thumbnail, make_thumbnail
+from monai_tpseg.report.tables import case_row, readable, write_tables
 from monai_tpseg.results.codes import RUN_ACTIONS, Status, StudyError, failed
 from monai_tpseg.results.folder import RESULT, read_result
 from monai_tpseg.results.measurements import FLAGS, Lesion
@@ -33,7 +34,8 @@ REPORT = "report.html"
 
 _ORDER = (Status.FAILED, Status.REVIEW, Status.OK_EMPTY, Status.OK, Status.SKIPPED)
 _FLAGS = (*FLAGS, "outlying_size")  # worst first; one that is not here is worse than all
-_COLUMNS = {column.name for column in fields(Lesion)}
+_COLUMNS = {column.name for column in fields(Lesion)} - {"size_inner", "size_outer"}  # newer than the others
+_EXPLAINED = {**FLAGS, "outlying_size": "much larger or smaller than the other results of its task"}
 _MOST = 20  # rows of lesions of one case
 _COMPARED = 5  # results of a task from which on one can be told to be unlike the others
 _OUTLYING = 3.5  # robust standard deviations of the logarithm of the size
@@ -52,6 +54,7 @@ class Case:
         lesions: rows of `lesions.csv`, the largest ones.
         size: of all lesions; 0 where there is none.
         entropy: of the mean probability of the lesions, bits: 0 certain, 1 undecided.
+        rows: all rows of `lesions.csv`.
     """
 
     record: dict[str, Any]
@@ -60,13 +63,40 @@ class Case:
     lesions: list[dict[str, str]]
     size: float = 0.0
     entropy: float = 0.0
+    rows: tuple[dict[str, str], ...] = ()
 
     @property
-    def worst_first(self) -> tuple[int, int, float, str]:
-        """Where the case stands: by status, by its gravest flag, by entropy, by name."""
+    def unit(self) -> str:
+        """Of the size; empty without a lesion."""
+        return self.lesions[0]["size_unit"] if self.lesions else ""
+
+    @property
+    def total(self) -> str:
+        """The size of all lesions as a person reads it."""
+        return readable(self.size, self.unit) if self.unit else ""
+
+    @property
+    def trust(self) -> dict[str, Any]:
+        """What is known about the mask; empty where nothing is."""
+        return {key: value for key, value in (self.record.get("trust") or {}).items() if value}
+
+    @property
+    def expected(self) -> float:
+        """The expected Dice; 1 where it is not known."""
+        return float(self.trust.get("expected_dice", {}).get("value", 1.0))
+
+    @property
+    def folded(self) -> bool:
+        """Whether there is no mask to look at."""
+        return Status(self.record["status"]) in (Status.FAILED, Status.SKIPPED)
+
+    @property
+    def worst_first(self) -> tuple[int, int, float, float, str]:
+        """Where the case stands: by status, by its gravest flag, by expected Dice, by entropy, by name."""
         ranks = (_FLAGS.index(flag) if flag in _FLAGS else -1 for flag in self.flags)
         gravest = min(ranks, default=len(_FLAGS))
-        return _ORDER.index(Status(self.record["status"])), gravest, -self.entropy, self.record["case"]
+        status = _ORDER.index(Status(self.record["status"]))
+        return status, gravest, self.expected, -self.entropy, self.record["case"]
 
     @property
     def text(self) -> str:
@@ -93,7 +123,7 @@ def collect(out: str | Path) -> list[Case]:
 
 
 def write_report(out: str | Path, cases: Sequence[Case] | None = None) -> Path:
-    """Write `report.html` into an output folder and return its path.
+    """Write `report.html`, `cases.csv` and `lesions.csv` into an output folder and return the path of the page.
 
     Args:
         out: output folder.
@@ -118,9 +148,13 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None) -> Path:
         makers=_makers(cases),
         pictures=sum(case.picture is not None for case in cases),
         most=_MOST,
+        readable=readable,
+        explained=_EXPLAINED,
         **{"style": Markup(style), "style_hash": _digest(style)},
         **{"script": Markup(script), "script_hash": _digest(script)},
     )
+    lesions = [{"case": case.record["case"], "task": case.record["task"], **row} for case in cases for row in case.rows]
+    write_tables(out, [case_row(case.record, case.flags, case.size, case.unit) for case in cases], lesions)
     path = Path(out) / REPORT
     content = page.replace("@SIZE@", f"{len(page) / 1e6:.1f} MB", 1)
     write_atomically(path, content.encode(errors="replace"))  # a name of a file may be no UTF-8
@@ -143,7 +177,7 @@ def _case(folder: Path) -> Case | None:
         picture = _picture(folder, record)
     except Exception:  # a decoder may raise anything at what is no picture
         return _damaged(folder, part) if folder.is_dir() else None
-    return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, entropy)
+    return Case(record, tuple(record["flags"]), picture, rows[:_MOST], size, entropy, tuple(rows))
 
 
 def _damaged(folder: Path, file: str) -> Case:

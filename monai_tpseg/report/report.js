@@ -45,4 +45,32 @@ document.addEventListener("keydown", event => {
     search.focus();
   }
 });
+const keys = {place: li => +li.dataset.place, dice: li => +li.dataset.dice, size: li => -li.dataset.size, case: li => li.dataset.case};
+document.getElementById("order").addEventListener("input", event => {
+  const key = keys[event.target.value], list = document.getElementById("cards");
+  const compare = (a, b) => key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : 0;
+  list.append(...[...list.children].sort(compare));
+});
+
+const large = document.getElementById("large");
+for (const button of document.querySelectorAll("button.zoom")) {
+  button.addEventListener("click", () => {
+    const [small, big] = [button.querySelector("img"), large.querySelector("img")];
+    big.src = small.src;
+    big.alt = small.alt;
+    large.showModal();
+  });
+}
+large.addEventListener("click", event => { if (event.target === large) large.close(); });
+
+document.getElementById("export").addEventListener("click", () => {
+  const quoted = text => '"' + text.replaceAll('"', '""') + '"';
+  const rows = [...document.querySelectorAll("select[data-looked]")].filter(one => one.value)
+    .map(one => quoted(one.dataset.looked) + "," + one.value);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(["case,looked_at\n" + rows.map(row => row + "\n").join("")], {type: "text/csv"}));
+  link.download = "looked_at.csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
 filter();

@@ -14,7 +14,7 @@ from monai_tpseg.io import meta_keys
 from monai_tpseg.io.output_names import base_path
 from monai_tpseg.results.codes import Outcome
 from monai_tpseg.results.folder import decisions
-from monai_tpseg.results.measurements import flags_of, lesions_csv, measure_lesions, outcome_with
+from monai_tpseg.results.measurements import flags_of, lesions_csv, measure_lesions, outcome_with, with_range
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
@@ -65,13 +65,18 @@ def write_segmented(
     outputs = outputs or Outputs()
     modalities = made_by["model"].get("modalities", {})
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
-    lesions = measure_lesions(found.lesions, prob, meta, task, name)
+    contours = found.trust.contours
+    lesions = with_range(measure_lesions(found.lesions, prob, meta, task, name), found.lesions, contours)
     known = get_task(task, modalities)
     base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
     flags |= {"not_this_task"} if found.trust.refused else set()
     files = MaskWriter(folder, save_probabilities=outputs.probabilities, save_overlay=False).write(
         found.mask, found.prob, meta, task, name
     )
+    if contours is not None:
+        for kind, one in (("inner", contours.inner), ("outer", contours.outer)):
+            writer = MaskWriter(folder, save_overlay=False, kind=kind)
+            files[kind] = writer.write(one, None, meta, task, name)["mask"]
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
     if str(meta[meta_keys.FORMAT]) == "dicom":
@@ -84,7 +89,9 @@ def write_segmented(
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
             display = _display(tuple(modalities.items()))
-            draw_case(found.image, found.mask[0], task, display, found.lesions).save(file, format="PNG")
+            outlines = () if contours is None else (contours.inner[0].numpy(), contours.outer[0].numpy())
+            overlay = draw_case(found.image, found.mask[0], task, display, found.lesions, outlines, found.trust.caption)
+            overlay.save(file, format="PNG")
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
         "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},

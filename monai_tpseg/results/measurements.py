@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from monai_tpseg.io.dicom.tracking import tracking_id
 from monai_tpseg.io.orientation import voxel_sizes
 from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.results.codes import Outcome, Status
+from monai_tpseg.trust.record import Contours
 
 __all__ = [
     "FLAGS",
@@ -34,6 +35,7 @@ __all__ = [
     "lesions_csv",
     "measure_lesions",
     "outcome_with",
+    "with_range",
 ]
 
 MANY_LESIONS = 20
@@ -86,6 +88,7 @@ class Lesion:
         right_mm, anterior_mm, superior_mm: centroid in the patient; empty where the source has no place there.
         row, column, slice: centroid on the loaded image, from 0; no slice in a picture.
         mean_probability: over the lesion, in [0, 1].
+        size_inner, size_outer: of the lesion within the inner and the outer contour, in `size_unit`; None without them.
     """
 
     lesion: int
@@ -102,6 +105,34 @@ class Lesion:
     column: float
     slice: float | None
     mean_probability: float
+    size_inner: float | None = None
+    size_outer: float | None = None
+
+
+def with_range(lesions: list[Lesion], numbered: NDArray[np.int32], contours: Contours | None) -> list[Lesion]:
+    """Return the lesions with their sizes within both contours.
+
+    A pixel of the outer contour counts for the nearest lesion of its connected part; parts without a lesion count for
+    none, and stand in the totals of `result.json` alone.
+
+    Args:
+        lesions: of `measure_lesions`.
+        numbered: that they were measured from.
+        contours: None leaves them as they are.
+    """
+    if contours is None or not lesions:
+        return lesions
+    inner, outer = (mask[0].numpy() > 0 for mask in (contours.inner, contours.outer))
+    parts, _ = ndimage.label(outer, structure=np.ones((3,) * outer.ndim))
+    held = outer & np.isin(parts, np.unique(parts[numbered > 0]))
+    nearest = ndimage.distance_transform_edt(numbered == 0, return_distances=False, return_indices=True)
+    owner = numbered[tuple(nearest)]
+    counts = [np.bincount(part, minlength=len(lesions) + 1) for part in (numbered[inner], owner[held])]
+    sizes = [[float(count[one.lesion]) * one.size / one.voxels for count in counts] for one in lesions]
+    return [
+        replace(one, size_inner=round(low, 3), size_outer=round(high, 3))
+        for one, (low, high) in zip(lesions, sizes, strict=True)
+    ]
 
 
 def measure_lesions(

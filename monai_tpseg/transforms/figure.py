@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -26,6 +29,8 @@ def draw_case(
     task: str,
     display: NormalizeByModalityd,
     lesions: NDArray[np.int32] | None = None,
+    contours: Sequence[NDArray[Any]] = (),
+    caption: str = "",
 ) -> Image.Image:
     """Return the lesion drawn on the picture, or on up to 12 slices.
 
@@ -38,18 +43,21 @@ def draw_case(
         task: the name of a task that `display` knows.
         display: the pipelines without the step into the network (`network=False`).
         lesions: of the mask, numbered by `label_lesions`; by default that is done here, where it is needed.
+        contours: the inner and the outer one, of the shape of `mask`.
+        caption: what stands behind the task's title.
     """
     known, shown = display.get_task(task), display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor()
-    title = known.title
+    title = f"{known.title}, {caption}" if caption else known.title
     if _may_hold_names(image, known):
         if meta_keys.REGION in image.meta:
             top, left, bottom, right = (int(n) for n in image.meta[meta_keys.REGION])
             shown, mask = shown[:, top:bottom, left:right], mask[top:bottom, left:right]
             lesions = None if lesions is None else lesions[top:bottom, left:right]
+            contours = [one[top:bottom, left:right] for one in contours]
         else:
             shown, title = _blurred(shown), f"{title}, blurred: no region declared"
     spacing = image.meta.get(meta_keys.SPACING) if mask.ndim == 3 else None
-    return draw_overlay(shown.numpy(), mask.numpy(), title, spacing, lesions)
+    return draw_overlay(shown.numpy(), mask.numpy(), title, spacing, lesions, contours)
 
 
 def _may_hold_names(image: MetaTensor, task: Task) -> bool:

@@ -15,6 +15,7 @@ from monai_tpseg.lesions import label_lesions
 
 __all__ = ["draw_overlay", "montage_slices"]
 
+_INNER, _OUTER = (255, 64, 255), (255, 160, 0)  # magenta and orange: contours with a promise
 _FILL = 0.25  # share of the lesion colour inside
 _CONTOUR = 2  # pixels
 _RING = (255, 214, 0)  # yellow: around a lesion, and not to be taken for its outline
@@ -55,6 +56,7 @@ def draw_overlay(
     title: str,
     spacing: Sequence[float] | None = None,
     lesions: NDArray[np.int32] | None = None,
+    contours: Sequence[NDArray[Any]] = (),
 ) -> Image.Image:
     """Draw the lesion on a picture, or on a montage of slices: outline and translucent fill.
 
@@ -66,6 +68,7 @@ def draw_overlay(
         title: what stands above, e.g. the name of the task.
         spacing: millimetres between rows and columns (and slices), for the aspect; None takes square pixels.
         lesions: see `montage_slices`.
+        contours: the inner and the outer one, of the shape of `mask`; each gets an outline, no fill.
 
     Returns:
         An RGB picture.
@@ -80,7 +83,8 @@ def draw_overlay(
     else:
         slices, volume, masks = montage_slices(mask, lesions=lesions), image, mask
     size = _tile_size(mask.shape, spacing, mask.ndim == 3)
-    tiles = [_tile(volume[..., n], masks[..., n], size) for n in slices]
+    around = [one if one.ndim == 3 else one[..., None] for one in contours]
+    tiles = [_tile(volume[..., n], masks[..., n], size, [one[..., n] for one in around]) for n in slices]
     if mask.ndim == 3:
         for n, tile in zip(slices, tiles, strict=True):
             _write(tile, (4, 3), f"{n + 1} / {mask.shape[-1]}")
@@ -101,19 +105,28 @@ def _tile_size(shape: Sequence[int], spacing: Sequence[float] | None, volume: bo
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _tile(image: NDArray[Any], mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
+def _tile(
+    image: NDArray[Any], mask: NDArray[Any], size: tuple[int, int], contours: Sequence[NDArray[Any]] = ()
+) -> Image.Image:
     """(3, H, W) and (H, W) -> one RGB tile."""
     values = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0))).resize(size, Image.Resampling.BILINEAR)
     inside = _shrunk(mask > 0, size)
-    contour = inside & ~ndimage.binary_erosion(inside, iterations=_CONTOUR)
+    contour = _outline(inside)
     pixels = np.asarray(picture, dtype=np.float32).copy()
     colour = np.array(LESION_COLOUR, dtype=np.float32)
     pixels[inside] = (1 - _FILL) * pixels[inside] + _FILL * colour
+    for one, shade in zip(contours, (_INNER, _OUTER), strict=False):
+        pixels[_outline(_shrunk(one > 0, size))] = np.array(shade, dtype=np.float32)
     pixels[contour] = colour
     tile = Image.fromarray(pixels.round().astype(np.uint8))
     _ring(tile, inside)
     return tile
+
+
+def _outline(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=_CONTOUR)
+    return found
 
 
 def _shrunk(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -143,7 +156,8 @@ def _montage(tiles: list[Image.Image], title: str) -> Image.Image:
     width, height = tiles[0].size
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    sheet = Image.new("RGB", (max(columns * width, _WIDTH), rows * height + _CAPTION))
+    caption = round(ImageFont.load_default(size=14).getlength(title)) + 12
+    sheet = Image.new("RGB", (max(columns * width, _WIDTH, caption), rows * height + _CAPTION))
     for n, tile in enumerate(tiles):
         sheet.paste(tile, (n % columns * width, n // columns * height + _CAPTION))
     _write(sheet, (6, 4), title)

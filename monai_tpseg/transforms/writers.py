@@ -41,6 +41,7 @@ class MaskWriter:
         save_probabilities: also write `..._prob.png` (16 bits, 65535 is 1) or `..._prob.nii.gz` (float32).
         save_overlay: also write `..._overlay.png`, the lesion drawn on the picture or on up to 12 slices.
         directory: the pipelines that make the overlay's background, see `pipeline_path`.
+        kind: what the file of the mask is called instead of `mask`.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class MaskWriter:
         save_probabilities: bool = False,
         save_overlay: bool = True,
         directory: str | Path | None = None,
+        kind: str = "mask",
     ) -> None:
         self.output_dir = Path(output_dir)
         self.names = OutputNames(data_root_dir)
         self.save_probabilities = save_probabilities
         self.save_overlay = save_overlay
+        self.kind = kind
         self._display = NormalizeByModalityd(IMAGE, TASK_NAME, directory, network=False) if save_overlay else None
 
     def write(
@@ -88,7 +91,7 @@ class MaskWriter:
             raise ValueError(f"No probabilities of {source_path(meta)}; pass them or set save_probabilities=False.")
         base = base_path(self.output_dir, self.names(meta) if case_name is None else case_name, task)
         picture, suffix = str(meta[meta_keys.KIND]) == "picture", _suffix(meta)
-        written = {"mask": base.with_name(f"{base.name}_mask{suffix}")}
+        written = {"mask": base.with_name(f"{base.name}_{self.kind}{suffix}")}
         _save(on_source_grid(mask, meta).astype(np.uint8) * (255 if picture else 1), meta, written["mask"])
         if self.save_probabilities and prob is not None:
             written["prob"] = base.with_name(f"{base.name}_prob{suffix}")

@@ -99,6 +99,14 @@ class Trust:
         """Whether the picture is none of the task; False where nothing is known."""
         return self.belonging is not None and self.belonging.refused
 
+    @property
+    def caption(self) -> str:
+        """What stands above the overlay."""
+        said = ["unlike the task's pictures"] * self.refused
+        if self.dice is not None:
+            said.append(f"expected Dice {self.dice.value:.2f} ({self.dice.low:.2f} to {self.dice.high:.2f})")
+        return ", ".join(said)
+
     def record(self) -> dict[str, Any]:
         """Return what `result.json` says under `trust`; null is what nothing is known about."""
         belonging, dice = self.belonging, self.dice
