@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from monai_tpseg.io.dicom.object import is_image, is_secondary_capture, open_dicom
+from monai_tpseg.io.dicom.object import is_image, open_dicom
+from monai_tpseg.io.dicom.panels import is_secondary_capture
 from monai_tpseg.io.dicom.split import dicom_files
 from monai_tpseg.io.discovery import CaseSource, discover
 from monai_tpseg.io.errors import ReadError

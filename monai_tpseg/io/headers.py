@@ -17,7 +17,8 @@ from monai_tpseg.io.dicom.attributes import (
 )
 from monai_tpseg.io.dicom.body_parts import Regions, is_aside, regions_named
 from monai_tpseg.io.dicom.copies import Identity, identity_of
-from monai_tpseg.io.dicom.object import Dataset, frame_count, is_image, is_secondary_capture, open_dicom
+from monai_tpseg.io.dicom.object import Dataset, frame_count, is_image, open_dicom
+from monai_tpseg.io.dicom.panels import is_secondary_capture
 from monai_tpseg.io.dicom.repeats import Marks, marks_of
 from monai_tpseg.io.dicom.stack import has_positions, is_localizer
 from monai_tpseg.io.dicom.values import intensity_of

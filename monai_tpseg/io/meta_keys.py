@@ -25,6 +25,7 @@ __all__ = [
     "NON_FINITE",
     "NO_DATA",
     "ORIGINAL_AFFINE",
+    "PANELS_DOUBTFUL",
     "PHOTOMETRIC",
     "PLANE",
     "REGION",
@@ -101,6 +102,9 @@ PHOTOMETRIC = "photometric"
 
 COLOUR_DOUBTFUL = "colour_doubtful"
 """True: header and codestream of a JPEG name different colours, so that programs differ; absent otherwise."""
+
+PANELS_DOUBTFUL = "panels_doubtful"
+"""True: a DICOM object that may show a screen, paper or several pictures instead of one slice; absent otherwise."""
 
 MODALITY = "dicom_modality"
 """str: (0008,0060) of a DICOM object."""

@@ -49,6 +49,7 @@ FLAGS: dict[str, str] = {
     "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
     "other_modality": "the source's DICOM modality is not one that the task was trained for",
     "not_this_task": "the picture is unlike those that the task was trained on; the mask may show something else",
+    "maybe_panels": "the object may be a picture of a screen or of several slices: see what it shows",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
     "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
@@ -62,7 +63,7 @@ FLAGS: dict[str, str] = {
 """What a person should know about a result -> what it means; worst first."""
 
 REVIEW_FLAGS = frozenset(
-    {"slice_gap", "gantry_tilt", "other_modality", "not_this_task", "repaired_values", "doubtful_colour", "no_seg"}
+    {"slice_gap", "gantry_tilt", "other_modality", "not_this_task", "maybe_panels", "repaired_values", "doubtful_colour", "no_seg"}
 )
 """Flags that make a case `review`: the input was not as it should be."""
 
@@ -188,6 +189,7 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         **{flag: str(meta.get(meta_keys.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
         "other_modality": not fits_modality(str(meta.get(meta_keys.MODALITY, "")), modality),
         "repaired_values": int(meta.get(meta_keys.NON_FINITE, 0)) > 0,
+        "maybe_panels": meta_keys.PANELS_DOUBTFUL in meta,
         "doubtful_colour": meta_keys.COLOUR_DOUBTFUL in meta,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

@@ -23,6 +23,7 @@ from pydicom.encaps import encapsulate
 
 from monai_tpseg.io import ReadError, list_cases
 from monai_tpseg.io import safety as guard
+from monai_tpseg.io.headers import look_at
 from monai_tpseg.transforms import LoadMedicalImage
 from tests.transforms.conftest import dicomdir
 
@@ -90,7 +91,7 @@ def test_a_deflated_bomb(write_dicom: Write, tmp_path: Path, monkeypatch: pytest
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     dataset.save_as(tmp_path / "b")
     assert LoadMedicalImage()(tmp_path / "b").shape == (3, 600, 600)
-    monkeypatch.setattr("monai_tpseg.io.dicom.compression.MAX_BYTES", 300_000)
+    monkeypatch.setattr("monai_tpseg.io.dicom.deflated.MAX_BYTES", 300_000)
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
 
 
@@ -106,11 +107,55 @@ def test_a_deflated_bomb_however_it_begins(
     assert LoadMedicalImage()(tmp_path / "b").shape == (3, 600, 600)
     inflated: list[int] = []
     whole = zlib.decompress
-    monkeypatch.setattr(zlib, "decompress", lambda *given, **more: inflated.append(1) or whole(*given, **more))
-    monkeypatch.setattr("monai_tpseg.io.dicom.compression.MAX_BYTES", 300_000)
+
+    def counted(*given: Any, **more: Any) -> bytes:
+        inflated.append(len(unpacked := whole(*given, **more)))
+        return unpacked
+
+    monkeypatch.setattr(zlib, "decompress", counted)
+    monkeypatch.setattr("monai_tpseg.io.dicom.deflated.MAX_BYTES", 300_000)
     assert refused(tmp_path / "b").code == "E_TOO_LARGE"
     assert list_cases(tmp_path / "b") == [tmp_path / "b"]
-    assert inflated == []  # by pydicom, which knows no limit
+    assert max(inflated, default=0) < 300_000  # by pydicom, which knows no limit
+
+
+@pytest.mark.parametrize("start", ["preamble", "none"])
+def test_a_scan_unpacks_no_pixels(
+    write_dicom: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    """A header of 300 kB and pixels of 16 MB, deflated to 20 kB: what is unpacked is counted."""
+    dataset = pydicom.dcmread(write_dicom("a", np.zeros((4000, 4000), dtype=np.uint8), PatientName="Phantom"))
+    dataset.private_block(0x0009, "PHANTOM", create=True).add_new(1, "OB", bytes(300_000))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    dataset.save_as(tmp_path / "b")
+    if start == "none":
+        (tmp_path / "b").write_bytes((tmp_path / "b").read_bytes()[132:])
+    assert (tmp_path / "b").stat().st_size < 50_000
+    found: list[int] = []
+    whole, real = zlib.decompress, zlib.decompressobj
+
+    class Counted:
+        def __init__(self, *given: Any) -> None:
+            self.inflate = real(*given)
+
+        def decompress(self, *given: Any) -> bytes:
+            found.append(len(unpacked := self.inflate.decompress(*given)))
+            return unpacked
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inflate, name)
+
+    def counted(*given: Any, **more: Any) -> bytes:
+        found.append(len(unpacked := whole(*given, **more)))
+        return unpacked
+
+    monkeypatch.setattr(zlib, "decompress", counted)
+    monkeypatch.setattr(zlib, "decompressobj", Counted)
+    header = look_at(tmp_path / "b")
+    assert (header.code, header.modality, header.image) == ("", "US", True)
+    assert sum(found) < 4_000_000
+    monkeypatch.setattr("monai_tpseg.io.dicom.deflated.MAX_HEADER", 200_000)
+    assert look_at(tmp_path / "b").code == "E_TOO_LARGE"
 
 
 def test_an_index_is_not_followed_and_refused_when_it_leads_out(tmp_path: Path) -> None:

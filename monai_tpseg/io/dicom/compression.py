@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import subprocess
-import zlib
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydicom.encaps import generate_frames
-from pydicom.filereader import read_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, RLELossless
 
 from monai_tpseg.io.dicom.gdcm import decompress_apart
 from monai_tpseg.io.dicom.jpeg import colours_disagree, jpeg_header, replace_jpeg
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import MAX_BYTES
 from monai_tpseg.words import count
 
 __all__ = [
-    "check_deflated",
     "check_encoded",
     "colour_is_doubtful",
     "decodes_itself",
@@ -35,7 +31,6 @@ _SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, followed by i
 _ITEM = b"\xfe\xff\x00\xe0"  # begins a fragment
 _JPEG = b"\xff\xd8\xff"
 _JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
-_CHUNK = 2**20
 
 _BY_JPEG = "imagecodecs"  # no plugin of pydicom: see `jpeg.py`
 _JPEG_LS = "pyjpegls"
@@ -118,30 +113,6 @@ def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
         raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
     except (RuntimeError, ValueError) as error:
         raise ReadError("E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); export it again.") from error
-
-
-def check_deflated(file: BinaryIO, name: object) -> None:
-    """Refuse a deflated object that unpacks beyond a safe size; pydicom unpacks without a limit.
-
-    Args:
-        file: a DICOM file, opened; it is left at its start.
-        name: what the message calls it.
-
-    Raises:
-        ReadError: `E_TOO_LARGE`.
-    """
-    file.seek(128)
-    if file.read(4) != b"DICM":
-        file.seek(0)
-    # stands before the pixels' own encoding: plain elements of group 2
-    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while chunk := inflate.unconsumed_tail or file.read(_CHUNK):
-            size += len(inflate.decompress(chunk, _CHUNK))
-            if size > MAX_BYTES:
-                raise ReadError("E_TOO_LARGE", f"{name} unpacks to over {MAX_BYTES >> 30} GiB; store it uncompressed.")
-    file.seek(0)
 
 
 def check_encoded(dataset: Any, frames: int, name: object) -> None:

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, NamedTuple
 import pydicom
 from pydicom.filereader import read_dataset as read_elements
 from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     EnhancedUSVolumeStorage,
@@ -26,7 +25,9 @@ from pydicom.uid import (
 )
 
 from monai_tpseg.io.dicom.attributes import is_given, number, photometric, rescale
-from monai_tpseg.io.dicom.compression import check_deflated, syntax_name
+from monai_tpseg.io.dicom.compression import syntax_name
+from monai_tpseg.io.dicom.deflated import PIXEL_TAGS, Fence, check_deflated, inflated_header, zeros
+from monai_tpseg.io.dicom.panels import is_mosaic
 from monai_tpseg.io.dicom.single_frame import flatten_single_frame
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name, check_size
@@ -41,7 +42,6 @@ __all__ = [
     "index_parts",
     "is_dicom",
     "is_image",
-    "is_secondary_capture",
     "open_dicom",
     "parsed_once",
     "read_dataset",
@@ -55,7 +55,6 @@ _NOT_IMAGES = frozenset(
 _IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # the classes of all others end in "Image Storage"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
@@ -63,13 +62,9 @@ _OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour tra
 _OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
 _PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-_PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
 _DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
-_TILED = frozenset({"MOSAIC", "MONTAGE"})  # values of ImageType
-_SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
 _UNPARSED = (ValueError, LookupError, struct.error, zlib.error, NotImplementedError, RecursionError, TypeError)
 """What pydicom raises of bytes that are no elements: lengths, names of value types, nesting, a deflated stream."""
-_MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
 
 PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
 """What (0028,0004) of an object that is read may say."""
@@ -163,7 +158,7 @@ def _open(path: Path, pixels: bool, is_meant: Callable[[BinaryIO], bool]) -> Dat
 
 def _header_of(dataset: Dataset) -> Dataset:
     """`dataset` without its pixels; elements that are not looked at yet are shared, not copied."""
-    header = dataset[: min(_PIXEL_TAGS)]
+    header = dataset[: min(PIXEL_TAGS)]
     header.file_meta = dataset.file_meta
     return header
 
@@ -176,8 +171,8 @@ def _starts_as_dicom(file: BinaryIO) -> bool:
         return False
     file.seek(0)
     try:
-        check_deflated(file, "the file")
-        dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        header = inflated_header(file, "the file")
+        dataset = pydicom.dcmread(header, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     except ReadError:
         return True  # whoever reads it says what is wrong
     except Exception:  # bytes that are no DICOM make pydicom raise anything
@@ -188,11 +183,14 @@ def _starts_as_dicom(file: BinaryIO) -> bool:
 def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
     try:
         _check_start(file, name)
-        check_deflated(file, name)
-        dataset = read_partial(file, _Fence(pixels, name), force=True)
+        if pixels:
+            check_deflated(file, name)
+        else:
+            file = inflated_header(file, name)
+        dataset = read_partial(file, Fence(pixels, name), force=True)
         if pixels and "PixelData" not in dataset and _is_encapsulated(dataset):
             file.seek(0)  # its last delimiter may be all that is missing
-            dataset = read_partial(BytesIO(file.read() + _DELIMITER), _Fence(pixels, name), force=True)
+            dataset = read_partial(BytesIO(file.read() + _DELIMITER), Fence(pixels, name), force=True)
     except (ReadError, MemoryError):
         raise
     except EOFError as error:
@@ -225,26 +223,7 @@ def _check_start(file: BinaryIO, name: str) -> None:
     start = file.read(8)
     file.seek(0)
     if start == bytes(8):
-        raise _zeros(name)
-
-
-class _Fence:
-    """Tells pydicom when to stop: before the pixels where they are not wanted, and where no data set can go on."""
-
-    def __init__(self, pixels: bool, name: str) -> None:
-        self.pixels, self.name, self.count = pixels, name, 0
-
-    def __call__(self, tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        self.count += 1
-        if tag == 0:
-            raise _zeros(self.name)
-        if self.count > _MOST_ELEMENTS:
-            raise ReadError("E_DECODE", f"{self.name} has over {_MOST_ELEMENTS} elements; export it again.")
-        return not self.pixels and tag in _PIXEL_TAGS
-
-
-def _zeros(name: str) -> ReadError:
-    return ReadError("E_DECODE", f"{name} holds zeros where its elements should be; copy or export it again.")
+        raise zeros(name)
 
 
 def is_image(dataset: Dataset) -> bool:
@@ -268,12 +247,6 @@ def _storage(dataset: Dataset) -> UID:
 
 def _is_standard(storage: UID) -> bool:
     return bool(storage) and storage.name != str(storage) and "Storage" in storage.name
-
-
-def is_secondary_capture(dataset: Dataset) -> bool:
-    """Say whether `dataset` is a picture that was taken from a screen or from paper, or came from elsewhere."""
-    storage = str(dataset.get("SOPClassUID") or "")
-    return storage == _SECONDARY_CAPTURE or storage.startswith(f"{_SECONDARY_CAPTURE}.")
 
 
 def frame_count(dataset: Dataset, name: object = "the object") -> int:
@@ -310,7 +283,8 @@ def check_image(dataset: Dataset, name: object) -> None:
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
         raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
     check_size((rows, columns), frames, name)
-    _check_tiled(dataset, name)
+    if is_mosaic(dataset):  # Siemens' mosaics, montages
+        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
     dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
     if "NumberOfFrames" in dataset:
         dataset.NumberOfFrames = frames
@@ -323,19 +297,6 @@ def check_image(dataset: Dataset, name: object) -> None:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
         if not 0 < stored <= bits or high != stored - 1:
             raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
-
-
-def _check_tiled(dataset: Dataset, name: object) -> None:
-    """Refuse a frame that shows many slices side by side: Siemens' mosaics, montages."""
-    kinds = dataset.get("ImageType") or ()
-    words = {str(kind).upper() for kind in ((kinds,) if isinstance(kinds, str) else kinds)}
-    group, element = _SIEMENS_IMAGES
-    try:
-        count = int(dataset.private_block(group, "SIEMENS MR HEADER")[element].value)
-    except (KeyError, TypeError, ValueError):
-        count = 1
-    if words & _TILED or count > 1:
-        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
 
 
 def _check_colour(dataset: Dataset, samples: int, name: object) -> None:

@@ -12,6 +12,7 @@ _SEQUENCES = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PlanePositionVolumeSequence", "PlaneOrientationVolumeSequence"),
     *("FrameContentSequence", "MREchoSequence", "MRDiffusionSequence", "TemporalPositionSequence"),
+    *("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
     "PixelValueTransformationSequence",
 )
 _AS_PATIENT = {  # enhanced ultrasound has places in a volume of its own

@@ -21,9 +21,19 @@ from monai_tpseg.io.dicom.compression import (
 )
 from monai_tpseg.io.dicom.modality_lut import modality_values
 from monai_tpseg.io.dicom.object import Dataset, frame_count
+from monai_tpseg.io.dicom.panels import may_show_panels
+from monai_tpseg.io.dicom.stack import has_positions
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.loaded import Array
-from monai_tpseg.io.meta_keys import COLOUR_DOUBTFUL, FORMAT, INVERTED, MODALITY, PHOTOMETRIC, Intensity
+from monai_tpseg.io.meta_keys import (
+    COLOUR_DOUBTFUL,
+    FORMAT,
+    INVERTED,
+    MODALITY,
+    PANELS_DOUBTFUL,
+    PHOTOMETRIC,
+    Intensity,
+)
 
 __all__ = [
     "AIR",
@@ -177,4 +187,5 @@ def dicom_meta(dataset: Dataset) -> dict[str, Any]:
     inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else named == "MONOCHROME1"
     meta = {FORMAT: "dicom", PHOTOMETRIC: named, INVERTED: inverted and not is_colour(dataset)}
     meta |= {COLOUR_DOUBTFUL: True} if colour_is_doubtful(dataset) else {}
+    meta |= {PANELS_DOUBTFUL: True} if may_show_panels(dataset, has_positions(dataset)) else {}
     return meta | {MODALITY: str(dataset.get("Modality") or "")}

@@ -1,0 +1,123 @@
+"""Where pydicom stops reading elements, and how much of a deflated object it gets: it knows no limit of its own."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from typing import BinaryIO
+
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.safety import MAX_BYTES
+
+__all__ = ["MAX_HEADER", "PIXEL_TAGS", "Fence", "check_deflated", "inflated_header", "zeros"]
+
+MAX_HEADER = 2**26
+"""Bytes that the elements before the pixels may unpack to."""
+
+PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
+"""Tags of elements that hold pixels."""
+
+_CHUNK = 2**20
+_MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
+_FIRST, _MORE = 2**16, 8  # bytes of a header that are unpacked first, and how many times more next
+
+
+class Fence:
+    """Tells pydicom when to stop: before the pixels where they are not wanted, and where no data set can go on.
+
+    Args:
+        pixels: they are wanted.
+        name: what a message calls the file.
+    """
+
+    def __init__(self, pixels: bool, name: object) -> None:
+        self.pixels, self.name, self.count, self.stopped = pixels, name, 0, False
+
+    def __call__(self, tag: BaseTag, _vr: str | None, _length: int) -> bool:
+        """Say whether to stop before an element.
+
+        Raises:
+            ReadError: `E_DECODE`, there are zeros, or far too many elements.
+        """
+        self.count += 1
+        if tag == 0:
+            raise zeros(self.name)
+        if self.count > _MOST_ELEMENTS:
+            raise ReadError("E_DECODE", f"{self.name} has over {_MOST_ELEMENTS} elements; export it again.")
+        self.stopped = not self.pixels and tag in PIXEL_TAGS
+        return self.stopped
+
+
+def zeros(name: object) -> ReadError:
+    """Return the error of a data set that goes on in zeros."""
+    return ReadError("E_DECODE", f"{name} holds zeros where its elements should be; copy or export it again.")
+
+
+def check_deflated(file: BinaryIO, name: object) -> None:
+    """Refuse a deflated object that unpacks beyond a safe size.
+
+    Args:
+        file: a DICOM file, opened; it is left at its start.
+        name: what the message calls it.
+
+    Raises:
+        ReadError: `E_TOO_LARGE`.
+    """
+    if _is_deflated(file):
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while chunk := inflate.unconsumed_tail or file.read(_CHUNK):
+            size += len(inflate.decompress(chunk, _CHUNK))
+            if size > MAX_BYTES:
+                raise ReadError("E_TOO_LARGE", f"{name} unpacks to over {MAX_BYTES >> 30} GiB; store it uncompressed.")
+    file.seek(0)
+
+
+def inflated_header(file: BinaryIO, name: object) -> BinaryIO:
+    """Return what to read the header of an object from: a short copy of a deflated one, else `file` at its start.
+
+    Args:
+        file: a DICOM file, opened.
+        name: what the message calls the file.
+
+    Raises:
+        ReadError: `E_TOO_LARGE`, the elements before the pixels unpack beyond a safe size.
+    """
+    if not _is_deflated(file):
+        file.seek(0)
+        return file
+    begin = file.tell()
+    inflate, found, wanted = zlib.decompressobj(-zlib.MAX_WBITS), bytearray(), _FIRST
+    while True:
+        while len(found) < wanted and (chunk := inflate.unconsumed_tail or file.read(_FIRST)):
+            found += inflate.decompress(chunk, wanted - len(found))
+        if len(found) < wanted or _reaches(found, Fence(False, name)):
+            break
+        if wanted >= MAX_HEADER:
+            raise ReadError("E_TOO_LARGE", f"{name} has a header that unpacks to over {MAX_HEADER >> 20} MiB.")
+        wanted = min(wanted * _MORE, MAX_HEADER)
+    file.seek(0)
+    stored = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # not packed, but as pydicom expects it
+    return BytesIO(file.read(begin) + stored.compress(bytes(found)) + stored.flush())
+
+
+def _is_deflated(file: BinaryIO) -> bool:
+    """Leaves `file` behind its group 2, which is plain whatever follows."""
+    file.seek(128)
+    if file.read(4) != b"DICM":
+        file.seek(0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
+
+
+def _reaches(found: bytearray, fence: Fence) -> bool:
+    try:
+        read_dataset(BytesIO(found), False, True, stop_when=fence)
+    except ReadError:
+        raise
+    except Exception:  # it ends inside of an element: more is needed
+        return False
+    return fence.stopped

@@ -1,0 +1,86 @@
+"""Whether a frame may show a screen or several pictures instead of one slice, by what its header tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai_tpseg.io.dicom.attributes import is_colour, is_given, numbers
+
+__all__ = ["image_types", "is_mosaic", "is_secondary_capture", "may_show_panels"]
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
+_TILED = ("MOSAIC", "MONTAGE", "COLLAGE", "MULTIPANEL", "MULTI PANEL", "MULTI_PANEL", "CONTACT SHEET")
+_SCREENS = ("SCREEN", "POSDISP", "DOSE_INFO", "REPORT", "HARDCOPY", "FILMED", "LAYOUT")
+_FROM_A_SCREEN = frozenset({"DRW", "DV", "SD", "SI", "SYN", "WSD"})  # ConversionType: drawing, video, scan, workstation
+_SLICES = frozenset({"CT", "MR", "PT"})  # each image of these has a place, unless it is none of a scanner
+_SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
+_LARGER = 3  # times the acquired matrix in both directions: scanners interpolate to twice of it
+
+
+def is_secondary_capture(header: Any) -> bool:
+    """Say whether an object is a picture that was taken from a screen or from paper, or came from elsewhere."""
+    storage = str(header.get("SOPClassUID") or "")
+    return storage == _SECONDARY_CAPTURE or storage.startswith(f"{_SECONDARY_CAPTURE}.")
+
+
+def image_types(header: Any) -> set[str]:
+    """Return the values of ImageType and FrameType in capitals, of the object and of the groups that frames share."""
+    found = set[str]()
+    groups = [*(header.get("SharedFunctionalGroupsSequence") or ())[:1]]
+    groups += [*(header.get("PerFrameFunctionalGroupsSequence") or ())[:1]]
+    frames = [item for group in groups for name in _FRAME_TYPES for item in (group.get(name) or ())[:1]]
+    for one in (header, *frames):
+        for keyword in ("ImageType", "FrameType"):
+            kinds = one.get(keyword) or ()
+            found |= {str(kind).strip().upper() for kind in ((kinds,) if isinstance(kinds, str) else kinds)}
+    return found
+
+
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+
+
+def is_mosaic(header: Any) -> bool:
+    """Say whether a frame is known to show many slices side by side: by its type, or by Siemens' number of them."""
+    group, element = _SIEMENS_IMAGES
+    try:
+        count = int(header.private_block(group, "SIEMENS MR HEADER")[element].value)
+    except (KeyError, TypeError, ValueError):
+        count = 1
+    return count > 1 or any(word in kind for kind in image_types(header) for word in _TILED)
+
+
+def may_show_panels(header: Any, placed: bool) -> bool:
+    """Say whether a frame may be a picture of a screen, of paper or of several slices, so that a person must look.
+
+    Secondary captures may be, what its type or its conversion calls a screen, a CT, MR or PET without a place in the
+    patient that was derived, is in colour or has text burned in, and a frame far larger than what was acquired.
+
+    Args:
+        header: of the object.
+        placed: its frames have a place in the patient.
+    """
+    kinds = image_types(header)
+    if is_secondary_capture(header) or any(word in kind for kind in kinds for word in _SCREENS):
+        return True
+    if _is_far_larger(header):
+        return True
+    if placed:
+        return False
+    if str(header.get("ConversionType") or "").strip().upper() in _FROM_A_SCREEN:
+        return True
+    derived = bool(kinds & {"DERIVED", "SECONDARY"}) or is_given(header, "ConversionType")
+    burned = str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES"
+    return str(header.get("Modality") or "") in _SLICES and (derived or burned or is_colour(header))
+
+
+def _is_far_larger(header: Any) -> bool:
+    """Whether rows and columns are the same whole multiple, three at least, of an acquired matrix of MR."""
+    matrix = numbers(header, "AcquisitionMatrix", 4)  # frequency rows, columns, phase rows, columns
+    rows, columns = (numbers(header, word, 1) for word in ("Rows", "Columns"))
+    if matrix is None or rows is None or columns is None or str(header.get("Modality") or "") != "MR":
+        return False
+    acquired = [number for number in matrix if number > 0]
+    if len(acquired) != 2:
+        return False
+    times = {rows[0] / acquired[0], columns[0] / acquired[1]}
+    return len(times) == 1 and min(times) >= _LARGER and min(times) == int(min(times))
