@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.rounding import MILLIMETRES
 
 __all__ = [
     "EDGES_MM",
@@ -18,6 +19,7 @@ __all__ = [
     "check_edges",
     "is_edge",
     "itk_lengths",
+    "lengths_disagree",
     "millimetres",
     "nifti_lengths",
 ]
@@ -37,7 +39,7 @@ _UNITS = {
     25.4: ("in", "inch", "inches"),
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
-_NIFTI_UNITS = {1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0 is unknown: millimetres
+_NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
 _META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
@@ -93,10 +95,28 @@ def nifti_lengths(header: Any) -> Lengths:
     Args:
         header: a nibabel header, not repaired.
     """
-    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7, 1.0)
+    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7)
     edges = np.abs(header["pixdim"][1:4].astype(np.float64))
     known = int(header["sform_code"]) > 0 or bool((np.isfinite(edges) & (edges > 0)).all())
-    return Lengths(np.full(3, scale), known)
+    return Lengths(np.full(3, scale or 1.0), known and scale is not None)
+
+
+def lengths_disagree(header: Any) -> bool:
+    """Say whether the sform of a NIfTI header and its `pixdim` state other edges: some programs go by one, some by one.
+
+    They agree where the far edges of the volume lie together up to `rounding.MILLIMETRES`.
+
+    Args:
+        header: a nibabel header, not repaired.
+    """
+    if int(header["sform_code"]) <= 0:
+        return False
+    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7) or 1.0
+    placed = np.linalg.norm([header[f"srow_{axis}"][:3].astype(np.float64) for axis in "xyz"], axis=0)
+    edges = np.abs(header["pixdim"][1:4].astype(np.float64))
+    sizes = np.maximum(header["dim"][1:4].astype(np.float64), 1)
+    stated = np.isfinite(edges) & (edges > 0) & (np.arange(3) < int(header["dim"][0]))
+    return bool((np.abs(placed - edges) * sizes * scale > MILLIMETRES)[stated].any())
 
 
 def itk_lengths(path: Path, name: object) -> Lengths:

@@ -14,6 +14,7 @@ __all__ = [
     "FILENAME",
     "FILES",
     "FORMAT",
+    "GEOMETRY_DOUBTFUL",
     "INTENSITY",
     "INVERTED",
     "IRREGULAR",
@@ -102,6 +103,9 @@ PHOTOMETRIC = "photometric"
 
 COLOUR_DOUBTFUL = "colour_doubtful"
 """True: header and codestream of a JPEG name different colours, so that programs differ; absent otherwise."""
+
+GEOMETRY_DOUBTFUL = "geometry_doubtful"
+"""True: sform and pixdim of a NIfTI file state other voxel edges, so that programs differ; absent otherwise."""
 
 PANELS_DOUBTFUL = "panels_doubtful"
 """True: a DICOM object that may show a screen, paper or several pictures instead of one slice; absent otherwise."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name
 
-__all__ = ["check_length", "gzip_voxels", "metaimage_voxels", "nrrd_encoding"]
+__all__ = ["check_length", "gzip_voxels", "metaimage_scale", "metaimage_voxels", "nrrd_encoding"]
 
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _CHUNK = 2**20
@@ -107,6 +107,27 @@ def _inflated(path: Path, data: Path, start: int, size: int) -> Iterator[bytes]:
         raise ReadError("E_DECODE", f"{base_name(path)} holds more or fewer voxels than it declares; export it again.")
 
 
+def metaimage_scale(path: Path) -> tuple[float, float]:
+    """Return slope and offset from stored values to those that a MetaImage means; ITK leaves them out.
+
+    Raises:
+        ReadError: `E_FORMAT`, one is no usable number.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    found = []
+    for key, absent in ((b"ElementToIntensityFunctionSlope", 1.0), (b"ElementToIntensityFunctionOffset", 0.0)):
+        text = _field(head[: _start(head, own=True)], key)
+        try:
+            value = float(text) if text else absent
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value) or (absent == 1 and value == 0):
+            raise ReadError("E_FORMAT", f"{base_name(path)} scales its values by no usable number; correct its header.")
+        found.append(value)
+    return found[0], found[1]
+
+
 def _field(head: bytes, key: bytes) -> bytes:
     found = re.search(rb"^" + key + rb" *= *(.*?) *\r?$", head, re.M | re.I)
     return found[1] if found is not None else b""
@@ -161,6 +182,8 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
     found = len(data.read_bytes()[start:].split()) if as_text else (data.stat().st_size - start) // size
     if found < count:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
+    if path == data and found >= 2 * count and not _field(head, b"HeaderSize"):  # e.g. MET_LONG, of 4 bytes, with 8
+        raise ReadError("E_DECODE", f"{base_name(path)} holds far more voxels than it declares; export it again.")
 
 
 def _header_end(file: BinaryIO) -> int:

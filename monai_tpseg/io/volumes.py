@@ -18,14 +18,14 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.lengths import itk_lengths, nifti_lengths
+from monai_tpseg.io.lengths import itk_lengths, lengths_disagree, nifti_lengths
 from monai_tpseg.io.loaded import Source, check_affine
-from monai_tpseg.io.meta_keys import FORMAT, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.io.meta_keys import FORMAT, GEOMETRY_DOUBTFUL, NIFTI_HEADER, SOURCE_SHAPE, Intensity
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
-from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_voxels, nrrd_encoding
+from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_scale, metaimage_voxels, nrrd_encoding
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -38,6 +38,7 @@ _META_SUFFIXES = (".mha", ".mhd")
 
 _GZIP = b"\x1f\x8b"
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
+_FARTHEST = 2**26  # bytes before the voxels of a NIfTI, notes included
 _HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
@@ -98,6 +99,7 @@ def read_nifti(path: Path) -> Source:
     array, meta = finite(array, base_name(path))
     block = np.frombuffer(header.binaryblock, dtype=np.uint8).copy()
     meta |= {FORMAT: "nifti", SOURCE_SHAPE: np.array(shape), NIFTI_HEADER: block}
+    meta |= {GEOMETRY_DOUBTFUL: True} if lengths_disagree(header) else {}
     return Source(array, intensity, affine, spaced=spaced, meta=meta)
 
 
@@ -141,6 +143,9 @@ def read_itk(path: Path) -> Source:
         intensity: Intensity = "display"
     elif components == 1:
         array, intensity = _channels(stored.T.reshape(_three(shape)), path)
+        slope, offset = metaimage_scale(path) if of_meta else (1.0, 0.0)
+        if (slope, offset) != (1, 0):
+            array, intensity = (array.astype(np.float64) * slope + offset).astype(np.float32), "physical"
     else:
         raise ReadError("E_4D", f"{base_name(path)} has {components} values per voxel; save one of them as a volume.")
     array, meta = finite(array, base_name(path))
@@ -197,8 +202,23 @@ def _opened(path: Path) -> Any:
     for kind in (_Nifti1, _Nifti2):
         fits, sniffed = kind.path_maybe_image(path, sniffed)
         if fits:
+            _check_header(path, kind.header_class)
             return kind.from_filename(path)
     return nib.load(path)
+
+
+def _check_header(path: Path, header_class: Any) -> None:
+    """Refuse a header that puts the voxels into itself or far behind, or scales them by infinity: nibabel follows."""
+    packed = path.name.lower().endswith(".gz")
+    with gzip.open(path) if packed else path.open("rb") as file:
+        header = header_class.from_fileobj(file, check=False)
+    begin, slope = float(header["vox_offset"]), float(header["scl_slope"])
+    if not header.sizeof_hdr <= begin <= _FARTHEST:
+        raise ReadError(
+            "E_DECODE", f"{base_name(path)} says that its voxels begin at byte {begin:.0f}; export it again."
+        )
+    if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(header["scl_inter"])):
+        raise ReadError("E_FORMAT", f"{base_name(path)} scales its values by no usable numbers; correct its header.")
 
 
 def _stored_header(path: Path, header: Any) -> Any:

@@ -50,6 +50,7 @@ FLAGS: dict[str, str] = {
     "other_modality": "the source's DICOM modality is not one that the task was trained for",
     "not_this_task": "the picture is unlike those that the task was trained on; the mask may show something else",
     "maybe_panels": "the object may be a picture of a screen or of several slices: see what it shows",
+    "doubtful_size": "the header of a NIfTI file states two sizes of voxels; that of its sform was taken",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
     "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
@@ -63,7 +64,17 @@ FLAGS: dict[str, str] = {
 """What a person should know about a result -> what it means; worst first."""
 
 REVIEW_FLAGS = frozenset(
-    {"slice_gap", "gantry_tilt", "other_modality", "not_this_task", "maybe_panels", "repaired_values", "doubtful_colour", "no_seg"}
+    {
+        "slice_gap",
+        "gantry_tilt",
+        "other_modality",
+        "not_this_task",
+        "maybe_panels",
+        "doubtful_size",
+        "repaired_values",
+        "doubtful_colour",
+        "no_seg",
+    }
 )
 """Flags that make a case `review`: the input was not as it should be."""
 
@@ -190,6 +201,7 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         "other_modality": not fits_modality(str(meta.get(meta_keys.MODALITY, "")), modality),
         "repaired_values": int(meta.get(meta_keys.NON_FINITE, 0)) > 0,
         "maybe_panels": meta_keys.PANELS_DOUBTFUL in meta,
+        "doubtful_size": meta_keys.GEOMETRY_DOUBTFUL in meta,
         "doubtful_colour": meta_keys.COLOUR_DOUBTFUL in meta,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),
