@@ -45,13 +45,22 @@ _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 o
 
 
 class _Header1(nib.Nifti1Header):
-    """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does."""
+    """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does.
+
+    Voxels whose place is not stated lie behind the header: nibabel would take the header for them.
+    """
 
     quaternion_threshold = _TOO_LONG
+
+    def get_data_offset(self) -> int:
+        return int(super().get_data_offset()) or int(self.single_vox_offset)
 
 
 class _Header2(nib.Nifti2Header):
     quaternion_threshold = _TOO_LONG
+
+    def get_data_offset(self) -> int:
+        return int(super().get_data_offset()) or int(self.single_vox_offset)
 
 
 class _Nifti1(nib.Nifti1Image):
@@ -213,7 +222,7 @@ def _check_header(path: Path, header_class: Any) -> None:
     with gzip.open(path) if packed else path.open("rb") as file:
         header = header_class.from_fileobj(file, check=False)
     begin, slope = float(header["vox_offset"]), float(header["scl_slope"])
-    if not header.sizeof_hdr <= begin <= _FARTHEST:
+    if begin != 0 and not header.sizeof_hdr <= begin <= _FARTHEST:
         raise ReadError(
             "E_DECODE", f"{base_name(path)} says that its voxels begin at byte {begin:.0f}; export it again."
         )

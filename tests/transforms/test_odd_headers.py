@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,18 @@ def refused(path: Path) -> str:
     return caught.value.code
 
 
-@pytest.mark.parametrize("begin", [0, 16, 347, np.nan, 1e30])
+@pytest.mark.parametrize("begin", [16, 347, -1, np.nan, 1e30])
 def test_voxels_do_not_begin_inside_of_the_header(tmp_path: Path, begin: float) -> None:
     """nibabel hands out the header's own bytes as voxels."""
     assert refused(nifti(tmp_path / "a.nii", change(vox_offset=begin))) == "E_DECODE"
+
+
+def test_voxels_whose_place_is_not_stated_follow_the_header(tmp_path: Path) -> None:
+    image = LoadMedicalImage(plane="stored")(nifti(tmp_path / "a.nii", change(vox_offset=0)))
+    assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))
+    packed = LoadMedicalImage(plane="stored")(tmp_path / "a.nii.gz")
+    assert np.array_equal(packed[0].numpy(), VALUES.transpose(1, 0, 2))
 
 
 @pytest.mark.parametrize(
