@@ -63,6 +63,11 @@ STAGES: dict[str, tuple[Stage, ...]] = {
             "tpseg_1",
             {"image_size": 192, "lr": 0.0008, "reinforcement_ramp": 0, "epoch_cases": 1600, "max_epochs": 8},
         ),
+        Stage(
+            "tpseg_3",
+            "tpseg_2",
+            {"image_size": 192, "lr": 0.001, "reinforcement_ramp": 0, "epoch_cases": 1600, "max_epochs": 30},
+        ),
     ),
     "kprism": (
         Stage(
