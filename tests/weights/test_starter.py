@@ -36,7 +36,7 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_find_lesions_in_real_pictures(shared_dir: Path) -> None:
-    """Four validation pictures a task, evenly spread; chance is what marking everything would give."""
+    """Up to four validation pictures a task, evenly spread, those with a lesion; chance is marking everything."""
     folder = shared_dir / "data" / "lesions"
     listed = defaultdict(list)
     for entry in json.loads((folder / "datalist.json").read_text())["validation"]:
@@ -46,8 +46,10 @@ def test_they_find_lesions_in_real_pictures(shared_dir: Path) -> None:
     for task, entries in listed.items():
         dice, everything = [], []
         for entry in entries[:: len(entries) // 4][:4]:
-            mask = model.segment(folder / entry["image"], task).mask[0].numpy() > 0
             label = np.asarray(Image.open(folder / entry["label"]).convert("L")) > 0
+            if not label.any():
+                continue
+            mask = model.segment(folder / entry["image"], task).mask[0].numpy() > 0
             dice.append(2 * (mask & label).sum() / (mask.sum() + label.sum()))
             everything.append(2 * label.sum() / (label.size + label.sum()))
         found[task], chance[task] = float(np.mean(dice)), float(np.mean(everything))
