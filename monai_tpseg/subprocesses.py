@@ -19,11 +19,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Apart", "Call", "CallLost", "LostReason", "NoProcessError", "warm_up"]
+__all__ = ["LOST", "Apart", "Call", "CallLost", "LostReason", "NoProcessError", "available_memory", "warm_up"]
 
 LostReason = Literal["crash", "timeout", "memory"]
 
+LOST: dict[LostReason, str] = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
+"""Why a process has ended -> code."""
+
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GIB = 2**30
 _CHUNK = 2**26  # bytes of a message: nothing larger is ever held twice
 _GRACE = 10.0  # seconds beyond the limit, until a process that the kernel did not end is ended from here
 _START = 300.0  # seconds until a process must have imported its function
@@ -53,6 +58,15 @@ class Call(NamedTuple):
     seconds: float
 
 
+def available_memory() -> int:
+    """Return the bytes of memory that this machine, or the container that it is, may use."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * _GIB]
+    for path in _CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # no container, or `max`: no limit of its own
+            sizes.append(int(Path(path).read_text()))
+    return min(sizes)
+
+
 def warm_up(target: str) -> None:
     """Start the server of processes, which then imports the module of `target` while this process does other things.
 
@@ -79,11 +93,23 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextlib.contextmanager
+def _nothing_of_the_program() -> Iterator[None]:
+    """What is started inside does not run the program once more, guarded or not: it needs none of it."""
+    main = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)
+
+
 class Apart:
     """Calls one function, one call at a time, in another process that is started again when it ends.
 
-    What that process writes to its standard streams is dropped. Programs that use this need the guard
-    `if __name__ == "__main__":`, as for all of `multiprocessing`.
+    What that process writes to its standard streams is dropped. Unlike elsewhere in `multiprocessing`, it does not
+    import the program, which so needs no guard.
 
     Args:
         target: `package.module:function`; arguments, result and exceptions must be picklable. Arrays are handed over
@@ -151,7 +177,7 @@ class Apart:
         self._connection, theirs = context.Pipe()
         arguments = (theirs, self.target, self.seconds, self.memory)
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        with _deaf():  # its server starts again where it has ended
+        with _deaf(), _nothing_of_the_program():  # its server starts again where it has ended
             self._process.start()
         theirs.close()
 
@@ -162,8 +188,7 @@ class Apart:
             connection.recv_bytes()
         except (EOFError, OSError):
             self.close()
-            guard = 'a program needs the guard if __name__ == "__main__":'
-            raise NoProcessError(f"A process for {self.target} could not be started; {guard}") from None
+            raise NoProcessError(f"A process for {self.target} could not be started; is there memory left?") from None
         self._ready, self._sent = True, time.monotonic()
 
     def _lost(self, reason: LostReason | None = None) -> CallLost:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,3 +141,16 @@ _limit(2**30)
 assert resource.getrlimit(resource.RLIMIT_AS)[0] < 2**35
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_program_without_a_guard_is_not_run_once_more(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
+        "from monai_tpseg.subprocesses import Apart\n"
+        "print('begun', flush=True)\n"
+        "process = Apart('os:getpid', 60.0, 0)\n"
+        "process.send()\n"
+        "print(process.receive().value > 0)\n"
+        "process.close()\n"
+    )
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == "begun\nTrue\n"

@@ -43,8 +43,8 @@ ALLOWED: dict[str, set[str]] = {
         "results": "catalogue files io keys networks parsing segment subprocesses transforms trust",
         "pacs": "files io results studies",
         "report": "catalogue defaults files results",
-        "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment transforms "
-        "weights",
+        "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment "
+        "subprocesses transforms weights",
         "studies": "catalogue cores data defaults files inferers io keys metrics networks results segment subprocesses "
         "transforms trust weights",
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "

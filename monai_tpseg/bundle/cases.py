@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -11,10 +11,22 @@ from typing import Any
 from monai_tpseg.catalogue import TASK_NAMES, get_task, resolve_task
 from monai_tpseg.data.datalists import read_datalist, read_lists
 from monai_tpseg.io import CaseSource, list_cases
+from monai_tpseg.io.probing import LookApart
+from monai_tpseg.io.safety import base_name
 from monai_tpseg.keys import IMAGE, TASK
+from monai_tpseg.subprocesses import Apart, CallLost, available_memory, warm_up
+from monai_tpseg.transforms import LoadMedicalImage
 
-__all__ = ["data_root", "inference_cases", "listed_tasks"]
+__all__ = ["READS", "check_readable", "data_root", "inference_cases", "listed_tasks", "reads"]
 
+READS = f"{__name__}:reads"
+"""`reads` by name, for `monai_tpseg.subprocesses`."""
+
+_LOST = {
+    "timeout": "did not answer within {:g} s",
+    "memory": "takes more memory to read than there is",
+    "crash": "ends the process that reads it",
+}
 
 Image = str | tuple[str, ...]
 """What `LoadMedicalImaged` reads: a path, or the files of one stack of a folder that holds several."""
@@ -56,7 +68,39 @@ def inference_cases(
     if not dataset_dir:
         return []
     each: list[str | int | None] = [*asked] or [None]
-    return _joined([(_named(source), one) for source in list_cases(dataset_dir) for one in each], tasks, modalities)
+    warm_up(READS)
+    with LookApart() as look:
+        sources = list_cases(dataset_dir, look)
+    return _joined([(_named(source), one) for source in sources for one in each], tasks, modalities)
+
+
+def check_readable(images: Iterable[Image], seconds: float = 300.0) -> None:
+    """Read each image in a process that may be ended, and drop it.
+
+    Args:
+        images: see `inference_cases`.
+        seconds: for one of them.
+
+    Raises:
+        ReadError: one cannot be read.
+        ValueError: one does not answer, or ends the process that reads it.
+    """
+    process = Apart(READS, seconds, available_memory() // 2)
+    try:
+        for image in images:
+            process.send(image)
+            try:
+                process.receive()
+            except CallLost as error:
+                name = base_name(Path(image if isinstance(image, str) else image[0]))
+                raise ValueError(f"{name} {_LOST[error.reason].format(seconds)}; leave it out.") from None
+    finally:
+        process.close()
+
+
+def reads(image: Image) -> None:
+    """Read an image and drop it."""
+    LoadMedicalImage(irregular="slices")(image)
 
 
 def listed_tasks(task: Asked) -> list[str | int]:

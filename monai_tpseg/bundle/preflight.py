@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from monai_tpseg.bundle.cases import Asked, inference_cases, listed_tasks
+from monai_tpseg.bundle.cases import Asked, check_readable, inference_cases, listed_tasks
 from monai_tpseg.bundle.workflow import check_options
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
@@ -30,7 +30,6 @@ from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights import WeightsInfo, read_info
 from monai_tpseg.segment import Finish
-from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.weights import announcement
 from monai_tpseg.words import count
 
@@ -252,8 +251,7 @@ def check_inference(
         raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
     if flag(check_inputs):
-        for case in cases:
-            LoadMedicalImage(irregular="slices")(case["image"])
+        check_readable(case["image"] for case in cases)
     _name_weights(checkpoint, info)
 
 

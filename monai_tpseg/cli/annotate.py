@@ -55,11 +55,11 @@ def _annotate(options: argparse.Namespace) -> int:
     from monai_tpseg.annotate import PromptModel
     from monai_tpseg.annotate.web.serve import serve
     from monai_tpseg.annotate.web.workspace import Desk, check_sessions
+    from monai_tpseg.io.probing import LookApart
     from monai_tpseg.studies import known_salt, prepare_output, scan
     from monai_tpseg.studies.lock import locked
     from monai_tpseg.studies.manifest import new_salt
     from monai_tpseg.studies.names import case_names
-    from monai_tpseg.studies.probing import LookApart
     from monai_tpseg.weights import choose_weights
 
     checkpoint = choose_weights(options.checkpoint, "kprism")

@@ -116,8 +116,8 @@ def _add_report(command: argparse.ArgumentParser) -> None:
 
 def _scan(options: argparse.Namespace) -> int:
     warm_up("monai_tpseg.io.discovery:answer")
+    from monai_tpseg.io.probing import LookApart
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
-    from monai_tpseg.studies.probing import LookApart
 
     known = read_manifest(options.out) if os.path.exists(options.out) else []
     with LookApart() as look:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
+    from monai_tpseg.io.probing import LookApart
     from monai_tpseg.networks.weights import WeightsInfo
     from monai_tpseg.studies import Entry, Limits, Settings
-    from monai_tpseg.studies.probing import LookApart
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
 
@@ -207,7 +207,7 @@ def _names_file(options: argparse.Namespace) -> bool:
 
 
 def _check_named(source: str) -> None:
-    from monai_tpseg.studies.probing import LookApart
+    from monai_tpseg.io.probing import LookApart
 
     with LookApart() as look:
         check_exists(source, look)
@@ -340,8 +340,8 @@ def _check_input(source: str, out: str, look: LookApart) -> None:
 
 def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
     """The cases that the command line names; `known` are the tasks of the weights."""
+    from monai_tpseg.io.probing import LookApart
     from monai_tpseg.studies import Limits, find_entries, known_salt, read_manifest
-    from monai_tpseg.studies.probing import LookApart
 
     salt = known_salt(options.out)
     if options.manifest:
@@ -349,7 +349,7 @@ def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
         return [replace(row, task=match_task(row.task, known)) for row in rows]
     first, *others = _tasks(options, known)
     limits = Limits(options.read_timeout, options.read_memory)
-    with LookApart(limits) as look:
+    with LookApart(limits.seconds, limits.bytes) as look:
         _check_input(options.input, options.out, look)
         options.allow_secondary_capture |= look.place(Path(options.input)) == "file"  # named itself, it is meant
         found = find_entries(options.input, first, salt, options.out, look, options.quiet)

@@ -8,29 +8,33 @@ from pathlib import Path
 from monai_tpseg.io.dicom.object import is_image, open_dicom
 from monai_tpseg.io.dicom.panels import is_secondary_capture
 from monai_tpseg.io.dicom.split import dicom_files
-from monai_tpseg.io.discovery import CaseSource, discover
+from monai_tpseg.io.discovery import HERE, CaseSource, Look, discover
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name, guarded
 
 __all__ = ["CaseSource", "is_screenshot", "list_cases"]
 
 
-def list_cases(path: str | Path) -> list[CaseSource]:
+def list_cases(path: str | Path, look: Look = HERE) -> list[CaseSource]:
     """Return the cases that an input path means, as `tpseg scan` finds them.
 
     A file is one case, and so is the folder of one DICOM series. A folder with several series, echoes or phases gives
     each stack of `find_stacks` as its files, and the index of a disc (DICOMDIR) the stacks of the files that it lists.
     Localizers beside other images, objects that are no images, copies, hidden names and our own results are left out.
 
+    Args:
+        path: a file or a folder.
+        look: what touches the file system: this process, or `monai_tpseg.io.probing.LookApart`.
+
     Raises:
         ReadError: `E_NOT_FOUND`; `E_FORMAT`, a pipe or a device; `E_EMPTY`, no case; `E_OUTSIDE`, an index that leads
             out of its folder.
     """
     path = Path(path)
-    found = discover(path).cases
+    found = discover(path, look).cases
     images = [case for case in found if case.skip != "no image"]
     cases = [case for case in images if not case.skip] or images
-    if not cases and path.is_file():
+    if not cases and look.place(path) == "file":
         return [path]  # what is named itself is meant: reading says what it is
     if not cases:
         raise ReadError("E_EMPTY", f"{base_name(path)} holds no image of a patient; check the path.")

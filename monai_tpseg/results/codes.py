@@ -9,11 +9,10 @@ from enum import Enum
 import torch
 
 from monai_tpseg.io.errors import NEXT_ACTIONS, find_read_error
-from monai_tpseg.subprocesses import CallLost
+from monai_tpseg.subprocesses import LOST, CallLost
 from monai_tpseg.transforms.transfer import ScreenshotError
 
 __all__ = [
-    "LOST",
     "RUN_ACTIONS",
     "DeviceLostError",
     "ExitStatus",
@@ -63,9 +62,6 @@ RUN_ACTIONS: dict[str, str] = {
     "E_INTERNAL": "report the code and the type of the exception; the other cases are not affected",
 }
 """Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
-
-LOST = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memory": "E_MEMORY"}
-"""Why a process apart has ended -> code."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
 _NO_MEMORY = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -16,15 +14,14 @@ from monai.data import MetaTensor
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.results.codes import StudyError
-from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError
+from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError, available_memory
 from monai_tpseg.transforms.transfer import READ, unpack
 
-__all__ = ["Limits", "Read", "Reader", "available_memory"]
+__all__ = ["Limits", "Read", "Reader"]
 
 _Item = TypeVar("_Item")
 
 _GIB = 2**30
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -165,12 +162,3 @@ class Reader:
             raise
         except Exception as error:  # foreign bytes: whatever it is, it is the case's
             return Read(None, error)
-
-
-def available_memory() -> int:
-    """Return the bytes of memory that this machine, or the container that it is, may use."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * _GIB]
-    for path in _CGROUPS:
-        with suppress(OSError, ValueError):  # no container, or `max`: no limit of its own
-            sizes.append(int(Path(path).read_text()))
-    return min(sizes)

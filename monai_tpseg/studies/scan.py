@@ -41,7 +41,7 @@ def scan(source: str | Path, look: Look = HERE, quiet: bool = True) -> list[Entr
 
     Args:
         source: a file, a DICOM series, or a folder of files, series and folders.
-        look: what touches the file system: this process, or `monai_tpseg.studies.probing.LookApart`.
+        look: what touches the file system: this process, or `monai_tpseg.io.probing.LookApart`.
         quiet: no progress bar.
 
     Raises:

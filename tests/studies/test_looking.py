@@ -23,8 +23,8 @@ from pydicom.uid import BasicTextSRStorage
 from monai_tpseg.cli import main
 from monai_tpseg.cli.run import check_exists
 from monai_tpseg.io import discovery, headers
-from monai_tpseg.studies import Limits, read_manifest, scan
-from monai_tpseg.studies.probing import LookApart
+from monai_tpseg.io.probing import LookApart
+from monai_tpseg.studies import read_manifest, scan
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_png
 
 _OPEN, _CLOSED = 0x20, 0x18  # IN_OPEN; IN_CLOSE_WRITE and IN_CLOSE_NOWRITE
@@ -91,8 +91,8 @@ def test_what_does_not_answer_costs_itself_and_one_line(
 ) -> None:
     for name in ("a.png", "hang1.png", "z.png"):
         write_png(make_phantom("skin_lesion", len(name), 40).image, tmp_path / name)
-    monkeypatch.setattr("monai_tpseg.studies.probing.ANSWER", f"{__name__}:slow")
-    with LookApart(Limits(seconds=1.0)) as look:
+    monkeypatch.setattr("monai_tpseg.io.probing.ANSWER", f"{__name__}:slow")
+    with LookApart(1.0) as look:
         found = {entry.path: entry.note for entry in scan(tmp_path, look)}
     assert set(found) == {"a.png", "hang1.png", "z.png"}
     assert found["hang1.png"] == "it took too long to read its header"
@@ -158,8 +158,8 @@ def test_a_pipe_that_is_named_is_refused_in_one_line(
 
 
 def test_an_input_that_hangs_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monai_tpseg.studies.probing.ANSWER", f"{__name__}:slow")
-    with LookApart(Limits(seconds=1.0)) as look:
+    monkeypatch.setattr("monai_tpseg.io.probing.ANSWER", f"{__name__}:slow")
+    with LookApart(1.0) as look:
         with pytest.raises(ValueError, match=r"'\./hang' does not answer; see to the disc"):
             check_exists("./hang", look)
         assert not look.same(tmp_path / "a", tmp_path / "a")  # neither is there
@@ -171,7 +171,7 @@ def test_ctrl_c_ends_a_scan_in_one_line_and_writes_nothing(tmp_path: Path) -> No
     (tmp_path / "in").mkdir()
     write_png(make_phantom("skin_lesion", 1, 40).image, tmp_path / "in" / "a.png")
     code = (
-        "import sys, threading, monai_tpseg.studies.probing as looking\n"
+        "import sys, threading, monai_tpseg.io.probing as looking\n"
         "from monai_tpseg.cli import main\n"
         "looking.LookApart.headers = lambda look, files: (print('begun', flush=True), threading.Event().wait())\n"
         "if __name__ == '__main__':\n"

@@ -17,7 +17,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from monai_tpseg.io import ReadError
 from monai_tpseg.results import StudyError
 from monai_tpseg.studies import Limits, Model, Reader, Run, case, exit_status, find_entries, prepare_output
-from monai_tpseg.studies.reading import available_memory
+from monai_tpseg.subprocesses import available_memory
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_series, write_png
 from monai_tpseg.transforms import LoadMedicalImage
 

@@ -13,9 +13,7 @@ from monai_tpseg.io.discovery import ANSWER
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.listing import Listing, Place
 from monai_tpseg.io.safety import base_name
-from monai_tpseg.results.codes import LOST
-from monai_tpseg.studies.reading import Limits
-from monai_tpseg.subprocesses import Apart, CallLost
+from monai_tpseg.subprocesses import LOST, Apart, CallLost, available_memory
 
 __all__ = ["LookApart"]
 
@@ -28,12 +26,13 @@ class LookApart:
     """Looks in a process apart, see `monai_tpseg.io.discovery.Look`. One line tells of each lost source.
 
     Args:
-        limits: of time and memory for one call: a folder, or some files of it.
+        seconds: for one call: a folder, or some files of it.
+        memory: bytes that the process may grow by; half of the machine's by default.
     """
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._limits = limits or Limits(seconds=60.0)
-        self._process = Apart(ANSWER, self._limits.seconds, self._limits.bytes)
+    def __init__(self, seconds: float = 60.0, memory: int | None = None) -> None:
+        self._seconds = seconds
+        self._process = Apart(ANSWER, seconds, available_memory() // 2 if memory is None else memory)
         self._lost: Counter[Path] = Counter()
 
     def __enter__(self) -> LookApart:
@@ -138,5 +137,5 @@ class LookApart:
         return False
 
     def _tell(self, path: Path, error: CallLost) -> None:
-        why = {"timeout": f"did not answer within {self._limits.seconds:g} s", "memory": "took too much memory"}
+        why = {"timeout": f"did not answer within {self._seconds:g} s", "memory": "took too much memory"}
         logger.warning("%s %s and is left out.", base_name(path), why.get(error.reason, "ended its process"))
