@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "subprocesses transforms weights",
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks parsing studies transforms weights",
-        "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers networks "
+        "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers io networks "
         "keys pacs report results studies subprocesses training trust weights",
     }.items()
 }

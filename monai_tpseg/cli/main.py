@@ -154,16 +154,20 @@ _HINTS = {
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends a command as Ctrl-C does: what is being written is removed, and one line says how to go on."""
+    """SIGTERM, or a terminal that closes, ends a command as Ctrl-C does: what is being written is removed, and one line
+    says how to go on. `nohup` keeps the second from it."""
 
     def stop(number: int, _frame: Any) -> None:
         raise KeyboardInterrupt(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))
+    heard = [number for number in numbers if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Shown(logging.Formatter):

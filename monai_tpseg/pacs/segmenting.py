@@ -13,6 +13,7 @@ import pydicom
 
 from monai_tpseg.io.discovery import Case
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.probing import LookApart
 from monai_tpseg.pacs.queue import Queue, Result
 from monai_tpseg.pacs.rules import Decision, Rule, SeriesFacts, decide
 from monai_tpseg.pacs.sending import objects_of
@@ -21,7 +22,6 @@ from monai_tpseg.results.codes import Status
 from monai_tpseg.results.folder import read_result
 from monai_tpseg.studies import Entry, Limits, Model, Reader, Run, prepare_output
 from monai_tpseg.studies.case import CASES
-from monai_tpseg.studies.probing import LookApart
 from monai_tpseg.studies.scan import find_cases
 
 __all__ = ["Done", "Segmenting"]

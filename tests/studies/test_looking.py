@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_scan_in_one_line_and_writes_nothing(tmp_path: Path) -> No
         "    sys.exit(main(['scan', *sys.argv[1:], '--out', sys.argv[1] + '.csv', '--quiet']))\n"
     )
     (tmp_path / "scan.py").write_text(code)
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, status in ((signal.SIGINT, 130), (signal.SIGHUP, 129)):
         command = [sys.executable, str(tmp_path / "scan.py"), str(tmp_path / "in")]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -73,6 +76,54 @@ def test_a_worker_that_is_killed_loses_nothing(
     Run(model, here, quiet=True)(prepare_output(here, entries, "salted", False))
     assert contents(out) == contents(here)
     assert known_salt(out) == known_salt(here)
+
+
+def head_of(process: int) -> int:
+    """Id of the head of the cluster that a process has started."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                program = (folder / "cmdline").read_bytes().split(b"\0")[0]
+            except OSError:
+                continue
+            if parent == process and program.endswith(b"gcs_server"):
+                return int(folder.name)
+    raise AssertionError("no head of a cluster")
+
+
+@pytest.mark.slow
+def test_where_the_head_dies_the_run_ends_and_goes_on_with_resume(weights: Path, model: Model, tmp_path: Path) -> None:
+    write_studies(tmp_path / "in", 8, size=40)
+    out, log = tmp_path / "out", tmp_path / "out" / "events.jsonl"
+    command = [
+        "run",
+        "--manifest",
+        str(tmp_path / "in" / "manifest.csv"),
+        "--out",
+        str(out),
+        "--checkpoint",
+        str(weights),
+    ]
+    environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "5"}  # Ray's own patience is a minute
+    on_ray = [sys.executable, "-m", "monai_tpseg", *command, "--engine", "ray", "--workers", "1", "--device", "cpu"]
+    with subprocess.Popen(on_ray, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        while not (log.exists() and '"event": "case"' in log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(head_of(process.pid), signal.SIGKILL)
+        process.communicate(timeout=300)
+    assert process.returncode not in (0, 3)
+    before = {path.name for path in out.glob("cases/[!.]*")}
+    assert 1 <= len(before) < 8
+    main([*command, "--resume", "--device", "cpu", "--quiet"])
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    kept = {event["case"] for event in events if event["event"] == "case" and event["kept"]}
+    assert kept == before
+    entries = read_manifest(out / "manifest.csv")
+    here = tmp_path / "here"
+    Run(model, here, quiet=True)(prepare_output(here, entries, "salted", False))
+    assert contents(out) == contents(here)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 import tifffile
@@ -204,3 +205,10 @@ def test_most_damage_of_streams_without_checksum(tmp_path: Path, compression: st
         except ReadError:
             noticed += 1
     assert noticed >= (30 if compression == "lzw" else 8)
+
+
+def test_a_file_that_ends_inside_of_an_item_blames_no_disc(tmp_path: Path) -> None:
+    """pydicom raises an `OSError` there, which is the file's own fault."""
+    found = Path(str(pydicom.__file__)).parent / "data" / "test_files" / "SC_rgb_gdcm_KY.dcm"
+    (tmp_path / "cut.dcm").write_bytes(found.read_bytes()[:886])
+    assert code_of(tmp_path / "cut.dcm") == "E_DECODE"

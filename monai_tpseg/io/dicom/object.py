@@ -196,6 +196,10 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
     except EOFError as error:
         raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
     except OSError as error:
+        if error.errno is None:  # pydicom's own, where an item of a sequence is cut or none
+            raise ReadError(
+                "E_DECODE", f"{name} ends inside of an item, or has none; copy or export it again."
+            ) from error
         raise ReadError("E_READ", f"{name} cannot be read from its disc; copy it to another one.") from error
     except _UNPARSED as error:
         raise ReadError("E_DECODE", f"{name} is not DICOM that can be parsed; export it again.") from error
