@@ -18,6 +18,7 @@ __all__ = ["check_one_picture", "check_strips"]
 
 _PLAIN, _LZW, _PACKBITS = 1, 5, 32773
 _DEFLATE = (8, 32946)
+_UNREAD = frozenset({34887, 50001, 50002})  # LERC, WebP, JPEG XL: PIL's libtiff lacks them, and calls it damage
 _CHUNK = 2**12  # bytes
 _YCBCR = 6  # PhotometricInterpretation: chroma may be stored at half the size
 _IMAGE_DEPTH, _STK_PLANES = 32997, 33629  # slices behind one directory: SGI and MetaMorph
@@ -65,6 +66,8 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
     counts = tags.get(TiffImagePlugin.TILEBYTECOUNTS if tiled else TiffImagePlugin.STRIPBYTECOUNTS, ())
     sizes = _sizes(tags, len(offsets), path)
     compression = int(tags.get(TiffImagePlugin.COMPRESSION, _PLAIN))
+    if compression in _UNREAD:
+        raise ReadError("E_FORMAT", f"{base_name(path)} is packed in a way that is not read; save it uncompressed.")
     if compression == _PLAIN and len(counts) < len(offsets):
         counts = sizes  # old writers leave them out
     if not offsets or len(counts) != len(offsets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monai_tpseg.io.errors import ReadError, find_read_error
 from monai_tpseg.transforms.each_task import ForEachTask
 from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged, match_label
 from monai_tpseg.transforms.overlay import draw_overlay
@@ -30,6 +31,7 @@ __all__ = [
     "NormalizeByModalityd",
     "PasteRegiond",
     "PictureWriter",
+    "ReadError",
     "RemoveSmallLesionsd",
     "ResizePictured",
     "SaveMaskd",
@@ -37,6 +39,7 @@ __all__ = [
     "TaskToIndexd",
     "crop_to_region",
     "draw_overlay",
+    "find_read_error",
     "load_pipeline",
     "match_label",
     "paste_region",

@@ -202,3 +202,11 @@ def test_doubles(tmp_path: Path, big: bool) -> None:
     if big:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
     np.testing.assert_array_equal(read(dataset, tmp_path)[..., 1], values)
+
+
+def test_colour_without_a_planar_configuration_is_stored_pixel_by_pixel(tmp_path: Path) -> None:
+    pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+    dataset = image_object(pixels, "ES")
+    del dataset.PlanarConfiguration
+    dataset.save_as(tmp_path / "a", enforce_file_format=True)
+    assert np.array_equal(LoadMedicalImage()(tmp_path / "a").numpy(), pixels.transpose(2, 0, 1))

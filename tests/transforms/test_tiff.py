@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from monai_tpseg.io import ReadError
 from monai_tpseg.transforms import LoadMedicalImage
@@ -93,3 +94,16 @@ def test_a_long_chain_of_pages_is_not_followed(tmp_path: Path) -> None:
     data[place : place + 4] = len(data).to_bytes(4, "little")
     (tmp_path / "a.tif").write_bytes(bytes(data) + chain)
     assert code_of(tmp_path / "a.tif") == "E_FORMAT"
+
+
+@pytest.mark.parametrize("compression", [34887, 50001, 50002])
+def test_packing_that_is_not_read_is_no_damage(tmp_path: Path, compression: int) -> None:
+    Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / "a.tif", compression="raw")
+    content = (tmp_path / "a.tif").read_bytes()
+    entry = struct.pack("<HHI", 259, 3, 1)  # Compression, one SHORT
+    assert content.count(entry) == 1
+    place = content.index(entry) + len(entry)
+    (tmp_path / "b.tif").write_bytes(content[:place] + struct.pack("<H", compression) + content[place + 2 :])
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(tmp_path / "b.tif")
+    assert caught.value.code == "E_FORMAT"

@@ -296,6 +296,8 @@ def check_image(dataset: Dataset, name: object) -> None:
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
     _check_colour(dataset, samples, name)
+    if samples == 3 and not is_given(dataset, "PlanarConfiguration"):
+        dataset.PlanarConfiguration = 0  # as GDCM and DCMTK take it
     rescale(dataset, name)
     if "PixelData" in dataset:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
