@@ -139,7 +139,7 @@ def check_network(checkpoint: str | None, network: nn.Module) -> None:
     for key, value in describe(network).items():
         if key in trained and _listed(trained[key]) != value:
             raise CheckpointError(
-                f"'{checkpoint}' holds weights of {key} '{trained[key]}', not '{value}'; leave --{key} out."
+                f"'{checkpoint}' holds weights of {key} '{trained[key]}', not '{value}'; leave that option out."
             )
 
 

@@ -32,6 +32,8 @@ _OF_MONAI = {
     "workflow_type",
 }
 _NETWORK = "network_def::"  # takes every argument of its builder, also those that the file does not name
+_OF_THE_NETWORK = ("layout", "routes", "adapter", "decoder", "without_pgtd", "bottleneck", "rfb_channels", "channels")
+_OF_THE_NETWORK += ("num_experts", "num_layers", "alpha", "reinforcement", "momentum", "width", "stem", "detail")
 
 
 def find_bundle_root() -> str:
@@ -69,8 +71,9 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         if key in _OF_MONAI or name.startswith("_") or key.startswith(_NETWORK) or key in parser:
             continue
         keys = [k for k, v in parser.get().items() if not k.startswith("_") and k != "bundle_root" and _is_setting(v)]
-        close = difflib.get_close_matches(name, keys, n=1)
-        hint = f"did you mean --{close[0]}? " if close else ""
+        close = difflib.get_close_matches(name, [*keys, *(k for k in _OF_THE_NETWORK if k not in keys)], n=1)
+        key = f"network_def#{close[0]}" if close and close[0] not in keys else "".join(close)
+        hint = f"did you mean --{key}? " if close else ""
         raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(keys))}.")
 
 

@@ -203,7 +203,12 @@ def test_an_unreadable_training_image_is_named(bundle_dir: Path, phantoms: Path,
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("--tsak", ["Unknown option --tsak", "did you mean --task?"]), ("-treshold", ["did you mean --threshold?"])],
+    [
+        ("--tsak", ["Unknown option --tsak", "did you mean --task?"]),
+        ("-treshold", ["did you mean --threshold?"]),
+        ("--stem", ["Unknown option --stem", "did you mean --network_def#stem?"]),
+        ("--network_def#detail", ["holds weights of detail '0', not '3'; leave that option out"]),
+    ],
 )
 def test_mistyped_option_on_the_command_line(
     bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, option: str, words: list[str]

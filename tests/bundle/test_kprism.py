@@ -188,7 +188,7 @@ def test_inference_that_cannot_be(
     [
         ({"in_context_share": 0.5}, ["must add up to 1, got 0.3, 0.5, 0.4"]),
         ({"rounds": 0}, ["rounds must be a whole number of at least 1, got 0"]),
-        ({"exemplars": 9}, ["Task 'wet_amd' has", "9 exemplars are asked for"]),
+        ({"exemplars": 9}, ["Task 'wet_amd' has", "9 exemplars"]),
         ({"backbone": "hiera_huge"}, ["Unknown backbone 'hiera_huge'", "utnet"]),
         ({"encoder_checkpoint": "sam.pt"}, ["encoder_checkpoint is for SAM 2's trunks"]),
         ({"freeze_encoder": True}, ["freeze_encoder is for SAM 2's trunks"]),
