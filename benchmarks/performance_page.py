@@ -208,12 +208,12 @@ def start(r: dict[str, Any]) -> str:
         "import": "`python -c 'import torch, monai'`",
         "run": "`tpseg run` on one picture, weights of the smallest network",
     }
+    parts = ["## Start", made_by("speed_start", r), "| | seconds |\n|---|---|", *rows]
+    if "times" not in r:  # measured before there were whole processes
+        return text(*parts)
     commands = [f"| {names[n]} | {t['seconds']:.2f} | {t['cpu_seconds']:.2f} |" for n, t in r["times"].items()]
     return text(
-        "## Start",
-        made_by("speed_start", r),
-        "| | seconds |\n|---|---|",
-        *rows,
+        *parts,
         "\nWhole processes, in turn; CPU seconds count the processes that read, too.\n",
         "| | seconds | CPU seconds |\n|---|---|---|",
         *commands,
@@ -235,6 +235,33 @@ def masks(r: dict[str, Any]) -> str:
     )
 
 
+def runtimes(r: dict[str, Any]) -> str:
+    """Other runtimes."""
+    s, dice = r["settings"], r["dice"]
+    names = {
+        "network_fp32": NAMES["network_fp32"],
+        "network_bf16": NAMES["network_bf16"],
+        **{f"onnxruntime_{kind}": f"ONNX Runtime, {kind}" for kind in ("fp32", "int8")},
+        **{f"openvino_{kind}": f"OpenVINO, {kind}" for kind in ("fp32", "bf16", "int8")},
+    }
+    rows = [
+        f"| {names[n]} | {t['seconds']:.3f} | {r['ratios'][n]['cpu_seconds']:.2f} | {r['ratios'][n]['seconds']:.2f} "
+        f"| {dice[n]['mean']:.4f} |"
+        if n in dice
+        else f"| {names[n]} | {t['seconds']:.3f} | 1 | 1 | |"
+        for n, t in r["times"].items()
+    ]
+    versions = ", ".join(f"{name} {number}" for name, number in r["versions"].items())
+    return text(
+        f"## Other runtimes, {r['instructions']}",
+        made_by("speed_runtimes", r),
+        f"Weights {s['checkpoint']}, task {s['task']}; {versions}. int8 is calibrated on {s['calibration']} training",
+        f"pictures; Dice with the masks of float32 is the mean over {r['cases']} other ones.\n",
+        "| | seconds | times as fast, CPU | times as fast, wall | Dice with float32 |\n|---|---|---|---|---|",
+        *rows,
+    )
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "inference": inference,
     "tasks": tasks,
@@ -245,6 +272,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "scaling": scaling,
     "start": start,
     "masks": masks,
+    "runtimes": runtimes,
+    "runtimes_avx2": runtimes,
 }
 
 
@@ -255,8 +284,9 @@ def main() -> None:
         if path.is_file():
             parts.append(section(json.loads(path.read_text())) + "\n")
         else:
-            parts.append(f"`benchmarks/speed_{name}.py` has not been run for this page.\n")
-    parts.append("No figure here is of a GPU: the scripts take `--device cuda`, and wait to be run on one.\n")
+            script = name.removesuffix("_avx2")
+            parts.append(f"`benchmarks/speed_{script}.py` has not been run for this page.\n")
+    parts.append("No figure here is of a GPU: `benchmarks/gpu_day.sh OUT` makes them, and waits to be run on one.\n")
     PAGE.write_text("\n".join(parts))
 
 

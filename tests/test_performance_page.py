@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.floor import compute_floor, multiply_adds, product_rate
-from benchmarks.performance_page import compiled, empty, inference, masks, training, volume
+from benchmarks.performance_page import compiled, empty, inference, masks, runtimes, start, training, volume
 from benchmarks.timing import target
 
 SETTINGS: dict[str, Any] = {
@@ -115,3 +115,31 @@ def test_masks() -> None:
     page = masks({"cases": 7, "model": "hiera_demo", "dice": {"network_bf16": dice}, "targets": targets})
     assert "| network for inference, bf16 | 0.9991 | 0.9992 | 0.9979 | 0.90 |" in page
     assert "| Dice of network bf16, mean | 0.9979 | at least 0.998 | missed |" in page
+
+
+def test_start() -> None:
+    result: dict[str, Any] = {**SETTINGS, "seconds": {"import": 7.6}}
+    assert "| import | 7.6 |" in start(result)
+    result["times"] = {"import": {"seconds": 8.0, "cpu_seconds": 7.5}, "run": {"seconds": 12.0, "cpu_seconds": 16.0}}
+    result["targets"] = [target("first mask / import of torch and monai", 1.5, 1.6, most=True)]
+    page = start(result)
+    assert "| `tpseg run` on one picture, weights of the smallest network | 12.00 | 16.00 |" in page
+    assert "| first mask / import of torch and monai | 1.5 | at most 1.6 | met | |" in page
+
+
+def test_runtimes() -> None:
+    settings = {**SETTINGS["settings"], "checkpoint": "w.pt", "task": "skin_lesion", "calibration": 64}
+    result: dict[str, Any] = {
+        **SETTINGS,
+        "settings": settings,
+        "times": {"network_fp32": timed(0.2), "onnxruntime_int8": timed(0.1)},
+        "ratios": {"network_fp32": timed(1.0), "onnxruntime_int8": timed(2.0)},
+        "dice": {"onnxruntime_int8": {"pooled": 0.99, "median": 0.99, "mean": 0.991, "least": 0.9}},
+        "cases": 100,
+        "versions": {"onnxruntime": "1.32.0", "openvino": "not installed"},
+        "instructions": "AVX2",
+    }
+    page = runtimes(result)
+    assert "| ONNX Runtime, int8 | 0.100 | 4.00 | 2.00 | 0.9910 |" in page
+    assert "openvino not installed" in page
+    assert "## Other runtimes, AVX2" in page

@@ -16,6 +16,10 @@ _EXPORT = """\
 Write one task of a model to a file that runs without this package. The file is loaded again and compared with the
 model before the command ends. It takes images as docs/conventions.md says, (B, 3, H, W), and gives logits (B, 1, H, W);
 torchscript and onnx take any batch and any H and W divisible by 32, program one image of the model's own size.
+
+K-Prism goes to two ONNX files, NAME_encoder.onnx and NAME_decoder.onnx of --out NAME.onnx: an image of the model's own
+size is encoded once, then clicks and the mask before are decoded (docs/deployment.md); --task is the class that clicks
+refine, and may be left out.
 """
 
 
@@ -26,8 +30,10 @@ def add_export_command(commands: Any) -> None:
         "export", help="write one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
     )
     export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
-    export.add_argument("--task", required=True, metavar="T", help=f"one of the model's: {', '.join(TASK_NAMES)}")
-    export.add_argument("--format", choices=("torchscript", "onnx", "program"), default="torchscript")
+    export.add_argument("--task", metavar="T", help=f"one of the model's: {', '.join(TASK_NAMES)}; TP-Seg needs one")
+    export.add_argument(
+        "--format", choices=("torchscript", "onnx", "program"), help="torchscript by default, onnx for K-Prism"
+    )
     export.add_argument("--out", required=True, metavar="FILE", help="file to write")
     export.add_argument("--quiet", action="store_true", help="say nothing but errors")
     export.set_defaults(command=_export)
@@ -37,18 +43,31 @@ def _export(options: argparse.Namespace) -> int:
     from monai_tpseg.catalogue import resolve_task
     from monai_tpseg.networks import TPSeg
     from monai_tpseg.networks.described import build_described
-    from monai_tpseg.networks.export import export_task
+    from monai_tpseg.networks.export import Format, export_task
+    from monai_tpseg.networks.kprism.export import export_prompts, file_pair
+    from monai_tpseg.networks.kprism.kprism import KPrism
     from monai_tpseg.networks.weights import read_info
 
     info = read_info(options.checkpoint)
-    row = resolve_task(options.task, info.tasks)
     net = build_described(options.checkpoint)
-    if not isinstance(net, TPSeg):
-        raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg is exported.")
+    if not isinstance(net, TPSeg | KPrism):
+        raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg and K-Prism are exported.")
+    if isinstance(net, KPrism) and options.format not in (None, "onnx"):
+        raise ValueError(f"K-Prism is exported as onnx, not as {options.format}; leave --format out.")
+    if isinstance(net, TPSeg) and not options.task:
+        raise ValueError(f"TP-Seg is exported for one task: give --task, one of {', '.join(info.tasks)}.")
+    row = None if options.task is None else resolve_task(options.task, info.tasks)
     if not Path(options.out).absolute().parent.is_dir():
         raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; make it, or correct --out.")
-    check_writable(options.out)
-    error = export_task(net, row, options.out, options.format, info.image_size)
+    for file in file_pair(options.out) if isinstance(net, KPrism) else (options.out,):
+        check_writable(file)
+    if isinstance(net, KPrism):
+        error, files = export_prompts(net, options.out, info.image_size, row)
+        written = " and ".join(map(str, files))
+    else:
+        assert row is not None  # checked above
+        file_format: Format = options.format or "torchscript"
+        error, written = export_task(net, row, options.out, file_format, info.image_size), options.out
     if not options.quiet:
-        sys.stdout.write(f"{options.out}: largest difference {error:.1g} of the largest logit\n")
+        sys.stdout.write(f"{written}: largest difference {error:.1g} of the largest logit\n")
     return 0

@@ -187,7 +187,8 @@ def block_pixels(
     if logits is None:
         return None if padding is None else padding.expand(-1, foreground.shape[1], -1)
     mask = resize(logits.detach().float(), size).flatten(2)  # (B, 1, h * w)
-    blocked = torch.where(foreground.unsqueeze(-1), mask < 0, mask > 0)
+    inside = foreground.unsqueeze(-1)
+    blocked = (inside & (mask < 0)) | (~inside & (mask > 0))  # not `where`: ONNX Runtime has none for truth values
     if padding is None:
         return blocked & ~blocked.all(-1, keepdim=True)
     blocked = blocked | padding
