@@ -18,7 +18,7 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.training.asked import Asked
 from monai_tpseg.training.lists import Lists
 
-__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan"]
+__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan", "seconds_a_step"]
 
 FROM_SCRATCH: dict[str, Any] = {"backbone": "hiera_mini", "stem": "conv", "detail": 16}
 """The network of a training from nothing: that of the starter weights."""
@@ -92,7 +92,7 @@ def _planned(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device
     network = {**info.network, "image_size": list(info.image_size), "window": info.window}
     momentum = {} if network.get("momentum") is not None else {"momentum": None}
     frozen = bool({"recipe": "from_scratch", **recipe}["recipe"] == "paper")
-    a_step = _seconds_a_step(info, batch, frozen, device) * _SLOWER
+    a_step = seconds_a_step(info, batch, frozen, device) * _SLOWER
     a_validation = a_step / batch * _PASS * len(lists.validation)
     if asked.epochs:
         epochs, cases = asked.epochs, len(lists.training)
@@ -126,7 +126,7 @@ def _recipe(asked: Asked, info: WeightsInfo) -> dict[str, Any]:
     return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
 
 
-def _seconds_a_step(info: WeightsInfo, batch: int, frozen: bool, device: torch.device) -> float:
+def seconds_a_step(info: WeightsInfo, batch: int, frozen: bool, device: torch.device) -> float:
     """Time forward and backward passes of a network as large as the one to be trained."""
     network = build_network(
         num_tasks=len(info.tasks), image_size=info.image_size, freeze_encoder=frozen, **info.network

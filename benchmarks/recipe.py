@@ -1,0 +1,166 @@
+"""What each option of the recipe gains, and the peers beside it, all with the same data and the same minutes.
+
+Every row gets as many steps as fit into MINUTES of this machine: a step of each network is timed first. Nothing is
+looked at but a held-out fifth of the training lists, so that the choice is not made on validation; `--validation` is
+for the peers, once the recipe is chosen. LESIONS and MORE hold a datalist.json each; only training is used of MORE.
+
+    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30
+    python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes 60 --validation
+
+A row that is done is not done again, one that was interrupted goes on: repeat the command. OUT/suite.yaml is the suite
+that was run, OUT/results.json what `tpseg table` reads; the table of gains and minutes is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.experiments import read_suite
+from monai_tpseg.experiments.runner import run_suite
+from monai_tpseg.files import write_atomically
+from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.training.plan import seconds_a_step
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "bundles" / "tpseg_lesion_segmentation"
+COMMON: dict[str, Any] = {
+    "recipe": "from_scratch",
+    "image_size": 128,
+    "batch_size": 16,
+    "lr": 0.0015,
+    "balance": 0.7,
+    "num_workers": 0,
+    "cache_rate": 1.0,
+    "overlay_images": False,
+    "progress": False,
+    "device": "cpu",
+    "backbone": "hiera_mini",
+}
+BEST: dict[str, Any] = {"stem": "conv", "detail": 16, "ema": 0.998}
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {
+    "base": ("hiera_mini at 128 pixels", {}),
+    "demo": ("smaller trunk (hiera_demo)", {"backbone": "hiera_demo"}),
+    "stem": ("convolutional patch embedding", {"stem": "conv"}),
+    "detail": ("skip at stride 2", {"detail": 16}),
+    "both": ("both", {"stem": "conv", "detail": 16}),
+    "ema": ("moving average of the weights", {"ema": 0.998}),
+    "balanced": ("every task equally often", {"balance": 1.0}),
+    "flips": ("flips alone as augmentation", {"augmentation": "flips"}),
+    "px192": ("192 pixels", {"image_size": 192}),
+    "px256": ("256 pixels", {"image_size": 256}),
+    "all": ("stem, skip and average", BEST),
+}
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "TP-Seg": ("TP-Seg", BEST),
+    "UNet": ("MONAI UNet", {"architecture": "unet", "width": 24}),
+    "DynUNet": ("MONAI DynUNet", {"architecture": "dynunet"}),
+    "SAM2-UNet": ("SAM2-UNet on the same trunk", {"adapter": "plain", "decoder": "unet", **BEST}),
+}
+KINDS = {"rows": ROWS, "peers": PEERS}
+_NETWORK = ("architecture", "backbone", "adapter", "decoder", "width", "stem", "detail")
+_SLOWER = 1.3  # a step with its augmentation and optimiser, in passes through the network
+_EPOCHS = 10
+
+
+def join_data(lesions: Path, more: Path | None, out: Path) -> Path:
+    """Make a folder with one datalist of both training lists and the validation list of `lesions`; return it."""
+    folder = out / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
+    for name, source in (("lesions", lesions), ("more", more)):
+        if source is None:
+            continue
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to(source.absolute(), target_is_directory=True)
+        content = json.loads((source / "datalist.json").read_text())
+        for section in lists if name == "lesions" else ("training",):
+            lists[section] += [
+                {**entry, **{key: f"{name}/{entry[key]}" for key in ("image", "label")}} for entry in content[section]
+            ]
+    write_atomically(folder / "datalist.json", json.dumps(lists).encode())
+    return folder
+
+
+def steps_in(minutes: float, options: dict[str, Any]) -> int:
+    """Return the steps of a row that fit into so many minutes here."""
+    network = {key: options[key] for key in _NETWORK if key in options}
+    size = options["image_size"]
+    info = WeightsInfo(TASK_NAMES, network, (size, size))
+    seconds = seconds_a_step(info, options["batch_size"], False, torch.device(options["device"])) * _SLOWER
+    return max(_EPOCHS, int(60 * minutes / seconds))
+
+
+def make_suite(kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the suite, each row with its steps.
+
+    Args:
+        kind: "rows" or "peers".
+        minutes: of each row.
+        holdout: 5 for a fifth of the training list, 0 for the validation list.
+        tiny: options laid over all, for a test.
+    """
+    rows = []
+    for name, (title, options) in KINDS[kind].items():
+        whole = {**COMMON, **options, **(tiny or {})}
+        steps = steps_in(minutes, whole)
+        cases = max(1, steps // _EPOCHS) * whole["batch_size"]
+        length = {"epoch_cases": cases, "max_epochs": _EPOCHS, "val_interval": _EPOCHS}
+        rows.append({"id": name, "title": title, "options": {**options, **length}})
+    first = next(iter(KINDS[kind]))
+    title = f"{kind.capitalize()}, {minutes:g} minutes each, " + ("a held-out fifth" if holdout else "validation")
+    common = {**COMMON, **(tiny or {})}
+    return {"name": f"recipe_{kind}", "title": title, "holdout": holdout, "options": common, "reference": first} | {
+        "rows": rows
+    }
+
+
+def table(results: Path, kind: str) -> str:
+    """Return mean Dice, gain over the first row and minutes of the rows that are done, as Markdown."""
+    runs = {run["row"]: run for run in json.loads(results.read_text())["runs"]}
+    lines = ["| row | Dice | gain | steps | minutes |", "|---|---|---|---|---|"]
+    first = next(iter(KINDS[kind]))
+    base = 100 * runs[first]["metrics"]["mean"]["dice"] if first in runs else None
+    for name, (title, _) in KINDS[kind].items():
+        if name not in runs:
+            continue
+        run = runs[name]
+        dice, options = 100 * run["metrics"]["mean"]["dice"], run["options"]
+        gain = "-" if base is None or name == first else f"{dice - base:+.1f}"
+        steps = options["epoch_cases"] // options["batch_size"] * options["max_epochs"]
+        lines.append(f"| {title} | {dice:.1f} | {gain} | {steps} | {run['clock'][-1]['wall_seconds'] / 60:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the rows of a kind that are not done yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("--lesions", type=Path, required=True, metavar="LESIONS", help="folder with datalist.json")
+    parser.add_argument("--more", type=Path, metavar="MORE", help="a second folder, of which only training is used")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder of the runs")
+    parser.add_argument("--minutes", type=float, default=30, metavar="M", help="of each row (30)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="run these rows alone")
+    parser.add_argument("--validation", action="store_true", help="compare on the validation list")
+    arguments = parser.parse_args()
+    out = arguments.out
+    data = join_data(arguments.lesions, arguments.more, out)
+    suite = out / "suite.yaml"
+    if not suite.is_file():  # a resumed suite keeps the steps that it began with
+        made = make_suite(arguments.kind, arguments.minutes, 0 if arguments.validation else 5)
+        write_atomically(suite, yaml.safe_dump(made, sort_keys=False).encode())
+    failed = run_suite(read_suite(suite), data, out, BUNDLE, arguments.only)
+    print(table(out / "results.json", arguments.kind))
+    if failed:
+        raise SystemExit(f"Failed: {', '.join(failed)}; the same command tries them again.")
+
+
+if __name__ == "__main__":
+    main()

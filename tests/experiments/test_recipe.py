@@ -1,0 +1,49 @@
+"""The rows of the recipe and the peers: one command, the same minutes, figures of a held-out part."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from monai_tpseg.experiments import read_suite
+from monai_tpseg.experiments.runner import run_suite
+from monai_tpseg.testing.phantoms import write_dataset
+from tests.scripts import load_script
+
+recipe = load_script("benchmarks/recipe.py")
+
+
+def test_rows_of_equal_minutes_run_and_give_gains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lesions = tmp_path / "lesions"
+    write_dataset(lesions, train_per_task=5, val_per_task=1, size=40)
+    data = recipe.join_data(lesions, None, tmp_path / "out")
+    monkeypatch.setattr(recipe, "_EPOCHS", 1)
+    monkeypatch.setattr(recipe, "steps_in", lambda minutes, options: 1)
+    monkeypatch.setitem(recipe.KINDS, "rows", {name: recipe.ROWS[name] for name in ("base", "stem")})
+    tiny = {"image_size": 32, "batch_size": 2, "backbone": "hiera_demo"}
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(yaml.safe_dump(recipe.make_suite("rows", 1, 5, tiny)))
+    assert run_suite(read_suite(suite), data, tmp_path / "out", recipe.BUNDLE) == []
+    results = tmp_path / "out" / "results.json"
+    runs = {run["row"]: run["metrics"]["mean"]["dice"] for run in json.loads(results.read_text())["runs"]}
+    lines = recipe.table(results, "rows").splitlines()[2:]
+    assert f"| {100 * runs['stem']:.1f} | {100 * (runs['stem'] - runs['base']):+.1f} | 1 |" in lines[1]
+    images = json.loads(results.read_text())["runs"][0]["images"]["case"]
+    trained = json.loads((lesions / "datalist.json").read_text())["training"]
+    assert {name.removeprefix("lesions/") for name in images} <= {entry["image"] for entry in trained}
+
+
+def test_every_row_is_a_training_that_there_is() -> None:
+    keys = json.loads((recipe.BUNDLE / "configs" / "train.json").read_text())
+    for rows in (recipe.ROWS, recipe.PEERS):
+        for _, options in rows.values():
+            assert set(options) <= set(keys)
+
+
+def test_a_slower_network_gets_fewer_steps() -> None:
+    small = {**recipe.COMMON, "image_size": 32, "batch_size": 2, "backbone": "hiera_demo"}
+    few, many = recipe.steps_in(0.05, {**small, "image_size": 128}), recipe.steps_in(0.05, small)
+    assert few <= many
