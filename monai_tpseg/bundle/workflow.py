@@ -32,7 +32,16 @@ _OF_MONAI = {
     "workflow_type",
 }
 _NETWORK = "network_def::"  # takes every argument of its builder, also those that the file does not name
-_OF_THE_NETWORK = ("layout", "routes", "adapter", "decoder", "without_pgtd", "bottleneck", "rfb_channels", "channels")
+_OF_THE_NETWORK: tuple[str, ...] = (
+    "layout",
+    "routes",
+    "adapter",
+    "decoder",
+    "without_pgtd",
+    "bottleneck",
+    "rfb_channels",
+    "channels",
+)
 _OF_THE_NETWORK += ("num_experts", "num_layers", "alpha", "reinforcement", "momentum", "width", "stem", "detail")
 
 
