@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,13 @@ _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgrou
 
 
 def pytest_configure() -> None:
-    """Two workers on two cores: more threads a process would only fight."""
+    """Two workers on two cores: more threads a process would only fight.
+
+    Ctrl-C works, as in a terminal, also where the tests themselves run in the background and would not hear it: their
+    children would not either, and tests that stop one would wait without end.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
