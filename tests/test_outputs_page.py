@@ -41,5 +41,5 @@ def test_keys_and_flags() -> None:
     cells = re.findall(r"^\| (`[^|]+) \|", keys, re.M)
     assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(schema["properties"])
     assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", flags, re.M)) == FLAGS
-    named = set(re.findall(r"`(\w+)`", text.strip().splitlines()[-1])) - {"review"}
+    named = set(re.findall(r"`(\w+)`", text.strip().split("\n\n")[-1])) - {"review"}
     assert named == REVIEW_FLAGS
