@@ -100,6 +100,7 @@ KPRISM: dict[str, set[str]] = {
     "interactive": {"kprism.queries"},
     "in_context": {"kprism.blocks", "kprism.queries"},
     "decoder": {"layers", "kprism.blocks", "kprism.interactive", "kprism.moe", "kprism.queries"},
+    "export": {"kprism.kprism", "kprism.prompt"},
 }
 
 

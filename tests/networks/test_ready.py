@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -117,3 +119,10 @@ def test_the_bundle_says_none_for_float32(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("monai_tpseg.networks.fast.load.bf16_gain", lambda found=gain: found)
         assert amp_of_device("auto", CPU) == amp
     assert [amp_of_device(word, CPU) for word in ("none", "bf16", "fp16", "int8")] == ["none", "bf16", "fp16", "int8"]
+
+
+@pytest.mark.parametrize("bundle", ["tpseg_lesion_segmentation", "kprism_universal_segmentation"])
+def test_every_part_of_inference_gets_the_precision_that_auto_means(bundle: str) -> None:
+    text = (Path(__file__).resolve().parents[2] / "bundles" / bundle / "configs" / "inference.json").read_text()
+    assert text.count("$tpseg.amp_of_device(@amp, @device)") >= 3
+    assert '"amp": "@amp"' not in text
