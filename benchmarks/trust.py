@@ -26,6 +26,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from monai_tpseg.catalogue import get_task
 from monai_tpseg.cli.main import main as tpseg
 from monai_tpseg.data import read_datalist
 from monai_tpseg.keys import IMAGE, LABEL, TASK
@@ -121,8 +122,9 @@ def matrix(model: Model, cases: Sequence[Case], count: int) -> dict[str, Any]:
         images = [load(case)[0] for case in cases if case[TASK] == task][:count]
         for asked in tasks:
             rows[asked][task] = refused(model, images, asked)
+    modality = {task: get_task(task, model.info.modalities).modality for task in tasks}
     across = [
-        rows[a][b] for a in tasks for b in tasks if model.modality(a) is not model.modality(b)
+        rows[a][b] for a in tasks for b in tasks if modality[a] is not modality[b]
     ]  # thyroid and breast are both ultrasound
     return {"percent": rows, "pictures": count, "across_modalities": round(float(np.mean(across)), 1)}
 

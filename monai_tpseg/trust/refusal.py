@@ -4,8 +4,7 @@ Two scores of the pooled features of `monai_tpseg.trust.observe`, on principal a
 distance to the nearest training picture of the task (Sun et al., ICML 2022), and a linear discriminant between the
 task's pictures and those of other tasks asked for it. Each is put on a scale on which the median of the task's own
 pictures is 0 and their upper end 1; the larger one counts. Both are held out: the distance leaves each picture out, the
-discriminant is cross-fitted. `benchmarks/trust.py choose` compares them with a Mahalanobis distance and an energy
-score.
+discriminant is cross-fitted.
 """
 
 from __future__ import annotations
