@@ -24,7 +24,8 @@ contours: for each task the threshold at which at most the share --miss of a les
           and the one at which at most the share --false of the contour's pixels is no lesion. Needs cases that training
           did not see, at least 9 a task for a tenth; tpseg run --contours uses them.
 trust:    which pictures are none of the task, and the Dice to expect of a mask; tpseg run uses both wherever the file
-          lies beside the weights. Takes pictures of the training list, and asks each for two other tasks.
+          lies beside the weights. Takes pictures of the training list, and asks each for two other tasks; those of
+          --limits, which training did not see, say where a picture is too far off.
 
 tpseg calibrate --data datalist.json --checkpoint model.pt --miss 0.1
 tpseg calibrate --data datalist.json --checkpoint model.pt --fit trust --list training
@@ -46,6 +47,9 @@ def add_calibrate_command(commands: Any) -> None:
         help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
     )  # fmt: skip
     command.add_argument("--list", default="validation", metavar="NAME", help="which list of it (%(default)s)")
+    command.add_argument(
+        "--limits", default="validation", metavar="NAME", help="which list sets the limits of trust (%(default)s)"
+    )
     command.add_argument("--fit", choices=("contours", "trust"), default="contours", help="what to fit (%(default)s)")
     command.add_argument(
         "--miss", type=float, default=0.1, metavar="SHARE", help="of the lesion's pixels (%(default)s)"
@@ -74,13 +78,16 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     checkpoint = choose_weights(options.checkpoint)
     model = Model(checkpoint, options.device, judged=False)
-    cases = _cases(options, model.info.tasks)
+    cases = _cases(options, model.info.tasks, options.list)
     data = {"list": options.list, "cases": len(cases), "sha256": data_digest(cases)}
     shown = tqdm(cases, unit="case", desc="calibrate", leave=False, disable=options.quiet)
+    unseen: list[Sample] = []
     samples = list(collect(model, shown, others=_OTHERS * (options.fit == "trust")))
+    if options.fit == "trust" and options.limits != options.list:
+        unseen = list(collect(model, _limit_cases(options, model.info.tasks)))
     sha256 = model.info.sha256
     if options.fit == "trust":
-        path = write_fitted(checkpoint, sha256, fit_trust(samples, model.info.tasks, data))
+        path = write_fitted(checkpoint, sha256, fit_trust(samples, model.info.tasks, data, unseen))
     else:
         path = write_contours(checkpoint, sha256, fit_contours(samples, model.info.tasks, options.miss, false, data))
         _warn_of_few(samples, model.info.tasks, min(options.miss, false))
@@ -88,11 +95,22 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cases(options: argparse.Namespace, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+def _limit_cases(options: argparse.Namespace, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The cases that set limits, of those lists that hold some."""
+    from monai_tpseg.parsing import read_json
+
+    lists = [path for path in options.data if options.limits in read_json(Path(path))]
+    if not lists:
+        logger.warning("No list %s in --data: limits are those of pictures that training saw.", options.limits)
+        return []
+    return _cases(argparse.Namespace(**{**vars(options), "data": lists, "most": 0}), tasks, options.limits)
+
+
+def _cases(options: argparse.Namespace, tasks: tuple[str, ...], name: str) -> list[dict[str, Any]]:
     from monai_tpseg.data import read_datalist
     from monai_tpseg.keys import TASK
 
-    found = [case for path in options.data for case in read_datalist(path, options.list, Path(path).parent, tasks)]
+    found = [case for path in options.data for case in read_datalist(path, name, Path(path).parent, tasks)]
     random.Random(options.seed).shuffle(found)
     most = options.most or len(found)
     return [case for task in tasks for case in [one for one in found if one[TASK] == task][:most]]

@@ -123,13 +123,16 @@ def fit_contours(
     return ContourFile(miss, false, found, dict(data))
 
 
-def fit_trust(samples: Sequence[Sample], tasks: Sequence[str], data: Mapping[str, Any]) -> Fitted:
+def fit_trust(
+    samples: Sequence[Sample], tasks: Sequence[str], data: Mapping[str, Any], unseen: Sequence[Sample] = ()
+) -> Fitted:
     """Fit the refusal and the expected Dice.
 
     Args:
         samples: of `collect`, with `others` for the refusal.
         tasks: names in row order.
         data: about the cases, for the reader.
+        unseen: likewise, of cases that training did not see: they set the limits of the refusal.
     """
     rows, dice = np.array([one.row for one in samples]), np.array([one.dice for one in samples])
     features = np.stack([one.features for one in samples])
@@ -138,5 +141,8 @@ def fit_trust(samples: Sequence[Sample], tasks: Sequence[str], data: Mapping[str
     if asked:
         pooled, at, own = (np.array(column) for column in zip(*asked, strict=True))
         refusal = fit_refusal(pooled, at, own, len(tasks))
+        new = [(one.pooled[one.row], one.row) for one in unseen if one.row in one.pooled]
+        if new:
+            refusal = refusal.with_limits(*(np.array(column) for column in zip(*new, strict=True)))
     counted = Counter(tasks[row] for row in rows)
     return Fitted(refusal, fit_dice(features, rows, dice, len(tasks)), {"cases": dict(counted), "data": dict(data)})

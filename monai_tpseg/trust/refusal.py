@@ -10,7 +10,7 @@ discriminant is cross-fitted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,23 @@ class Refusal:
         z = (pooled - self.centre) @ self.axes
         distance = _nearest(z, self.references[self.rows == row])
         return _larger(distance, z @ self.directions[row], self.scales[row])
+
+    def with_limits(self, pooled: Floats, rows: NDArray[np.int64]) -> Refusal:
+        """Return the refusal with limits that pictures set which training did not see.
+
+        Those of the training list lie closer to each other than to a new picture: frames of one video, slices of one
+        patient. A task with too few new pictures keeps its limit.
+
+        Args:
+            pooled: (N, F) of pictures that were asked for their own task.
+            rows: (N,) those tasks.
+        """
+        limits = self.limits.copy()
+        for row in range(len(limits)):
+            mine = pooled[rows == row]
+            if self.knows(row) and len(mine) >= _LEAST:
+                limits[row] = np.quantile(self.scores(mine, row), 1 - self.false_alarms, method="higher")
+        return replace(self, limits=limits)
 
     def tensors(self) -> dict[str, Floats]:
         """Return what `of_tensors` takes."""

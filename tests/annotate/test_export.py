@@ -94,7 +94,7 @@ def test_an_export_is_replaced_as_a_whole(model: PromptModel, sources: dict[str,
     assert written["seg"].is_file()
     session.clear(1)
     again = session.export(tmp_path)
-    assert set(again) == {"mask", "lesions", "overlay", "result"}
+    assert set(again) == {"mask", "lesions", "overlay", "result", "sr"}
     assert not written["seg"].exists()
     assert json.loads(again["result"].read_text())["status"] == "ok_empty"
     session.undo()

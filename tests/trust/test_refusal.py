@@ -49,3 +49,20 @@ def test_noise_is_told(refusal: Refusal) -> None:
 
 def test_few_pictures_give_no_limit(refusal: Refusal) -> None:
     assert [refusal.knows(row) for row in range(5)] == [True, True, True, False, False]
+
+
+def test_pictures_that_training_did_not_see_set_the_limits(centres: Floats) -> None:
+    """Training pictures come in near copies, as the frames of a video do: among them every new picture looks far off."""
+    scenes = np.concatenate([draw(centres, row, 30, row) for row in (0, 1)])
+    noise = np.random.default_rng(3).normal(0, 0.05, (4, *scenes.shape))
+    seen = (scenes + noise).reshape(-1, WIDTH)
+    rows = np.tile(np.repeat([0, 1], 30), 4)
+    tight = fit_refusal(seen, rows, np.ones(len(rows), bool), 3)
+    fresh, judged = (np.concatenate([draw(centres, row, 200, seed + row) for row in (0, 1)]) for seed in (50, 60))
+    asked = np.repeat([0, 1], 200)
+    wide = tight.with_limits(fresh, asked)
+    for row in (0, 1):
+        scores = wide.scores(judged[asked == row], row)
+        assert (scores > tight.limit(row)).mean() > 0.5
+        assert 0.01 <= (scores > wide.limit(row)).mean() <= 0.1  # 5 %, known to 2 points
+    assert np.isnan(wide.limits[2])
