@@ -214,7 +214,7 @@ def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -
     ]
 
     opened.press("s")
-    assert opened.text("#saved-kinds") == "mask, lesions, seg, overlay, result"
+    assert opened.text("#saved-kinds") == "mask, lesions, seg, sr, overlay, result"
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.locator("#saved-copy").click()
     page.locator("#toasts", has_text="The path is copied.").wait_for()
