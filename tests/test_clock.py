@@ -19,6 +19,8 @@ from monai_tpseg.studies.events import Events
 PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
 TIME_OF_DAY = {"time.time", "time.time_ns", "time.ctime", "datetime.now", "datetime.utcnow", "datetime.today"}
 DATES = {
+    "pacs/queue.py": "when a study is due, which outlives the process and the machine's start",
+    "pacs/store.py": "how old a file is",
     "studies/events.py": "the time of an event",
     "results/structured_report.py": "date and time of the report",
     "io/dicom/segmentation.py": "date and time of the segmentation",

@@ -40,7 +40,7 @@ OPTIONS = {
 }
 KEYS = {key for path in ROOT.glob("bundles/*/configs/*.json") for key in json.loads(path.read_text())}
 PHANTOMS = {"studies", "train-per-task", "val-per-task", "size"}
-BUNDLE_RUN = {"config_file", "meta_file", "logging_file", "tracking", "filepath", "ckpt_file", "key"}
+BUNDLE_RUN = {"config_file", "meta_file", "logging_file", "tracking", "filepath", "ckpt_file", "key", "KEY"}
 FOREIGN = {
     "gdcmconv": {"raw"},
     "torchrun": {"standalone", "nproc_per_node"},
@@ -74,7 +74,7 @@ SAID_BY: dict[str, set[str]] = {
     "report": READS,
     "results": READS | {"new-task"},
     "segment": READS,
-    "studies": READS | {"new-task"},
+    "studies": READS | {"calibrate", "new-task"},
 }
 """Part of the package -> commands that say what it says; what is not here may be said by all."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES, check_name, get_task, task_names
+from monai_tpseg.words import count
 
 __all__ = ["add_data_commands"]
 
@@ -165,7 +166,7 @@ def _annotated(options: argparse.Namespace) -> int:
 
     found = write_annotated(options.source, options.out)
     lines = [
-        f"{options.out}: {len(found.entries)} masks",
+        f"{options.out}: {count(len(found.entries), 'mask')}",
         *(f"left out, {name}: {why}" for name, why in found.left_out),
     ]
     if not options.quiet:

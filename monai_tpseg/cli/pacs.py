@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run import UsageError
 from monai_tpseg.subprocesses import warm_up
+from monai_tpseg.words import how_to_install
 
 if TYPE_CHECKING:
     from monai_tpseg.pacs.node import Node
@@ -146,7 +147,7 @@ def _add_fetch(command: argparse.ArgumentParser) -> None:
 def _check_installed(command: str) -> None:
     missing = [name for name in ("pynetdicom", "dicomweb_client") if find_spec(name) is None]
     if missing:
-        raise UsageError(f"tpseg {command} needs {' and '.join(missing)}: pip install 'monai-tpseg[pacs]'.")
+        raise UsageError(f"tpseg {command} needs {' and '.join(missing)}: {how_to_install('pacs')}.")
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:
