@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
-from monai_tpseg.annotate import session as session_module
+from monai_tpseg.annotate.session import session as session_module
 from monai_tpseg.annotate.session.saved import Saved
 from monai_tpseg.annotate.web.workspace import Desk
 from monai_tpseg.studies.manifest import Entry

@@ -370,7 +370,7 @@ def test_saving_writes_what_a_study_gets(viewer: Viewer) -> None:
     assert Path(saved["path"]) == viewer.desk.out / saved["folder"]
     assert viewer.ask("GET", "/api/state").json["cases"][0]["kept"] == "saved"
     viewer.post("clear", index=2)
-    assert viewer.post("save", empty=True)["kinds"] == ["mask", "lesions", "overlay", "result"]
+    assert viewer.post("save", empty=True)["kinds"] == ["mask", "lesions", "sr", "overlay", "result"]
     viewer.post("undo")
     viewer.post("task", task=None)
     refused = viewer.ask("POST", "/api/save", {"case": 0})

@@ -52,7 +52,7 @@ def test_few_pictures_give_no_limit(refusal: Refusal) -> None:
 
 
 def test_pictures_that_training_did_not_see_set_the_limits(centres: Floats) -> None:
-    """Training pictures come in near copies, as the frames of a video do: among them every new picture looks far off."""
+    """Training pictures come in near copies, as frames of a video do: beside them every new picture looks far off."""
     scenes = np.concatenate([draw(centres, row, 30, row) for row in (0, 1)])
     noise = np.random.default_rng(3).normal(0, 0.05, (4, *scenes.shape))
     seen = (scenes + noise).reshape(-1, WIDTH)
