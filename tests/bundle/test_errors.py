@@ -214,7 +214,16 @@ def test_mistyped_option_on_the_command_line(
     bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path, option: str, words: list[str]
 ) -> None:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(bundle_dir / "configs/inference.json")]
-    command += ["--dataset_dir", str(phantoms / "demo"), "--checkpoint", str(trained / "model.pt"), option, "3"]
+    command += [
+        "--dataset_dir",
+        str(phantoms / "demo"),
+        "--checkpoint",
+        str(trained / "model.pt"),
+        "--task",
+        "skin_lesion",
+        option,
+        "3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
