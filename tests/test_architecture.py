@@ -36,12 +36,12 @@ ALLOWED: dict[str, set[str]] = {
         "networks": "catalogue files parsing",
         "weights": "files networks parsing",
         "inferers": "clicks defaults keys networks",
-        "trust": "defaults files networks",
+        "trust": "defaults files networks parsing",
         "segment": "catalogue cores defaults inferers io keys lesions networks transforms trust",
         "handlers": "catalogue click_metrics data files keys metrics networks parsing",
         "engines": "catalogue clicks data files handlers inferers io keys losses networks transforms",
         "results": "catalogue files io keys networks parsing segment subprocesses transforms trust",
-        "pacs": "files io results studies",
+        "pacs": "files io parsing results studies",
         "report": "catalogue defaults files results",
         "bundle": "catalogue cores data engines files handlers inferers io keys networks parsing segment "
         "subprocesses transforms weights",
@@ -52,7 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks parsing studies transforms weights",
         "cli": "annotate bundle catalogue cores data defaults engines experiments files inferers io networks "
-        "keys pacs report results studies subprocesses training trust weights",
+        "keys pacs parsing report results studies subprocesses training trust weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {

@@ -26,6 +26,7 @@ FACTS: dict[str, tuple[str, set[str]]] = {
             "clicks.py",  # regions of error, of a batch of maps together
             "engines/targets.py",  # lesions of a label to train on, drawn in the order of rows
             "io/no_data.py",  # a surround of one value, connected by sides alone
+            "results/measurements.py",  # parts of an outer contour, which belong to numbered lesions
             "results/run_length.py",  # runs of a slide's mask, not pixels
             "testing/phantoms/lesions.py",
             "transforms/overlay.py",  # marks of a tile that is drawn

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
+from monai_tpseg.parsing import ParseError, read_yaml
 
 __all__ = ["CONDITIONS", "Decision", "Rule", "RulesError", "SeriesFacts", "decide", "read_rules"]
 
@@ -108,13 +108,11 @@ def read_rules(path: str | Path, tasks: Collection[str]) -> list[Rule]:
         RulesError: no such file, no YAML, or a rule that cannot be used.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise RulesError(f"'{path}' cannot be read ({error.strerror}); write the rules there.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark is not None else ""
-        raise RulesError(f"'{path}' is no YAML{where}; see docs/pacs.md for an example.") from error
+    except ParseError as error:
+        raise RulesError(f"'{path}' is no YAML ({error}); see docs/pacs.md for an example.") from error
     listed = content.get("rules") if isinstance(content, dict) and set(content) == {"rules"} else None
     if not isinstance(listed, list) or not listed:
         raise RulesError(f"'{path}' must hold one list under 'rules:'; see docs/pacs.md for an example.")

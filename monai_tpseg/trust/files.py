@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from monai_tpseg.files import complete, write_atomically
 from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.parsing import check_safetensors, json_of, read_json
 from monai_tpseg.trust.contours import Threshold, Thresholds
 from monai_tpseg.trust.quality import DiceModel
 from monai_tpseg.trust.refusal import Refusal
@@ -104,8 +105,9 @@ def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
     if not path.is_file():
         return None
     try:
+        check_safetensors(path)
         with safe_open(path, framework="np") as file:
-            about = json.loads((file.metadata() or {})["about"])
+            about = json_of((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
         _check(path, about, sha256)
         refusal, dice = (_part(tensors, part) for part in ("refusal", "dice"))
@@ -146,7 +148,7 @@ def read_contours(weights: str | os.PathLike[str], sha256: str) -> ContourFile |
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         _check(path, record, sha256)
         tasks = {
             name: Thresholds(*(Threshold(**found[kind]) for kind in ("outer", "inner")))

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_tpseg.files import write_atomically
+from monai_tpseg.parsing import read_json
 
 __all__ = ["bf16_gain", "measure_bf16_gain", "processor"]
 
@@ -104,7 +105,7 @@ def _has(unit: str) -> bool:
 def _read(file: Path) -> dict[str, float]:
     """What is known; a file that is damaged, or not ours, says nothing."""
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
