@@ -86,7 +86,7 @@ def test_none_are_added_where_none_are_asked_for() -> None:
 
 
 def test_too_few_pictures_are_refused_at_once() -> None:
-    with pytest.raises(DatalistError, match=r"Task 'b' has 0 other pictures with labels than '2\.png', and 1"):
+    with pytest.raises(DatalistError, match=r"Task 'b' has 0 other pictures with labels than '2\.png': 1"):
         ExemplarCases(cases("aab"), Compose([Read(keys="image")]), progress=False)
     with pytest.raises(ValueError, match="at least 1, got -1"):
         ExemplarPool(cases("aa"), -1)
