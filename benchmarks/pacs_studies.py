@@ -51,8 +51,9 @@ def measure(folder: Path, studies: int, kills: int) -> dict[str, object]:
             if kills and n % (studies // (kills + 1)) == studies // (kills + 1) - 1 and n < studies - 1:
                 node.kill()
                 node.start()
-        for uid in uids:  # what Orthanc offered while the node was down it does not offer again by itself
-            orthanc.push(uid)
+                for uid in uids[: n + 1]:  # Orthanc does not offer again by itself what it could not deliver
+                    if not whole(orthanc, uid):
+                        orthanc.push(uid)
         wait_for(lambda: sum(not whole(orthanc, uid) for uid in uids) == 0, 3600)
         seconds = time.monotonic() - started
         counters = (node.health() or {})["counters"]

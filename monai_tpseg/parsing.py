@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+if TYPE_CHECKING:
+    import yaml
+
 
 __all__ = [
     "MAX_DEPTH",
@@ -93,6 +95,8 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
         ParseError: it is no YAML, larger or nested deeper than anything real, or multiplies itself by references.
         OSError: it cannot be opened.
     """
+    import yaml  # late: the help of the command needs none
+
     file = Path(path)
     if file.stat().st_size > MAX_YAML_BYTES:
         raise ParseError(f"larger than {MAX_YAML_BYTES >> 20} MiB")
@@ -141,6 +145,8 @@ def _check_nodes(root: yaml.Node) -> None:
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
+    import yaml
+
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return list(node.value) if isinstance(node, yaml.SequenceNode) else []

@@ -136,7 +136,9 @@ def test_scan_run_report(weights: Path, pictures: Path, tmp_path: Path, capsys: 
     assert main([*run, "--quiet"]) == 3
     assert main(["report", str(out), "--quiet"]) == 0
     assert said(capsys) == ""
-    assert sorted(path.name for path in out.iterdir()) == ["cases", "events.jsonl", "manifest.csv", "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("cases", "cases.csv", "events.jsonl", "lesions.csv", "manifest.csv", "report.html"),
+    ]
     assert main([*run, "--resume"]) == 3
     assert "1 skipped" in said(capsys)
     assert main(["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights)]) == 1

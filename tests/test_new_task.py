@@ -174,8 +174,8 @@ def _volume(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_empty, "No mask of the 1 exemplars holds a lesion"),
-        (_full, "cover everything"),
+        (_empty, "No mask of 1 exemplar holds a lesion"),
+        (_full, "covers everything"),
         (_larger, "sizes 20 x 41 and 40 x 40 differ"),
         (_alone, "'p0.png' has no partner"),
         (_none, "No pictures in"),

@@ -219,7 +219,7 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except ParseError as error:
-        raise ValueError(f"{path} is not valid YAML ({error}); compare it with the installed one.") from error
+        raise ValueError(f"{path} cannot be used ({error}); compare it with the installed one.") from error
     return content if isinstance(content, dict) else {}
 
 

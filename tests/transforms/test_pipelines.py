@@ -141,7 +141,7 @@ def test_a_folder_of_ones_own_is_used(folder: Path) -> None:
         ("physical: [{a: 1}]\ndisplay: []\nnetwork: []\n", r"physical must be a list of transforms"),
         ("physical: [{_target_: Scal}]\ndisplay: []\nnetwork: []\n", r"cannot build Scal"),
         ("physical: [{_target_: ScaleIntensityd}]\ndisplay: []\nnetwork: []\n", r"cannot build ScaleIntensityd"),
-        ("physical: [\n", r"not valid YAML at line 2"),
+        ("physical: [\n", r"no valid YAML at line 2"),
         ("", r"has the sections \[\]"),
     ],
 )

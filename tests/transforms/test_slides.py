@@ -140,7 +140,7 @@ def test_what_is_no_slide_or_damaged_has_a_code(slide: Path, tmp_path: Path) -> 
 
 def test_without_openslide_a_slide_says_what_to_install(slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slide_reader, "has_openslide", False)
-    with pytest.raises(ReadError, match=r"monai-tpseg\[wsi\]") as caught:
+    with pytest.raises(ReadError, match=r"pip install -e '\.\[wsi\]'") as caught:
         SlideReader(slide, 0.5)
     assert caught.value.code == "E_EXTRA"
 
