@@ -23,11 +23,13 @@ _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgrou
 def pytest_configure() -> None:
     """Two workers on two cores: more threads a process would only fight.
 
-    Ctrl-C works, as in a terminal, also where the tests themselves run in the background and would not hear it: their
-    children would not either, and tests that stop one would wait without end.
+    Ctrl-C and a closed terminal work also where the tests themselves run in the background and would not hear of them:
+    their children would not either, and tests that stop one would wait without end.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
