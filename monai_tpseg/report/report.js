@@ -3,6 +3,7 @@ const status_ = document.getElementById("status");
 const task = document.getElementById("task");
 const search = document.getElementById("search");
 const items = [...document.querySelectorAll("[data-status]")];
+const folded = document.querySelector("details.folded");
 
 function filter() {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -12,6 +13,10 @@ function filter() {
     item.hidden = (status_.value && item.dataset.status !== status_.value) ||
       (task.value && item.dataset.task !== task.value) || !words.every(word => text.includes(word));
     if (!item.hidden && item.tagName === "LI") cases += 1;
+  }
+  // what is asked for is never found behind a fold
+  if (folded && (status_.value || task.value || words.length)) {
+    folded.open = [...folded.querySelectorAll("li")].some(item => !item.hidden);
   }
   document.getElementById("shown").textContent = cases + " of " + document.querySelectorAll("li[data-status]").length + " cases shown";
 }

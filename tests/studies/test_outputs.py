@@ -248,5 +248,5 @@ def test_a_source_that_names_no_study_gets_no_segmentation_and_a_flag(tmp_path: 
     picture[8:20, 10:30] = 255
     image_object(picture, "XC", StudyInstanceUID="").save_as(tmp_path / "a.dcm", enforce_file_format=True)
     _, record = segment(bright, tmp_path / "a.dcm", tmp_path / "out", "skin_lesion")
-    assert (record["status"], record["flags"]) == ("review", ["no_seg"])
+    assert (record["status"], record["flags"]) == ("review", ["maybe_panels", "no_seg"])
     assert "seg" not in record["files"]

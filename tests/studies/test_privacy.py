@@ -264,9 +264,11 @@ def test_what_is_said_on_a_terminal_names_nobody(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder, out = told.folder, told.out
-    for source in (f"{MARKER}_cut.dcm", f"{MARKER}_vr.dcm", f"{MARKER}_codec.dcm", f"{MARKER}_broken.svs"):
+    for number, source in enumerate(
+        (f"{MARKER}_cut.dcm", f"{MARKER}_vr.dcm", f"{MARKER}_codec.dcm", f"{MARKER}_broken.svs")
+    ):
         task = "adenocarcinoma" if source.endswith("svs") else "colon_polyp"
-        where = ["--out", str(tmp_path / source[-8:]), "--checkpoint", str(weights), "--device", "cpu"]
+        where = ["--out", str(tmp_path / f"out_{number}"), "--checkpoint", str(weights), "--device", "cpu"]
         assert main(["run", str(folder / source), "--task", task, *where]) == 3
     said = "".join(capfd.readouterr())
     assert "failed" in said
