@@ -120,7 +120,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
         time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 143
     assert said == "Stopped. The same command with --resume goes on.\n"
     assert not list(tmp_path.glob("cases/.*"))
     end = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
