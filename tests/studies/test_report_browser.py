@@ -82,7 +82,8 @@ def test_it_renders_every_case_worst_first(page: Page, tmp_path: Path) -> None:
     assert heads[1].startswith("skipped")
     loaded = "images => images.every(one => { one.loading = 'eager'; return one.src.startsWith('data:image/webp'); })"
     assert page.eval_on_selector_all(".cards img", loaded)
-    page.evaluate("Promise.all([...document.images].filter(one => one.src).map(one => one.decode()))")  # a broken picture is an error
+    decoded = "Promise.all([...document.images].filter(one => one.src).map(one => one.decode()))"
+    page.evaluate(decoded)  # a broken picture is an error
     page.screenshot(path=tmp_path / "report.png", full_page=True)
     screen = Image.open(tmp_path / "report.png").convert("RGB")
     assert screen.height > 900
