@@ -473,7 +473,7 @@ def test_slow_and_cut_requests_show_what_the_viewer_has(opened: Open) -> None:
     page.unroute("**/api/view*")
     held.pop(0).abort()  # is asked for once more
     opened.settle()
-    assert page.locator("#stage").get_attribute("data-late") == ""
+    page.locator('#stage[data-late=""]').wait_for()  # some moments later, when it has come
     for route in held:
         route.continue_()
     opened.settle()
