@@ -78,15 +78,14 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     checkpoint = choose_weights(options.checkpoint)
     model = Model(checkpoint, options.device, judged=False)
-    cases = _cases(options, model.info.tasks, options.list)
+    cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)
     data = {"list": options.list, "cases": len(cases), "sha256": data_digest(cases)}
     shown = tqdm(cases, unit="case", desc="calibrate", leave=False, disable=options.quiet)
-    unseen: list[Sample] = []
     samples = list(collect(model, shown, others=_OTHERS * (options.fit == "trust")))
-    if options.fit == "trust" and options.limits != options.list:
-        unseen = list(collect(model, _limit_cases(options, model.info.tasks)))
     sha256 = model.info.sha256
     if options.fit == "trust":
+        new = options.limits != options.list
+        unseen = list(collect(model, _limit_cases(options.data, options.limits, model.info.tasks))) if new else []
         path = write_fitted(checkpoint, sha256, fit_trust(samples, model.info.tasks, data, unseen))
     else:
         path = write_contours(checkpoint, sha256, fit_contours(samples, model.info.tasks, options.miss, false, data))
@@ -95,25 +94,24 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _limit_cases(options: argparse.Namespace, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The cases that set limits, of those lists that hold some."""
+def _limit_cases(data: list[str], name: str, tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The cases that set limits, of those datalists that hold some."""
     from monai_tpseg.parsing import read_json
 
-    lists = [path for path in options.data if options.limits in read_json(Path(path))]
-    if not lists:
-        logger.warning("No list %s in --data: limits are those of pictures that training saw.", options.limits)
-        return []
-    return _cases(argparse.Namespace(**{**vars(options), "data": lists, "most": 0}), tasks, options.limits)
+    holding = [path for path in data if name in read_json(path)]
+    if not holding:
+        logger.warning("No list %s in --data: limits are those of pictures that training saw.", name)
+    return _cases(holding, name, tasks)
 
 
-def _cases(options: argparse.Namespace, tasks: tuple[str, ...], name: str) -> list[dict[str, Any]]:
+def _cases(data: list[str], name: str, tasks: tuple[str, ...], most: int = 0, seed: int = 0) -> list[dict[str, Any]]:
+    """The cases of a list of all datalists, task by task; 0 is all of a task."""
     from monai_tpseg.data import read_datalist
     from monai_tpseg.keys import TASK
 
-    found = [case for path in options.data for case in read_datalist(path, name, Path(path).parent, tasks)]
-    random.Random(options.seed).shuffle(found)
-    most = options.most or len(found)
-    return [case for task in tasks for case in [one for one in found if one[TASK] == task][:most]]
+    found = [case for path in data for case in read_datalist(path, name, Path(path).parent, tasks)]
+    random.Random(seed).shuffle(found)
+    return [case for task in tasks for case in [one for one in found if one[TASK] == task][: most or None]]
 
 
 def _warn_of_few(samples: list[Sample], tasks: tuple[str, ...], share: float) -> None:
