@@ -1,5 +1,6 @@
 # `make demo` and `make test` work on a machine with Python 3.10 or newer, git, a compiler and make.
 PYTHON ?= python3
+TORCH_OPTIONS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check --retries 10
@@ -13,7 +14,8 @@ install: $(VENV)/.installed  ## make .venv with the package, its viewer and what
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install "setuptools>=77" wheel torch torchvision
+	$(PIP) install "setuptools>=77" wheel
+	$(PIP) install $(TORCH_OPTIONS) torch torchvision
 	SAM2_BUILD_CUDA=0 $(PIP) install --no-build-isolation sam2==1.1.0  # its own build would fetch torch again
 	$(PIP) install -e ".[annotate]"
 	touch $@

@@ -27,13 +27,13 @@ from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 
 from monai_tpseg.annotate import PromptModel, Session
-from monai_tpseg.annotate.session.volume import Proposal
+from monai_tpseg.annotate.session.propagation import Proposal
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.clicks import next_clicks
 from monai_tpseg.engines import train_rounds
 from monai_tpseg.losses import DeepSupervisionLoss
 from monai_tpseg.networks import Prompt, kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.testing.phantoms import make_volume, write_nifti
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.pipelines import load_pipeline

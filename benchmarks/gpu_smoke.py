@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from monai_tpseg.bundle.config import prepared
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.inferers.task import DeepSupervisionInferer
+from monai_tpseg.inferers.task_inferer import DeepSupervisionInferer
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import Prompt, TPSeg, kprism_demo, tpseg_hiera_demo
 

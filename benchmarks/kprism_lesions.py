@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.kprism_wrong import write_wrong
 from monai_tpseg.catalogue import TASK_NAMES
-from monai_tpseg.experiments.data import write_datalist
+from monai_tpseg.experiments.datalist import write_datalist
 from monai_tpseg.files import complete, write_atomically
 from monai_tpseg.networks import build_described
 

@@ -34,8 +34,8 @@ from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.metrics import dice_per_image
 from monai_tpseg.networks import TPSeg
-from monai_tpseg.networks.new_task import add_task, borrow_rows, copy_rows, nearest_task
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.new_task_rows import add_task, borrow_rows, copy_rows, nearest_task
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd
 
 RESULT = ROOT / "docs" / "results" / "new_task.json"

@@ -27,6 +27,14 @@ windows that reach beyond the map are not filled up (`monai_tpseg.networks.hiera
 not kept. The bundle's options are `amp`, `channels_last`, `fused_optimizer`, `checkpoint_activations`, `compile`,
 `cache_rate` and `cache_dir`: [bundle.md](bundle.md).
 """
+WITHOUT_BF16 = """\
+PyTorch and oneDNN were held to AVX2 (`ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`), with `--fp32`: a desktop's
+processor computes so. MKL, which computes the largest float32 products, obeys neither variable on all processors.
+"""
+OTHER_PROCESSORS = """\
+Other runtimes have not been measured on a processor without bf16. ONNX Runtime and OpenVINO ask the processor itself
+what it can do, and obey no variable, so that takes a machine of that kind.
+"""
 KEYS = ("seconds", "cpu_seconds")
 NAMES = {
     "twin_fp32": "naive twin, float32",
@@ -89,11 +97,14 @@ def verdict(met: bool) -> str:
 
 def inference(r: dict[str, Any]) -> str:
     """One task."""
+    settings = r["settings"]
+    kind = ", a processor without bf16" if settings.get("fp32") else ""
     times, ratios = r["times"].items(), r["ratios"].items()
     errors = ", ".join(f"{NAMES[name]} {error:.1g}" for name, error in r["relative_errors"].items())
     return text(
-        "## One image, one task",
+        f"## {'One image' if settings['batch'] == 1 else 'Two images'}, one task{kind}",
         made_by("speed_inference", r),
+        *([WITHOUT_BF16] if kind else []),
         "| | seconds | CPU seconds |\n|---|---|---|",
         *(f"| {NAMES[name]} | {t['seconds']:.2f} | {t['cpu_seconds']:.2f} |" for name, t in times),
         "\n| ratio | wall | CPU |\n|---|---|---|",
@@ -149,7 +160,7 @@ def volume(r: dict[str, Any]) -> str:
     return text(
         "## Volumes",
         made_by("speed_volume", r),
-        f"{r['slices_a_second']:.1f} slices a second; {share:.0%} of the CPU time is the network's. `auto` runs",
+        f"{r['slices_a_second']:.1f} slices per second; {share:.0%} of the CPU time is the network's. `auto` runs",
         f"{r['slices_of_auto']} slices together within {r['memory_mb']:g} MiB.\n",
         "| slices | slices that run together | peak MiB |\n|---|---|---|",
         *(f"| {m['slices']} | {m['slice_batch']} | {m['peak_mib']:.0f} |" for m in r["memory"]),
@@ -259,11 +270,46 @@ def runtimes(r: dict[str, Any]) -> str:
         f"pictures; Dice with the masks of float32 is the mean over {r['cases']} other ones.\n",
         "| | seconds | times as fast, CPU | times as fast, wall | Dice with float32 |\n|---|---|---|---|---|",
         *rows,
+        "\n`tpseg run --runtime` offers those whose masks keep 0.998 (bf16) and 0.995 (int8) of the Dice:",
+        "[deployment.md](deployment.md#another-program-than-pytorch-on-a-cpu).",
+    )
+
+
+def threads(r: dict[str, Any]) -> str:
+    """Threads where there are fewer cores than the machine has."""
+    places = {
+        "free": "a free machine",
+        "bound": "`taskset -c 0`",
+        "quota": "a control group with the time of one core",
+        "beside": "two processes at once",
+    }
+    works = {"step": "training step", "studies": f"{r['settings']['studies']} studies"}
+    seconds, chosen = r["seconds"], r["threads"]
+    rows = [
+        f"| {title}, {name} | {chosen.get(f'{work} {place} chosen', '')} | "
+        + " | ".join(f"{seconds[f'{work} {place} {key}']:.2f}" for key in ("chosen", "machine", "one"))
+        + f" | {seconds[f'{work} {place} machine'] / seconds[f'{work} {place} chosen']:.2f} |"
+        for work, title in works.items()
+        for place, name in places.items()
+        if f"{work} {place} chosen" in seconds
+    ]
+    left_out = "" if r["quota_measured"] else "\nNo control group could be made here, so its row is missing."
+    return text(
+        "## Threads",
+        f"\n`python -m benchmarks.speed_threads`: {r['machine']}, PyTorch {r['torch'].split('+')[0]}; hiera_demo,",
+        "128 x 128, batch 4. Seconds with the threads that the package chooses, with one for every core of the",
+        "machine, and with one.\n",
+        "| | threads chosen | chosen | machine's | one | machine's / chosen |\n|---|---|---|---|---|---|",
+        *rows,
+        left_out,
     )
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "inference": inference,
+    "inference_one": inference,
+    "inference_avx2": inference,
+    "inference_one_avx2": inference,
     "tasks": tasks,
     "training": training,
     "compile": compiled,
@@ -271,6 +317,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "empty": empty,
     "scaling": scaling,
     "start": start,
+    "threads": threads,
     "masks": masks,
     "runtimes": runtimes,
     "runtimes_avx2": runtimes,
@@ -283,8 +330,10 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.is_file():
             parts.append(section(json.loads(path.read_text())) + "\n")
+        elif name == "runtimes_avx2":
+            parts.append(OTHER_PROCESSORS)
         else:
-            script = name.removesuffix("_avx2")
+            script = name.removesuffix("_avx2").removesuffix("_one")
             parts.append(f"`benchmarks/speed_{script}.py` has not been run for this page.\n")
     parts.append("No figure here is of a GPU: `benchmarks/gpu_day.sh OUT` makes them, and waits to be run on one.\n")
     PAGE.write_text("\n".join(parts))

@@ -5,7 +5,10 @@ looked at but a held-out fifth of the training lists, so that the choice is not 
 for the peers, once the recipe is chosen. LESIONS and MORE hold a datalist.json each; only training is used of MORE.
 
     python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30
+    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30 --encoder mae/encoder.pt
     python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes 60 --validation
+
+--encoder adds a row: stem, skip and average on the trunk of `tpseg pretrain`, which trains on with a rate a layer.
 
 A row that is done is not done again, one that was interrupted goes on: repeat the command. OUT/suite.yaml is the suite
 that was run, OUT/results.json what `tpseg table` reads; the table of gains and minutes is printed.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,8 @@ from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments import read_suite
 from monai_tpseg.experiments.runner import run_suite
 from monai_tpseg.files import write_atomically
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks.build import default_options
+from monai_tpseg.networks.weights_info import WeightsInfo
 from monai_tpseg.training.plan import seconds_a_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +66,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "TP-Seg": ("TP-Seg", BEST),
     "UNet": ("MONAI UNet", {"architecture": "unet", "width": 24}),
     "DynUNet": ("MONAI DynUNet", {"architecture": "dynunet"}),
-    "SAM2-UNet": ("SAM2-UNet on the same trunk", {"adapter": "plain", "decoder": "unet", **BEST}),
+    "SAM2-UNet": ("SAM2-UNet on the same trunk", {"adapter": "plain", "decoder": "unet", "stem": "conv", "ema": 0.998}),
 }
 KINDS = {"rows": ROWS, "peers": PEERS}
 _NETWORK = ("architecture", "backbone", "adapter", "decoder", "width", "stem", "detail")
@@ -89,16 +94,31 @@ def join_data(lesions: Path, more: Path | None, out: Path) -> Path:
     return folder
 
 
+def rows_of(kind: str, encoder: str = "") -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return title and options of each row of a kind; `encoder`, the file of a pretrained trunk, adds one."""
+    if not encoder:
+        return KINDS[kind]
+    options = {**BEST, "encoder_checkpoint": encoder, "layer_decay": 0.75}
+    return {**KINDS[kind], "pretrained": ("the same on a pretrained trunk", options)}
+
+
 def steps_in(minutes: float, options: dict[str, Any]) -> int:
-    """Return the steps of a row that fit into so many minutes here."""
-    network = {key: options[key] for key in _NETWORK if key in options}
-    size = options["image_size"]
-    info = WeightsInfo(TASK_NAMES, network, (size, size))
-    seconds = seconds_a_step(info, options["batch_size"], False, torch.device(options["device"])) * _SLOWER
+    """Return the steps of a row that fit into so many minutes here; rows of one network have equally many."""
+    known = {"architecture", *default_options(options.get("architecture", "tpseg"))}  # a peer has no backbone
+    network = {key: options[key] for key in _NETWORK if key in options and key in known}
+    seconds = _seconds(json.dumps(network), options["image_size"], options["batch_size"], options["device"])
     return max(_EPOCHS, int(60 * minutes / seconds))
 
 
-def make_suite(kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | None = None) -> dict[str, Any]:
+@cache
+def _seconds(network: str, size: int, batch: int, device: str) -> float:
+    info = WeightsInfo(TASK_NAMES, json.loads(network), (size, size))
+    return _SLOWER * min(seconds_a_step(info, batch, False, torch.device(device)) for _ in range(2))
+
+
+def make_suite(
+    kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | None = None, encoder: str = ""
+) -> dict[str, Any]:
     """Return the suite, each row with its steps.
 
     Args:
@@ -106,9 +126,10 @@ def make_suite(kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | N
         minutes: of each row.
         holdout: 5 for a fifth of the training list, 0 for the validation list.
         tiny: options laid over all, for a test.
+        encoder: see `rows_of`.
     """
     rows = []
-    for name, (title, options) in KINDS[kind].items():
+    for name, (title, options) in rows_of(kind, encoder).items():
         whole = {**COMMON, **options, **(tiny or {})}
         steps = steps_in(minutes, whole)
         cases = max(1, steps // _EPOCHS) * whole["batch_size"]
@@ -122,20 +143,20 @@ def make_suite(kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | N
     }
 
 
-def table(results: Path, kind: str) -> str:
-    """Return mean Dice, gain over the first row and minutes of the rows that are done, as Markdown."""
+def table(results: Path, kind: str, encoder: str = "") -> str:
+    """Return mean Dice, gain over the first row and CPU minutes of the rows that are done, as Markdown."""
     runs = {run["row"]: run for run in json.loads(results.read_text())["runs"]}
-    lines = ["| row | Dice | gain | steps | minutes |", "|---|---|---|---|---|"]
+    lines = ["| row | Dice | gain | steps | CPU minutes |", "|---|---|---|---|---|"]
     first = next(iter(KINDS[kind]))
     base = 100 * runs[first]["metrics"]["mean"]["dice"] if first in runs else None
-    for name, (title, _) in KINDS[kind].items():
+    for name, (title, _) in rows_of(kind, encoder).items():
         if name not in runs:
             continue
         run = runs[name]
         dice, options = 100 * run["metrics"]["mean"]["dice"], run["options"]
         gain = "-" if base is None or name == first else f"{dice - base:+.1f}"
         steps = options["epoch_cases"] // options["batch_size"] * options["max_epochs"]
-        lines.append(f"| {title} | {dice:.1f} | {gain} | {steps} | {run['clock'][-1]['wall_seconds'] / 60:.1f} |")
+        lines.append(f"| {title} | {dice:.1f} | {gain} | {steps} | {run['clock'][-1]['cpu_seconds'] / 60:.1f} |")
     return "\n".join(lines)
 
 
@@ -147,6 +168,7 @@ def main() -> None:
     parser.add_argument("--more", type=Path, metavar="MORE", help="a second folder, of which only training is used")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder of the runs")
     parser.add_argument("--minutes", type=float, default=30, metavar="M", help="of each row (30)")
+    parser.add_argument("--encoder", default="", metavar="E", help="encoder.pt of tpseg pretrain: adds a row")
     parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="run these rows alone")
     parser.add_argument("--validation", action="store_true", help="compare on the validation list")
     arguments = parser.parse_args()
@@ -154,10 +176,11 @@ def main() -> None:
     data = join_data(arguments.lesions, arguments.more, out)
     suite = out / "suite.yaml"
     if not suite.is_file():  # a resumed suite keeps the steps that it began with
-        made = make_suite(arguments.kind, arguments.minutes, 0 if arguments.validation else 5)
+        holdout = 0 if arguments.validation else 5
+        made = make_suite(arguments.kind, arguments.minutes, holdout, encoder=arguments.encoder)
         write_atomically(suite, yaml.safe_dump(made, sort_keys=False).encode())
     failed = run_suite(read_suite(suite), data, out, BUNDLE, arguments.only)
-    print(table(out / "results.json", arguments.kind))
+    print(table(out / "results.json", arguments.kind, arguments.encoder))
     if failed:
         raise SystemExit(f"Failed: {', '.join(failed)}; the same command tries them again.")
 

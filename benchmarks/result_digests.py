@@ -1,11 +1,14 @@
-"""Digests of what `tpseg run` and both bundles give on phantoms: are two commits alike, byte for byte?
+"""Digests of what `tpseg run` and both bundles give: are two commits alike, byte for byte?
 
     python benchmarks/result_digests.py make CASES                 # 60 phantom studies, once
+    python benchmarks/result_digests.py samples CASES              # or the DICOM files that pydicom brings
     python benchmarks/result_digests.py record CASES before.json   # in a checkout of each commit
     python benchmarks/result_digests.py compare before.json after.json
 
-`record` runs the starter weights of TP-Seg and K-Prism. Every file of a result counts: pictures, volumes and tables as
-they are, a DICOM object by its segments and pixels, a record without versions, digests and keys of its settings.
+`record` runs the starter weights of TP-Seg and K-Prism. Many of pydicom's files are broken on purpose, and a bundle
+refuses a list with a file that cannot be read: there it runs TP-Seg by `tpseg run` alone. Every file of a result
+counts: pictures, volumes and tables as they are, a DICOM object by its segments and pixels, a record without versions,
+digests and keys of its settings.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +41,18 @@ def make(cases: Path) -> None:
     entries = [{"image": study.path, "task": study.task} for study in studies if not study.broken]
     (cases / "datalist.json").write_text(json.dumps({"testing": entries}))
     rows = [f"{study.path},{study.task},{SALT}" for study in studies]
+    (cases / MANIFEST).write_text("\n".join(["path,task,salt", *rows]) + "\n")
+
+
+def samples(cases: Path) -> None:
+    """Copy the DICOM files of pydicom's package, and write a manifest that asks for one task in all of them."""
+    source = Path(pydicom.__file__).parent / "data" / "test_files"
+    cases.mkdir(parents=True)
+    rows = []
+    for path in sorted(source.rglob("*.dcm")):
+        name = "_".join(path.relative_to(source).parts)
+        shutil.copyfile(path, cases / name)
+        rows.append(f"{name},lung_infection,{SALT}")
     (cases / MANIFEST).write_text("\n".join(["path,task,salt", *rows]) + "\n")
 
 
@@ -71,16 +87,19 @@ def run(*command: Any) -> None:
 def record(cases: Path) -> dict[str, str]:
     """Segment the cases in every way."""
     found: dict[str, str] = {}
+    listed = (cases / "datalist.json").is_file()
     with tempfile.TemporaryDirectory() as scratch:
-        for network, bundle in BUNDLES.items():
+        for network, bundle in BUNDLES.items() if listed else [("tpseg", "")]:
             for name, (threshold, smallest) in SETTINGS.items():
                 out = Path(scratch) / f"run-{network}-{name}"
                 run(
-                    *("-m", "monai_tpseg", "run", "--manifest", cases / MANIFEST, "--out", out, "--quiet"),
+                    *("-m", "monai_tpseg", "run", "--data", cases / MANIFEST, "--out", out, "--quiet"),
                     *("--checkpoint", f"starter-{network}", "--names", "source", "--device", "cpu"),
                     *("--threshold", threshold, "--min-lesion-area", smallest),
                 )
                 found.update(digests(out / "cases", out.name))
+                if not listed:
+                    continue
                 out = Path(scratch) / f"bundle-{network}-{name}"
                 run(
                     *("-m", "monai.bundle", "run", "--config_file", ROOT / f"bundles/{bundle}/configs/inference.json"),
@@ -105,11 +124,13 @@ def compare(before: dict[str, str], after: dict[str, str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("make", "record", "compare"))
+    parser.add_argument("step", choices=("make", "samples", "record", "compare"))
     parser.add_argument("paths", nargs="+", type=Path)
     options = parser.parse_args(arguments)
     if options.step == "make":
         make(options.paths[0])
+    elif options.step == "samples":
+        samples(options.paths[0])
     elif options.step == "record":
         options.paths[1].write_text(json.dumps(record(options.paths[0]), indent=1))
     else:

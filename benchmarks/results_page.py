@@ -10,9 +10,12 @@ that the page can be written again after every run:
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from monai_tpseg.experiments.figures import write_figures
 from monai_tpseg.experiments.results import merge, read_results, write_results
@@ -20,6 +23,9 @@ from monai_tpseg.experiments.statistics import Scores, compare, row_scores
 from monai_tpseg.experiments.tables import make_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+TRUNK = "frozen_trunk_encoder.json"
+"""Beside the results: what the trunk of `frozen_trunk` was pretrained on."""
+
 PEERS = ("UNet", "UNet-time", "SAM2-UNet", "SwinUNETR", "DynUNet", "AttentionUnet", "FlexibleUNet")
 
 
@@ -112,6 +118,60 @@ def longer(docs: Path, suite: str) -> str:
     )
 
 
+def add_trunk(run: Path, docs: Path) -> None:
+    """Keep what the page says of the trunk: from the folder that `tpseg pretrain` left."""
+    training = json.loads((run / "encoder.json").read_text())["training"]
+    losses = [entry["loss"] for entry in json.loads((run / "history.json").read_text())]
+    seconds = json.loads((run / "clock.json").read_text())[-1]["cpu_seconds"]
+    content = {**training, "losses": losses, "cpu_seconds": seconds}
+    (docs / "results" / TRUNK).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def frozen(docs: Path) -> str:
+    """Return the section on the ablations on a frozen trunk that was pretrained without labels."""
+    path = docs / "results" / "frozen_trunk.json"
+    if not path.is_file():
+        return NOT_FROZEN + FROZEN_COMMANDS
+    results, how = read_results(path), json.loads((docs / "results" / TRUNK).read_text())
+    return (FROZEN + FROZEN_COMMANDS).format(
+        pictures=f"{how['pictures']:,}",
+        seen=how["steps"],
+        batch=how["batch_size"],
+        ratio=how["mask_ratio"],
+        first=how["losses"][0],
+        last=how["losses"][-1],
+        minutes=how["cpu_seconds"] / 60,
+        steps=steps_of(results),
+        tables=tables_of(results, 3, 5).strip(),
+        ordering="\n".join(ordering(results)),
+        order=order_found(results),
+    )
+
+
+def order_found(results: dict[str, Any]) -> str:
+    """Return one sentence on whether A1 < A2 < A3 < A4 and B1, B2 below A4 appear, by the means alone."""
+    means = {row: 100 * float(np.mean(scores.mean())) for row, scores in scored(results).items()}
+    if not {"A1", "A2", "A3", "A4", "B1", "B2"} <= set(means):
+        return "Not all of A1 to A4, B1 and B2 have been run yet, so nothing is said of the paper's order."
+    chain = [row for row, _ in sorted(means.items(), key=lambda pair: pair[1])]
+    found = [row for row in chain if row.startswith("A")] == ["A1", "A2", "A3", "A4"]
+    below = max(means["B1"], means["B2"]) < means["A4"]
+    told = "appears" if found else "does not appear"
+    others = "are both below A4" if below else "are not both below A4"
+    shown = " < ".join(f"{row} {means[row]:.1f}" for row in chain)
+    return f"By the means the order A1 < A2 < A3 < A4 {told}, and LoRA and the plain adapter {others}: {shown}."
+
+
+def same_minutes(docs: Path) -> str:
+    """Return the section on the starter weights' recipe and its peers with the same data and minutes."""
+    path = docs / "results" / "recipe_peers.json"
+    if not path.is_file():
+        return SAME_MINUTES + "\nThe peers have not been run yet.\n"
+    results = read_results(path)
+    said = "\n".join(verdict(results))
+    return f"{SAME_MINUTES}\n{results['title']}.\n\n{said}\n\n{tables_of(results, 2, 5).strip()}\n"
+
+
 def repeated(results: dict[str, Any], docs: Path) -> list[str]:
     """Return the table of rows that were run a second time into a folder of their own."""
     again = read_results(docs / "results" / f"{results['suite']}_again.json")
@@ -142,6 +202,8 @@ def page(results: dict[str, Any], docs: Path) -> str:
         longer=longer(docs, f"{results['suite']}_long"),
         shorter=shorter(docs, f"{results['suite']}_368"),
         repeated="\n".join(repeated(results, docs)),
+        frozen=frozen(docs),
+        same_minutes=same_minutes(docs),
     )
 
 
@@ -173,6 +235,51 @@ The same networks, data and recipe with 4.8 times the steps, one seed, one valid
 The paper's ordering, as above:
 
 {ordering}
+"""
+
+FROZEN = """## Frozen pretrained trunk
+
+The paper's claim is about a frozen pretrained trunk. SAM 2's weights are not at hand, so this one was pretrained
+without labels (`tpseg pretrain`, [pretraining.md](pretraining.md)) on {pictures} training pictures, those of this data
+and more public ones of the same kinds: {seen} steps of {batch} pictures at 128 x 128, {ratio:g} of each hidden,
+{minutes:.1f} CPU minutes. Its error on what was hidden fell from {first:.2f} to {last:.2f} (1 is plain grey). That is
+very little beside SAM 2's pretraining.
+
+Then the trunk stayed as it was, and every row was trained for {steps} steps of batch 8 on the training list, in bf16,
+with one validation after the last step ([results/frozen_trunk.json](results/frozen_trunk.json), suite `frozen_trunk`).
+
+{order}
+
+{tables}
+
+The paper's ordering, as above:
+
+{ordering}
+"""
+
+NOT_FROZEN = """## Frozen pretrained trunk
+
+The paper's claim is about a frozen pretrained trunk: does its order A1 < A2 < A3 < A4, with LoRA and the plain adapter
+below, appear as soon as the trunk is frozen? Not run yet: neither the pretraining without labels
+([pretraining.md](pretraining.md)) nor a row on it has been trained on these pictures, so this page says nothing of it.
+The suite is ready, eight rows of one budget over two seeds, with one validation after the last step:
+"""
+
+FROZEN_COMMANDS = """
+    tpseg pretrain --data LESIONS MORE --out mae --image-size 128 --batch-size 32 --minutes 18 --lr 0.0015 --amp bf16
+    tpseg experiment benchmarks/suites/frozen_trunk.yaml --data LESIONS --out OUT
+    python benchmarks/results_page.py --trunk mae --add OUT/results.json
+"""
+
+SAME_MINUTES = """## The recipe of the starter weights and its peers, the same data and minutes
+
+All rows learn from the 7,839 training pictures of both lists, at 128 x 128 in batches of 16, as many steps as fit into
+the same minutes: a step of each network is timed first, so that a cheaper network makes more of them. TP-Seg has the
+trunk, stem, skip and averaged weights of `starter-tpseg` ([weights.md](weights.md)), which has learned some 30 times as
+long and at 192 x 192 in the end.
+
+    python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
+    python benchmarks/results_page.py --add OUT/results.json
 """
 
 TEXT = """# Results
@@ -232,6 +339,8 @@ themselves are not ours to pass on; without `--outlines` a run of your own draws
 
 {shorter}
 {longer}
+{frozen}
+{same_minutes}
 ## Commands
 
 DATA holds `datalist.json` with the lists `training` and `validation`.
@@ -257,10 +366,13 @@ def main() -> None:
     """Take in new results and write page and figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", nargs="+", type=Path, default=[], metavar="RESULTS", help="results files to take in")
+    parser.add_argument("--trunk", type=Path, metavar="RUN", help="folder of the trunk of the suite frozen_trunk")
     parser.add_argument("--suite", default="lesions_128", help="suite that the page is about (default: %(default)s)")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the page (default: %(default)s)")
     args = parser.parse_args()
     add(args.add, args.docs)
+    if args.trunk is not None:
+        add_trunk(args.trunk, args.docs)
     results = read_results(args.docs / "results" / f"{args.suite}.json")
     write_figures(results, args.docs / "figures")
     (args.docs / "results.md").write_text(page(results, args.docs))

@@ -3,9 +3,9 @@
     python benchmarks/slides.py                  print the table
     python benchmarks/slides.py docs/slides.md   renew it between the two marks of that page
 
-Each slide is a checker of pieces of tissue and of glass, with round lesions, 0.25 micrometres a pixel. It is segmented
-at 0.5 in a process of its own by a network that only compares colours, so that what is measured is everything but the
-network. The mask has to agree with what was drawn.
+Each slide is a checker of pieces of tissue and of glass, with round lesions, 0.25 micrometres per pixel. It is
+segmented at 0.5 in a process of its own by a network that only compares colours, so that what is measured is everything
+but the network. The mask has to agree with what was drawn.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from benchmarks.timing import arguments, save, target
 from monai_tpseg.data import read_datalist
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.networks import TPSeg, build_described
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 
 

@@ -1,12 +1,12 @@
 """What a user would pick instead: the exported network in ONNX Runtime and OpenVINO, beside the network for inference.
 
     python -m benchmarks.speed_runtimes --checkpoint W --dataset_dir DATA --task skin_lesion
-    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 python -m benchmarks.speed_runtimes ... --name runtimes_avx2
+    python -m benchmarks.speed_runtimes ... --fp32 --name runtimes_avx2     on a processor with AVX2 alone
 
 Same weights, pictures and threads, in turn. int8 is post-training quantisation, by ONNX Runtime's own tool and by NNCF,
 calibrated on the first pictures of the task's training list; Dice against the masks of float32 is over the next ones.
-OpenVINO and NNCF take part where they are installed (`pip install openvino nncf`), and the result says if not. The two
-variables keep PyTorch and oneDNN to what a CPU without AVX-512 has; ONNX Runtime's kernels do not obey them.
+OpenVINO and NNCF take part where they are installed (`pip install openvino nncf`), and the result says if not. Both
+runtimes ask the processor what it can do, so the figures of another kind of processor need a machine of that kind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from monai_tpseg.data import read_datalist
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.export import export_task
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 from monai_tpseg.weights import choose_weights
 
@@ -68,7 +68,7 @@ def quantised_by_onnx_runtime(file: Path, target: Path, pictures: list[Tensor]) 
     return target
 
 
-def openvino(file: Path, threads: int, pictures: list[Tensor]) -> Iterator[tuple[str, Run]]:
+def openvino(file: Path, threads: int, pictures: list[Tensor], half: bool) -> Iterator[tuple[str, Run]]:
     """Yield a file as OpenVINO runs it: float32, bf16, and int8 by NNCF where that is installed."""
     import openvino as ov
 
@@ -79,7 +79,8 @@ def openvino(file: Path, threads: int, pictures: list[Tensor]) -> Iterator[tuple
 
     model = ov.Core().read_model(file)
     yield "openvino_fp32", compiled(model, "f32")
-    yield "openvino_bf16", compiled(model, "bf16")
+    if half:
+        yield "openvino_bf16", compiled(model, "bf16")
     if find_spec("nncf"):
         import nncf
 
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--calibration", type=int, default=64, help="pictures that int8 is calibrated on")
     parser.add_argument("--pictures", type=int, default=100, help="pictures that masks are compared on")
+    parser.add_argument("--fp32", action="store_true", help="leave bf16 out, on a processor without it")
     parser.add_argument("--name", default="runtimes", help="of the JSON file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -108,7 +110,7 @@ def main() -> None:
     args.backbone, args.size, args.checkpoint = info.network["backbone"], size[0], Path(checkpoint).name
     args.dataset_dir = "DATA"
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        runs = candidates(net, row, size, Path(folder), args.threads, calibration)
+        runs = candidates(net, row, size, Path(folder), args.threads, calibration, not args.fp32)
         batch = compared[0].expand(args.batch, -1, -1, -1).contiguous()
         times = interleave({name: lambda run=run: run(batch) for name, run in runs.items()}, args.rounds, "cpu")
         masks = {name: [run(picture) > 0 for picture in compared] for name, run in runs.items()}
@@ -125,11 +127,11 @@ def main() -> None:
 
 
 def candidates(
-    net: TPSeg, row: int, size: tuple[int, int], folder: Path, threads: int, calibration: list[Tensor]
+    net: TPSeg, row: int, size: tuple[int, int], folder: Path, threads: int, calibration: list[Tensor], half: bool
 ) -> dict[str, Run]:
-    """Return what is compared, by name."""
+    """Return what is compared, by name; `half` with bf16."""
     runs: dict[str, Run] = {}
-    for name, dtype in (("network_fp32", torch.float32), ("network_bf16", torch.bfloat16)):
+    for name, dtype in (("network_fp32", torch.float32), ("network_bf16", torch.bfloat16))[: 2 if half else 1]:
         fast = net.optimize_for_inference(row, dtype)
         runs[name] = lambda image, fast=fast: fast(image, row)
     file = folder / "task.onnx"
@@ -138,7 +140,7 @@ def candidates(
     int8 = quantised_by_onnx_runtime(file, folder / "int8.onnx", calibration)
     runs["onnxruntime_int8"] = onnx_runtime(int8, threads)
     if find_spec("openvino"):
-        runs |= dict(openvino(file, threads, calibration))
+        runs |= dict(openvino(file, threads, calibration, half))
     return runs
 
 

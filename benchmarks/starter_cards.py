@@ -27,11 +27,11 @@ from monai_tpseg.clicks import next_clicks
 from monai_tpseg.data import ExemplarPool, read_datalist
 from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers import PromptInferer, TaskInferer
-from monai_tpseg.inferers.task import resize_antialiased
+from monai_tpseg.inferers.task_inferer import resize_antialiased
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import dice_per_image
 from monai_tpseg.networks import KPrism, Prompt, build_described
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd
 from monai_tpseg.weights import weights_path
 from monai_tpseg.weights.pack import write_card
@@ -210,7 +210,7 @@ def measure(weights: Path, lesions: Path, device: str, limit: int = 0) -> dict[s
         weights: the file.
         lesions: folder of `datalist.json` with the lists training and validation.
         device: where the network runs.
-        limit: cases a task; 0 takes all.
+        limit: cases per task; 0 takes all.
     """
     network, info = build_described(weights), read_info(weights)
     training, cases = (

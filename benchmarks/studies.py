@@ -30,7 +30,7 @@ import torch
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import tpseg_hiera
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.studies import read_manifest
 from monai_tpseg.testing.phantoms.studies import BROKEN, STUDIES_MANIFEST, PhantomStudy, write_studies
 from monai_tpseg.transforms import pipelines_hash
@@ -58,7 +58,7 @@ def start(tree: Path, out: Path, weights: Path) -> subprocess.Popen[bytes]:
         head, *lines = (tree / STUDIES_MANIFEST).read_text().splitlines()
         rows = [f"{head},root,salt", *(f"{line},{tree},{SALT}" for line in lines)]
         (out / "manifest.csv").write_text("\n".join(rows) + "\n")
-    command = [sys.executable, "-m", "monai_tpseg", "run", "--manifest", str(tree / STUDIES_MANIFEST)]
+    command = [sys.executable, "-m", "monai_tpseg", "run", "--data", str(tree / STUDIES_MANIFEST)]
     command += ["--out", str(out), "--checkpoint", str(weights), "--resume", "--quiet", "--device", "cpu"]
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
 
@@ -205,9 +205,9 @@ def table(result: dict[str, Any]) -> str:
     failed = [name for name, good in result["checks"].items() if not good]
     kills = ", ".join(str(stop["complete"]) for stop in result["kills"])
     rows: list[tuple[str, str]] = [
-        ("studies", f"{result['settings']['studies']} of {size} pixels a side: {statuses}"),
+        ("studies", f"{result['settings']['studies']} of {size} pixels per side: {statuses}"),
         ("machine", result["machine"]),
-        ("rate", f"{of['studies_per_minute']:.0f} studies a minute, {of['seconds']:.0f} s in all"),
+        ("rate", f"{of['studies_per_minute']:.0f} studies per minute, {of['seconds']:.0f} s in all"),
         ("start and end, outside of the studies", f"{of['start']:.1f} s"),
         ("reading, in a process beside", f"{of['read']:.1f} s"),
         ("network", f"{of['network']:.1f} s"),

@@ -1,4 +1,4 @@
-"""Trains the starter weights as they are shipped: TP-Seg in three stages, K-Prism in two, on one core each.
+"""Trains the starter weights as they are shipped, TP-Seg and K-Prism in three stages each, on one core.
 
 LESIONS and MORE are folders with a datalist.json each; the training lists of both are joined, the validation list is
 that of LESIONS and is looked at once a stage, after its last step. A stage that was interrupted goes on from its last
@@ -21,6 +21,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from monai_tpseg.networks.checkpoint import read_checkpoint
+from monai_tpseg.networks.weights_info import read_info, save_weights
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,11 +34,13 @@ class Stage(NamedTuple):
         name: of its folder under OUT.
         start: name of the stage whose weights it starts from; "" starts from nothing.
         options: of train.json, beside those that all stages of the network share.
+        trunk: name of a stage of TP-Seg whose trunk replaces that of `start`; "" keeps it.
     """
 
     name: str
     start: str
     options: dict[str, Any]
+    trunk: str = ""
 
 
 COMMON: dict[str, Any] = {
@@ -54,6 +59,10 @@ KPRISM: dict[str, Any] = {
     **{"channels": 64, "num_layers": 3, "num_experts": 3, "width": 16},
     **{"image_size": 128, "batch_size": 8, "lr": 0.0015, "final_lr": 1e-5, "rounds": 3, "val_clicks": 0},
     **{"obey_weight": 2.0, "opposite": 0.3, "semantic_share": 0.25},
+}
+LONG: dict[str, Any] = {
+    **{"exemplars": 2, "foreign": 0.3, "one_lesion": 0.4, "warmup": 0.02, "epoch_cases": 800},
+    **{"semantic_share": 0.2, "in_context_share": 0.3, "interactive_share": 0.5},
 }
 STAGES: dict[str, tuple[Stage, ...]] = {
     "tpseg": (
@@ -76,6 +85,17 @@ STAGES: dict[str, tuple[Stage, ...]] = {
             {"ema": 0.995, "warmup": 0.02, "exemplars": 1, "one_lesion": 0.4, "epoch_cases": 1000, "max_epochs": 13}
             | {"in_context_share": 0.25, "interactive_share": 0.5},
         ),
+        Stage(
+            "kprism_2",
+            "kprism_1",
+            LONG | {"lr": 0.0012, "final_lr": 0.0004, "ema": 0.995, "max_epochs": 22},
+            trunk="tpseg_3",
+        ),
+        Stage(
+            "kprism_3",
+            "kprism_2",
+            LONG | {"image_size": 192, "lr": 0.0008, "ema": 0.998, "max_epochs": 14},
+        ),
     ),
 }
 BUNDLES = {"tpseg": "tpseg_lesion_segmentation", "kprism": "kprism_universal_segmentation"}
@@ -95,6 +115,20 @@ def join_lists(lesions: Path, more: Path | None, out: Path) -> Path:
     return path
 
 
+def take_trunk(tpseg: Path, kprism: Path, start: Path) -> Path:
+    """Write the weights of K-Prism with the trunk of TP-Seg, without its adapters; return their file.
+
+    Raises:
+        KeyError: the trunks are not alike.
+    """
+    trained, state = read_checkpoint(tpseg), read_checkpoint(kprism)
+    own = "encoder.hiera.trunk."
+    state |= {key: trained["encoder.trunk." + key.removeprefix(own)] for key in state if key.startswith(own)}
+    start.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(start, state, read_info(kprism))
+    return start
+
+
 def train(network: str, stage: Stage, datalist: Path, out: Path, extra: list[str]) -> None:
     """Run one stage unless its folder says that it is done.
 
@@ -109,6 +143,8 @@ def train(network: str, stage: Stage, datalist: Path, out: Path, extra: list[str
     options |= {"val_interval": options["max_epochs"]}
     if stage.start:
         options["checkpoint"] = out / stage.start / "model.pt"
+    if stage.trunk:
+        options["checkpoint"] = take_trunk(out / stage.trunk / "model.pt", options["checkpoint"], folder / "start.pt")
     config = ROOT / "bundles" / BUNDLES[network] / "configs" / "train.json"
     words = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]

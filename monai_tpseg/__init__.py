@@ -22,6 +22,8 @@ def load_model(
     threshold: float = THRESHOLD,
     min_lesion_area: int = MIN_LESION_AREA,
     precision: str = "fp32",
+    runtime: str = "pytorch",
+    contours: bool = False,
 ) -> Model:
     """Load TP-Seg with its weights, ready to segment files; PyTorch and MONAI are imported by this call.
 
@@ -32,10 +34,12 @@ def load_model(
         threshold: probability from which a pixel is lesion, in (0, 1).
         min_lesion_area: smallest lesion that stays, pixels or voxels.
         precision: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at: a CPU is measured once.
+        runtime: what computes the network: "pytorch", or on a CPU "onnxruntime" or "openvino".
+        contours: masks get an inner and an outer contour, where the weights were calibrated (`tpseg calibrate`).
 
     Returns:
-        the model: `segment(source, task)` gives probabilities, mask and numbered lesions, `network` is the network,
-        `info` the description of the weights.
+        the model: `segment(source, task)` gives probabilities, mask, numbered lesions, and in `trust` how far the mask
+        can be trusted; `network` is the network, `info` the description of the weights.
 
     Raises:
         ValueError: one line: no such weights, a file that is damaged or altered, no such device or precision.
@@ -47,4 +51,5 @@ def load_model(
     """
     from monai_tpseg.studies.model import Model, Settings
 
-    return Model(weights, device, Settings(threshold, min_lesion_area, precision=precision))
+    settings = Settings(threshold, min_lesion_area, precision=precision, contours=contours, runtime=runtime)
+    return Model(weights, device, settings)

@@ -7,6 +7,7 @@ of names (see `docs/conventions.md`), and the modality of those that `tpseg new-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -61,11 +62,23 @@ class Modality(str, Enum):
         """Whether scanners draw names and dates beside the picture."""
         return _IMAGING[self].has_screen_text
 
+    @property
+    def tolerance_mm(self) -> float:
+        """How far two outlines may lie apart and still agree in the surface Dice, in millimetres."""
+        return _IMAGING[self].tolerance_mm
+
+    @property
+    def tolerance_px(self) -> float:
+        """The same where the size of a pixel is not known, in pixels of the original picture."""
+        return _IMAGING[self].tolerance_px
+
 
 class _Imaging(NamedTuple):
     """What is known of a modality; see the properties of `Modality`."""
 
     dicom: frozenset[str]
+    tolerance_mm: float
+    tolerance_px: float = 2.0
     windows: Mapping[str, tuple[float, float]] = MappingProxyType({})
     has_screen_text: bool = False
 
@@ -80,13 +93,17 @@ _HOUNSFIELD: dict[str, tuple[float, float]] = {  # as radiologists name them: le
 }
 
 _IMAGING: dict[Modality, _Imaging] = {
-    Modality.OCT: _Imaging(frozenset({"OPT", "OP"})),
-    Modality.MRI: _Imaging(frozenset({"MR"})),
-    Modality.PATHOLOGY: _Imaging(frozenset({"SM", "GM", "XC"})),
-    Modality.ULTRASOUND: _Imaging(frozenset({"US", "IVUS"}), has_screen_text=True),
-    Modality.ENDOSCOPY: _Imaging(frozenset({"ES", "XC"})),
-    Modality.CT: _Imaging(frozenset({"CT"}), MappingProxyType(_HOUNSFIELD)),
-    Modality.DERMOSCOPY: _Imaging(frozenset({"DMS", "XC"})),
+    Modality.OCT: _Imaging(frozenset({"OPT", "OP"}), tolerance_mm=0.05),  # how finely the edge of a layer is drawn
+    Modality.MRI: _Imaging(frozenset({"MR"}), tolerance_mm=2.0),  # two pixels of a head
+    Modality.PATHOLOGY: _Imaging(frozenset({"SM", "GM", "XC"}), tolerance_mm=0.02, tolerance_px=3.0),  # two cells
+    Modality.ULTRASOUND: _Imaging(  # margins are blurred over about a millimetre
+        frozenset({"US", "IVUS"}), tolerance_mm=1.0, tolerance_px=3.0, has_screen_text=True
+    ),
+    Modality.ENDOSCOPY: _Imaging(frozenset({"ES", "XC"}), tolerance_mm=1.0, tolerance_px=3.0),
+    Modality.CT: _Imaging(frozenset({"CT"}), tolerance_mm=2.0, windows=MappingProxyType(_HOUNSFIELD)),  # about 3 pixels
+    Modality.DERMOSCOPY: _Imaging(  # margins of moles fade out; pictures have a thousand pixels per side and more
+        frozenset({"DMS", "XC"}), tolerance_mm=0.5, tolerance_px=5.0
+    ),
 }
 
 
@@ -221,7 +238,7 @@ def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) ->
 
 
 def match_task(text: str, names: Iterable[str] = ()) -> str:
-    """Return the task that a person's `text` means, whatever its case and the spaces around it.
+    """Return the task that a person's `text` means, whatever its case, and with spaces or hyphens for `_`.
 
     Args:
         text: e.g. a cell of a table.
@@ -230,11 +247,15 @@ def match_task(text: str, names: Iterable[str] = ()) -> str:
     Returns:
         one of `names`, or `text` without the spaces around it where it is none of them.
 
-    >>> match_task(" Lung_Infection "), match_task("liver")
+    >>> match_task(" Lung infection "), match_task("liver")
     ('lung_infection', 'liver')
     """
-    known = {name.casefold(): name for name in names or TASK_NAMES}
-    return known.get(text.strip().casefold(), text.strip())
+    known = {_folded(name): name for name in names or TASK_NAMES}
+    return known.get(_folded(text), text.strip())
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s_\-\u200b]+", "_", name.strip("\u200b \u00a0").casefold())
 
 
 def resolve_task(task: str | int, names: Sequence[str] = TASK_NAMES) -> int:

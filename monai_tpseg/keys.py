@@ -20,6 +20,7 @@ __all__ = [
     "SOURCE",
     "TASK",
     "TASK_NAME",
+    "TRUST",
 ]
 
 IMAGE = "image"
@@ -48,6 +49,9 @@ PROB = "prob"
 
 LESIONS = "lesions"
 """(1, H, W) int32 of one case after postprocessing: the lesions of `pred`, numbered from 1 by size; 0 is background."""
+
+TRUST = "trust"
+"""How far `pred` of one case can be trusted, a `monai_tpseg.trust.Trust`; its contours lie on the grid of the image."""
 
 EXEMPLAR_IMAGE = "exemplar_image"
 """(B, K, 3, H, W) float32: K reference images of the sample's task, prepared like `image`."""

@@ -23,6 +23,7 @@ __all__ = [
     "dice_per_image",
     "foreground_iou",
     "foreground_iou_per_image",
+    "gather",
     "mean_iou",
     "mean_iou_per_image",
 ]
@@ -206,14 +207,19 @@ class LesionMetrics:
         return {**summary, MEAN: {"n": len(rows), **means}}
 
     def _gather(self) -> tuple[list[tuple[int, str]], Tensor]:
-        counts = torch.stack(self._counts).cpu() if self._counts else torch.zeros(0, 4, dtype=torch.int64)
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return list(self._cases), counts
-        # objects, because a rank may have no case at all
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (self._cases, counts.tolist()))
-        joined = torch.tensor([row for _, part in parts for row in part], dtype=torch.int64).reshape(-1, 4)
-        return [case for part, _ in parts for case in part], joined
+        # as lists, because a rank may have no case at all
+        cases = gather(self._cases)
+        counts = gather([row.tolist() for row in self._counts])
+        return cases, torch.tensor(counts, dtype=torch.int64).reshape(-1, 4)
+
+
+def gather(items: Sequence[Any]) -> list[Any]:
+    """Return the items of all processes of `torch.distributed`, in rank order; all of them must call it."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return list(items)
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, list(items))
+    return [item for part in parts for item in part]
 
 
 def _checked(names: Sequence[str]) -> tuple[str, ...]:

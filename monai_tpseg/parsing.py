@@ -1,9 +1,10 @@
-"""JSON, YAML and safetensors of others: checked for size, nesting and references before anything is built of them."""
+"""JSON, YAML, safetensors and zip files of others: size, nesting and references are checked before use."""
 
 from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "MAX_YAML_NODES",
     "ParseError",
     "check_safetensors",
+    "check_stored",
     "json_of",
     "read_json",
     "read_yaml",
@@ -42,6 +44,25 @@ MAX_TENSOR_HEADER = 2**24
 
 class ParseError(ValueError):
     """Why a text is not taken, in one line that repeats nothing of it; who asked for it adds the file."""
+
+
+def check_stored(path: str | os.PathLike[str]) -> None:
+    """Refuse a zip file, as PyTorch writes weights, that would unpack to more than it holds; other files pass.
+
+    Raises:
+        ParseError: it is compressed, which PyTorch's files are not, or its parts overlap.
+        OSError: it cannot be opened.
+    """
+    file = Path(path)
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as content:
+            size = sum(part.file_size for part in content.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ParseError("its list of parts is damaged") from error
+    if size > file.stat().st_size:
+        raise ParseError(f"it would unpack to {size} bytes and has {file.stat().st_size}")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

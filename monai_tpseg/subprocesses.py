@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["LOST", "Apart", "Call", "CallLost", "LostReason", "NoProcessError", "available_memory", "warm_up"]
+__all__ = ["LOST", "Call", "CallLost", "ChildProcess", "LostReason", "NoProcessError", "available_memory", "warm_up"]
 
 LostReason = Literal["crash", "timeout", "memory"]
 
@@ -105,7 +105,7 @@ def _nothing_of_the_program() -> Iterator[None]:
         main.update(hidden)
 
 
-class Apart:
+class ChildProcess:
     """Calls one function, one call at a time, in another process that is started again when it ends.
 
     What that process writes to its standard streams is dropped. Unlike elsewhere in `multiprocessing`, it does not
@@ -207,7 +207,9 @@ class Apart:
 
 
 def _end(process: Any) -> None:
-    """Kill a process with the children that it may have."""
+    """Kill a process with the children that it may have; one that was stopped while it was started has none."""
+    if process is None or process.pid is None:
+        return
     with contextlib.suppress(OSError, AttributeError):  # it is gone, or the system has no groups
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()

@@ -90,15 +90,15 @@ def test_a_series_gives_a_segmentation(sources: Path, tmp_path: Path, capsys: py
     [
         ({"mask": "a_mask.nii.gz"}, 1, "m.png", "The mask of this source is .nii.gz, not .png"),
         ({"mask": "a_mask"}, 1, "m.nii.gz", "The mask of this source is a folder of slices, not .nii.gz"),
-        ({"mask": "a_mask.nii.gz"}, 0, "m.dcm", "as no lesion was found; --out mask.nii.gz gives the mask"),
-        ({"mask": "a_mask.png"}, 1, "m.dcm", "as the source is not DICOM"),
+        ({"mask": "a_mask.nii.gz"}, 0, "m.dcm", "to write: no lesion was found. --out mask.nii.gz gives the mask"),
+        ({"mask": "a_mask.png"}, 1, "m.dcm", "to write: the source is not DICOM."),
         ({}, 0, "m.png", "No mask (E_TRUNCATED): copy it again. Nothing was written."),
     ],
 )
 def test_a_case_without_such_a_file_says_what_it_has(
     files: dict[str, str], lesions: int, out: str, message: str, tmp_path: Path
 ) -> None:
-    record = {"files": files, "lesions": lesions, "code": "E_TRUNCATED", "next_action": "copy it again"}
+    record = {"files": files, "lesions": lesions, "code": "E_TRUNCATED", "next_action": "copy it again", "detail": ""}
     with pytest.raises(AnswerError, match=re.escape(message)):
         hand_over(tmp_path, record, str(tmp_path / out))
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 
 from monai_tpseg import __version__
 from monai_tpseg.cli import main
+from monai_tpseg.report.case_list import collect
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 from .studies.conftest import write_weights
@@ -81,9 +82,9 @@ if __name__ == "__main__":
     [
         (["run", "in", "--out", "o", "--checkpoint", "w"], "no default task"),
         (["run", "--out", "o", "--checkpoint", "w"], "either IN"),
-        (["run", "in", "--manifest", "m", "--out", "o", "--checkpoint", "w"], "not both"),
-        (["run", "--manifest", "m", "--task", "wet_amd", "--out", "o", "--checkpoint", "w"], "leave --task out"),
-        (["run", "in", "--task", "wet_amd", "--shard", "1/2", "--out", "o", "--checkpoint", "w"], "need --manifest"),
+        (["run", "in", "--data", "m", "--out", "o", "--checkpoint", "w"], "not both"),
+        (["run", "--data", "m", "--task", "wet_amd", "--out", "o", "--checkpoint", "w"], "leave --task out"),
+        (["run", "in", "--task", "wet_amd", "--shard", "1/2", "--out", "o", "--checkpoint", "w"], "need --data"),
         (["run", "in", "--task", "wet_amd", "--slice-batch", "0", "--out", "o", "--checkpoint", "w"], "1 or more"),
         (["run", "in", "--task", "wet_amd", "--read-timeout", "0", "--out", "o", "--checkpoint", "w"], "more than 0"),
     ],
@@ -116,7 +117,7 @@ def test_what_cannot_run_ends_with_one_line(
         ["run", str(pictures), *task, "--out", out, "--checkpoint", str(tmp_path / "absent.pt")],
         ["run", str(pictures), *task, "--out", out, "--checkpoint", str(damaged)],
         ["run", str(pictures), *task, "--out", out, "--checkpoint", str(weights), "--device", "quantum"],
-        ["run", "--manifest", str(tmp_path / "m.csv"), "--out", out, "--checkpoint", str(weights)],
+        ["run", "--data", str(tmp_path / "m.csv"), "--out", out, "--checkpoint", str(weights)],
         ["report", out],
     ):
         assert main(arguments) == 1, arguments
@@ -132,13 +133,18 @@ def test_scan_run_report(weights: Path, pictures: Path, tmp_path: Path, capsys: 
     lines = manifest.read_text().splitlines()
     named = [line.replace(".png,,,", ".png,,skin_lesion,") for line in lines[:3]]
     manifest.write_text("\n".join([*named, lines[3]]) + "\n")
-    run = ["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
+    run = ["run", "--data", str(manifest), "--out", str(out), "--checkpoint", str(weights), "--device", "cpu"]
     assert main([*run, "--quiet"]) == 3
+    tables = {name: (out / name).read_bytes() for name in ("cases.csv", "lesions.csv")}
+    assert [line.split(",")[0] for line in tables["cases.csv"].decode().splitlines()[1:]] == [
+        case.record["case"] for case in collect(out)
+    ]
     assert main(["report", str(out), "--quiet"]) == 0
     assert said(capsys) == ""
+    assert tables == {name: (out / name).read_bytes() for name in tables}
     assert sorted(path.name for path in out.iterdir()) == [
         *("cases", "cases.csv", "events.jsonl", "lesions.csv", "manifest.csv", "report.html"),
     ]
     assert main([*run, "--resume"]) == 3
     assert "1 skipped" in said(capsys)
-    assert main(["run", "--manifest", str(manifest), "--out", str(out), "--checkpoint", str(weights)]) == 1
+    assert main(["run", "--data", str(manifest), "--out", str(out), "--checkpoint", str(weights)]) == 1

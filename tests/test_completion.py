@@ -36,7 +36,7 @@ def completed(line: str, tmp_path: Path) -> list[str]:
         ("tpseg run --min-l", {"--min-lesion-area"}),
         ("tpseg run a.png --task skin", {"skin_lesion"}),
         ("tpseg run a.png --task ", set(TASK_NAMES)),
-        ("tpseg train d --checkpoint starter-", {"starter-tpseg", "starter-kprism"}),
+        ("tpseg train --data d --checkpoint starter-", {"starter-tpseg", "starter-kprism"}),
         ("tpseg weights wh", {"where"}),
     ],
 )

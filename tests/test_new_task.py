@@ -18,7 +18,7 @@ from monai_tpseg.data.exemplar_files import find_exemplars
 from monai_tpseg.engines.new_task import load_tpseg, read_exemplar_tensors
 from monai_tpseg.networks import build_network
 from monai_tpseg.networks.checkpoint import read_checkpoint
-from monai_tpseg.networks.weights import WeightsInfo, read_info, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info, save_weights
 from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_nifti, write_png
 from monai_tpseg.transforms import pipelines_hash

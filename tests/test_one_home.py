@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_tpseg import suffixes
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,11 +26,12 @@ FACTS: dict[str, tuple[str, set[str]]] = {
         {
             "lesions.py",
             "clicks.py",  # regions of error, of a batch of maps together
+            "follow/matching.py",  # lesions of two dates that belong together, not pixels
             "engines/targets.py",  # lesions of a label to train on, drawn in the order of rows
             "io/no_data.py",  # a surround of one value, connected by sides alone
             "results/measurements.py",  # parts of an outer contour, which belong to numbered lesions
             "results/run_length.py",  # runs of a slide's mask, not pixels
-            "testing/phantoms/lesions.py",
+            "testing/phantoms/lesion_shapes.py",
             "transforms/overlay.py",  # marks of a tile that is drawn
             "trust/features.py",  # what expected Dice was fitted on
         },
@@ -50,6 +53,36 @@ def holding(pattern: str) -> Iterator[str]:
 def test_a_fact_has_one_home(fact: str) -> None:
     pattern, homes = FACTS[fact]
     assert set(holding(pattern)) == homes
+
+
+SUFFIX = re.compile(
+    r"\.(png|jpe?g?|jfif|tiff?|bmp|gif|nii|nii\.gz|nrrd|nhdr|mha|mhd|svs|ndpi|mrxs|scn|bif|dcm|dicom|ima|npy)"
+)
+LISTS: dict[str, str] = {
+    "suffixes.py": "the home",
+    "testing/phantoms/write.py": "what a phantom is written as",
+}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_lists_of_suffixes_have_one_home(path: Path) -> None:
+    """A list of two suffixes or more, written anywhere else, is a second home; a single suffix says what is meant."""
+    lists = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Tuple | ast.List | ast.Set)
+        and sum(isinstance(e, ast.Constant) and SUFFIX.fullmatch(str(e.value)) is not None for e in node.elts) > 1
+    ]
+    assert bool(lists) == (path.relative_to(PACKAGE).as_posix() in LISTS), [ast.unparse(node) for node in lists]
+
+
+def test_suffixes_do_not_contradict_each_other() -> None:
+    kinds = [suffixes.PICTURE_SUFFIXES, suffixes.VOLUME_SUFFIXES, suffixes.SLIDE_SUFFIXES, suffixes.DICOM_SUFFIXES]
+    flat = [suffix for kind in kinds for suffix in kind]
+    assert len(set(flat)) == len(flat)
+    assert set(suffixes.READABLE_SUFFIXES) == {*flat} - {*suffixes.DICOM_SUFFIXES}
+    assert not {*suffixes.UNWRITTEN_SUFFIXES} & {*suffixes.MASK_SUFFIXES.values()}
+    assert {*suffixes.DRAWN_SUFFIXES} <= {*flat}
 
 
 def test_bundles_take_the_defaults_of_the_package() -> None:

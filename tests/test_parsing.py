@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import ast
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from monai_tpseg import parsing
-from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.journal import read_journal
 from monai_tpseg.annotate.session.saved import read_source
-from monai_tpseg.bundle.cases import inference_cases
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.bundle.inference_inputs import inference_cases
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.prompts import read_clicks, read_exemplars
-from monai_tpseg.experiments.data import write_datalist
+from monai_tpseg.experiments.datalist import write_datalist
 from monai_tpseg.experiments.results import read_results
 from monai_tpseg.experiments.suite import SuiteError, read_suite
 from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_yaml
 from monai_tpseg.results.folder import read_result
 from monai_tpseg.transforms.pipelines import load_pipeline
@@ -171,3 +173,23 @@ def test_weights_and_their_description(tmp_path: Path) -> None:
 def test_a_damaged_result_is_none(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(BRACKETS)
     assert read_result(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth"])
+def test_weights_that_would_unpack_to_more_than_they_hold(tmp_path: Path, name: str) -> None:
+    bomb, overlapping = tmp_path / name, tmp_path / f"other_{name}"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as file, file.open("model/data.pkl", "w") as part:
+        for _ in range(64):
+            part.write(bytes(2**20))
+    with zipfile.ZipFile(overlapping, "w") as file:
+        file.writestr("model/data.pkl", bytes(1000))
+        file.filelist = file.filelist * 50
+    for path in (bomb, overlapping):
+        with pytest.raises(CheckpointError, match=r"it would unpack to \d+ bytes and has \d+"):
+            read_checkpoint(path)
+
+
+def test_a_tensor_that_repeats_a_number_is_no_weights(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1).expand(2**40)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="a tensor of shape"):
+        read_checkpoint(tmp_path / "model.pt")

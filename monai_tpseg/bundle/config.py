@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
-from monai_tpseg.bundle.cases import data_root, inference_cases
-from monai_tpseg.bundle.network import described
-from monai_tpseg.bundle.preflight import flag, one_line, stop
+from monai_tpseg.bundle.case_loader import CaseLoader, Sources
+from monai_tpseg.bundle.command_line import error_line, flag, one_line, stop
+from monai_tpseg.bundle.inference_inputs import SourceLost, data_root, inference_cases
+from monai_tpseg.bundle.network import described, described_options
+from monai_tpseg.bundle.trust import trust_digests, watched
 from monai_tpseg.bundle.workflow import find_bundle_root
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.handlers.divergence import DivergenceError
-from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.inferers.task_inferer import image_size_2d
 from monai_tpseg.io import find_read_error
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.build import hiera_of
-from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights
+from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
 from monai_tpseg.networks.compiled import compile_parts
-from monai_tpseg.networks.fast.load import choose_precision
+from monai_tpseg.networks.fast.inference_form import choose_precision
+from monai_tpseg.networks.sam2_trunk import load_sam2_trunk
 from monai_tpseg.networks.tpseg import unwrap
+from monai_tpseg.subprocesses import NoProcessError
 from monai_tpseg.weights import CatalogueError, weights_path
+from monai_tpseg.words import count
 
 __all__ = [
+    "CaseLoader",
+    "Sources",
     "amp_of_device",
     "bundle_weights",
     "data_root",
     "described",
+    "described_options",
     "find_bundle_root",
     "flag",
     "from_recipe",
@@ -44,10 +54,13 @@ __all__ = [
     "prepared",
     "run_engine",
     "start_loader",
+    "trust_digests",
+    "watched",
 ]
 
 logger = logging.getLogger(__name__)
 
+_EXPECTED = (CheckpointError, DatalistError, DivergenceError, NoProcessError, SourceLost)
 _LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|Watchdog", re.I)
 """What gloo and NCCL say of a process that has gone."""
 
@@ -140,7 +153,7 @@ def load_start(network: Any, encoder_checkpoint: str | None, checkpoint: str | N
 
     Args:
         network: TP-Seg or K-Prism, bare or wrapped for parallel training.
-        encoder_checkpoint: official SAM 2 file, or None.
+        encoder_checkpoint: official SAM 2 file, that of `tpseg pretrain`, or None.
         checkpoint: `model.pt`, or None.
         backbone: name of the trunk's variant.
     """
@@ -162,11 +175,15 @@ def start_loader(
     return partial(load_start, network, encoder_checkpoint, checkpoint, backbone)
 
 
-def run_engine(engine: Any) -> None:
+def run_engine(engine: Any, sources: Sources | None = None) -> None:
     """Run a trainer or evaluator.
 
     A file that cannot be read, weights that do not fit, a training that diverges, a full disc, or a lost process of a
     parallel training end it with one line. PyTorch computes with no more threads than there are cores for it.
+
+    Args:
+        engine: to run.
+        sources: of an inference; what they could not read is named at the end, when all others have their results.
     """
     computing = fit_threads()
     if not torch.cuda.is_available() and (hint := crowded(computing)):
@@ -174,11 +191,15 @@ def run_engine(engine: Any) -> None:
     try:
         engine.run()
     except Exception as error:
-        expected = find_read_error(error) or _find(error, (CheckpointError, DatalistError, DivergenceError))
-        expected = expected or _full_disc(error) or _lost_process(error)
+        expected = find_read_error(error) or _find(error, _EXPECTED)
+        expected = expected or _full_disc(error)
+        if expected is None and (lost := _lost_process(error)) is not None:
+            _leave(lost)
         if expected is None:
             raise
         stop(expected)
+    if sources is not None and sources.lost:
+        stop(ValueError(f"No result for {count(len(sources.lost), 'case')}, e.g.: {sources.lost[0]}"))
 
 
 def _full_disc(error: BaseException) -> OSError | None:
@@ -200,6 +221,15 @@ def _lost_process(error: BaseException) -> RuntimeError | None:
         f"Process {dist.get_rank()} of {dist.get_world_size()} lost another one, whose own output says why; "
         "go on from the last complete epoch with --resume true."
     )
+
+
+def _leave(error: RuntimeError) -> NoReturn:
+    """End this process with one line and status 1, without the destructors of the lost group: gloo's may abort."""
+    sys.stderr.write(error_line(error) + "\n")
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _find(error: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException | None:

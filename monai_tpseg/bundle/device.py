@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from monai_tpseg.bundle.preflight import flag
+from monai_tpseg.bundle.command_line import flag
 
 __all__ = ["device_of_rank", "is_gpu", "set_up_device"]
 

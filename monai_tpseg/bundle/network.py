@@ -11,30 +11,13 @@ from typing import Any, Literal
 from torch import nn
 
 from monai_tpseg.catalogue import TASK_NAMES, task_names
-from monai_tpseg.inferers.task import image_size_2d
+from monai_tpseg.inferers.task_inferer import image_size_2d
 from monai_tpseg.networks import build_network, describe
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.build import ARCHITECTURES, default_options
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.transforms import pipelines_hash
 
-__all__ = ["described", "described_network", "weights_info"]
-
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "tpseg": {
-        "architecture": "tpseg",
-        "backbone": "hiera_large",
-        "layout": "paper",
-        "adapter": "tca",
-        "decoder": "pgtd",
-        "without_pgtd": [],
-        "num_experts": 6,
-        "alpha": 0.5,
-        "reinforcement": 5.0,
-        "stem": "patch",
-        "detail": 0,
-    },
-    "kprism": {"architecture": "kprism", "backbone": "utnet", "stem": "patch", "detail": 0},
-}
-"""The papers' networks, as the builders have them; what is not named here is the builder's own default."""
+__all__ = ["described", "described_network", "described_options", "weights_info"]
 
 
 def described(weights: str | None, network: Literal["tpseg", "kprism"]) -> WeightsInfo:
@@ -52,9 +35,27 @@ def described(weights: str | None, network: Literal["tpseg", "kprism"]) -> Weigh
         CheckpointError: the file is there and its description is missing or damaged.
     """
     if not weights or not Path(weights).is_file():
-        return WeightsInfo(TASK_NAMES, dict(_DEFAULTS[network]), (512, 512))
+        return WeightsInfo(TASK_NAMES, {"architecture": network, **_defaults(network)}, (512, 512))
     info = read_info(weights)
-    return replace(info, network={**_DEFAULTS[network], **info.network})
+    architecture = str(info.network.get("architecture", network))
+    return replace(info, network={"architecture": architecture, **_defaults(architecture), **info.network})
+
+
+def described_options(described: WeightsInfo, architecture: str) -> dict[str, Any]:
+    """Return the network's options that a training starts from: those described, or an architecture's own defaults.
+
+    Args:
+        described: see the function of this name.
+        architecture: that is to be trained; the options of another one say nothing about it.
+    """
+    if architecture == described.network["architecture"] or architecture not in ARCHITECTURES:  # which is refused later
+        return dict(described.network)
+    return _defaults(architecture)
+
+
+def _defaults(architecture: str) -> dict[str, Any]:
+    """Those of the builder; whether the trunk is frozen is a matter of the training."""
+    return {key: value for key, value in default_options(architecture).items() if key != "freeze_encoder"}
 
 
 def described_network(

@@ -7,33 +7,34 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from monai_tpseg.bundle.cases import Asked, check_readable, inference_cases, listed_tasks
-from monai_tpseg.bundle.workflow import check_options
+from monai_tpseg.bundle.command_line import flag, one_line
+from monai_tpseg.bundle.inference_inputs import Asked, check_readable, inference_cases, listed_tasks
+from monai_tpseg.bundle.workflow import check_options, check_settings, network_arguments
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.handlers.checkpoints import LAST
-from monai_tpseg.inferers.task import autocast, image_size_2d
-from monai_tpseg.io import ReadError
+from monai_tpseg.inferers.task_inferer import autocast, image_size_2d
 from monai_tpseg.networks import describe
+from monai_tpseg.networks.build import check_options as check_network_options
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.segment import Finish
 from monai_tpseg.weights import announcement
 from monai_tpseg.words import count
 
 __all__ = [
+    "check_architecture",
     "check_data",
     "check_description",
     "check_evaluate",
@@ -41,48 +42,11 @@ __all__ = [
     "check_inference",
     "check_names",
     "check_network",
+    "check_settings",
     "check_train",
-    "flag",
-    "one_line",
-    "stop",
 ]
 
 logger = logging.getLogger(__name__)
-
-EXPECTED = (CheckpointError, DatalistError, ReadError, ValueError, FileExistsError)
-
-
-def one_line(check: Callable[..., None]) -> Callable[..., None]:
-    """End the program with the message of an expected error alone: no traceback, status 1."""
-
-    @wraps(check)
-    def checked(*args: Any, **kwargs: Any) -> None:
-        try:
-            check(*args, **kwargs)
-        except EXPECTED as error:
-            stop(error)
-
-    return checked
-
-
-def stop(error: BaseException) -> NoReturn:
-    raise SystemExit("Error: " + " ".join(str(error).split()))
-
-
-def flag(value: Any, key: str = "switch") -> bool:
-    """Return a switch of a config as a bool; the command line gives `--key false` as a word.
-
-    Args:
-        value: of the key.
-        key: its name, for the error.
-
-    Raises:
-        ValueError: neither true nor false.
-    """
-    known = {"true": True, "false": False, "1": True, "0": False}
-    if str(value).lower() not in known:
-        raise ValueError(f"Unknown {key} {value!r}; choose one of true, false.")
-    return known[str(value).lower()]
 
 
 @one_line
@@ -106,7 +70,9 @@ def check_names(
             raise ValueError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}.")
     for key, (value, allowed) in (choices or {}).items():
         if value not in allowed:
-            raise ValueError(f"Unknown {key} {value!r}; choose one of {', '.join(map(str, allowed))}.")
+            raise ValueError(
+                f"Unknown {key} {value!r}; choose one of {', '.join(str(one) for one in allowed if one is not None)}."
+            )
 
 
 @one_line
@@ -144,12 +110,23 @@ def check_network(checkpoint: str | None, network: nn.Module) -> None:
 
 
 @one_line
+def check_architecture() -> None:
+    """Refuse arguments of `network_def` that its architecture does not have, before it is built.
+
+    Raises:
+        SystemExit: with one line that names the argument and those that there are.
+    """
+    options = network_arguments()
+    check_network_options(options.pop("architecture", "tpseg"), options)
+
+
+@one_line
 def check_train(
     datalist: str,
     dataset_dir: str,
     tasks: Sequence[str],
     output_dir: str,
-    backbone: str,
+    backbone: str | None,
     image_size: int | Sequence[int],
     freeze_encoder: bool | str,
     encoder_checkpoint: str | None,
@@ -169,7 +146,7 @@ def check_train(
     task_names(tasks)
     image_size_2d(image_size)
     _check_device(device, amp)
-    if backbone not in backbones:
+    if backbone is not None and backbone not in backbones:  # None: of an architecture that has none
         raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(backbones)}.")
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
@@ -233,6 +210,7 @@ def check_inference(
     amp: str,
     device: str | torch.device,
     check_inputs: bool | str = True,
+    read_timeout: float = 300.0,
 ) -> None:
     """Check everything an inference needs; arguments are the keys of `inference.json`.
 
@@ -247,11 +225,13 @@ def check_inference(
     _check_device(device, amp)
     info = _check_weights(checkpoint, tasks)
     _check_scale(info, window, image_size, roi_size)
+    if isinstance(read_timeout, bool) or not isinstance(read_timeout, int | float) or not read_timeout > 0:
+        raise ValueError(f"read_timeout must be more than 0 seconds, got {read_timeout!r}.")
     if not dataset_dir and not datalist:
         raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
     if flag(check_inputs):
-        check_readable(case["image"] for case in cases)
+        check_readable((case["image"] for case in cases), read_timeout)
     _name_weights(checkpoint, info)
 
 

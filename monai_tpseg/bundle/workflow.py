@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-__all__ = ["check_options", "find_bundle_root"]
+from monai_tpseg.networks.build import default_options
+
+__all__ = ["check_options", "check_settings", "find_bundle_root", "network_arguments"]
 
 _OF_MONAI = {
     "config_file",
@@ -30,19 +33,12 @@ _OF_MONAI = {
     "tracking",
     "args_file",
     "workflow_type",
+    "run_name",
+    "experiment_name",
+    "tracking_uri",
 }
 _NETWORK = "network_def::"  # takes every argument of its builder, also those that the file does not name
-_OF_THE_NETWORK: tuple[str, ...] = (
-    "layout",
-    "routes",
-    "adapter",
-    "decoder",
-    "without_pgtd",
-    "bottleneck",
-    "rfb_channels",
-    "channels",
-)
-_OF_THE_NETWORK += ("num_experts", "num_layers", "alpha", "reinforcement", "momentum", "width", "stem", "detail")
+_OF_THE_NETWORK = tuple({**default_options("tpseg"), **default_options("kprism")})
 
 
 def find_bundle_root() -> str:
@@ -50,14 +46,64 @@ def find_bundle_root() -> str:
 
     The result does not depend on the working directory.
     """
+    workflow = _workflow()
+    if workflow is None:
+        return "."
+    folder = Path(workflow.config_root_path).absolute()
+    return str(folder.parent if folder.name == "configs" else folder)
+
+
+def network_arguments() -> dict[str, Any]:
+    """Return the arguments of `network_def` in the config that is being evaluated, without building it."""
+    workflow = _workflow()
+    if workflow is None:
+        return {}
+    names = (name for name in workflow.parser["network_def"] if not name.startswith("_"))
+    return {name: workflow.parser.get_parsed_content(f"network_def::{name}") for name in names}
+
+
+def check_settings() -> None:
+    """Refuse settings without effect: arguments of the network that the config does not name, and keys of no config.
+
+    The command line is checked by `check_options`, which names the option as it was typed; this is for `run`,
+    `create_workflow` and `MonaiAlgo` called from Python. Keys of the bundle's other configs pass, so that training and
+    evaluation may be given the same settings.
+
+    Raises:
+        ValueError: with the nearest key.
+    """
+    workflow = _workflow()
+    if workflow is None or ("run" in sys.argv and _config_files(sys.argv)):
+        return
+    config = workflow.parser.get()
+    named = {*re.findall(r"@(\w+)", json.dumps(config, default=str))}
+    files = [ConfigParser.load_config_file(path) for path in Path(workflow.config_root_path).glob("*.json")]
+    for name, value in config.items():
+        written = [file[name] for file in files if name in file]
+        elsewhere = value in written if name in _OF_THE_NETWORK else bool(written)
+        if not (name in named or elsewhere or name in _OF_MONAI or name.startswith("_")):
+            raise ValueError(f"Unknown setting {name!r}: {_hint(name, config, named, '')}")
+
+
+def _workflow() -> ConfigWorkflow | None:
     frame = inspect.currentframe()
     while frame is not None:
         caller = frame.f_locals.get("self")
         if isinstance(caller, ConfigWorkflow):
-            folder = Path(caller.config_root_path).absolute()
-            return str(folder.parent if folder.name == "configs" else folder)
+            return caller
         frame = frame.f_back
-    return "."
+    return None
+
+
+def _hint(name: str, config: Mapping[str, Any], named: Collection[str], dashes: str) -> str:
+    keys = [
+        k for k, v in config.items() if k in named and not k.startswith("_") and k != "bundle_root" and _is_setting(v)
+    ]
+    close = difflib.get_close_matches(name, [*keys, *(k for k in _OF_THE_NETWORK if k not in keys)], n=1)
+    separator = "#" if dashes else "::"
+    key = f"network_def{separator}{close[0]}" if close and close[0] not in keys else "".join(close)
+    hint = f"did you mean {dashes}{key}? " if close else ""
+    return f"{hint}The keys are {', '.join(sorted(keys))}."
 
 
 def check_options(arguments: Sequence[str] | None = None) -> None:
@@ -79,16 +125,12 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
         key = name.replace("#", "::")
         if key in _OF_MONAI or name.startswith("_") or key.startswith(_NETWORK) or key in parser:
             continue
-        keys = [k for k, v in parser.get().items() if not k.startswith("_") and k != "bundle_root" and _is_setting(v)]
-        close = difflib.get_close_matches(name, [*keys, *(k for k in _OF_THE_NETWORK if k not in keys)], n=1)
-        key = f"network_def#{close[0]}" if close and close[0] not in keys else "".join(close)
-        hint = f"did you mean --{key}? " if close else ""
-        raise ValueError(f"Unknown option --{name}: {hint}The keys are {', '.join(sorted(keys))}.")
+        raise ValueError(f"Unknown option --{name}: {_hint(name, parser.get(), parser.get(), '--')}")
 
 
 def _is_setting(value: Any) -> bool:
     """Whether a top-level value of a config is a number, a name or a rule for one, and no component."""
-    ours = ("$@network_def", "$optim.", "$dist.", "$tpseg.described")
+    ours = ("$@network_def", "$optim.", "$dist.", "$tpseg.described", "$tpseg.Sources", "$tpseg.CaseLoader")
     return not isinstance(value, dict | list) and not str(value).startswith(ours)
 
 

@@ -40,6 +40,9 @@ def add_annotate_command(commands: Any) -> None:
     command.add_argument(
         "--out", default="annotations", metavar="OUT", help="folder of sessions and results (annotations)"
     )
+    command.add_argument(
+        "--masks", metavar="RUN", help="begin new cases with the masks in RUN, the --out of tpseg run on IN"
+    )
     command.add_argument("--port", type=int, default=0, metavar="P", help="of 127.0.0.1; a free one by default")
     command.add_argument("--no-browser", action="store_true", help="only say which address to open")
     command.add_argument("--resume", action="store_true", help="go on with the sessions in OUT")
@@ -53,27 +56,34 @@ def _annotate(options: argparse.Namespace) -> int:
     if not 0 <= options.port < 2**16:
         raise UsageError(f"--port must be 0 to 65535, got {options.port}.")
     from monai_tpseg.annotate import PromptModel
+    from monai_tpseg.annotate.web.run_masks import masks_of_run
     from monai_tpseg.annotate.web.serve import serve
-    from monai_tpseg.annotate.web.workspace import Desk, check_sessions
-    from monai_tpseg.io.probing import LookApart
-    from monai_tpseg.studies import known_salt, prepare_output, scan
+    from monai_tpseg.annotate.web.workspace import Workspace, check_sessions
+    from monai_tpseg.io.discovery import describe_left_out
+    from monai_tpseg.io.probing import IsolatedFileAccess
+    from monai_tpseg.studies import known_salt, prepare_output
     from monai_tpseg.studies.lock import locked
     from monai_tpseg.studies.manifest import new_salt
     from monai_tpseg.studies.names import case_names
+    from monai_tpseg.studies.scan import scan_images
     from monai_tpseg.weights import choose_weights
 
     checkpoint = choose_weights(options.checkpoint, "kprism")
     out = Path(options.out)
     salt = known_salt(out) or new_salt()
-    with LookApart() as look:
-        check_exists(options.input, look)
-        entries = [replace(entry, salt=salt) for entry in scan(options.input, look, quiet=False)]
+    with IsolatedFileAccess() as access:
+        check_exists(options.input, access)
+        found, left_out = scan_images(options.input, access, quiet=False)
+    if left_out:
+        logger.info("Not in the list: %s.", describe_left_out(left_out))
+    entries = [replace(entry, salt=salt) for entry in found]
     check_sessions(out, case_names(entries, tasks=None), options.resume)
     model = PromptModel(checkpoint, options.device)
     task = match_task(options.task or "", model.info.tasks) or None
     if task and task not in model.info.tasks:
         raise UsageError(f"The weights do not know {task}; choose one of {', '.join(model.info.tasks)}.")
+    masks = masks_of_run(Path(options.masks), task) if options.masks else {}
     with locked(out):
         cases = prepare_output(out, entries, "salted", options.resume, tasks=None)
-        serve(Desk(cases, model, out, task), options.port, browser=not options.no_browser)
+        serve(Workspace(cases, model, out, task, masks=masks), options.port, browser=not options.no_browser)
     return 0

@@ -10,15 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.files import complete
+from monai_tpseg.suffixes import MASK_SUFFIXES, PICTURE_SUFFIXES, UNWRITTEN_SUFFIXES, VOLUME_SUFFIXES
 
-__all__ = ["MASK_SUFFIXES", "AnswerError", "answer", "check_target", "hand_over", "is_mask_file", "source_fits"]
+__all__ = ["AnswerError", "answer", "check_target", "hand_over", "is_mask_file", "source_fits"]
 
-MASK_SUFFIXES = (".png", ".nii.gz", ".dcm")
-"""Files that a mask can be written into: of a picture, of a volume, of a DICOM source."""
-
-_OTHERS = (".nii", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".mha", ".mhd", ".nrrd", ".npy")
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_VOLUMES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 _ALL = "pictures give .png, volumes .nii.gz, DICOM sources a segmentation as .dcm too"
 _MM3_IN_ML = 1000.0
 
@@ -36,9 +31,9 @@ def is_mask_file(out: str) -> bool:
     if os.path.isdir(out):
         return False
     name = out.lower()
-    if name.endswith(_OTHERS):
+    if name.endswith(UNWRITTEN_SUFFIXES):
         raise AnswerError(f"No mask is written as '{out}': {_ALL}; a name without suffix is a folder.")
-    return name.endswith(MASK_SUFFIXES)
+    return name.endswith(tuple(MASK_SUFFIXES.values()))
 
 
 def check_target(source: str, out: str, overwrite: bool) -> None:
@@ -66,15 +61,15 @@ def source_fits(source: str, out: str) -> None:
         AnswerError: a picture as volume or the reverse, or a DICOM segmentation of what is not DICOM.
     """
     name, suffix = source.lower(), suffix_of(out)
-    kind = "picture" if name.endswith(_PICTURES) else "volume" if name.endswith(_VOLUMES) else ""
-    own = {"picture": ".png", "volume": ".nii.gz"}.get(kind, suffix)
+    kind = "picture" if name.endswith(PICTURE_SUFFIXES) else "volume" if name.endswith(VOLUME_SUFFIXES) else ""
+    own = MASK_SUFFIXES.get(kind, suffix)
     if suffix != own:
         raise AnswerError(f"The mask of a {kind} is {own}, not {suffix} ({_ALL}); name --out so.")
 
 
 def suffix_of(out: str) -> str:
     """Return the one of `MASK_SUFFIXES` that a name ends with."""
-    return next(suffix for suffix in MASK_SUFFIXES if out.lower().endswith(suffix))
+    return next(suffix for suffix in MASK_SUFFIXES.values() if out.lower().endswith(suffix))
 
 
 def hand_over(folder: Path, record: Mapping[str, Any] | None, out: str) -> None:
@@ -93,10 +88,8 @@ def hand_over(folder: Path, record: Mapping[str, Any] | None, out: str) -> None:
         raise AnswerError(f"No mask ({code}): {action}. Nothing was written.")
     files, suffix = record["files"], suffix_of(out)
     if suffix == ".dcm" and "seg" not in files:
-        why = "no lesion was found" if not record["lesions"] else "the source is not DICOM, or names no study"
-        raise AnswerError(
-            f"There is no DICOM segmentation to write, as {why}; --out mask{_form(files)} gives the mask."
-        )
+        why = record["detail"] or ("the source is not DICOM." if record["lesions"] else "no lesion was found.")
+        raise AnswerError(f"There is no DICOM segmentation to write: {why} --out mask{_form(files)} gives the mask.")
     given = files["seg" if suffix == ".dcm" else "mask"]
     if not given.lower().endswith(suffix):
         raise AnswerError(f"The mask of this source is {_form(files) or 'a folder of slices'}, not {suffix} ({_ALL}).")
@@ -106,7 +99,7 @@ def hand_over(folder: Path, record: Mapping[str, Any] | None, out: str) -> None:
 
 def _form(files: Mapping[str, str]) -> str:
     """The suffix of a case's mask; empty for a folder of slices, and for those of slides."""
-    return next((suffix for suffix in MASK_SUFFIXES if files["mask"].lower().endswith(suffix)), "")
+    return next((suffix for suffix in MASK_SUFFIXES.values() if files["mask"].lower().endswith(suffix)), "")
 
 
 def answer(folder: Path, record: Mapping[str, Any] | None, mask: str | None = None) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from monai_tpseg.studies.calibration import Sample
+    from monai_tpseg.studies.trust_fitting import Sample
 
 __all__ = ["add_calibrate_command"]
 
@@ -26,9 +26,14 @@ contours: for each task the threshold at which at most the share --miss of a les
 trust:    which pictures are none of the task, and the Dice to expect of a mask; tpseg run uses both wherever the file
           lies beside the weights. Takes pictures of the training list, and asks each for two other tasks; those of
           --limits, which training did not see, say where a picture is too far off.
+dice:     the expected Dice alone; which pictures are refused stays as it is.
+
+An expected Dice of pictures that training saw is too high. Altered copies, which stand for pictures that it did not
+see, go into it with each picture (--copies); a list that it did not see needs none.
 
 tpseg calibrate --data datalist.json --checkpoint model.pt --miss 0.1
 tpseg calibrate --data datalist.json --checkpoint model.pt --fit trust --list training
+tpseg calibrate --data own.json --checkpoint model.pt --fit dice --list validation
 """
 
 
@@ -50,12 +55,17 @@ def add_calibrate_command(commands: Any) -> None:
     command.add_argument(
         "--limits", default="validation", metavar="NAME", help="which list sets the limits of trust (%(default)s)"
     )
-    command.add_argument("--fit", choices=("contours", "trust"), default="contours", help="what to fit (%(default)s)")
+    command.add_argument(
+        "--fit", choices=("contours", "trust", "dice"), default="contours", help="what to fit (%(default)s)"
+    )
     command.add_argument(
         "--miss", type=float, default=0.1, metavar="SHARE", help="of the lesion's pixels (%(default)s)"
     )
     command.add_argument("--false", type=float, metavar="SHARE", help="of the inner contour's pixels (as --miss)")
     command.add_argument("--most", type=int, default=0, metavar="N", help="cases of a task, drawn at random (all)")
+    command.add_argument(
+        "--copies", type=int, metavar="N", help="altered copies of each picture (2; none where --list is --limits)"
+    )
     command.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
@@ -67,29 +77,36 @@ def _calibrate(options: argparse.Namespace) -> int:
     for name, share in (("--miss", options.miss), ("--false", false)):
         if not 0 < share < 1:
             raise ValueError(f"{name} must be a share between 0 and 1, got {share:g}.")
-    if options.most < 0:
-        raise ValueError(f"--most must be 0 (all) or more cases, got {options.most}.")
+    seen = options.list != options.limits
+    copies = (2 * seen if options.copies is None else options.copies) if options.fit != "contours" else 0
+    for name, number in (("--most", options.most), ("--copies", copies)):
+        if number < 0:
+            raise ValueError(f"{name} must be 0 or more, got {number}.")
     from tqdm import tqdm
 
     from monai_tpseg.studies import Model
-    from monai_tpseg.studies.calibration import collect, data_digest, fit_contours, fit_trust
-    from monai_tpseg.trust.files import write_contours, write_fitted
+    from monai_tpseg.studies.trust_fitting import about_data, collect, counted, fit_contours, fit_expected, fit_trust
+    from monai_tpseg.trust.fitted_files import Fitted, read_fitted, write_contours, write_fitted
     from monai_tpseg.weights import choose_weights
 
     checkpoint = choose_weights(options.checkpoint)
     model = Model(checkpoint, options.device, judged=False)
     cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)
-    data = {"list": options.list, "cases": len(cases), "sha256": data_digest(cases)}
+    data = about_data(options.list, cases)
     shown = tqdm(cases, unit="case", desc="calibrate", leave=False, disable=options.quiet)
-    samples = list(collect(model, shown, others=_OTHERS * (options.fit == "trust")))
-    sha256 = model.info.sha256
+    tasks, sha256 = model.info.tasks, model.info.sha256
+    samples = list(collect(model, shown, _OTHERS * (options.fit == "trust"), copies))
     if options.fit == "trust":
-        new = options.limits != options.list
-        unseen = list(collect(model, _limit_cases(options.data, options.limits, model.info.tasks))) if new else []
-        path = write_fitted(checkpoint, sha256, fit_trust(samples, model.info.tasks, data, unseen))
+        new = _limit_cases(options.data, options.limits, tasks) if seen else []
+        about = {"data": data, "copies": copies, "limits": about_data(options.limits, new) if new else None}
+        path = write_fitted(checkpoint, sha256, fit_trust(samples, tasks, about, list(collect(model, new))))
+    elif options.fit == "dice":
+        before = read_fitted(checkpoint, sha256) or Fitted(None, None)
+        about = {"dice": {**data, "of_task": counted(samples, tasks), "copies": copies}}
+        path = write_fitted(checkpoint, sha256, before.with_dice(fit_expected(samples, tasks), about))
     else:
-        path = write_contours(checkpoint, sha256, fit_contours(samples, model.info.tasks, options.miss, false, data))
-        _warn_of_few(samples, model.info.tasks, min(options.miss, false))
+        path = write_contours(checkpoint, sha256, fit_contours(samples, tasks, options.miss, false, data))
+        _warn_of_few(samples, tasks, min(options.miss, false))
     logger.info("Wrote %s from %d cases.", path, len(cases))
     return 0
 

@@ -30,11 +30,13 @@ def add_data_commands(commands: Any) -> None:
         epilog=_CHECK_STATUS,
         formatter_class=raw,
     )
-    check.add_argument("datalist", metavar="JSON", help="lists training and validation of image, label and task")
+    check.add_argument(
+        "--data", required=True, metavar="JSON", help="lists training and validation of image, label and task"
+    )
     check.add_argument("--root", metavar="DIR", help="folder that relative paths start from (that of the datalist)")
-    check.add_argument("--tasks", metavar="T,T,...", help="the tasks of the training (all eight)")
+    check.add_argument("--tasks", metavar="A,B", help="the tasks of the training (all eight)")
     check.add_argument("--json", action="store_true", help="JSON with every finding instead of the table")
-    check.add_argument("--workers", type=int, metavar="N", help="processes that read (one a core, 8 at most)")
+    check.add_argument("--workers", type=int, metavar="N", help="processes that read (one per core, 8 at most)")
     check.add_argument("--quiet", action="store_true", help="no progress bar")
     check.set_defaults(command=_check)
     _add_prepare(commands)
@@ -113,6 +115,7 @@ def _add_prepare(commands: Any) -> None:
     )
     annotated.add_argument("source", type=Path, metavar="OUT", help="the --out of tpseg annotate")
     annotated.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write: all in training")
+    annotated.add_argument("--done", action="store_true", help="only the cases that were marked as done there")
     annotated.add_argument("--quiet", action="store_true", help="say nothing but errors")
     annotated.set_defaults(command=_annotated)
     merge = kinds.add_parser("merge", help="several datalists as one", description="several datalists as one")
@@ -132,7 +135,7 @@ def _add_dividing(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out of training what has the pixels of a validation picture",
     )
-    command.add_argument("--workers", type=int, metavar="N", help="processes that read (one a core, 8 at most)")
+    command.add_argument("--workers", type=int, metavar="N", help="processes that read (one per core, 8 at most)")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -164,7 +167,7 @@ def _prepare(options: argparse.Namespace) -> int:
 def _annotated(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.annotated import write_annotated
 
-    found = write_annotated(options.source, options.out)
+    found = write_annotated(options.source, options.out, options.done)
     lines = [
         f"{options.out}: {count(len(found.entries), 'mask')}",
         *(f"left out, {name}: {why}" for name, why in found.left_out),
@@ -190,6 +193,6 @@ def _check(options: argparse.Namespace) -> int:
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers must be 0 or more processes, got {options.workers}.")
     tasks = task_names(map(get_task, options.tasks.split(","))) if options.tasks else TASK_NAMES
-    report = check_datalist(options.datalist, options.root, tasks, options.workers, not options.quiet)
+    report = check_datalist(options.data, options.root, tasks, options.workers, not options.quiet)
     sys.stdout.write((report.to_json() if options.json else report.markdown()) + "\n")
     return report.status

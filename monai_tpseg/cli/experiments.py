@@ -62,11 +62,12 @@ def _experiment(options: argparse.Namespace) -> int:
 
 def _add_table(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Write results as the layouts of the paper's Tables 2 to 5, in Markdown on standard output, and with --out as "
+        "Write results as the layouts of the paper's Tables 2 to 5 and as Table 6, boundary and lesions (HD95, surface "
+        "Dice, lesions found, false positives, calibration), in Markdown on standard output, and with --out as "
         "tableN.md and tableN.csv beside figures: learning curves, prototypes (Figures 7 and 8), gates."
     )
     command.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files of one suite")
-    command.add_argument("--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5; those that have rows")
+    command.add_argument("--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5, 6; those that have rows")
     command.add_argument(
         "--iou", default="iou_mean", metavar="M",
         help="reading of mIoU: iou_mean, iou_foreground or iou_dataset (%(default)s)",
@@ -77,13 +78,15 @@ def _add_table(command: argparse.ArgumentParser) -> None:
 
 
 def _table(options: argparse.Namespace) -> int:
+    from monai_tpseg.experiments.details_table import has_details
     from monai_tpseg.experiments.figures import write_figures
     from monai_tpseg.experiments.results import merge, read_results
-    from monai_tpseg.experiments.tables import make_table
+    from monai_tpseg.experiments.tables import DETAILS, make_table
     from monai_tpseg.files import write_atomically
 
     results = merge([read_results(path) for path in options.results])
     present = {number for row in results["rows"] for number in row["tables"]} | {5}
+    present |= {DETAILS} if has_details(results) else set()
     for number in options.tables or sorted(present):
         table = make_table(results, number, options.iou)
         sys.stdout.write(f"## {table.title}\n\n{table.markdown()}\n")
@@ -126,9 +129,11 @@ def _add_cost(command: argparse.ArgumentParser) -> None:
         "Count parameters and multiply-adds (torch's own counter, one image, one task) of a network, of its parts, "
         "and their growth with the tasks: Table 5. Nothing is computed; Hiera-L takes a few seconds."
     )
-    command.add_argument("--backbone", default="hiera_large", help="of TP-Seg (%(default)s)")
+    command.add_argument("--backbone", help="of TP-Seg (hiera_large) or K-Prism (the paper's)")
     command.add_argument("--image-size", nargs="+", type=int, default=[512], metavar="N", help="side, or H and W (512)")
-    command.add_argument("--tasks", nargs=2, type=int, default=[1, 8], metavar="T", help="two numbers of tasks (1 8)")
+    command.add_argument(
+        "--num-tasks", nargs=2, type=int, default=[1, 8], metavar="N", help="two numbers of tasks (1 8)"
+    )
     command.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE",
         help="arguments of the network, e.g. layout=released, adapter=lora, architecture=unet, without_pgtd=[1]",
@@ -143,10 +148,13 @@ def _cost(options: argparse.Namespace) -> int:
 
     size = options.image_size[0] if len(options.image_size) == 1 else options.image_size
     settings = dict(_setting(word) for word in options.set)
-    if not 1 <= options.tasks[0] < options.tasks[1]:
-        raise ValueError(f"--tasks needs two growing numbers such as 1 8, got {options.tasks[0]} {options.tasks[1]}.")
+    if not 1 <= options.num_tasks[0] < options.num_tasks[1]:
+        raise ValueError(
+            f"--num-tasks needs two growing numbers such as 1 8, got {options.num_tasks[0]} {options.num_tasks[1]}."
+        )
     try:
-        table = cost_table({"backbone": options.backbone, **settings}, image_size_2d(size), options.tasks)
+        named = {"backbone": options.backbone} if options.backbone else {}
+        table = cost_table({**named, **settings}, image_size_2d(size), options.num_tasks)
     except TypeError as error:
         raise ValueError(f"--set has what the network does not take: {error}.") from error
     sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")

@@ -44,9 +44,9 @@ def _export(options: argparse.Namespace) -> int:
     from monai_tpseg.networks import TPSeg
     from monai_tpseg.networks.described import build_described
     from monai_tpseg.networks.export import Format, export_task
-    from monai_tpseg.networks.kprism.export import export_prompts, file_pair
     from monai_tpseg.networks.kprism.kprism import KPrism
-    from monai_tpseg.networks.weights import read_info
+    from monai_tpseg.networks.kprism.onnx_export import export_prompts, file_pair
+    from monai_tpseg.networks.weights_info import read_info
 
     info = read_info(options.checkpoint)
     net = build_described(options.checkpoint)

@@ -19,8 +19,10 @@ from monai_tpseg.cli.completion import complete
 from monai_tpseg.cli.data import add_data_commands
 from monai_tpseg.cli.experiments import add_commands as add_experiments
 from monai_tpseg.cli.export import add_export_command
+from monai_tpseg.cli.follow import add_follow_command
 from monai_tpseg.cli.new_task import add_new_task_command
 from monai_tpseg.cli.pacs import add_pacs_commands
+from monai_tpseg.cli.pretrain import add_pretrain_command, pretrain_own
 from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
@@ -37,9 +39,10 @@ Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measuremen
 
 one task:      tpseg run scans/ --task lung_infection --out results --checkpoint model.pt
 several tasks: tpseg scan scans/ --out manifest.csv        (then fill in the column 'task' where it is empty)
-               tpseg run --manifest manifest.csv --out results --checkpoint model.pt
+               tpseg run --data manifest.csv --out results --checkpoint model.pt
 then:          tpseg report results                        (open results/report.html)
-your own data: tpseg train moles/ --task skin_lesion --out run  (weights that know your pictures better)
+across dates:  tpseg follow results_may results_august --out change   (which lesion grew, is new, is gone)
+your own data: tpseg train --data moles/ --task skin_lesion --out run  (weights that know your pictures better)
 by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
 
 Stopped half way? The same command with --resume goes on; what is complete is left alone.
@@ -81,9 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
     _add_report(commands.add_parser("report", help="write one HTML file about a run"))
+    add_follow_command(commands)
     add_annotate_command(commands)
     add_data_commands(commands)
     add_train_command(commands)
+    add_pretrain_command(commands)
     add_experiments(commands)
     add_export_command(commands)
     add_new_task_command(commands)
@@ -108,21 +113,28 @@ def _add_scan(command: argparse.ArgumentParser) -> None:
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:
-    command.description = "Write OUT/report.html: pictures worst first, every lesion, what made it; no network."
+    command.description = (
+        "Write OUT/report.html: pictures worst first, every lesion, what made it; no network. cases.csv and "
+        "lesions.csv of the whole run, which tpseg run wrote beside it, are brought up to date."
+    )
     command.add_argument("out", metavar="OUT", help="the --out of a run")
+    command.add_argument(
+        "--sources", action="store_true",
+        help="name the source of each case, out of manifest.csv; file names may name patients: keep the page private",
+    )  # fmt: skip
     command.add_argument("--quiet", action="store_true", help="say nothing but errors")
     command.set_defaults(command=_report)
 
 
 def _scan(options: argparse.Namespace) -> int:
-    warm_up("monai_tpseg.io.discovery:answer")
-    from monai_tpseg.io.probing import LookApart
+    warm_up("monai_tpseg.io.file_access:answer")
+    from monai_tpseg.io.probing import IsolatedFileAccess
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
 
     known = read_manifest(options.out) if os.path.exists(options.out) else []
-    with LookApart() as look:
-        check_exists(options.input, look)
-        found = scan(options.input, look, options.quiet)
+    with IsolatedFileAccess() as access:
+        check_exists(options.input, access)
+        found = scan(options.input, access, options.quiet)
     merged = merge_scan(known, found, options.input)
     write_manifest(options.out, merged.rows)
     said = [count(len(merged.rows), "case")]
@@ -137,17 +149,19 @@ def _scan(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from monai_tpseg.report.page import collect, write_report
+    from monai_tpseg.report.case_list import collect
+    from monai_tpseg.report.page import write_report
     from monai_tpseg.results.codes import ExitStatus
 
     cases = collect(options.out)
-    logger.info("Wrote %s.", write_report(options.out, cases))
+    logger.info("Wrote %s.", write_report(options.out, cases, options.sources))
     return ExitStatus.PARTIAL if any(case.record["code"] == "E_RESULT" for case in cases) else ExitStatus.OK
 
 
 _HINTS = {
     run_studies: " The same command with --resume goes on.",
     train_own: " The same command with --resume goes on.",
+    pretrain_own: " The same command with --resume goes on.",
     _scan: " Nothing was written; the same command begins anew.",
 }
 

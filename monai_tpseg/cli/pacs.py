@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run import UsageError
+from monai_tpseg.cli.run_options import add_encoding
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.words import how_to_install
 
 if TYPE_CHECKING:
     from monai_tpseg.pacs.node import Node
-    from monai_tpseg.pacs.peers import DicomPeer, Tls, WebPeer
     from monai_tpseg.pacs.queue import Queue
+    from monai_tpseg.pacs.remote_nodes import DicomPeer, Tls, WebPeer
 
 __all__ = ["add_pacs_commands"]
 
@@ -30,7 +31,7 @@ Be a DICOM node: take studies in (C-STORE), segment them once they are complete,
 series is segmented for is written in a rule file; a series that fits no rule is left alone. What was acknowledged
 survives a kill at any moment, and nothing is sent twice. docs/pacs.md is the page for the administrator of the archive.
 
-tpseg listen --work /srv/tpseg --rules rules.yaml --allow ORTHANC --send-to ORTHANC@127.0.0.1:4242
+tpseg listen --out /srv/tpseg --rules rules.yaml --allow ORTHANC --send-to ORTHANC@127.0.0.1:4242
 """
 _SEND = """\
 Send the DICOM segmentations and structured reports of a run to an archive.
@@ -63,7 +64,7 @@ def add_pacs_commands(commands: Any) -> None:
 
 
 def _add_listen(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--work", required=True, metavar="DIR", help="folder of queue, studies and results; mode 0700")
+    command.add_argument("--out", required=True, metavar="OUT", help="folder of queue, studies and results; mode 0700")
     command.add_argument("--rules", required=True, metavar="YAML", help="which series is segmented for which task")
     command.add_argument("--checkpoint", metavar="W", help="weights, as of tpseg run (the starter weights)")
     command.add_argument("--quiet", action="store_true", help="say nothing but errors")
@@ -103,6 +104,7 @@ def _add_results(group: Any) -> None:
         "--keep", type=float, default=24, metavar="H", help="hours that a study stays after its end (24)"
     )
     group.add_argument("--no-seg", action="store_true", help="no DICOM SEG")
+    add_encoding(group)
     group.add_argument("--no-sr", action="store_true", help="no DICOM SR")
     group.add_argument(
         "--monitor-port", type=int, default=11113, metavar="N",
@@ -151,7 +153,7 @@ def _check_installed(command: str) -> None:
 
 
 def _tls(options: argparse.Namespace) -> Tls | None:
-    from monai_tpseg.pacs.peers import Tls
+    from monai_tpseg.pacs.remote_nodes import Tls
 
     if bool(options.tls_cert) != bool(options.tls_key):
         raise UsageError("--tls-cert and --tls-key go together; give both.")
@@ -161,7 +163,7 @@ def _tls(options: argparse.Namespace) -> Tls | None:
 
 
 def _peer(text: str, options: argparse.Namespace, tls: Tls | None) -> DicomPeer | WebPeer:
-    from monai_tpseg.pacs.peers import check_title, peer_from
+    from monai_tpseg.pacs.remote_nodes import check_title, peer_from
 
     try:
         return peer_from(text, check_title(options.aet), tls)
@@ -176,7 +178,7 @@ def _listen(options: argparse.Namespace) -> int:
     from monai_tpseg.pacs.queue import Queue
     from monai_tpseg.studies.lock import locked
 
-    work = Path(options.work)
+    work = Path(options.out)
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     work.chmod(0o700)
     with locked(work):
@@ -199,8 +201,8 @@ def _check_listen(options: argparse.Namespace) -> None:
 
 def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
     from monai_tpseg.pacs.node import Node
-    from monai_tpseg.pacs.peers import check_title
     from monai_tpseg.pacs.receiver import Address, Receiver
+    from monai_tpseg.pacs.remote_nodes import check_title
     from monai_tpseg.pacs.rules import read_rules
     from monai_tpseg.pacs.segmenting import Segmenting
     from monai_tpseg.pacs.store import Store
@@ -213,8 +215,14 @@ def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
         title = check_title(options.aet)
     except ValueError as error:
         raise UsageError(f"{error}") from error
-    written = {"seg": not options.no_seg, "sr": not options.no_sr}
-    settings = Settings(options.threshold, options.min_lesion_area, precision=options.precision, **written)
+    settings = Settings(
+        options.threshold,
+        options.min_lesion_area,
+        seg=not options.no_seg,
+        sr=not options.no_sr,
+        precision=options.precision,
+        encoding=options.encoding,
+    )
     model = Model(options.checkpoint, options.device, settings)
     rules = read_rules(options.rules, model.info.tasks)
     store = Store(work, queue, int(options.quota * _GIB))
@@ -242,7 +250,7 @@ def _send(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     _check_installed("fetch")
-    from monai_tpseg.pacs.fetch import Wanted, fetch
+    from monai_tpseg.pacs.query_retrieve import Wanted, fetch
 
     named = ("accession", "patient", "study", "date", "modality")
     wanted = Wanted(*(getattr(options, name) or "" for name in named))

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
+from monai_tpseg.cli.run_options import OUT, add_engine, add_reading, add_settings, add_sources
 from monai_tpseg.cores import reading_processes
-from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from monai_tpseg.io.probing import LookApart
-    from monai_tpseg.networks.weights import WeightsInfo
+    from monai_tpseg.io.probing import IsolatedFileAccess
+    from monai_tpseg.networks.weights_info import WeightsInfo
     from monai_tpseg.studies import Entry, Limits, Settings
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
@@ -46,7 +46,6 @@ tpseg run mole.png --task skin_lesion --out mask.png         the mask alone, whe
 tpseg run series/ --task lung_infection --out seg.dcm        a DICOM segmentation of a DICOM source
 tpseg run scans/ --task brain_tumor --out results            a folder of scans
 """
-_OUT = "tpseg_results"  # where --out is not given; it grows, as with --resume
 
 
 class UsageError(Exception):
@@ -63,119 +62,17 @@ def add_run_command(commands: Any, status: str) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     command = commands.add_parser("run", help="segment studies", description=_RUN, epilog=status, formatter_class=raw)
     command.set_defaults(command=run_studies)
-    _add_sources(command)
-    _add_settings(command.add_argument_group("what is lesion, what is written"))
-    _add_reading(command.add_argument_group("reading"))
-    _add_engine(command.add_argument_group("where it runs"))
-
-
-def _add_sources(command: Any) -> None:
-    command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
-    command.add_argument(
-        "--task", metavar="T", help=f"what to segment, a task of the weights: {', '.join(TASK_NAMES)}, or a new one"
-    )
-    command.add_argument(
-        "--tasks", metavar="A,B", help="instead of --task: several; what they share is computed once for each input"
-    )
-    command.add_argument("--manifest", metavar="CSV", help="instead of IN and --task: what tpseg scan wrote")
-    command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
-    command.add_argument(
-        "--out", metavar="OUT",
-        help=f"folder of the results (./{_OUT}, which grows); or a file for the one mask: .png, .nii.gz, .dcm",
-    )  # fmt: skip
-    command.add_argument("--overwrite", action="store_true", help="replace the file that --out names")
-    command.add_argument(
-        "--checkpoint", metavar="W",
-        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
-    )  # fmt: skip
-    command.add_argument("--resume", action="store_true", help="go on in OUT; recompute what has changed or failed")
-    command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
-
-
-def _add_settings(command: Any) -> None:
-    command.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="probability from which a pixel is lesion (%(default)s)"
-    )
-    command.add_argument(
-        "--min-lesion-area",
-        type=int,
-        default=MIN_LESION_AREA,
-        help="drop lesions of fewer pixels or voxels (%(default)s)",
-    )
-    command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
-    command.add_argument(
-        "--no-sr", action="store_true", help="no DICOM SR; by default DICOM sources get one, of empty masks too"
-    )
-    command.add_argument(
-        "--contours", action="store_true",
-        help="also the inner and the outer contour of a calibrated promise (tpseg calibrate makes them)",
-    )  # fmt: skip
-    command.add_argument("--refuse", action="store_true", help="no mask for a picture that is none of the task")
-    command.add_argument("--probabilities", action="store_true", help="also the probabilities that masks are cut from")
-    command.add_argument("--mpp", type=float, help="micrometres a pixel that whole slides are read at", metavar="UM")
-    command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
-    command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
-    command.add_argument("--skip-empty", action="store_true", help="do not run slices of a volume that show nothing")
-    command.add_argument(
-        "--names", choices=("salted", "source"), default="salted",
-        help="names of the cases: salted ids, or those of the sources (which may hold patients' names)",
-    )  # fmt: skip
-
-
-def _add_reading(command: Any) -> None:
-    command.add_argument(
-        "--allow-secondary-capture", action="store_true", help="segment DICOM pictures of screens and paper too"
-    )
-    command.add_argument(
-        "--readers", type=int, default=0, metavar="N", help="processes that read ahead (half of the cores, up to 4)"
-    )
-    command.add_argument("--read-timeout", type=float, default=300, metavar="S", help="seconds to read one case (300)")
-    command.add_argument(
-        "--read-memory", type=float, default=0, metavar="GIB",
-        help="GiB to read one case (half of the machine's, divided among the readers)",
-    )  # fmt: skip
-
-
-def _add_engine(command: Any) -> None:
-    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    command.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
-        help="of the network: fp32, the faster bf16 and fp16 (GPU), auto: what the device is fastest at (fp32)",
-    )  # fmt: skip
-    command.add_argument(
-        "--slice-batch", type=_batch, default="auto", metavar="N",
-        help="slices or windows that run together: a number, or auto: what fits into --batch-memory (auto)",
-    )  # fmt: skip
-    command.add_argument(
-        "--batch-memory",
-        type=float,
-        default=1024,
-        metavar="MIB",
-        help="MiB that a batch may take beside weights and volume (1024)",
-    )
-    command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
-    command.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="this process, or workers on a Ray cluster (local)"
-    )
-    command.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="of Ray: one for each GPU, or for each 4 CPUs without GPU"
-    )
-    command.add_argument(
-        "--ray-address", default="", metavar="A", help="of a cluster, e.g. auto; by default one starts on this machine"
-    )
-
-
-def _batch(text: str) -> int | str:
-    if text != "auto" and not text.lstrip("-").isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number or auto, got {text!r}")
-    return text if text == "auto" else int(text)
+    add_sources(command)
+    add_settings(command.add_argument_group("what is lesion, what is written"))
+    add_reading(command.add_argument_group("reading"))
+    add_engine(command.add_argument_group("where it runs"))
 
 
 def run_studies(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     one_file = bool(options.out) and _names_file(options)
     if options.out is None:
-        options.out, options.resume = _OUT, True
+        options.out, options.resume = OUT, True
     _check(options)
     if one_file:
         return _run_into_file(options)
@@ -196,7 +93,7 @@ def _names_file(options: argparse.Namespace) -> bool:
                     "--overwrite is for a file that --out names; a folder of results goes on with --resume."
                 )
             return False
-        if options.manifest or options.tasks is not None or options.resume:
+        if options.data or options.tasks is not None or options.resume:
             raise UsageError(f"'{options.out}' holds one mask: give IN and --task; several need a folder as --out.")
         if options.input:
             _check_named(options.input)
@@ -207,10 +104,10 @@ def _names_file(options: argparse.Namespace) -> bool:
 
 
 def _check_named(source: str) -> None:
-    from monai_tpseg.io.probing import LookApart
+    from monai_tpseg.io.probing import IsolatedFileAccess
 
-    with LookApart() as look:
-        check_exists(source, look)
+    with IsolatedFileAccess() as access:
+        check_exists(source, access)
 
 
 def _run_into_file(options: argparse.Namespace) -> int:
@@ -240,7 +137,8 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     """Segment the cases, or one `alone`; return the exit status and the cases with the names of their folders."""
     if options.engine == "local":
         warm_up(_READ)
-    from monai_tpseg.networks.weights import read_info
+    from monai_tpseg.networks.weights_info import read_info
+    from monai_tpseg.report.case_list import write_run_tables
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
     from monai_tpseg.studies.lock import locked
     from monai_tpseg.studies.model import other_preprocessing
@@ -252,9 +150,12 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         "sr": not options.no_sr,
         "skip_empty": options.skip_empty,
         "precision": options.precision,
+        "runtime": options.runtime,
         "contours": options.contours,
         "refuse": options.refuse,
         "probabilities": options.probabilities,
+        "encoding": options.encoding,
+        "also": tuple(sorted({name.strip() for name in options.also.split(",") if name.strip()})),
     }
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (reading_processes() if options.engine == "local" else 1)
@@ -277,6 +178,8 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         resume, moved = options.resume or bool(options.shard), bool(options.root)
         cases = prepare_output(options.out, entries, options.names, resume, info.tasks, moved)
         counts = engine(cases)
+        if not alone and counts:
+            write_run_tables(options.out)
     if not alone:
         ended = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
         logger.info("%s. Next: tpseg report %s", ended or "No case in this shard", shlex.quote(options.out))
@@ -307,8 +210,8 @@ def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if bool(options.input) == bool(options.manifest):
-        raise UsageError("Give either IN with --task, or --manifest; not both, not neither.")
+    if bool(options.input) == bool(options.data):
+        raise UsageError("Give either IN with --task, or --data; not both, not neither.")
     tasks = _tasks(options, TASK_NAMES)
     if options.task and options.tasks is not None:
         raise UsageError("Give --task or --tasks, not both.")
@@ -316,10 +219,10 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError(f"--tasks names a task twice: {', '.join(tasks)}; name each once.")
     if options.input and not tasks:
         raise UsageError(f"There is no default task: give --task, one of {', '.join(TASK_NAMES)}.")
-    if options.manifest and (options.task or options.tasks is not None):
+    if options.data and (options.task or options.tasks is not None):
         raise UsageError("The manifest names the task of each case: leave --task out.")
-    if not options.manifest and (options.shard or options.root):
-        raise UsageError("--shard and --root need --manifest: write one with tpseg scan.")
+    if not options.data and (options.shard or options.root):
+        raise UsageError("--shard and --root need --data, the manifest that tpseg scan writes.")
     if options.slice_batch != "auto" and options.slice_batch < 1:
         raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
     if not options.batch_memory > 0:
@@ -332,27 +235,27 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--engine ray divides the cases itself: leave --shard out.")
 
 
-def _check_input(source: str, out: str, look: LookApart) -> None:
-    check_exists(source, look)
-    if look.same(Path(source), Path(out)):
+def _check_input(source: str, out: str, access: IsolatedFileAccess) -> None:
+    check_exists(source, access)
+    if access.same(Path(source), Path(out)):
         raise UsageError(f"'{out}' is IN and --out: results would lie among the sources; choose another --out.")
 
 
 def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
     """The cases that the command line names; `known` are the tasks of the weights."""
-    from monai_tpseg.io.probing import LookApart
+    from monai_tpseg.io.probing import IsolatedFileAccess
     from monai_tpseg.studies import Limits, find_entries, known_salt, read_manifest
 
     salt = known_salt(options.out)
-    if options.manifest:
-        rows = read_manifest(options.manifest, salt, options.root, salted=bool(options.shard))
+    if options.data:
+        rows = read_manifest(options.data, salt, options.root, salted=bool(options.shard))
         return [replace(row, task=match_task(row.task, known)) for row in rows]
     first, *others = _tasks(options, known)
     limits = Limits(options.read_timeout, options.read_memory)
-    with LookApart(limits.seconds, limits.bytes) as look:
-        _check_input(options.input, options.out, look)
-        options.allow_secondary_capture |= look.place(Path(options.input)) == "file"  # named itself, it is meant
-        found = find_entries(options.input, first, salt, options.out, look, options.quiet)
+    with IsolatedFileAccess(limits.seconds, limits.bytes) as access:
+        _check_input(options.input, options.out, access)
+        options.allow_secondary_capture |= access.place(Path(options.input)) == "file"  # named itself, it is meant
+        found = find_entries(options.input, first, salt, options.out, access, options.quiet)
     return [replace(entry, task=task) for entry in found for task in (first, *others)]
 
 
@@ -362,13 +265,13 @@ def _tasks(options: argparse.Namespace, known: Sequence[str]) -> list[str]:
     return [match_task(name, known) for name in listed if name.strip()]
 
 
-def check_exists(source: str, look: LookApart) -> None:
+def check_exists(source: str, access: IsolatedFileAccess) -> None:
     """Name a source that is not there, or on a disc that does not answer, as it was typed.
 
     Raises:
         ValueError: there is nothing, or no answer.
     """
-    place = look.place(Path(source))
+    place = access.place(Path(source))
     if place == "absent":
         raise ValueError(f"'{source}' does not exist; check the path.")
     if place == "silent":

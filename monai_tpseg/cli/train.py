@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tpseg.catalogue import TASK_NAMES, Modality
 
 if TYPE_CHECKING:
-    from monai_tpseg.training import Asked, Trained
+    from monai_tpseg.training import Trained, TrainOptions
 
 __all__ = ["add_train_command", "train_own"]
 
@@ -24,9 +24,9 @@ A fifth of the pictures is held out (whole patients, where they are known): its 
 DATA is a datalist.json (as of tpseg prepare, or of what tpseg annotate saved), a folder with one, or a folder with
 images/ and masks/, or pictures with their masks beside them (a.png, a_mask.png).
 
-tpseg train moles/ --task skin_lesion --out run              ten minutes from the starter weights
-tpseg train datalist.json --out run --minutes 60             several tasks, an hour
-tpseg train liver/ --task liver_lesion --modality ct --out run    a task that the weights do not know: it gets a row
+tpseg train --data moles/ --task skin_lesion --out run       ten minutes from the starter weights
+tpseg train --data datalist.json --out run --minutes 60      several tasks, an hour
+tpseg train --data liver/ --task liver_lesion --modality ct --out run     a new task: it gets a row
 tpseg run mole.png --task skin_lesion --checkpoint run/model.pt   and this uses the result
 
 It uses the training of the bundle (docs/bundle.md): --set KEY=VALUE reaches every option there. Stopped half way? The
@@ -41,7 +41,7 @@ def add_train_command(commands: Any) -> None:
     command = commands.add_parser(
         "train", help="train on pictures and masks of your own", description=_TRAIN, epilog=_STATUS, formatter_class=raw
     )
-    command.add_argument("data", metavar="DATA", help="a datalist, or a folder of pictures and masks")
+    command.add_argument("--data", required=True, metavar="DATA", help="a datalist, or a folder of pictures and masks")
     command.add_argument(
         "--out", required=True, metavar="RUN", help="folder of the training; RUN/model.pt is the result"
     )
@@ -82,9 +82,13 @@ def _add_start(group: Any) -> None:
         "--checkpoint", default="", metavar="W",
         help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
     )  # fmt: skip
+    group.add_argument(
+        "--encoder", default="", metavar="E",
+        help="a pretrained trunk alone: encoder.pt of tpseg pretrain, or SAM 2's file; the rest starts from nothing",
+    )  # fmt: skip
     group.add_argument("--from-scratch", action="store_true", help="start from nothing: needs much data and many hours")
     group.add_argument(
-        "--image-size", type=int, default=192, metavar="N", help="of the input, with --from-scratch (192)"
+        "--image-size", type=int, default=192, metavar="N", help="of the input, with --encoder or --from-scratch (192)"
     )
 
 
@@ -115,14 +119,14 @@ def train_own(options: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(options: argparse.Namespace) -> Asked:
-    from monai_tpseg.training import Asked
+def _asked(options: argparse.Namespace) -> TrainOptions:
+    from monai_tpseg.training import TrainOptions
 
     tasks = tuple(name.strip() for name in options.tasks.split(",") if name.strip())
-    words = ["data", "task", "checkpoint", "from_scratch", "minutes", "epochs", "image_size", "batch_size"]
+    words = ["data", "task", "checkpoint", "encoder", "from_scratch", "minutes", "epochs", "image_size", "batch_size"]
     words += ["val_share", "patient_regex", "device", "seed"]
     given = {word: getattr(options, word) for word in words}
-    return Asked(tasks=tasks, modalities=_modalities(options), options=_settings(options.set), **given)
+    return TrainOptions(tasks=tasks, modalities=_modalities(options), options=_settings(options.set), **given)
 
 
 def _modalities(options: argparse.Namespace) -> dict[str, str]:

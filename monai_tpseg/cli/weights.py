@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.weights import CatalogueError, Entry, find, folders, listed, user_folder
-from monai_tpseg.weights.catalogue import VARIABLE
+from monai_tpseg.weights.lookup import VARIABLE
 from monai_tpseg.words import count
 
 __all__ = ["add_weights_command"]

@@ -80,7 +80,7 @@ def check_datalist(
         datalist: JSON as in `read_datalist`.
         root: folder that relative paths start from; by default that of the datalist.
         tasks: names that entries may ask for.
-        workers: processes that read, default one a core.
+        workers: processes that read, default one per core.
         progress: draw a bar.
 
     Raises:

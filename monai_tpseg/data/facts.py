@@ -41,7 +41,7 @@ class CaseFacts(NamedTuple):
 
 
 def default_workers() -> int:
-    """Return the number of processes that read: one a core, 8 at most."""
+    """Return the number of processes that read: one per core, 8 at most."""
     return min(_MOST_WORKERS, cores())
 
 

@@ -40,7 +40,7 @@ class Options:
         fold: the fold that validates, 1 to `folds`; 0 writes a list for each.
         with_empty: keep pictures without lesion; None does as the paper's sizes do.
         drop_duplicates: leave out of training what has the pixels of a validation picture.
-        workers: processes that read, default one a core.
+        workers: processes that read, default one per core.
         progress: draw bars.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
-from monai_tpseg.engines.prepare import PreparePromptBatch, PrepareTaskBatch
+from monai_tpseg.engines.prepare_batch import PreparePromptBatch, PrepareTaskBatch
 from monai_tpseg.engines.prompt_trainer import PromptTrainer
 from monai_tpseg.engines.rounds import ModeMix, train_rounds
 

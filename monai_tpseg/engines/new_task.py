@@ -20,8 +20,8 @@ from monai_tpseg.keys import IMAGE, LABEL
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.described import build_described, new_described
-from monai_tpseg.networks.new_task import Start, add_task
-from monai_tpseg.networks.weights import WeightsInfo, info_path, read_info, save_weights
+from monai_tpseg.networks.new_task_rows import Start, add_task
+from monai_tpseg.networks.weights_info import WeightsInfo, info_path, read_info, save_weights
 from monai_tpseg.transforms import (
     CropToRegiond,
     LoadMedicalImaged,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,8 @@ from monai.optimizers import WarmupCosineSchedule
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from monai_tpseg.networks import hiera_of, unwrap
 
 __all__ = ["TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
 
@@ -20,7 +23,7 @@ def is_task_rows(name: str) -> bool:
 
 
 def parameter_groups(
-    network: nn.Module, lr: float, gate_lr: float = 5e-3, weight_decay: float = 0.0
+    network: nn.Module, lr: float, gate_lr: float = 5e-3, weight_decay: float = 0.0, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Sort the trainable parameters of a network into groups for `TaskAdamW`.
 
@@ -29,23 +32,41 @@ def parameter_groups(
         lr: learning rate.
         gate_lr: learning rate of the split vectors, which at `lr` would take thousands of steps to move one block.
         weight_decay: decoupled weight decay of matrices and kernels; vectors and the gate get none.
+        layer_decay: factor of the learning rate from a block of the trunk to the one before it, in [0, 1]: what a
+            pretrained trunk knows first is changed least (Clark et al. 2020, arXiv 2003.10555). All that is not the
+            trunk has `lr`, its last block `layer_decay` times `lr`, its patch embedding the least.
 
     Returns:
         groups with `task_rows` set where a parameter has one row per task.
+
+    Raises:
+        ValueError: a `layer_decay` outside of its range.
     """
+    if not 0 <= layer_decay <= 1:
+        raise ValueError(f"layer_decay must be a number from 0 to 1, got {layer_decay}.")
+    hiera = hiera_of(unwrap(network))
+    blocks = 0 if hiera is None else len(hiera.trunk.blocks)
     groups: dict[tuple[bool, bool, float, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
         rows = is_task_rows(name)
         gate = name.endswith("task_split")
-        rate = gate_lr if gate else lr
+        rate = gate_lr if gate else lr * layer_decay ** _blocks_after(name, blocks)
         decay = 0.0 if gate or parameter.ndim < 2 + rows else weight_decay
         group = groups.setdefault(
             (rows, gate, rate, decay), {"params": [], "lr": rate, "weight_decay": decay, "task_rows": rows}
         )
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _blocks_after(name: str, blocks: int) -> int:
+    """How many steps a parameter is away from what follows the trunk: 0 outside of it, 1 in its last block."""
+    match = re.search(r"\btrunk\.(?:blocks\.(\d+)\.)?", name)
+    if match is None:
+        return 0
+    return blocks + 1 if match[1] is None else blocks - int(match[1])
 
 
 class TaskAdamW(AdamW):

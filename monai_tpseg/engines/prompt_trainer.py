@@ -10,8 +10,8 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
 from monai_tpseg.engines.rounds import ModeMix, average_over_ranks, train_rounds
-from monai_tpseg.engines.targets import one_lesion, opposite
-from monai_tpseg.inferers.task import Amp, autocast
+from monai_tpseg.engines.targets import fewer, foreign, one_lesion, opposite
+from monai_tpseg.inferers.task_inferer import Amp, autocast
 from monai_tpseg.keys import EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, PRED, TASK
 from monai_tpseg.networks import unwrap
 from monai_tpseg.networks.kprism import first_prompt
@@ -30,6 +30,7 @@ class PromptTrainer(SupervisedTrainer):
         obey_weight: weight of `disobedience` at the clicks; 0 is the paper's.
         one_lesion: probability that a picture with several lesions is asked for one of them, where a click says which.
         opposite: probability that exemplars and what is asked for exchange lesion and background.
+        foreign: probability that exemplars are those of another task in the batch, and nothing is asked for.
         precision: "none", "bf16" or "fp16" (with scaled losses).
         **kwargs: as in `SupervisedTrainer`, but for `amp`, `inferer`, `compile` and `accumulation_steps`;
             `prepare_batch` is `PreparePromptBatch`.
@@ -46,6 +47,7 @@ class PromptTrainer(SupervisedTrainer):
         obey_weight: float = 0.0,
         one_lesion: float = 0.0,
         opposite: float = 0.0,
+        foreign: float = 0.0,
         precision: Amp = "none",
         **kwargs: Any,
     ) -> None:
@@ -53,7 +55,8 @@ class PromptTrainer(SupervisedTrainer):
             raise ValueError(f"rounds must be at least 1, got {rounds}.")
         super().__init__(amp=precision == "fp16", **kwargs)
         self.mix, self.rounds, self.click_weight = mix or ModeMix(), rounds, click_weight
-        self.obey_weight, self.one_lesion, self.opposite = obey_weight, one_lesion, opposite
+        self.obey_weight, self.one_lesion = obey_weight, one_lesion
+        self.opposite, self.foreign = opposite, foreign
         self.precision: Amp = precision
 
     def _iteration(self, engine: Any, batchdata: dict[str, Any]) -> dict[str, Any]:
@@ -69,8 +72,10 @@ class PromptTrainer(SupervisedTrainer):
         shown, shown_label = extra.get(EXEMPLAR_IMAGE), extra.get(EXEMPLAR_LABEL)
         if mode == "interactive" and engine.one_lesion:
             label = one_lesion(label, engine.one_lesion)
-        if mode == "in_context" and engine.opposite:
-            label, shown_label = opposite(label, plain_tensor(shown_label), engine.opposite)
+        if mode == "in_context":
+            shown, shown_label = fewer(plain_tensor(shown), plain_tensor(shown_label))
+            label, shown_label = opposite(label, shown_label, engine.opposite)
+            label, shown, shown_label = foreign(label, shown, shown_label, extra[TASK], engine.foreign)
         output = train_rounds(
             net,  # type: ignore[arg-type]
             image,

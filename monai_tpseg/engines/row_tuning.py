@@ -13,7 +13,7 @@ from monai.transforms import Compose, RandAffined, RandFlipd, RandScaleIntensity
 from torch import Tensor
 from torch.utils.data import RandomSampler
 
-from monai_tpseg.engines.prepare import PrepareTaskBatch
+from monai_tpseg.engines.prepare_batch import PrepareTaskBatch
 from monai_tpseg.handlers import GradientClipping, KeepLoss, TrainProgress
 from monai_tpseg.inferers import DeepSupervisionInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK

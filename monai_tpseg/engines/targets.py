@@ -1,4 +1,4 @@
-"""What a batch of K-Prism's training is asked for, beyond the whole label: one lesion of several, or its opposite."""
+"""What a batch of K-Prism's training is asked for, beyond the whole label: one lesion, its opposite, or nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["one_lesion", "opposite"]
+__all__ = ["fewer", "foreign", "one_lesion", "opposite"]
 
 
 def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
@@ -53,3 +53,44 @@ def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple
     turned = torch.where(swap.view(-1, 1, 1, 1), 1 - label, label)
     shown = torch.where(swap.view(-1, 1, 1, 1, 1), 1 - exemplar_label, exemplar_label)
     return turned, shown
+
+
+def foreign(
+    label: Tensor, exemplar_image: Tensor, exemplar_label: Tensor, task: Tensor, probability: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give some of the samples the exemplars of a sample of another task, and ask for nothing.
+
+    Where every exemplar is of the picture's own kind, a network need not compare the two: whatever looks like a lesion
+    is what was meant. Here an exemplar of something else has no counterpart in the picture.
+
+    Args:
+        label: (B, 1, H, W) in {0, 1}.
+        exemplar_image: (B, K, 3, H, W).
+        exemplar_label: (B, K, 1, H, W) in {0, 1}.
+        task: (B,) rows.
+        probability: that a sample is given another's; it stays as it is where the batch has one task alone.
+
+    Returns:
+        all three, of the same shapes.
+    """
+    rows, chosen = torch.arange(len(task)), torch.rand(len(task)) < probability
+    tasks = task.cpu()
+    for b in chosen.nonzero().flatten().tolist():
+        others = (tasks != tasks[b]).nonzero().flatten()
+        if len(others):
+            rows[b] = others[torch.randint(len(others), (1,))]
+    given = (rows != torch.arange(len(task))).to(label.device)
+    rows = rows.to(label.device)
+    empty = torch.where(given.view(-1, 1, 1, 1), torch.zeros_like(label), label)
+    return empty, exemplar_image[rows], exemplar_label[rows]
+
+
+def fewer(exemplar_image: Tensor, exemplar_label: Tensor) -> tuple[Tensor, Tensor]:
+    """Keep the first 1 to K exemplars of a batch, each number as likely: one has to do, and more have to help.
+
+    Args:
+        exemplar_image: (B, K, 3, H, W).
+        exemplar_label: (B, K, 1, H, W).
+    """
+    number = int(torch.randint(exemplar_image.shape[1], (1,))) + 1
+    return exemplar_image[:, :number], exemplar_label[:, :number]

@@ -13,7 +13,7 @@ from torch import nn
 from monai_tpseg.experiments.suite import Run
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.parsing import read_json
 
 __all__ = ["collect", "prototype_figures"]

@@ -77,7 +77,7 @@ def cost_table(options: Mapping[str, Any], image_size: Sequence[int], tasks: Seq
     Args:
         options: arguments of `build_network`.
         image_size: (H, W), pixels.
-        tasks: two numbers of tasks, which also give the growth a task.
+        tasks: two numbers of tasks, which also give the growth per task.
     """
     first, last = (measure(build_network(num_tasks=n, image_size=image_size, **options), image_size) for n in tasks)
     named = [(part, *first.parts[part]) for part in first.parts]
@@ -86,6 +86,6 @@ def cost_table(options: Mapping[str, Any], image_size: Sequence[int], tasks: Seq
     more = tasks[1] - tasks[0]
     growth = ((last.parameters - first.parameters) // more, (last.multiply_adds - first.multiply_adds) / more)
     rows = [(name, f"{parameters:,}", f"{operations / 1e9:.2f} G") for name, parameters, operations in named]
-    rows.append(("growth a task", f"{growth[0]:,}", f"{growth[1] / 1e9:.2f} G"))
+    rows.append(("growth per task", f"{growth[0]:,}", f"{growth[1] / 1e9:.2f} G"))
     title = f"Cost of one image of {image_size[0]} x {image_size[1]} for one task"
     return Table(title, ("part", "parameters", "multiply-adds"), tuple(rows))

@@ -20,7 +20,7 @@ from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import LesionMetrics
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd, TaskToIndexd
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.experiments.collect import collect
-from monai_tpseg.experiments.data import write_datalist
+from monai_tpseg.experiments.datalist import write_datalist
 from monai_tpseg.experiments.results import ResultsFile
 from monai_tpseg.experiments.suite import Run, Suite, SuiteError
 from monai_tpseg.files import write_atomically
@@ -100,20 +100,17 @@ def _train(run: Run, data: Path, folder: Path, bundle: Path) -> bool:
 
 
 def evaluation(folder: Path) -> Path:
-    """Return where the metrics of a trained run's weights lie: its last validation, if that was of these weights."""
-    from monai_tpseg.networks.weights import read_info
-
-    training = read_info(folder / "model.pt").training
-    return folder / ("validation" if training["epoch"] == training["max_epochs"] else "evaluation")
+    """Return where the metrics of a trained run's weights lie; a validation in training measures less."""
+    return folder / "evaluation"
 
 
 def _evaluate(data: Path, folder: Path, bundle: Path) -> bool:
-    """Run evaluate.json on the weights unless the training's last validation was of them; whether it ended well."""
+    """Run evaluate.json on the weights; whether it ended well."""
     if (evaluation(folder) / "metrics_per_image.csv").is_file():
         return True
     words = ["-m", "monai.bundle", "run", "--config_file", str(bundle / "configs" / "evaluate.json")]
     words += ["--dataset_dir", str(data), "--datalist", str(folder / "datalist.json")]
-    words += ["--output_dir", str(folder / "evaluation"), "--checkpoint", str(folder / "model.pt")]
+    words += ["--output_dir", str(evaluation(folder)), "--checkpoint", str(folder / "model.pt")]
     return _call([*words, "--num_workers", "0", "--overlay_images", "False", "--progress", "False"], folder)
 
 

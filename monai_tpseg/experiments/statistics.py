@@ -41,7 +41,7 @@ class Scores:
         return _measured(self.counts, measure)
 
     def by_task(self, measure: str = "dice") -> dict[str, Values]:
-        """Return the mean over each task's images, one value a seed; "iou_dataset" is of all of its pixels."""
+        """Return the mean over each task's images, one value per seed; "iou_dataset" is of all of its pixels."""
         names = dict.fromkeys(self.tasks)
         own = {name: np.array([task == name for task in self.tasks]) for name in names}
         if measure == "iou_dataset":
@@ -50,7 +50,7 @@ class Scores:
         return {name: values[:, mask].mean(1) for name, mask in own.items()}
 
     def mean(self, measure: str = "dice") -> Values:
-        """Return the mean over tasks, each counting once, one value a seed."""
+        """Return the mean over tasks, each counting once, one value per seed."""
         means: Values = np.stack(list(self.by_task(measure).values())).mean(0)
         return means
 

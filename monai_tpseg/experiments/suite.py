@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES, task_names
+from monai_tpseg.networks.build import default_options
 from monai_tpseg.parsing import ParseError, read_yaml
 
 __all__ = ["Row", "Run", "Suite", "SuiteError", "read_suite"]
@@ -106,12 +107,18 @@ class Suite:
         ]
 
     def _runs(self, row: Row, seed: int) -> list[Run]:
-        options = {**self.options, **row.options}
+        options = {**self._shared(row), **row.options}
         if not row.per_task:
             return [Run(f"{row.id}-{seed}", row.id, seed, self.tasks, options)]
         if options.get("epoch_cases"):  # the task's share of what one model of all tasks is shown
             options["epoch_cases"] = max(1, options["epoch_cases"] // len(self.tasks))
         return [Run(f"{row.id}-{task}-{seed}", row.id, seed, (task,), options) for task in row.per_task]
+
+    def _shared(self, row: Row) -> dict[str, Any]:
+        """The options of all rows, without those of another network than the row's: a peer has no backbone."""
+        architecture = row.options.get("architecture", self.options.get("architecture", "tpseg"))
+        foreign = {*default_options("tpseg")} - {*default_options(architecture)}
+        return {key: value for key, value in self.options.items() if key not in foreign}
 
 
 def read_suite(path: str | os.PathLike[str]) -> Suite:

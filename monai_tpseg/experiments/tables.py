@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from monai_tpseg.experiments.details_table import details_cells, has_details
 from monai_tpseg.experiments.statistics import Comparison, Scores, compare, interval, row_scores
 from monai_tpseg.experiments.suite import SuiteError
 
-__all__ = ["IOU_READINGS", "TITLES", "Table", "make_table"]
+__all__ = ["DETAILS", "IOU_READINGS", "TITLES", "Table", "make_table"]
 
 IOU_READINGS = ("iou_mean", "iou_foreground", "iou_dataset")
 TITLES = {
@@ -21,7 +22,10 @@ TITLES = {
     3: "Table 3: ablations, mean over tasks in percent",
     4: "Table 4: without one PGTD, mean over tasks in percent",
     5: "Table 5: cost of the networks as they were run",
+    6: "Table 6: boundary and lesions, in percent; HD95 in mm or pixels, false positives an image without lesion",
 }
+DETAILS = 6
+"""The number of the one that the paper does not have."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
 
     Args:
         results: see docs/experiments.md.
-        number: 2, 3, 4 or 5.
+        number: 2, 3, 4, 5 or 6.
         iou: which reading of mIoU is shown, one of `IOU_READINGS`.
 
     Raises:
@@ -73,6 +77,8 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
         raise SuiteError(f"There is no table {number} here; choose one of {', '.join(map(str, TITLES))}.")
     if iou not in IOU_READINGS:
         raise SuiteError(f"Unknown reading of mIoU {iou!r}; choose one of {', '.join(IOU_READINGS)}.")
+    if number == DETAILS:
+        return _details(results)
     rows = [row for row in results["rows"] if number in row["tables"] or number == 5]
     if not rows:
         raise SuiteError(f"No row of suite '{results['suite']}' belongs to table {number}; see 'tables' of a row.")
@@ -82,6 +88,15 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
     make = {2: _tasks, 5: _cost}.get(number, _ablations)
     header, cells = make(results, done, {k: s for k, s in scores.items() if s is not None}, iou)
     return Table(TITLES[number], tuple(header), tuple(tuple(row) for row in cells), missing)
+
+
+def _details(results: dict[str, Any]) -> Table:
+    done = [row for row in results["rows"] if has_details(results, row["id"])]
+    if not done:
+        raise SuiteError(f"No run of suite '{results['suite']}' has measured boundary and lesions; run it anew.")
+    header, cells = details_cells(results, done, _label)
+    missing = tuple(_label(row) for row in results["rows"] if row not in done)
+    return Table(TITLES[DETAILS], tuple(header), tuple(tuple(row) for row in cells), missing)
 
 
 def _label(row: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from monai_tpseg.handlers.average import WeightAverage
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
-from monai_tpseg.handlers.click_metrics import ClickMetricsHandler
+from monai_tpseg.handlers.click_evaluation import ClickMetricsHandler
 from monai_tpseg.handlers.clock import RunClock
 from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.handlers.divergence import DivergenceError, StopOnDivergence
@@ -21,7 +21,7 @@ from monai_tpseg.handlers.training import (
     KeepLoss,
     StartWeights,
 )
-from monai_tpseg.handlers.weights import FastNetwork, WeightsLoader
+from monai_tpseg.handlers.weights_loader import FastNetwork, WeightsLoader
 
 __all__ = [
     "CaseProgress",

@@ -21,7 +21,7 @@ from monai_tpseg.networks.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from monai_tpseg.networks.weights import WeightsInfo, info_path, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, info_path, save_weights
 from monai_tpseg.words import count
 
 __all__ = ["LAST", "MODEL", "RunCheckpoint"]

@@ -50,9 +50,9 @@ class StopOnDivergence:
     was finite says so. Looking at the loss waits for the device once an iteration; the iteration and its loss, a float,
     stay in `engine.state.loss_read`.
 
-    The file holds, for `torch.load(weights_only=True)`: `image` (B, 3, H, W), `label` (B, 1, H, W), `task` (B,),
-    `task_names`, `files` (paths of the images, from the batch's `source`), `epoch`, `iteration`, `loss`,
-    `gradient_norm`, `losses` (of the iterations before, oldest first) and `reason`.
+    The file holds, for `torch.load(weights_only=True)`: `image` (B, 3, H, W), `label` (B, 1, H, W) and `task` (B,)
+    where the batch has them, `task_names`, `files` (paths of the images, from the batch's `source`), `epoch`,
+    `iteration`, `loss`, `gradient_norm`, `losses` (of the iterations before, oldest first) and `reason`.
 
     Args:
         output_dir: folder of the file.
@@ -128,7 +128,7 @@ class StopOnDivergence:
         path = self.folder / (BAD_BATCH if rank == 0 else BAD_BATCH.replace(".pt", f"_rank{rank}.pt"))
         files = _files(state.batch)
         content = {
-            **{key: _plain(state.batch[key]) for key in (IMAGE, LABEL, TASK)},
+            **{key: _plain(state.batch[key]) for key in (IMAGE, LABEL, TASK) if key in state.batch},
             "task_names": list(self.task_names),
             "files": files,
             "epoch": state.epoch,

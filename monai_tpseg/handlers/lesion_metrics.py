@@ -7,8 +7,9 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -16,12 +17,16 @@ from ignite.distributed import get_rank
 from ignite.exceptions import NotComputableError
 from ignite.metrics import Metric
 
-from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.catalogue import TASK_NAMES, resolve_task
+from monai_tpseg.evaluation.details import DETAILS, CaseDetails, mean_over_tasks, summarise_details, without_bins
 from monai_tpseg.files import write_atomically
-from monai_tpseg.keys import LABEL, PRED, TASK
-from monai_tpseg.metrics import MEAN, MEASURES, LesionMetrics
+from monai_tpseg.keys import IMAGE, LABEL, PRED, PROB, TASK
+from monai_tpseg.metrics import MEAN, MEASURES, LesionMetrics, gather
 
 logger = logging.getLogger(__name__)
+
+_SHOWN = ("hd95_mm", "hd95_px", "nsd_mm", "nsd_px", "sensitivity_0.1", "precision_0.1", "f1_0.5", "ece")
+"""Columns of the second table in the log; the files have all of `DETAILS`."""
 
 __all__ = ["LesionMetricsHandler", "case_name", "evaluated_cases"]
 
@@ -37,6 +42,9 @@ class LesionMetricsHandler(Metric):
         task_names: names in row order.
         output_dir: where to write `metrics.json`, `metrics.csv` (a row per task) and `metrics_per_image.csv`; none
             are written by default.
+        details: also measure boundary, single lesions, calibration and size, see `docs/conventions.md`; the files and
+            the log carry them. The calibration error needs `prob` in the output, millimetres the image with its meta.
+        modalities: name -> modality of tasks beyond the catalogue, for the details.
         output_transform: maps the list of cases, each a dictionary of the evaluator's output laid over its batch, to
             a list of dictionaries with `pred` and `label` masks of one size (1, H, W[, D]) and `task`.
 
@@ -49,16 +57,21 @@ class LesionMetricsHandler(Metric):
         task_names: Sequence[str] = TASK_NAMES,
         output_dir: str | os.PathLike[str] | None = None,
         output_transform: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda cases: cases,
+        details: bool = False,
+        modalities: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.lesion_metrics = LesionMetrics(task_names)
+        self.details = CaseDetails(modalities) if details else None
+        self._measured: list[dict[str, Any]] = []
         self.output_dir = None if output_dir is None else Path(output_dir)
         self._rows: list[dict[str, Any]] = []
-        self._summary: dict[str, dict[str, float]] = {}
+        self._summary: dict[str, dict[str, Any]] = {}
         super().__init__(output_transform)
 
     def reset(self) -> None:
         """Forget the cases of the previous epoch."""
         self.lesion_metrics.reset()
+        self._measured = []
 
     def iteration_completed(self, engine: Any) -> None:
         """Add the cases of one iteration; the task may stand in the batch alone, as MONAI's evaluators leave it."""
@@ -73,6 +86,8 @@ class LesionMetricsHandler(Metric):
             [case[TASK] for case in output],
             [case_name(case, str(start + i)) for i, case in enumerate(output)],
         )
+        if self.details is not None:
+            self._measured += [self._measure(self.details, case) for case in output]
 
     def compute(self) -> float:
         """Return the mean over tasks of the mean Dice per image.
@@ -84,6 +99,8 @@ class LesionMetricsHandler(Metric):
         if not self._rows:
             raise NotComputableError("No case was measured; the evaluator's data loader gave none.")
         self._summary = self.lesion_metrics.summarise(self._rows)
+        if self.details is not None:
+            self._add_details(gather(self._measured))
         return self._summary[MEAN]["dice"]
 
     def completed(self, engine: Any, name: str) -> None:
@@ -100,6 +117,20 @@ class LesionMetricsHandler(Metric):
             logger.info("Lesion metrics\n%s", _table(self._summary))
             if self.output_dir is not None:
                 self._write(self.output_dir)
+
+    def _measure(self, details: CaseDetails, case: dict[str, Any]) -> dict[str, Any]:
+        names, task = self.lesion_metrics.task_names, case[TASK]
+        name = names[resolve_task(task if isinstance(task, str) else int(task), names)]
+        prob = case.get(PROB)
+        return details.measure(case[PRED], case[LABEL], name, None if prob is None else prob[-1:], _grid_of(case))
+
+    def _add_details(self, measured: list[dict[str, Any]]) -> None:
+        rows = [{**row, **more} for row, more in zip(self._rows, measured, strict=True)]
+        found = {task: [row for row in rows if row["task"] == task] for task in self._summary if task != MEAN}
+        summaries = {task: summarise_details(own) for task, own in found.items()}
+        summaries[MEAN] = mean_over_tasks(list(summaries.values()))
+        self._rows = [without_bins(row) for row in rows]
+        self._summary = {task: {**values, **summaries[task]} for task, values in self._summary.items()}
 
     def _write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,12 +166,25 @@ def case_name(case: dict[str, Any], default: str) -> str:
     return default
 
 
-def _table(summary: dict[str, dict[str, float]]) -> str:
-    width = max(len(task) for task in summary)
-    lines = [f"{'task':{width}} {'n':>6} " + " ".join(f"{key:>14}" for key in MEASURES)]
-    for task, values in summary.items():
-        lines.append(f"{task:{width}} {values['n']:6.0f} " + " ".join(f"{values[key]:14.4f}" for key in MEASURES))
+def _grid_of(case: dict[str, Any]) -> Mapping[str, Any]:
+    """The meta of the image that the label lies on; nothing where it was resized, which leaves the meta behind."""
+    return next((case[key].meta for key in (IMAGE, LABEL) if getattr(case.get(key), "meta", None)), {})
+
+
+def _table(summary: dict[str, dict[str, Any]]) -> str:
+    lines = _columns(summary, MEASURES)
+    if all(key in values for key in DETAILS for values in summary.values()):
+        lines += ["", *_columns(summary, _SHOWN)]
     return "\n".join(lines)
+
+
+def _columns(summary: dict[str, dict[str, Any]], keys: Sequence[str]) -> list[str]:
+    width = max(len(task) for task in summary)
+    lines = [f"{'task':{width}} {'n':>6} " + " ".join(f"{key:>14}" for key in keys)]
+    for task, values in summary.items():
+        cells = ("" if values[key] is None else f"{values[key]:.4f}" for key in keys)
+        lines.append(f"{task:{width}} {values['n']:6.0f} " + " ".join(f"{cell:>14}" for cell in cells))
+    return lines
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:

@@ -116,6 +116,8 @@ class TrainProgress:
 class CaseProgress:
     """Shows how many cases an evaluator has done, on rank 0: a bar in a terminal, else a log line every tenth.
 
+    A loader of unknown length may say with its attribute `at_most` how many cases there will be at most.
+
     Args:
         enabled: False shows nothing.
         title: what is being done, before the counts.
@@ -134,7 +136,8 @@ class CaseProgress:
             engine.add_event_handler(Events.COMPLETED, self._close)
 
     def _advance(self, engine: Any) -> None:
-        done, total = engine.state.iteration, engine.state.epoch_length
+        done = engine.state.iteration
+        total = engine.state.epoch_length or getattr(engine.data_loader, "at_most", done)
         if self.terminal:
             if self._bar is None:
                 self._bar = tqdm(total=total, unit="case", desc=self.title)

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
-from monai_tpseg.files import file_sha256
 from monai_tpseg.io.dicom.copies import Identity
-from monai_tpseg.io.dicom.index import index_files, is_disc_index
-from monai_tpseg.io.dicom.split import Stack, same_pixels, split_headers
+from monai_tpseg.io.dicom.split import Stack, split_headers
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.headers import Header, look_at
-from monai_tpseg.io.kinds import DICOM_SUFFIXES, OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
-from monai_tpseg.io.listing import Listing, Place, list_folder, list_links, place_of
-from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.file_access import LOCAL, FileAccess
+from monai_tpseg.io.headers import Header
+from monai_tpseg.io.kinds import OUTPUT_ENDINGS, stem
+from monai_tpseg.io.listing import Listing
+from monai_tpseg.io.safety import base_name
+from monai_tpseg.suffixes import DICOM_SUFFIXES, READABLE_SUFFIXES
 
-__all__ = [
-    "ANSWER",
-    "HERE",
-    "Case",
-    "CaseSource",
-    "Found",
-    "Look",
-    "LookHere",
-    "Skip",
-    "answer",
-    "discover",
-    "parts_of",
-    "told",
-]
+__all__ = ["Case", "CaseSource", "Found", "Skip", "describe_left_out", "discover", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +32,7 @@ CaseSource = Path | tuple[Path, ...]
 
 _BATCH = 64  # files that are looked at in one call
 _RESULTS = "folder of our own results"
+_PLURAL = re.compile(r"\b(?:copy|device|file|folder|index|link|mask|object|pipe|slide|socket)\b")
 _COPIES = "copy of a DICOM object"  # among what is left out
 
 
@@ -100,82 +88,9 @@ class Found(NamedTuple):
     left_out: Counter[str]
 
 
-class Look(Protocol):
-    """What touches the file system: here, or in a process that may be ended."""
-
-    def place(self, path: Path) -> Place:
-        """Return what a path leads to."""
-
-    def folder(self, path: Path) -> Listing:
-        """List a folder."""
-
-    def index(self, path: Path) -> list[Path] | None:
-        """Return the files that the index of a disc lists; None where a file is no such index."""
-
-    def headers(self, files: Sequence[Path]) -> list[Header]:
-        """Return what is known of each file."""
-
-    def same_pixels(self, one: Path, other: Path) -> bool:
-        """Say whether two DICOM files hold the same pixels."""
-
-    def digest(self, path: Path) -> str:
-        """Return a digest of the content of a file, "" where it cannot be read."""
-
-
-class LookHere:
-    """Looks in this process."""
-
-    def place(self, path: Path) -> Place:
-        """Return what a path leads to."""
-        return place_of(path)
-
-    def folder(self, path: Path, skip: frozenset[str] = frozenset()) -> Listing:
-        """List a folder but for some names."""
-        return list_folder(path, skip)
-
-    def same(self, one: Path, other: Path) -> bool:
-        """Say whether two paths lead to the same place."""
-        return one.exists() and other.exists() and one.samefile(other)
-
-    def links(self, path: Path) -> list[str]:
-        """Return the names of the links in a folder."""
-        return list_links(path)
-
-    def index(self, path: Path) -> list[Path] | None:
-        """Return the files that the index of a disc lists; None where a file is no such index."""
-        return index_files(path) if guarded(partial(is_disc_index, path), base_name(path)) else None
-
-    def headers(self, files: Sequence[Path]) -> list[Header]:
-        """Return what is known of each file."""
-        return [look_at(path) for path in files]
-
-    def same_pixels(self, one: Path, other: Path) -> bool:
-        """Say whether two DICOM files hold the same pixels."""
-        return same_pixels(one, other)
-
-    def digest(self, path: Path) -> str:
-        """Return a digest of the content of a file, "" where it cannot be read."""
-        try:
-            return file_sha256(path)
-        except OSError:
-            return ""  # reading says what is wrong
-
-
-HERE = LookHere()
-"""Looks in this process."""
-
-ANSWER = f"{__name__}:answer"
-"""`answer` by name, for `monai_tpseg.subprocesses`."""
-
-
-def answer(what: str, *arguments: Any) -> Any:
-    """Return what `HERE` says to a question, by the name of its method."""
-    return getattr(HERE, what)(*arguments)
-
-
 def discover(
     path: Path,
-    look: Look = HERE,
+    access: FileAccess = LOCAL,
     step: Callable[[int], None] = lambda files: None,
     leave_out: Sequence[Path] = (),
 ) -> Found:
@@ -189,7 +104,7 @@ def discover(
 
     Args:
         path: a file or a folder.
-        look: what touches the file system.
+        access: what touches the file system.
         step: is told after each batch of files how many were looked at.
         leave_out: folders whose content is no input, and which lie on a disc that answers.
 
@@ -198,53 +113,61 @@ def discover(
             an index that leads out of its folder.
     """
     name = base_name(path)
-    place = look.place(path)
+    place = access.place(path)
     if place == "absent":
         raise ReadError("E_NOT_FOUND", f"{name} does not exist; check the path.")
     if place == "denied":
         raise ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
     if place == "file":
-        return Found(_of_file(path, look), Counter())
+        return Found(_of_file(path, access), Counter())
     if place == "silent":
         raise ReadError("E_NOT_FOUND", f"{name} does not answer; see to the disc that it lies on.")
     if place != "folder":
         raise ReadError("E_FORMAT", f"{name} is a {place} and not a regular file; give a file or a folder.")
     left_out: Counter[str] = Counter()
-    folders = _walk(path, look, left_out, _identities(leave_out))
-    cases = [case for folder, files in folders for case in _own(folder, files, look, left_out, step)]
-    cases = _without_copies(cases, look, left_out)
+    folders = _walk(path, access, left_out, _identities(leave_out))
+    cases = [case for folder, files in folders for case in _own(folder, files, access, left_out, step)]
+    cases = _without_copies(cases, access, left_out)
     if not cases:
-        more = f" ({told(left_out)} left out)" if +left_out else ""
+        more = f" ({describe_left_out(left_out)} left out)" if +left_out else ""
         raise ReadError("E_EMPTY", f"{name} holds nothing that could be a case{more}; check the path.")
-    return Found(_with_twins(cases, look), left_out)
+    return Found(_with_twins(cases, access), left_out)
 
 
-def told(left_out: Counter[str]) -> str:
-    """Return what was left out in words, e.g. `3 docx, 1 zip`."""
-    return ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()) if count > 0)
+def describe_left_out(left_out: Counter[str]) -> str:
+    """Return what was left out in words, e.g. `3 docx, 2 pipes, 1 zip`."""
+    return ", ".join(
+        f"{n} {what if n == 1 else _PLURAL.sub(_plural, what, 1)}" for what, n in sorted((+left_out).items())
+    )
 
 
-def parts_of(path: Path, look: Look = HERE) -> tuple[tuple[Path, ...], ...]:
+def _plural(noun: re.Match[str]) -> str:
+    return {"copy": "copies", "index": "indexes"}.get(noun[0], f"{noun[0]}s")
+
+
+def parts_of(path: Path, access: FileAccess = LOCAL) -> tuple[tuple[Path, ...], ...]:
     """Return the stacks that the images of a folder, or of the index of a disc, form.
 
     Raises:
         ReadError: see `discover`.
     """
-    if look.place(path) != "folder":
-        files = look.index(path)
-        return ((path,),) if files is None else tuple(stack.files for stack in _split(_looked(files, look), look)[0])
-    listed = look.folder(path)
-    headers = _looked([file for file in listed.files if file.name != "DICOMDIR"], look)
-    return tuple(stack.files for stack in _split([one for one in headers if one.kind == "dicom"], look)[0])
+    if access.place(path) != "folder":
+        files = access.index(path)
+        return (
+            ((path,),) if files is None else tuple(stack.files for stack in _split(_headers(files, access), access)[0])
+        )
+    listed = access.folder(path)
+    headers = _headers([file for file in listed.files if file.name != "DICOMDIR"], access)
+    return tuple(stack.files for stack in _split([one for one in headers if one.kind == "dicom"], access)[0])
 
 
-def _of_file(path: Path, look: Look) -> list[Case]:
-    files = look.index(path) if path.name.upper() == "DICOMDIR" else None
+def _of_file(path: Path, access: FileAccess) -> list[Case]:
+    files = access.index(path) if path.name.upper() == "DICOMDIR" else None
     if files is None:
-        (header,) = look.headers([path])
+        (header,) = access.headers([path])
         return [_single(header)]
-    headers = _looked(files, look)
-    stacks, _ = _split(headers, look)
+    headers = _headers(files, access)
+    stacks, _ = _split(headers, access)
     known = {one.path: one for one in headers}
     if not stacks:
         raise ReadError("E_EMPTY", f"{base_name(path)} lists no image; give the folder of the disc.")
@@ -264,7 +187,7 @@ def _is_results(listed: Listing) -> bool:
 
 
 def _walk(
-    top: Path, look: Look, left_out: Counter[str], apart: set[tuple[int, int]]
+    top: Path, access: FileAccess, left_out: Counter[str], apart: set[tuple[int, int]]
 ) -> Iterator[tuple[Path, tuple[Path, ...]]]:
     """Yield each folder once with its files: real ones first, in order, then those that only links lead to."""
     seen: set[tuple[int, int]] = set()
@@ -272,7 +195,7 @@ def _walk(
     while waiting or links:
         folder = waiting.pop() if waiting else links.popleft()
         try:
-            listed = look.folder(folder)
+            listed = access.folder(folder)
         except OSError as error:
             if folder == top:
                 raise ReadError("E_NOT_FOUND", f"{base_name(top)} may not be opened; check its permissions.") from error
@@ -294,19 +217,19 @@ def _walk(
 
 
 def _own(
-    folder: Path, files: Sequence[Path], look: Look, left_out: Counter[str], step: Callable[[int], None]
+    folder: Path, files: Sequence[Path], access: FileAccess, left_out: Counter[str], step: Callable[[int], None]
 ) -> list[Case]:
     """The cases among the files of a folder, apart from its sub-folders."""
     inputs = [path for path in files if path.name != "DICOMDIR"]
     left_out["index of a disc"] += len(files) - len(inputs)
-    headers = _looked(inputs, look, step)
+    headers = _headers(inputs, access, step)
     dicom = [one for one in headers if one.kind == "dicom"]
     others = [one for one in headers if one.kind != "dicom" and _is_meant(one)]
     own = [one for one in others if stem(one.path).endswith(OUTPUT_ENDINGS)]
     left_out["of our own results"] += len(own)
     left_out.update(_suffix(one.path) for one in headers if one.kind != "dicom" and not _is_meant(one))
     cases = [_single(one) for one in others if one not in own]
-    cases += _of_stacks(folder, dicom, bool(cases), look, left_out)
+    cases += _of_stacks(folder, dicom, bool(cases), access, left_out)
     return sorted(cases, key=lambda case: (case.path != folder, min(case.files)))
 
 
@@ -316,8 +239,10 @@ def _is_meant(one: Header) -> bool:
     return bool(one.kind) or lost or one.path.name.lower().endswith((*READABLE_SUFFIXES, *DICOM_SUFFIXES))
 
 
-def _of_stacks(folder: Path, dicom: Sequence[Header], others: bool, look: Look, left_out: Counter[str]) -> list[Case]:
-    stacks, copies = _split(dicom, look)
+def _of_stacks(
+    folder: Path, dicom: Sequence[Header], others: bool, access: FileAccess, left_out: Counter[str]
+) -> list[Case]:
+    stacks, copies = _split(dicom, access)
     left_out[_COPIES] += len(copies)
     known = {one.path: one for one in dicom}
     rest = [one for one in dicom if not one.image]
@@ -354,26 +279,28 @@ def _single(header: Header) -> Case:
     return Case(header.path, "", (header.path,), "", header, skip, objects=objects)
 
 
-def _split(headers: Sequence[Header], look: Look) -> tuple[list[Stack], list[Path]]:
-    return split_headers(headers, look.same_pixels)
+def _split(headers: Sequence[Header], access: FileAccess) -> tuple[list[Stack], list[Path]]:
+    return split_headers(headers, access.same_pixels)
 
 
-def _looked(files: Sequence[Path], look: Look, step: Callable[[int], None] = lambda files: None) -> list[Header]:
+def _headers(
+    files: Sequence[Path], access: FileAccess, step: Callable[[int], None] = lambda files: None
+) -> list[Header]:
     headers: list[Header] = []
     for first in range(0, len(files), _BATCH):
-        headers += look.headers(files[first : first + _BATCH])
+        headers += access.headers(files[first : first + _BATCH])
         step(len(files[first : first + _BATCH]))
     return headers
 
 
-def _without_copies(cases: Sequence[Case], look: Look, left_out: Counter[str]) -> list[Case]:
+def _without_copies(cases: Sequence[Case], access: FileAccess, left_out: Counter[str]) -> list[Case]:
     """Leave out the cases all of whose objects lie in a larger one, or in an equal one that comes first."""
     order = sorted(range(len(cases)), key=lambda index: (-len(cases[index].objects), _packed(cases[index]), index))
     owners: dict[bytes, list[tuple[int, Object]]] = {}
     kept: list[Case | None] = list(cases)
     for index in order:
         case = cases[index]
-        shared = [{owner for owner, one in owners.get(own.identity.key, ()) if _same(one, own, look)}
+        shared = [{owner for owner, one in owners.get(own.identity.key, ()) if _same(one, own, access)}
                   for own in case.objects]  # fmt: skip
         if shared and set.intersection(*shared):
             kept[index] = None
@@ -387,8 +314,8 @@ def _without_copies(cases: Sequence[Case], look: Look, left_out: Counter[str]) -
     return [case for case in kept if case is not None]
 
 
-def _same(one: Object, other: Object, look: Look) -> bool:
-    return one.identity.syntax != other.identity.syntax or look.same_pixels(one.path, other.path)
+def _same(one: Object, other: Object, access: FileAccess) -> bool:
+    return one.identity.syntax != other.identity.syntax or access.same_pixels(one.path, other.path)
 
 
 def _packed(case: Case) -> bool:
@@ -396,7 +323,7 @@ def _packed(case: Case) -> bool:
     return case.header is not None and not case.header.identity.plain
 
 
-def _with_twins(cases: Sequence[Case], look: Look) -> list[Case]:
+def _with_twins(cases: Sequence[Case], access: FileAccess) -> list[Case]:
     """Say of files that are no DICOM which of them are the same byte for byte."""
     sizes: dict[int, list[int]] = {}
     for index, case in enumerate(cases):
@@ -407,7 +334,7 @@ def _with_twins(cases: Sequence[Case], look: Look) -> list[Case]:
         first: dict[str, Path] = {}
         for index in alike:
             path = cases[index].path
-            digest = look.digest(path)
+            digest = access.digest(path)
             if digest and first.setdefault(digest, path) != path:
                 told[index] = told[index]._replace(remarks=(*told[index].remarks, _same_as(first[digest], path)))
     return told

@@ -23,6 +23,7 @@ ReadCode = Literal[
     "E_NOT_IMAGE",  # no picture of a patient: segmentation, dose, report, index of a disc
     "E_VIDEO",  # a video transfer syntax
     "E_MOSAIC",  # one frame that shows several slices: mosaic, montage, panels, a stack behind one page of a TIFF
+    "E_PART",  # one of the files that an object was cut into: a concatenation
     "E_4D",  # several time points or channels where one volume is needed
     "E_GEOMETRY",  # positions or directions that are missing or do not form a grid
     "E_SERIES_MIXED",  # several series, sizes or orientations in one folder
@@ -54,6 +55,7 @@ NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NOT_IMAGE": "give the image that the object belongs to",
     "E_VIDEO": "export the frames to segment as single images or as a JPEG cine",
     "E_MOSAIC": "save each slice or panel as an image of its own",
+    "E_PART": "export the object again as one file",
     "E_4D": "save the time point or channel to segment as a volume of its own",
     "E_GEOMETRY": "give the slices one by one, or repair the header",
     "E_SERIES_MIXED": "read the stacks that find_stacks returns, or put each into a folder of its own",

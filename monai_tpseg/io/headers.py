@@ -17,16 +17,18 @@ from monai_tpseg.io.dicom.attributes import (
 )
 from monai_tpseg.io.dicom.body_parts import Regions, is_aside, regions_named
 from monai_tpseg.io.dicom.copies import Identity, identity_of
-from monai_tpseg.io.dicom.object import Dataset, frame_count, is_image, open_dicom
+from monai_tpseg.io.dicom.image_check import frame_count, is_image
+from monai_tpseg.io.dicom.object import Dataset, open_dicom
 from monai_tpseg.io.dicom.panels import is_secondary_capture
 from monai_tpseg.io.dicom.repeats import Marks, marks_of
 from monai_tpseg.io.dicom.stack import has_positions, is_localizer
 from monai_tpseg.io.dicom.values import intensity_of
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.kinds import DICOM_SUFFIXES, Kind, kind_without_dicom
-from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.kinds import Kind, kind_without_dicom
+from monai_tpseg.io.safety import base_name, read_safely
+from monai_tpseg.suffixes import DICOM_SUFFIXES
 
-__all__ = ["Header", "look_at"]
+__all__ = ["Header", "read_header"]
 
 
 class Header(NamedTuple):
@@ -84,17 +86,17 @@ class Header(NamedTuple):
         return not self.code
 
 
-def look_at(path: Path) -> Header:
+def read_header(path: Path) -> Header:
     """Return what is known of the file `path`, opened once where it is DICOM. Whatever is wrong with it is its code."""
     try:
-        return guarded(lambda: _look_at(path), base_name(path))
+        return read_safely(lambda: _read_header(path), base_name(path))
     except ReadError as error:
         # a file that cannot be opened at all has no content to go by, so it is what it calls itself
         dicom: Kind = "dicom" if path.name.lower().endswith(DICOM_SUFFIXES) else ""
         return Header(path, dicom, error.code)
 
 
-def _look_at(path: Path) -> Header:
+def _read_header(path: Path) -> Header:
     try:
         dataset = open_dicom(path, pixels=False)
     except ReadError as error:

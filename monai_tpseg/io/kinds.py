@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from monai_tpseg.io.dicom.object import is_dicom
-from monai_tpseg.io.pictures import PICTURE_SUFFIXES, is_picture
-from monai_tpseg.io.slides import SLIDE_SUFFIXES, is_slide
-from monai_tpseg.io.volumes import ITK_SUFFIXES, NIFTI_SUFFIXES
+from monai_tpseg.io.pictures import is_picture
+from monai_tpseg.io.slide_detection import is_slide
+from monai_tpseg.suffixes import DICOM_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, READABLE_SUFFIXES
 
-__all__ = ["DICOM_SUFFIXES", "OUTPUT_ENDINGS", "READABLE_SUFFIXES", "Kind", "kind_of", "kind_without_dicom", "stem"]
+__all__ = ["MASK_ENDING", "OUTPUT_ENDINGS", "Kind", "kind_of", "kind_without_dicom", "stem"]
 
 Kind = Literal["dicom", "slide", "nifti", "itk", "picture", ""]
 """What reads a file; empty where nothing does."""
 
-READABLE_SUFFIXES = (*PICTURE_SUFFIXES, *NIFTI_SUFFIXES, *ITK_SUFFIXES, *SLIDE_SUFFIXES)
-"""Suffixes of the sources that are known by name; DICOM is known by content."""
-
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-"""Suffixes by which a file calls itself DICOM."""
-
 OUTPUT_ENDINGS = ("_mask", "_overlay", "_prob")
 """How the stems of our own results end; such files and folders are not taken for inputs of a folder."""
+
+MASK_ENDING = re.compile(r"[-_ ](?:mask|label|seg|segmentation|gt|groundtruth|annotation)$", re.IGNORECASE)
+"""How people let the stem of a mask end that lies beside its picture, `a_mask.png` beside `a.png`."""
 
 
 def stem(path: Path) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.rounding import MILLIMETRES
+from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
     "EDGES_MM",
@@ -90,7 +91,8 @@ def check_edges(edges: NDArray[np.float64], name: object) -> None:
 def nifti_lengths(header: Any) -> Lengths:
     """Return the lengths of a NIfTI header as it lies in the file.
 
-    The sform states all edges. Otherwise `pixdim` does; an edge of 0, NaN or infinity is unknown.
+    The sform states all edges. Otherwise `pixdim` does; an edge of 0, NaN or infinity is unknown. A file of two axes
+    says nothing of the thickness of its slice, whatever stands in the place of it.
 
     Args:
         header: a nibabel header, not repaired.
@@ -98,7 +100,7 @@ def nifti_lengths(header: Any) -> Lengths:
     scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7)
     edges = np.abs(header["pixdim"][1:4].astype(np.float64))
     known = int(header["sform_code"]) > 0 or bool((np.isfinite(edges) & (edges > 0)).all())
-    return Lengths(np.full(3, scale or 1.0), known and scale is not None)
+    return Lengths(np.full(3, scale or 1.0), known and scale is not None and int(header["dim"][0]) >= 3)
 
 
 def lengths_disagree(header: Any) -> bool:
@@ -132,7 +134,7 @@ def itk_lengths(path: Path, name: object) -> Lengths:
     with path.open("rb") as file:
         head = file.read(_HEADER)
     text = head.decode("utf-8", errors="replace").replace("\r", "")
-    if path.name.lower().endswith((".mha", ".mhd")):
+    if path.name.lower().endswith(METAIMAGE_SUFFIXES):
         return _of_metaimage(text, name)
     return _of_nrrd(text.split("\n\n")[0], name)
 

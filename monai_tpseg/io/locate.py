@@ -12,12 +12,13 @@ from typing import Any, Literal, NamedTuple
 from monai_tpseg.files import file_sha256
 from monai_tpseg.io.discovery import CaseSource, parts_of
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.headers import look_at
-from monai_tpseg.io.slides import is_slide
+from monai_tpseg.io.headers import read_header
+from monai_tpseg.io.slide_detection import is_slide
 
 __all__ = [
     "ANSWER",
     "SEE",
+    "UNREADABLE",
     "Seen",
     "Unfit",
     "answer",
@@ -31,6 +32,9 @@ __all__ = [
 SEE, ANSWER = f"{__name__}:see", f"{__name__}:answer"
 """`see` and `answer` by name, for `monai_tpseg.subprocesses`."""
 
+UNREADABLE = "unreadable"
+"""The identity of a source that is not there or may not be opened."""
+
 Unfit = Literal["", "no image", "localizer", "screenshot"]
 """Why a source needs no task: it is no picture of a patient, only shows where others lie, or is one of a screen."""
 
@@ -42,7 +46,7 @@ class Seen(NamedTuple):
 
     Attributes:
         source: what `LoadMedicalImage` reads.
-        identity: see `input_identity`; "" where it was not asked for.
+        identity: see `input_identity`; "" where it was not asked for, `UNREADABLE` where nothing is known.
         stamp: sizes and times of its files, which change with them.
         unfit: why it needs no task.
         slide: it is a whole slide.
@@ -83,7 +87,7 @@ def see(
         stamp = _stamp(source)
         identity = input_identity(source) if content else ""
     except OSError:
-        stamp = identity = "unreadable"  # reading says why
+        stamp = identity = UNREADABLE  # reading says why
     return Seen(source, identity, stamp, _unfit(source) if unfit else "", slide and _is_slide(source))
 
 
@@ -191,7 +195,7 @@ def _is_slide(source: CaseSource) -> bool:
 def _unfit(source: CaseSource) -> Unfit:
     """By its first image, as the files of a case are alike."""
     files: Sequence[Path] = sorted(path for path in files_of_source(source) if path.is_file())
-    headers = [header for header in map(look_at, files) if header.kind == "dicom" and header.readable]
+    headers = [header for header in map(read_header, files) if header.kind == "dicom" and header.readable]
     images = [header for header in headers if header.image]
     if headers and not images:
         return "no image"

@@ -31,11 +31,13 @@ __all__ = [
     "PLANE",
     "REGION",
     "REGIONS",
+    "SCALE_DOUBTFUL",
     "SKIPPED",
     "SLICE_AFFINES",
     "SOURCE_SHAPE",
     "SPACING",
     "SPATIAL_SHAPE",
+    "STEM",
     "Intensity",
     "SourceKind",
 ]
@@ -54,6 +56,10 @@ INVERTED = "inverted"
 
 FILENAME = "filename_or_obj"
 """str: the path that was read, a file or a series folder; the first one of a sequence of files."""
+
+STEM = "source_stem"
+"""str: what the results of a source are called, see `output_names.stem_of`: who has read the source has looked at its
+folder, too. Absent otherwise."""
 
 FILES = "files"
 """str: JSON list of the files of a DICOM source, `files_of` decodes it. Those of a series are in the order of the last
@@ -106,6 +112,10 @@ COLOUR_DOUBTFUL = "colour_doubtful"
 
 GEOMETRY_DOUBTFUL = "geometry_doubtful"
 """True: sform and pixdim of a NIfTI file state other voxel edges, so that programs differ; absent otherwise."""
+
+SCALE_DOUBTFUL = "scale_doubtful"
+"""True: some slices or frames have a rescale slope, an intercept or a modality LUT and others of their series lack it,
+so that these may be on another scale, or CT is declared to be in another unit than HU; absent otherwise."""
 
 PANELS_DOUBTFUL = "panels_doubtful"
 """True: a DICOM object that may show a screen, paper or several pictures instead of one slice; absent otherwise."""

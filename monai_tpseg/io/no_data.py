@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,15 @@ _SMALLEST = 8  # pixels along an edge of an image that can have a surround
 _SAMPLE = 2**22  # values whose distribution stands for that of all
 
 
-def settled(array: Array, header: Any, intensity: Intensity, name: object) -> tuple[Array, dict[str, Any]]:
+def settled(
+    array: Array, dataset: Any, headers: Sequence[Any], intensity: Intensity, name: object
+) -> tuple[Array, dict[str, Any]]:
     """Return the values of a DICOM source without NaN, and what `meta` says of it.
 
     Args:
         array: (C, ...); NaN where a pixel is declared to be no data.
-        header: of the object.
+        dataset: the object, or the first one of a series.
+        headers: of all frames, see `frames_of`: one of them may declare what the first does not.
         intensity: what the values mean.
         name: what a message calls it.
 
@@ -48,8 +51,8 @@ def settled(array: Array, header: Any, intensity: Intensity, name: object) -> tu
     Raises:
         ReadError: `E_NO_PIXELS`, there is nothing else.
     """
-    meta = dicom_meta(header)
-    declared = padding(header) is not None
+    meta = dicom_meta(dataset)
+    declared = any(padding(header) is not None for header in headers)
     if intensity == "display":
         black = np.float32(255 if meta[INVERTED] else 0)
         _check_any(np.isfinite(array), name)
@@ -214,5 +217,7 @@ def _like(values: NDArray[Any], image: torch.Tensor) -> torch.Tensor:
     found: torch.Tensor = torch.from_numpy(values)
     if not isinstance(image, MetaTensor):
         return found
-    fresh: torch.Tensor = MetaTensor(found, meta={key: value for key, value in image.meta.items() if key != NO_DATA})
-    return fresh
+    fresh = MetaTensor(found).copy_meta_from(image)  # with what Invertd undoes
+    fresh.meta.pop(NO_DATA, None)
+    whole: torch.Tensor = fresh
+    return whole

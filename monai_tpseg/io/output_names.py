@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.io.kinds import OUTPUT_ENDINGS, READABLE_SUFFIXES, stem
+from monai_tpseg.io.kinds import OUTPUT_ENDINGS, stem
+from monai_tpseg.io.meta_keys import STEM
 from monai_tpseg.io.source_grid import source_path
+from monai_tpseg.suffixes import DICOM_SUFFIXES, READABLE_SUFFIXES
 
-__all__ = ["OutputNames", "base_path", "plain_name"]
+__all__ = ["OutputNames", "base_path", "plain_name", "source_id", "stem_of"]
 
 _LONGEST = 120  # bytes: file systems allow 255, with the task, the kind of file and a temporary name
 _NO_BEGINNING = " .'=+-@\uff1d\uff0b\uff0d\uff20"
@@ -32,16 +34,30 @@ class OutputNames:
         self._root = None if data_root_dir is None else Path(data_root_dir).absolute()
         self._sources: dict[Path, Path] = {}
 
-    def __call__(self, meta: Mapping[str, Any]) -> Path:
-        """Return the name of a case by the meta of its image; it may hold sub-folders."""
+    def __call__(self, meta: Mapping[str, Any], taken: Callable[[Path], bool] | None = None) -> Path:
+        """Return the name of a case by the meta of its image; it may hold sub-folders.
+
+        Args:
+            meta: of the image.
+            taken: says of a name whether an earlier run has given it to another source.
+        """
         source = source_path(meta).absolute()
-        name = Path(_plain(source.name if source.is_dir() else _unique_stem(source)))
+        name = Path(_plain(str(meta[STEM]) if STEM in meta else stem_of(source)))
         if self._root is not None and source.is_relative_to(self._root) and source != self._root:
             name = Path(*map(_plain, source.parent.relative_to(self._root).parts)) / name
-        if self._sources.setdefault(name, source) != source:
-            folder = hashlib.sha256(os.fsencode(source)).hexdigest()[:8]
-            name = name.with_name(f"{name.name}_{folder}")
+        if self._sources.setdefault(name, source) != source or (taken is not None and taken(name)):
+            name = name.with_name(f"{name.name}_{source_id(meta)}")
         return name
+
+
+def stem_of(source: Path) -> str:
+    """Return what the results of a source are called: its folder and what lies in it are looked at."""
+    return source.name if source.is_dir() else _unique_stem(source)
+
+
+def source_id(meta: Mapping[str, Any]) -> str:
+    """Return a short hash of where a source lies, by the meta of its image."""
+    return hashlib.sha256(os.fsencode(source_path(meta).absolute())).hexdigest()[:8]
 
 
 def plain_name(text: str, longest: int = _LONGEST) -> str:
@@ -87,7 +103,7 @@ def _unique_stem(source: Path) -> str:
     if own == source.name or not source.parent.is_dir():
         return own
     others = (path for path in source.parent.iterdir() if path.name != source.name and path.name[0] != ".")
-    readable = (path for path in others if path.name.lower().endswith((*READABLE_SUFFIXES, ".dcm")))
+    readable = (path for path in others if path.name.lower().endswith((*READABLE_SUFFIXES, *DICOM_SUFFIXES)))
     if any(stem(path) == own and not own.endswith(OUTPUT_ENDINGS) for path in readable):
         return own + source.name[len(own) :].lower().replace(".", "_")
     return own

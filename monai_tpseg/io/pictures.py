@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.jpeg_scans import check_scans, whole_frame
 from monai_tpseg.io.loaded import Array, Source
 from monai_tpseg.io.meta_keys import EXIF, FORMAT, PHOTOMETRIC
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.io.tiff import check_one_picture, check_strips
+from monai_tpseg.suffixes import PICTURE_SUFFIXES
 
-__all__ = ["PICTURE_MODES", "PICTURE_SUFFIXES", "is_picture", "read_picture"]
+__all__ = ["PICTURE_MODES", "is_picture", "read_picture"]
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp")
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -67,7 +70,10 @@ def read_picture(path: Path, label: bool = False) -> Source:
             _check_pages(picture, path)
             grey = _grey_scale(picture, path)
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+            _widen_palette(picture)
             picture.load()
+            if picture.format in ("JPEG", "MPO"):
+                _check_jpeg(picture, path)
             upright = ImageOps.exif_transpose(picture)  # that of a TIFF was applied by load()
     except UnidentifiedImageError as error:
         raise ReadError(
@@ -78,7 +84,10 @@ def read_picture(path: Path, label: bool = False) -> Source:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
             raise
-        if any(word in str(error).lower() for word in ("truncated", "not enough", "unexpected end", "incomplete")):
+        if any(
+            word in str(error).lower()
+            for word in ("truncated", "ends before", "not enough", "unexpected end", "incomplete")
+        ):
             raise ReadError(
                 "E_TRUNCATED", f"{base_name(path)} ends before its last row; copy or export it again."
             ) from error
@@ -107,6 +116,27 @@ def _check_pages(picture: Image.Image, path: Path) -> None:
         raise ReadError(
             "E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a picture of its own."
         )
+
+
+def _check_jpeg(picture: Image.Image, path: Path) -> None:
+    try:
+        check_scans(whole_frame(path.read_bytes()), np.asarray(picture), _decoded)
+    except RuntimeError as error:
+        raise ReadError("E_DECODE", f"{base_name(path)} is damaged; copy or export it again.") from error
+
+
+def _decoded(code: bytes) -> NDArray[Any]:
+    with Image.open(BytesIO(code), formats=("JPEG",)) as picture:
+        return np.asarray(picture)
+
+
+def _widen_palette(picture: Image.Image) -> None:
+    """Colours of a TIFF have 16 bits, of which PIL takes the high ones; some writers put colours of 8 bits there."""
+    if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.mode == "P":
+        colours = picture.tag_v2.get(TiffImagePlugin.COLORMAP, ())
+        if colours and max(colours) <= 255:
+            count = len(colours) // 3
+            picture.putpalette([colours[n + channel * count] for n in range(count) for channel in range(3)])
 
 
 class _GreyScale(NamedTuple):

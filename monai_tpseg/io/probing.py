@@ -9,21 +9,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from monai_tpseg.io.discovery import ANSWER
+from monai_tpseg.io.file_access import ANSWER
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.listing import Listing, Place
 from monai_tpseg.io.safety import base_name
-from monai_tpseg.subprocesses import LOST, Apart, CallLost, available_memory
+from monai_tpseg.subprocesses import LOST, CallLost, ChildProcess, available_memory
 
-__all__ = ["LookApart"]
+__all__ = ["IsolatedFileAccess"]
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE = 3  # files of a folder that do not answer, until its other ones are not asked any more
 
 
-class LookApart:
-    """Looks in a process apart, see `monai_tpseg.io.discovery.Look`. One line tells of each lost source.
+class IsolatedFileAccess:
+    """Touches the file system in another process, see `monai_tpseg.io.file_access.FileAccess`.
+
+    One line tells of each lost source.
 
     Args:
         seconds: for one call: a folder, or some files of it.
@@ -32,10 +34,10 @@ class LookApart:
 
     def __init__(self, seconds: float = 60.0, memory: int | None = None) -> None:
         self._seconds = seconds
-        self._process = Apart(ANSWER, seconds, available_memory() // 2 if memory is None else memory)
+        self._process = ChildProcess(ANSWER, seconds, available_memory() // 2 if memory is None else memory)
         self._lost: Counter[Path] = Counter()
 
-    def __enter__(self) -> LookApart:
+    def __enter__(self) -> IsolatedFileAccess:
         return self
 
     def __exit__(

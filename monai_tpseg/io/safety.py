@@ -14,7 +14,7 @@ from typing import TypeVar
 from monai_tpseg.files import shown
 from monai_tpseg.io.errors import ReadError
 
-__all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "guarded"]
+__all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "read_safely"]
 
 MAX_PIXELS = 2**26
 """Pixels of one picture or frame that are read at once, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
@@ -54,7 +54,7 @@ def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
         raise ReadError("E_TOO_LARGE", f"{name} claims {size} pixels, too many to read at once; cut it into parts.")
 
 
-def guarded(read: Callable[[], _Result], name: object) -> _Result:
+def read_safely(read: Callable[[], _Result], name: object) -> _Result:
     """Return `read()`; whatever it raises becomes a `ReadError` that carries nothing of the file's content.
 
     Messages, causes and tracebacks of the libraries repeat header values such as a patient's name, and so do their

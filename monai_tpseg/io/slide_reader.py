@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import base_name, guarded
-from monai_tpseg.io.slides import check_dicom_slide
+from monai_tpseg.io.safety import base_name, read_safely
+from monai_tpseg.io.slide_detection import check_dicom_slide
 from monai_tpseg.words import how_to_install
 
 __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
@@ -24,7 +24,7 @@ __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
 READ_SLIDE = f"{__name__}:read_slide"
 """`read_slide` by name, for `monai_tpseg.subprocesses`."""
 
-_MPP = (0.02, 20.0)  # micrometres: what lies outside was not measured under a microscope, e.g. 72 dots an inch
+_MPP = (0.02, 20.0)  # micrometres: what lies outside was not measured under a microscope, e.g. 72 dots per inch
 _TO_MICROMETRES = {"centimeter": 1e4, "inch": 25400.0}
 _FINER = 1.05  # a level may be coarser than asked for by this factor, as in MONAI's `mpp_rtol`
 _STRIP = 64  # rows of a thumbnail that are read at once
@@ -40,7 +40,7 @@ class SlideGrid(NamedTuple):
     Attributes:
         size: of the finest level, pixels.
         shape: of the mask, pixels.
-        slide_mpp: micrometres a pixel of the finest level.
+        slide_mpp: micrometres per pixel of the finest level.
         levels: how many times coarser each level of the slide is than the finest.
     """
 
@@ -65,8 +65,8 @@ class SlideReader:
 
     Args:
         path: a file of a format that OpenSlide reads, or the folder of one DICOM whole slide.
-        mpp: micrometres a pixel that the windows are read at.
-        slide_mpp: micrometres a pixel of the finest level, where the slide does not say.
+        mpp: micrometres per pixel that the windows are read at.
+        slide_mpp: micrometres per pixel of the finest level, where the slide does not say.
 
     Attributes:
         grid: of the windows.
@@ -83,7 +83,7 @@ class SlideReader:
         self._path = path
         self._reader = WSIReader(backend="openslide", mode="RGBA")
         self._opened: tuple[int, Any] = (0, None)
-        self.grid = guarded(lambda: self._measure(mpp, slide_mpp), base_name(path))
+        self.grid = read_safely(lambda: self._measure(mpp, slide_mpp), base_name(path))
 
     def _measure(self, mpp: float, slide_mpp: float | None) -> SlideGrid:
         slide = self._slide()
@@ -103,7 +103,7 @@ class SlideReader:
         Raises:
             ReadError: `E_DECODE`, the slide is damaged there.
         """
-        return guarded(lambda: self._read((top, left), (height, width), self.grid.scale), base_name(self._path))
+        return read_safely(lambda: self._read((top, left), (height, width), self.grid.scale), base_name(self._path))
 
     def windows(self, corners: Iterable[tuple[int, int]], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """Yield the windows of `size` (height, width) at `corners` (top, left), see `read`."""
@@ -127,7 +127,7 @@ class SlideReader:
                 [self._read((top, 0), (min(_STRIP, height - top), width), scale) for top in strips], axis=1
             )
 
-        return guarded(read, base_name(self._path))
+        return read_safely(read, base_name(self._path))
 
     def _read(self, corner: tuple[int, int], size: tuple[int, int], scale: Pair) -> NDArray[np.uint8]:
         """(row, column) and (height, width) in pixels of `scale` -> RGB."""
@@ -228,7 +228,7 @@ class _Axis(NamedTuple):
 
 
 def _stated_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
-    """(row, column) micrometres a pixel of the finest level, None where the slide does not say or cannot mean it."""
+    """(row, column) micrometres per pixel of the finest level, None where the slide does not say or cannot mean it."""
     texts = [properties.get(f"openslide.mpp-{axis}") for axis in "yx"]
     try:
         values = [float(text) for text in texts if text]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ import imagecodecs
 from PIL import TiffImagePlugin
 
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.jpeg_scans import check_scans, whole_frame
 from monai_tpseg.io.safety import MAX_PIXELS, base_name
 
 __all__ = ["check_one_picture", "check_strips"]
 
-_PLAIN, _LZW, _PACKBITS = 1, 5, 32773
+_PLAIN, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
 _DEFLATE = (8, 32946)
 _UNREAD = frozenset({34887, 50001, 50002})  # LERC, WebP, JPEG XL: PIL's libtiff lacks them, and calls it damage
+_JPEG_TABLES, _JPEG_END = 347, b"\xff\xd9"
 _CHUNK = 2**12  # bytes
-_YCBCR = 6  # PhotometricInterpretation: chroma may be stored at half the size
+_YCBCR, _SUBSAMPLING = 6, 530  # PhotometricInterpretation: chroma may be stored at half the size
 _IMAGE_DEPTH, _STK_PLANES = 32997, 33629  # slices behind one directory: SGI and MetaMorph
 _IMAGEJ = re.compile(r"^(?:images|slices|frames|channels)=(\d+)\s*$", re.M)
 _OME = re.compile(r'\bSize(?:Z|T)="(\d+)"')
+_TIFFFILE = re.compile(r'^\{"shape": \[([\d, ]+)\]')  # one page may stand for all ("truncated")
 
 
 def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
@@ -40,6 +44,9 @@ def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> Non
     text = str(tags.get(TiffImagePlugin.IMAGEDESCRIPTION, ""))
     found = (_IMAGEJ if text.startswith("ImageJ=") else _OME).findall(text)
     depth = int(tags.get(_IMAGE_DEPTH, 1))
+    shape = _TIFFFILE.match(text)
+    if shape is not None:
+        depth = max(depth, prod(map(int, shape[1].split(","))) // (picture.width * picture.height * len(_bits(tags))))
     planes = tags.get(_STK_PLANES, ())  # a value for each
     if max([depth, len(planes), *map(int, found)]) > 1:
         raise ReadError(
@@ -47,11 +54,17 @@ def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> Non
         )
 
 
+def _bits(tags: Mapping[int, Any]) -> tuple[int, ...]:
+    """Of each sample of a pixel; old writers give one number for all."""
+    found = tuple(int(n) for n in tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
+    return found if len(found) > 1 else found * int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+
+
 def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
     """Refuse a TIFF whose strips or tiles lie beyond the end of the file, are damaged or hold too few bytes.
 
-    libtiff says so on stderr, if at all, and reads no checksum of a strip that unpacks to more than it needs. LZW and
-    PackBits have none: a change that leaves the length of a strip as it was is not seen.
+    libtiff says so on stderr, if at all, and reads no checksum of a strip that unpacks to more than it needs. LZW,
+    PackBits and JPEG have none: a change that leaves the length of a strip as it was is not seen.
 
     Args:
         picture: as PIL opened it, not yet loaded.
@@ -73,7 +86,12 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
     if not offsets or len(counts) != len(offsets):
         raise ReadError("E_DECODE", f"{base_name(path)} does not say where its pixels lie; export it again.")
     unpack = _UNPACK.get(compression)
+    if compression == _JPEG:
+        joined = bytes(tags.get(_JPEG_TABLES, b""))
+        unpack = lambda packed, size: _decode(joined, packed)  # noqa: E731
     halved = int(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)) == _YCBCR
+    if halved and compression != _JPEG and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
+        raise ReadError("E_FORMAT", f"{base_name(path)} is YCbCr with chroma of half the size; save it as RGB.")
     with path.open("rb") as file:
         for offset, count, size in zip(offsets, counts, sizes, strict=True):
             if offset + count > whole or (compression == _PLAIN and count < size and not halved):
@@ -83,11 +101,12 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
             file.seek(offset)
             try:
                 found = unpack(file.read(count), sizes[0])
-            except (zlib.error, RuntimeError) as error:
+            except (zlib.error, RuntimeError, EOFError) as error:
                 raise ReadError(
                     "E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again."
                 ) from error
-            if found not in (size, sizes[0]) and not halved:  # some writers fill the last strip up
+            # some writers fill the last strip up
+            if found not in (size, sizes[0]) and not halved and compression != _JPEG:
                 raise ReadError("E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again.")
 
 
@@ -107,6 +126,14 @@ def _sizes(tags: Mapping[int, Any], number: int, path: Path) -> list[int]:
     rows = min(int(tags.get(TiffImagePlugin.ROWSPERSTRIP, height)), height) or height
     each = -(-height // rows)  # strips of a plane
     return [-(-width * bits // 8) * min(rows, height - n % each * rows) for n in range(number)]
+
+
+def _decode(tables: bytes, packed: bytes) -> int:
+    """A JPEG whose tables, if there are any, lie apart."""
+    code = whole_frame(tables.removesuffix(_JPEG_END) + packed[2:] if tables else packed)
+    values = imagecodecs.jpeg8_decode(code)
+    check_scans(code, values, imagecodecs.jpeg8_decode)
+    return int(values.nbytes)
 
 
 def _inflate(packed: bytes, size: int) -> int:

@@ -178,6 +178,8 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
         start = _header_end(file) if path == data else 0
         file.seek(0)
         head = file.read(_HEADER)
+    skipped = re.search(rb"^byte skip: *(\d+)", head, re.M | re.I) if head.startswith(b"NRRD") else None
+    start += int(skipped[1]) if skipped is not None else 0
     as_text = not head.startswith(b"NRRD") and not _is_true(_field(head, b"BinaryData"))
     found = len(data.read_bytes()[start:].split()) if as_text else (data.stat().st_size - start) // size
     if found < count:

@@ -26,15 +26,12 @@ from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
 from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_scale, metaimage_voxels, nrrd_encoding
+from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["ITK_SUFFIXES", "NIFTI_SUFFIXES", "read_itk", "read_nifti"]
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-_META_SUFFIXES = (".mha", ".mhd")
+__all__ = ["read_itk", "read_nifti"]
 
 _GZIP = b"\x1f\x8b"
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
@@ -126,7 +123,7 @@ def read_itk(path: Path) -> Source:
             `E_GEOMETRY` or `E_NO_PIXELS`.
     """
     files, lengths = _data_files(path), itk_lengths(path, base_name(path))
-    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
     if not of_meta:
         nrrd_encoding(path)
     shape: tuple[int, ...] = ()
@@ -184,7 +181,7 @@ def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> 
     dtype = sitk.GetArrayViewFromImage(sitk.Image([1, 1], reader.GetPixelID(), components)).dtype
     count = prod(shape) * components
     _check_content(count * dtype.itemsize, files, path)
-    of_meta = path.name.lower().endswith(_META_SUFFIXES)
+    of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
     values = metaimage_voxels(path, files[-1], dtype, count) if of_meta else None
     if values is not None:
         return values.reshape(*shape[::-1], *((components,) if components > 1 else ()))

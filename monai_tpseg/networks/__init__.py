@@ -15,16 +15,14 @@ from monai_tpseg.networks.peers import PEERS, TaskAgnostic, build_peer, nnunet_p
 from monai_tpseg.networks.prototype import PrototypeBank
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.task import TaskNetwork
-from monai_tpseg.networks.tpseg import (
-    TPSeg,
-    TPSegOutput,
+from monai_tpseg.networks.tpseg import TPSeg, TPSegOutput, unwrap
+from monai_tpseg.networks.tpseg_hiera import (
     tpseg_hiera,
     tpseg_hiera_base_plus,
     tpseg_hiera_demo,
     tpseg_hiera_large,
     tpseg_hiera_small,
     tpseg_hiera_tiny,
-    unwrap,
 )
 
 __all__ = [

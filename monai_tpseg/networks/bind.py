@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from monai_tpseg.catalogue import match_task
 from monai_tpseg.networks.task import row_numbers
 from monai_tpseg.networks.tpseg import unwrap
 
@@ -24,8 +25,14 @@ class BoundTask(nn.Module):
         super().__init__()
         self.net, self.row = net, row
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W), ImageNet-normalised -> logits (B, 1, H, W)."""
+    def forward(self, image: Tensor, task: Any = None) -> Tensor:
+        """(B, 3, H, W), ImageNet-normalised -> logits (B, 1, H, W).
+
+        Raises:
+            ValueError: something is given beside the image, as `TaskInferer` gives a task.
+        """
+        if task is not None:
+            raise ValueError(f"This network is bound to the task of row {self.row}: give it the image alone.")
         logits: Tensor = self.net(image, self.row)
         return logits
 
@@ -50,9 +57,11 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
         ValueError: a name or row that the network does not have, or several.
     """
     inner: Any = unwrap(net)
+    if isinstance(inner, BoundTask):
+        raise ValueError(f"The network is bound to the task of row {inner.row} already: bind what is in it, `net.net`.")
     names, number = getattr(inner, "task_names", ()), getattr(inner, "num_tasks", None)
     if isinstance(task, str):
-        name = task.strip().lower()
+        name = match_task(task, names)
         if name not in names:
             known = f"choose one of {', '.join(names)}" if names else "this network has no names of tasks, give the row"
             raise ValueError(f"Unknown task {task!r}; {known}.")

@@ -10,7 +10,7 @@ from torch import nn
 from monai_tpseg.networks.build import build_network
 from monai_tpseg.networks.checkpoint import CheckpointError, load_weights
 from monai_tpseg.networks.tpseg import unwrap
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 
 __all__ = ["build_described", "describe", "new_described"]
 

@@ -69,7 +69,7 @@ def is_recorded() -> bool:
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context without autocast: what is float32 stays so."""
-    if not torch.amp.is_autocast_available(device.type):  # "meta" has none, and asking for it is an error
+    if device.type == "meta":  # has none, and PyTorch 2.8 cannot compile the question whether a device has one
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
 

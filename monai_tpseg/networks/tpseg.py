@@ -1,4 +1,4 @@
-"""TP-Seg: one network for many lesion tasks, and its variants."""
+"""TP-Seg: one network for many lesion tasks; `tpseg_hiera` builds its variants."""
 
 from __future__ import annotations
 
@@ -9,42 +9,21 @@ from typing import Any, Literal, NamedTuple, overload
 import torch
 from torch import Tensor, nn
 
-from monai_tpseg.networks.ablation_parts import FinestOutput, UDecoder
-from monai_tpseg.networks.adapter import Routes
-from monai_tpseg.networks.arguments import keep_arguments
+from monai_tpseg.networks.ablation_parts import UDecoder
 from monai_tpseg.networks.compiled import compile_parts
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder, TaskFusion
+from monai_tpseg.networks.fast.inference_network import InferenceNetwork
 from monai_tpseg.networks.fast.multi_task import PlainSteps, check_rows, segment_tasks
-from monai_tpseg.networks.fast.network import InferenceNetwork
 from monai_tpseg.networks.hiera import (
     HIERA_VARIANTS,
-    AdapterKind,
-    Stem,
     TaskConditionedHiera,
-    build_hiera,
-    is_published,
 )
 from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
 from monai_tpseg.networks.script import TracedForScript
 from monai_tpseg.networks.task import TaskNetwork, expand_task
-from monai_tpseg.networks.unused_parameters import ReleasedExtras
 
-__all__ = [
-    "DECODERS",
-    "TPSeg",
-    "TPSegOutput",
-    "tpseg_hiera",
-    "tpseg_hiera_base_plus",
-    "tpseg_hiera_demo",
-    "tpseg_hiera_large",
-    "tpseg_hiera_small",
-    "tpseg_hiera_tiny",
-    "unwrap",
-]
+__all__ = ["TPSeg", "TPSegOutput", "unwrap"]
 
-Layout = Literal["paper", "released"]
-DecoderKind = Literal["pgtd", "unet"]
-DECODERS: tuple[DecoderKind, ...] = ("pgtd", "unet")
 _PATIENCE = 100  # training steps without an update of the prototypes, after which one is warned
 
 
@@ -78,6 +57,7 @@ class TPSeg(TracedForScript, TaskNetwork):
         extras: parameters of the released files that no computation uses, kept so that counts and files agree.
         fusion: called with (outputs, task), gives the prediction; by default a `TaskFusion`.
 
+    >>> from monai_tpseg.networks import tpseg_hiera_demo
     >>> net = tpseg_hiera_demo(num_tasks=2)
     >>> net(torch.zeros(2, 3, 64, 96), task=torch.tensor([0, 1])).shape
     torch.Size([2, 1, 64, 96])
@@ -264,105 +244,10 @@ def _single(module: nn.Module) -> Iterable[nn.Module]:
     return module if isinstance(module, nn.ModuleList) else (module,)
 
 
-_NARROW: dict[str, dict[str, Any]] = {
-    "hiera_demo": {"rfb_channels": (16, 24, 32, 48), "channels": (24, 24, 32), "bottleneck": 16},
-    "hiera_mini": {"rfb_channels": (32, 48, 64, 96), "channels": (32, 32, 64), "bottleneck": 16},
-}
-
-
-@keep_arguments("tpseg")
-def tpseg_hiera(
-    backbone: str,
-    num_tasks: int = 8,
-    layout: Layout = "paper",
-    routes: Routes | None = None,
-    freeze_encoder: bool = True,
-    bottleneck: int | None = None,
-    adapter: AdapterKind = "tca",
-    decoder: DecoderKind = "pgtd",
-    stem: Stem = "patch",
-    detail: int = 0,
-    **options: Any,
-) -> TPSeg:
-    """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; see `monai_tpseg.networks.checkpoint` for loading.
-
-    Args:
-        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"; or "hiera_demo" and "hiera_mini", small
-            ones without published weights.
-        num_tasks: T.
-        layout: "paper", or "released": task routes with a scale per task, prototype momentum 0.995, aligned corners,
-            identity-blended experts, and the released files' unused parameters, frozen.
-        routes: adapter routes, "both", "task" or "shared"; by default those of the layout.
-        freeze_encoder: freeze the trunk, as the paper does with SAM 2 weights; False trains it too.
-        bottleneck: r of the adapters, by default 64 (16 for the two small backbones).
-        adapter: "tca" as in the paper; "lora", "plain" or "none" in its ablations, see `TaskConditionedHiera`.
-        decoder: "pgtd" as in the paper; "unet", a plain U-shaped one without anything per task, in its ablations.
-        stem: patch embedding of the trunk, "patch" as in SAM 2, or "conv" for a trunk from scratch, see `build_hiera`.
-        detail: width of a skip at stride 2 for a trunk from scratch, see `DetailBlock`; 0 is none, as in the paper.
-        **options: other arguments of `PrototypeGuidedDecoder`, e.g. `reinforcement=2.5` or `without_pgtd=[1]`; None is
-            the default of the variant, whose decoder is as the paper's but for the small ones, which have a narrow one.
-
-    Raises:
-        ValueError: an unknown backbone, layout, adapter or decoder, no task, a released layout with other parts, or a
-            stem or detail that is not for this backbone.
-    """
-    if layout not in ("paper", "released"):
-        raise ValueError(f"Unknown layout {layout!r}; choose one of paper, released.")
-    if num_tasks < 1:
-        raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
-    if decoder not in DECODERS:
-        raise ValueError(f"Unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
-    if layout == "released" and (adapter, decoder, list(options.get("without_pgtd") or ())) != ("tca", "pgtd", []):
-        raise ValueError("layout 'released' has parts of its own; use layout 'paper' for another adapter or decoder.")
-    if detail and (is_published(backbone) or decoder != "pgtd"):
-        raise ValueError(
-            f"detail is for backbones without published weights and decoder 'pgtd', not {backbone!r}, {decoder!r}."
-        )
-    released = layout == "released"
-    routes = routes or ("task" if released else "both")
-    numbers = {"bottleneck": 64, "momentum": 0.995 if released else 0.9, **_NARROW.get(backbone, {})}
-    numbers |= {k: v for k, v in {"bottleneck": bottleneck, **options}.items() if v is not None}
-    width = numbers.pop("bottleneck")
-    encoder = TaskConditionedHiera(
-        build_hiera(backbone, stem), num_tasks, width, routes, released, freeze_encoder, adapter
-    )
-    if decoder == "unet":
-        plain = UDecoder(encoder.channels, **{k: v for k, v in numbers.items() if k in ("rfb_channels", "channels")})
-        return TPSeg(encoder, plain, num_tasks, fusion=FinestOutput())
-    head = PrototypeGuidedDecoder(encoder.channels, num_tasks, released=released, detail=detail, **numbers)
-    extras = ReleasedExtras(num_tasks) if released else None
-    fusion = TaskFusion(num_tasks, head.num_outputs)
-    return TPSeg(encoder, head, num_tasks, align_corners=released, extras=extras, fusion=fusion)
-
-
-def tpseg_hiera_tiny(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg on Hiera-T (12 blocks, 96 channels); arguments as `tpseg_hiera`."""
-    return tpseg_hiera("hiera_tiny", num_tasks, **kwargs)
-
-
-def tpseg_hiera_small(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg on Hiera-S (16 blocks, 96 channels); arguments as `tpseg_hiera`."""
-    return tpseg_hiera("hiera_small", num_tasks, **kwargs)
-
-
-def tpseg_hiera_base_plus(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg on Hiera-B+ (24 blocks, 112 channels); arguments as `tpseg_hiera`."""
-    return tpseg_hiera("hiera_base_plus", num_tasks, **kwargs)
-
-
-def tpseg_hiera_large(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg on Hiera-L (48 blocks, 144 channels), the paper's; arguments as `tpseg_hiera`."""
-    return tpseg_hiera("hiera_large", num_tasks, **kwargs)
-
-
-def tpseg_hiera_demo(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg as small as serves for demonstrations and tests: same classes, 6 blocks, a narrow decoder."""
-    return tpseg_hiera("hiera_demo", num_tasks, **{"freeze_encoder": False, **kwargs})
-
-
 def unwrap(network: nn.Module) -> nn.Module:
-    """Return the network inside `DistributedDataParallel` or a compiled module; another one as it is."""
+    """Return the network inside `DistributedDataParallel`, `DataParallel` or a compiled module; any other as it is."""
     inner: Any = network
-    while isinstance(inner, nn.parallel.DistributedDataParallel) or hasattr(inner, "_orig_mod"):
-        inner = inner.module if isinstance(inner, nn.parallel.DistributedDataParallel) else inner._orig_mod
+    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+    while isinstance(inner, parallel) or hasattr(inner, "_orig_mod"):
+        inner = inner.module if isinstance(inner, parallel) else inner._orig_mod
     return inner  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from monai_tpseg.pacs.peers import PeerError
+from monai_tpseg.pacs.remote_nodes import PeerError
 
 __all__ = ["Health", "Monitor", "metrics"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pydicom
 
 from monai_tpseg.pacs.monitor import Health, Monitor
-from monai_tpseg.pacs.peers import Destination, PeerError
 from monai_tpseg.pacs.queue import Queue, Result, Study
 from monai_tpseg.pacs.receiver import CUT_OFF, Receiver
+from monai_tpseg.pacs.remote_nodes import Destination, PeerError
 from monai_tpseg.pacs.segmenting import Segmenting
 from monai_tpseg.pacs.store import Store
 from monai_tpseg.results.codes import DeviceLostError, StudyError

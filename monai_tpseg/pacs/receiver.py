@@ -14,9 +14,9 @@ from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.sop_class import Verification
 
 from monai_tpseg.files import file_sha256
-from monai_tpseg.io.dicom.object import is_image
-from monai_tpseg.pacs.peers import PeerError, Tls
+from monai_tpseg.io.dicom.image_check import is_image
 from monai_tpseg.pacs.queue import Queue, Received
+from monai_tpseg.pacs.remote_nodes import PeerError, Tls
 from monai_tpseg.pacs.store import Store
 
 __all__ = ["CUT_OFF", "SYNTAXES", "Address", "Receiver"]
@@ -71,6 +71,7 @@ class Receiver:
         self._open: dict[Any, set[str]] = {}  # association -> studies that came through it
         self._lock = threading.Lock()
         self._server: Any = None
+        self._temporary = tempfile.tempdir
 
     @property
     def port(self) -> int:
@@ -89,6 +90,7 @@ class Receiver:
             PeerError: the port is taken, or may not be opened.
         """
         _config.STORE_RECV_CHUNKED_DATASET = True  # an object goes to disc as it comes, whatever its size
+        self._temporary = tempfile.tempdir
         tempfile.tempdir = str(self.store.part)  # not where others look, and on the disc that it stays on
         ae = AE(self.address.title)
         ae.require_called_aet = True
@@ -111,15 +113,20 @@ class Receiver:
             where = (self.address.host, self.address.port)
             self._server = ae.start_server(where, block=False, ssl_context=tls, evt_handlers=handlers)
         except OSError as error:
+            tempfile.tempdir = self._temporary
             raise PeerError(
                 f"Port {self.address.port} of {self.address.host} cannot be opened ({error.strerror}); choose another."
             ) from error
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, and cut off who is connected: the threads of associations would keep the process."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server = None
+            server, self._server = self._server, None
+            server.shutdown()
+            tempfile.tempdir = self._temporary
+            for association in server.active_associations:
+                if association.dul.socket is not None:
+                    association.dul.socket.close()
 
     def busy(self) -> set[str]:
         """Return the studies that somebody is sending right now."""

@@ -13,7 +13,7 @@ import pydicom
 
 from monai_tpseg.io.discovery import Case
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.probing import LookApart
+from monai_tpseg.io.probing import IsolatedFileAccess
 from monai_tpseg.pacs.queue import Queue, Result
 from monai_tpseg.pacs.rules import Decision, Rule, SeriesFacts, decide
 from monai_tpseg.pacs.sending import objects_of
@@ -74,7 +74,7 @@ class Segmenting:
 
     def __init__(self, model: Model, rules: Sequence[Rule], queue: Queue, store: Store, limits: Limits) -> None:
         self.model, self.rules, self.queue, self.store = model, rules, queue, store
-        self._reader, self._look = _Kept(limits, screenshots=False), LookApart()
+        self._reader, self._look = _Kept(limits, screenshots=False), IsolatedFileAccess()
 
     def close(self) -> None:
         """End the processes that read."""

@@ -1,4 +1,3 @@
-"use strict";
 const status_ = document.getElementById("status");
 const task = document.getElementById("task");
 const search = document.getElementById("search");
@@ -57,16 +56,13 @@ document.getElementById("order").addEventListener("input", event => {
   list.append(...[...list.children].sort(compare));
 });
 
-const large = document.getElementById("large");
-for (const button of document.querySelectorAll("button.zoom")) {
-  button.addEventListener("click", () => {
-    const [small, big] = [button.querySelector("img"), large.querySelector("img")];
-    big.src = small.src;
-    big.alt = small.alt;
-    large.showModal();
-  });
-}
-large.addEventListener("click", event => { if (event.target === large) large.close(); });
+// paper cannot be unfolded
+let unfolded = false;
+addEventListener("beforeprint", () => {
+  unfolded = Boolean(folded) && !folded.open;
+  if (unfolded) folded.open = true;
+});
+addEventListener("afterprint", () => { if (unfolded) folded.open = false; });
 
 document.getElementById("export").addEventListener("click", () => {
   const quoted = text => '"' + text.replaceAll('"', '""') + '"';

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.output_names import base_path
-from monai_tpseg.results.codes import Outcome
+from monai_tpseg.results.codes import RUN_ACTIONS, Outcome, Status
 from monai_tpseg.results.folder import decisions
+from monai_tpseg.results.label_maps import write_label_maps
 from monai_tpseg.results.measurements import flags_of, lesions_csv, measure_lesions, outcome_with, with_range
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
+from monai_tpseg.trust import Trust
 
-__all__ = ["Outputs", "write_segmented"]
+if TYPE_CHECKING:
+    from monai_tpseg.io.dicom.segmentation import Encoding
+
+__all__ = ["Outputs", "refused", "write_segmented"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,9 @@ class Outputs:
         method: name of the network, as a DICOM segmentation gives it.
         semi_automatic: a person guided the network, as a DICOM segmentation says.
         sr: a DICOM structured report of what was measured, where the source is DICOM, also where nothing was found.
+        encoding: of the DICOM segmentation.
+        names: that a person has given lesions, by their numbers.
+        also: label maps of volumes for other programs, some of `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     seg: bool = True
@@ -43,6 +51,9 @@ class Outputs:
     method: str = "TP-Seg"
     semi_automatic: bool = False
     sr: bool = True
+    encoding: Encoding = "binary"
+    also: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_segmented(
@@ -66,7 +77,8 @@ def write_segmented(
     modalities = made_by["model"].get("modalities", {})
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
     contours = found.trust.contours
-    lesions = with_range(measure_lesions(found.lesions, prob, meta, task, name), found.lesions, contours)
+    measured = measure_lesions(found.lesions, prob, meta, task, name, outputs.names)
+    lesions = with_range(measured, found.lesions, contours)
     known = get_task(task, modalities)
     base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
     flags |= {"not_this_task"} if found.trust.refused else set()
@@ -79,12 +91,14 @@ def write_segmented(
             files[kind] = writer.write(one, None, meta, task, name)["mask"]
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
+    files |= write_label_maps(base, found.lesions, meta, known, outputs.also) if outputs.also else {}
+    why_no_object = ""
     if str(meta[meta_keys.FORMAT]) == "dicom":
         from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: with highdicom, for DICOM alone
 
-        objects, complete_objects = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
+        objects, why_no_object = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
         files |= objects
-        flags |= set() if complete_objects else {"no_seg"}
+        flags |= {"no_seg"} if why_no_object else set()
     if outputs.overlay:
         files["overlay"] = base.with_name(f"{base.name}_overlay.png")
         with complete(files["overlay"]) as file:
@@ -100,7 +114,13 @@ def write_segmented(
         "decisions": decisions(meta),
         "trust": found.trust.record(),
     }
-    return outcome_with(flags, len(lesions)), more
+    return outcome_with(flags, len(lesions), why_no_object), more
+
+
+def refused(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
+    """Return how a case ends that gets no mask since its picture is none of the task, and what its record says."""
+    code = "S_NOT_THIS_TASK"
+    return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]), {"trust": trust.record()}
 
 
 def _each(files: Mapping[str, Path]) -> Iterator[Path]:

@@ -97,7 +97,7 @@ class Outcome:
         status: see `Status`.
         code: of what went wrong, or "".
         action: what to do about it, or "".
-        detail: the type of an unexpected exception, never its text; or "".
+        detail: the type of an unexpected exception, never its text; why a DICOM source got no SEG or SR; or "".
         flags: what a person should know about a result, see `monai_tpseg.results.measurements.flags_of`.
     """
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from monai_tpseg.catalogue import Task
-from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
+from monai_tpseg.io.dicom.derived_object import Algorithm
+from monai_tpseg.io.dicom.segmentation import SegmentationError, write_contours, write_segmentation
 from monai_tpseg.results.measurements import Lesion
 from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation
+from monai_tpseg.trust import Contours
+from monai_tpseg.words import count
 
 if TYPE_CHECKING:
     from monai_tpseg.results.case_files import Outputs
 
-__all__ = ["algorithm", "write_dicom_objects"]
+__all__ = ["algorithm", "contour_segments", "write_dicom_objects"]
 
 
 def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
@@ -33,7 +39,7 @@ def write_dicom_objects(
     base: Path,
     made_by: Mapping[str, Any],
     outputs: Outputs,
-) -> tuple[dict[str, Path], bool]:
+) -> tuple[dict[str, Path], str]:
     """Write the objects that `outputs` asks for.
 
     Args:
@@ -46,30 +52,53 @@ def write_dicom_objects(
         outputs: what is written.
 
     Returns:
-        the files, and whether the source has what each of them refers to.
+        the files, and why one of them could not be written; "" where all could.
     """
     files: dict[str, Path] = {}
-    meta, made, complete = found.image.meta, algorithm(made_by, outputs), True
+    meta, made, why = found.image.meta, algorithm(made_by, outputs), ""
     if outputs.seg and lesions:
         seg = base.with_name(f"{base.name}_seg.dcm")
-        if _made(lambda: write_segmentation(seg, found.lesions, meta, task, name, made)):
-            files["seg"] = seg
-        else:
-            complete = False
+        why = _obstacle(
+            lambda: write_segmentation(seg, found.lesions, meta, task, name, made, outputs.encoding, outputs.names)
+        )
+        files |= {} if why else {"seg": seg}
+    if outputs.seg and found.trust.contours is not None and found.trust.contours.outer.any():
+        seg = base.with_name(f"{base.name}_contours_seg.dcm")
+        named = contour_segments(found.trust.contours, found.mask[0].numpy())
+        obstacle = _obstacle(partial(write_contours, seg, named, meta, task, name, made))
+        files |= {} if obstacle else {"contours_seg": seg}
+        why = why or obstacle
     if outputs.sr:
         sr = base.with_name(f"{base.name}_sr.dcm")
         dice = None if found.trust.dice is None else round(found.trust.dice.value, 3)
-        if _made(lambda: write_structured_report(sr, list(lesions), meta, task, name, made, files.get("seg"), dice)):
-            files["sr"] = sr
-        else:
-            complete = False
-    return files, complete
+        report = partial(write_structured_report, sr, list(lesions), meta, task, name, made, files.get("seg"), dice)
+        obstacle = _obstacle(report)
+        files |= {} if obstacle else {"sr": sr}
+        why = why or obstacle
+    return files, why
 
 
-def _made(write: Callable[[], None]) -> bool:
-    """Say whether the source has what a DICOM object refers to, and write it then."""
+def contour_segments(contours: Contours, mask: NDArray[Any]) -> list[tuple[str, str, NDArray[Any]]]:
+    """Return inner, best and outer mask with what each means, as `write_contours` takes them.
+
+    Args:
+        contours: around the mask.
+        mask: (H, W) or (H, W, D) in {0, 1}.
+    """
+    inner, outer = (one[0].numpy() for one in (contours.inner, contours.outer))
+    cuts = contours.cuts
+    promised = f"in expectation, calibrated on {count(cuts.cases, 'case')}"
+    return [
+        ("inner", f"at most {cuts.false:.3g} of its pixels are no lesion, {promised}", inner),
+        ("best", "the mask itself", mask),
+        ("outer", f"at most {cuts.miss:.3g} of the lesion's pixels lie outside, {promised}", outer),
+    ]
+
+
+def _obstacle(write: Callable[[], None]) -> str:
+    """Write a DICOM object; return why the source allows none, in words that hold nothing of its header."""
     try:
         write()
-    except SegmentationError:
-        return False
-    return True
+    except SegmentationError as error:
+        return str(error)
+    return ""

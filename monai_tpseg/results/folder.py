@@ -19,12 +19,12 @@ import numpy as np
 from monai_tpseg import __version__
 from monai_tpseg.files import write_atomically
 from monai_tpseg.io import meta_keys
+from monai_tpseg.io.dicom.image_check import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.dicom.modalities import MODALITIES
-from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.dicom.slices import Fault
 from monai_tpseg.io.orientation import Plane
 from monai_tpseg.io.pictures import PICTURE_MODES
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks.weights_info import WeightsInfo
 from monai_tpseg.parsing import read_json
 from monai_tpseg.results.codes import Outcome, Status
 
@@ -36,6 +36,12 @@ RESULT = "result.json"
 _NEW, _OLD = "new", "old"  # kinds of folders beside those of the cases
 _TEXTS = ("case", "task", "status", "code", "next_action", "detail", "key")
 _PACKAGES = ("monai", "numpy", "pydicom", "highdicom", "nibabel", "pillow", "scipy", "torch")
+
+_TRUST = {
+    "expected_dice": ("value", "low", "high", "coverage"),
+    "not_this_task": ("score", "limit"),
+    "contours": ("inner_voxels", "outer_voxels"),
+}
 
 _OWN = (
     *(word for choices in (Plane, meta_keys.SourceKind, meta_keys.Intensity, Fault) for word in get_args(choices)),
@@ -199,7 +205,8 @@ def _is_record(record: Any) -> bool:
     return (
         record["status"] in {status.value for status in Status}
         and _are_texts(record.get("flags"))
-        and _are_texts(list(record.get("files", {}).values()) if isinstance(record.get("files", {}), dict) else None)
+        and _names_files(record.get("files", {}))
+        and _is_trust(record.get("trust"))
         and _has(record, {"decisions"} & record.keys(), dict)
         and _has(record, {"lesions"} & record.keys(), int)
         and _has(model, ("weights_sha256", "trained_preprocessing"), str)
@@ -209,7 +216,20 @@ def _is_record(record: Any) -> bool:
     )
 
 
-def _has(value: Any, keys: Collection[str], kind: type) -> bool:
+def _names_files(files: Any) -> bool:
+    """Whether files are named, or none."""
+    return isinstance(files, dict) and _are_texts(list(files.values()))
+
+
+def _is_trust(trust: Any) -> bool:
+    """Whether what is known about a mask can be read; nothing may be."""
+    return trust is None or (
+        isinstance(trust, dict)
+        and all(not trust.get(key) or _has(trust[key], numbers, (int, float)) for key, numbers in _TRUST.items())
+    )
+
+
+def _has(value: Any, keys: Collection[str], kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key in keys)
 
 

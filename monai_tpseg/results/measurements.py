@@ -7,6 +7,7 @@ import io
 from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,13 @@ FLAGS: dict[str, str] = {
     "not_this_task": "the picture is unlike those that the task was trained on; the mask may show something else",
     "maybe_panels": "the object may be a picture of a screen or of several slices: see what it shows",
     "doubtful_size": "the header of a NIfTI file states two sizes of voxels; that of its sform was taken",
+    "doubtful_scale": "some slices lack the rescale slope or intercept that others have, and were read as stored, "
+    "or the header says that CT is in another unit than HU",
     "repaired_values": "the source held NaN or infinite values, which were replaced",
     "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
     "enlarged": "the slide is coarser than the pictures of the training: details are missing",
     "no_tissue": "no window of the slide holds tissue",
-    "no_seg": "the source is DICOM, but does not name its study, series and object, so no DICOM SEG or SR was written",
+    "no_seg": "the source is DICOM, but allows no SEG or SR; `detail` of result.json says why",
     "empty": "no lesion was found",
     "touches_border": "a lesion reaches the edge of the picture or of a slice",
     "many_lesions": f"more than {MANY_LESIONS} lesions, mostly a sign of noise",
@@ -71,6 +74,7 @@ REVIEW_FLAGS = frozenset(
         "not_this_task",
         "maybe_panels",
         "doubtful_size",
+        "doubtful_scale",
         "repaired_values",
         "doubtful_colour",
         "no_seg",
@@ -91,7 +95,8 @@ class Lesion:
 
     Attributes:
         lesion: 1, 2, ... by size, largest first.
-        tracking_id: what the lesion is called in the DICOM segmentation; lesions beyond its segments share one.
+        tracking_id: what the lesion is called in the DICOM segmentation; lesions beyond its segments share one. A name
+            that a person has given stands here.
         voxels: pixels of a picture or of a slice, voxels of a volume.
         size: in `size_unit`.
         size_unit: `mm3` of a volume, `mm2` of a picture or slice; `px` where the source has no millimetres.
@@ -148,7 +153,12 @@ def with_range(lesions: list[Lesion], numbered: NDArray[np.int32], contours: Con
 
 
 def measure_lesions(
-    lesions: NDArray[np.int32], prob: NDArray[Any], meta: Mapping[str, Any], task: str, name: str
+    lesions: NDArray[np.int32],
+    prob: NDArray[Any],
+    meta: Mapping[str, Any],
+    task: str,
+    name: str,
+    names: Mapping[int, str] = MappingProxyType({}),
 ) -> list[Lesion]:
     """Measure the lesions of a case.
 
@@ -158,23 +168,26 @@ def measure_lesions(
         meta: the meta of the image from `LoadMedicalImage`.
         task: name of the task.
         name: of the case, for the tracking ids.
+        names: that a person has given lesions, by their numbers: these are their tracking ids.
 
     Returns:
         in the order of their numbers.
     """
     boxes = enumerate(ndimage.find_objects(lesions), start=1)
-    return [_measured(n, lesions[box] == n, box, prob[box], meta, tracking_id(name, task, n)) for n, box in boxes]
+    tracked = ((n, box, names.get(n) or tracking_id(name, task, n)) for n, box in boxes)
+    return [_measured(n, lesions[box] == n, box, prob[box], meta, called) for n, box, called in tracked]
 
 
-def outcome_with(flags: Collection[str], lesions: int) -> Outcome:
+def outcome_with(flags: Collection[str], lesions: int, detail: str = "") -> Outcome:
     """Return how a case ended that was segmented.
 
     Args:
         flags: names in `FLAGS`, in any order.
         lesions: number of those that were found.
+        detail: why `no_seg` holds.
     """
     status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if lesions else Status.OK_EMPTY
-    return Outcome(status, flags=tuple(flag for flag in FLAGS if flag in flags))
+    return Outcome(status, detail=detail, flags=tuple(flag for flag in FLAGS if flag in flags))
 
 
 def fits_modality(recorded: str, modality: Modality) -> bool:
@@ -202,6 +215,7 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
         "repaired_values": int(meta.get(meta_keys.NON_FINITE, 0)) > 0,
         "maybe_panels": meta_keys.PANELS_DOUBTFUL in meta,
         "doubtful_size": meta_keys.GEOMETRY_DOUBTFUL in meta,
+        "doubtful_scale": meta_keys.SCALE_DOUBTFUL in meta,
         "doubtful_colour": meta_keys.COLOUR_DOUBTFUL in meta,
         "empty": not lesions,
         "touches_border": bool(mask[[0, -1]].any() or mask[:, [0, -1]].any()),

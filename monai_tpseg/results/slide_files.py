@@ -34,7 +34,7 @@ def write_pyramid(mask: RunMask, mpp: tuple[float, float], path: Path) -> None:
 
     Args:
         mask: the finest level.
-        mpp: (row, column) micrometres a pixel of it; written as its resolution.
+        mpp: (row, column) micrometres per pixel of it; written as its resolution.
         path: the file to write or replace.
     """
     levels = [mask]
@@ -78,22 +78,35 @@ def contours_geojson(
     return json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":")).encode()
 
 
-def slide_overlay(thumbnail: NDArray[np.uint8], mask: RunMask, task: str) -> Image.Image:
+def slide_overlay(
+    thumbnail: NDArray[np.uint8], mask: RunMask, task: str, contours: Sequence[RunMask] = (), caption: str = ""
+) -> Image.Image:
     """Return the lesions drawn on a small picture of the whole slide; what is smaller than a pixel stays visible.
 
     Args:
         thumbnail: (3, h, w), smaller than the mask.
         mask: of the whole slide.
         task: name of the task; its title stands above.
+        contours: the inner and the outer one, of the shape of `mask`.
+        caption: what stands behind the task's title.
     """
-    height, width = thumbnail.shape[1:]
+    size = thumbnail.shape[1], thumbnail.shape[2]
+    title = f"{get_title(task)}, {caption}" if caption else get_title(task)
+    around = [_small(one, size) for one in contours]
+    return draw_overlay(thumbnail / 255, _small(mask, size), title, contours=around)
+
+
+def _small(mask: RunMask, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask at the size (h, w) of a thumbnail; a pixel is set where any of its part of the mask is."""
+    height, width = size
     rows = mask.row * height // mask.shape[0]
     starts = mask.start * width // mask.shape[1]
     ends = np.maximum(-(-mask.end * width // mask.shape[1]), starts + 1)
     change = np.zeros((height, width + 1), np.int64)
     np.add.at(change, (rows, starts), 1)
     np.add.at(change, (rows, ends), -1)
-    return draw_overlay(thumbnail / 255, np.cumsum(change, axis=1)[:, :-1] > 0, get_title(task))
+    found: NDArray[np.bool_] = np.cumsum(change, axis=1)[:, :-1] > 0
+    return found
 
 
 def _tiles(level: RunMask) -> Iterator[NDArray[np.uint8]]:

@@ -9,30 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import highdicom.sr as hd
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as DicomCode
-from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_tpseg.catalogue import CATEGORY, Task, get_task
 from monai_tpseg.files import complete
-from monai_tpseg.io.dicom.frame_datasets import described, taken_at
-from monai_tpseg.io.dicom.frames import Frame, source_frames
-from monai_tpseg.io.dicom.segmentation import (
+from monai_tpseg.io.dicom.derived_object import (
     ARTIFICIAL_INTELLIGENCE,
     RESEARCH_USE,
     Algorithm,
     Identifiers,
-    SegmentationError,
     check_references,
     identifiers,
     sct,
     series_number,
 )
-from monai_tpseg.io.dicom.tracking import SEGMENTS
+from monai_tpseg.io.dicom.frame_datasets import described, taken_at
+from monai_tpseg.io.dicom.frames import Frame, source_frames
+from monai_tpseg.io.dicom.segmentation import LABELMAP_STORAGE, SegmentationError
+from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import guarded
+from monai_tpseg.io.safety import read_safely
 from monai_tpseg.results.measurements import Lesion
 
 __all__ = ["write_structured_report"]
@@ -85,9 +86,9 @@ def write_structured_report(
         SegmentationError: the source does not name its study, series and object, or has changed since it was read.
     """
     known = task if isinstance(task, Task) else get_task(task)
-    seg = None if segmentation is None else pydicom.dcmread(segmentation, stop_before_pixels=True)
+    seg = None if segmentation is None else pydicom.dcmread(segmentation)
     try:
-        made = guarded(lambda: _build(lesions, meta, known, name, algorithm, seg, expected_dice), "The source")
+        made = read_safely(lambda: _build(lesions, meta, known, name, algorithm, seg, expected_dice), "The source")
     except ReadError as error:
         raise SegmentationError(f"No structured report can be made: {error}") from None
     with complete(path) as file:
@@ -199,7 +200,7 @@ class _Groups:
         for lesion in lesions[:SEGMENTS]:
             yield self._group(lesion.tracking_id, [lesion])
         if lesions[SEGMENTS:]:
-            yield self._group(lesions[SEGMENTS].tracking_id, lesions[SEGMENTS:])
+            yield self._group(tracking_id(self.name, self.task.name, SEGMENTS + 1), lesions[SEGMENTS:])
 
     def _group(
         self,
@@ -223,7 +224,7 @@ class _Groups:
         if len(lesions) == 1 and _is_flat(lesions[0]):
             return hd.PlanarROIMeasurementsAndQualitativeEvaluations(**about, referenced_segment=self._frame(number))
         segment = hd.ReferencedSegment(
-            SegmentationStorage,
+            self.seg.SOPClassUID,
             self.seg.SOPInstanceUID,
             number,
             source_series=hd.SourceSeriesForSegmentation(self.frames[0].header.SeriesInstanceUID),
@@ -237,21 +238,36 @@ class _Groups:
     def _frame(self, segment: int) -> hd.ReferencedSegmentationFrame:
         """The only frame of the segment of a flat lesion, and the source frame that it lies on."""
         assert self.seg is not None
-        number, group = next(
-            (n, group)
-            for n, group in enumerate(self.seg.PerFrameFunctionalGroupsSequence, start=1)
-            if segment in (_segment_of(group), _segment_of(self.seg.SharedFunctionalGroupsSequence[0]))
-        )
+        mapped = str(self.seg.SOPClassUID) == LABELMAP_STORAGE
+        number, group = self._mapped(segment) if mapped else self._framed(segment)
         source = group.DerivationImageSequence[0].SourceImageSequence[0]
         frame = source.get("ReferencedFrameNumber")
         image = hd.SourceImageForSegmentation(
             source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID, None if frame is None else [int(frame)]
         )
         made = hd.ReferencedSegmentationFrame(
-            SegmentationStorage, self.seg.SOPInstanceUID, number, segment, source_image=image
+            self.seg.SOPClassUID, self.seg.SOPInstanceUID, number, segment, source_image=image
         )
-        del made[0].ReferencedSOPSequence[0].ReferencedSegmentNumber  # not beside a frame's number (PS3.3 10.3)
+        reference = made[0].ReferencedSOPSequence[0]  # a frame's number or a segment's, never both (PS3.3 10.3)
+        del reference["ReferencedFrameNumber" if mapped else "ReferencedSegmentNumber"]
         return made
+
+    def _framed(self, segment: int) -> tuple[int, Dataset]:
+        """Number and functional groups of the frame that holds a segment, which it has to itself."""
+        assert self.seg is not None
+        shared = self.seg.SharedFunctionalGroupsSequence[0]
+        return next(
+            (n, group)
+            for n, group in enumerate(self.seg.PerFrameFunctionalGroupsSequence, start=1)
+            if segment in (_segment_of(group), _segment_of(shared))
+        )
+
+    def _mapped(self, segment: int) -> tuple[int, Dataset]:
+        """The same of a label map, whose frames hold several segments: their pixels say where one is."""
+        assert self.seg is not None
+        frames = self.seg.pixel_array.reshape(-1, self.seg.Rows, self.seg.Columns)
+        number = int(np.flatnonzero((frames == segment).any(axis=(1, 2)))[0])
+        return number + 1, self.seg.PerFrameFunctionalGroupsSequence[number]
 
 
 def _segment_of(group: Dataset) -> int | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from monai_tpseg.segment.finish import Finish, find_lesions
-from monai_tpseg.segment.prepare import PrepareImage
+from monai_tpseg.segment.prepare_image import PrepareImage
 from monai_tpseg.segment.result import Segmentation
 from monai_tpseg.segment.segmenter import Segmenter
 from monai_tpseg.segment.transform import FinishMaskd
+from monai_tpseg.segment.watched import WatchedInferer
 
-__all__ = ["Finish", "FinishMaskd", "PrepareImage", "Segmentation", "Segmenter", "find_lesions"]
+__all__ = ["Finish", "FinishMaskd", "PrepareImage", "Segmentation", "Segmenter", "WatchedInferer", "find_lesions"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -13,9 +12,10 @@ from monai.data import MetaTensor
 from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.segment.finish import Finish
-from monai_tpseg.segment.prepare import PrepareImage
+from monai_tpseg.segment.prepare_image import PrepareImage
 from monai_tpseg.segment.result import Segmentation
-from monai_tpseg.trust import Judge, Observed
+from monai_tpseg.segment.watched import WatchedInferer
+from monai_tpseg.trust import Judge
 
 __all__ = ["Segmenter"]
 
@@ -24,7 +24,7 @@ class Segmenter:
     """Crops, normalises, infers, pastes, thresholds, drops what is small, and numbers the lesions.
 
     Its steps are parts of their own, for those who have a loop of their own around the network: `prepare`, the
-    inferer, `finish`.
+    inferer, which is `watched` where masks are judged, `finish`.
 
     Args:
         network: called with (image, row of the task), returns logits.
@@ -44,9 +44,15 @@ class Segmenter:
         modalities: Mapping[str, str] = MappingProxyType({}),
         judge: Judge | None = None,
     ) -> None:
-        self.network, self.tasks, self.inferer = network, tuple(tasks), inferer
+        self.network, self.tasks = network, tuple(tasks)
         self.prepare, self.finish = PrepareImage(), finish or Finish()
-        self.modalities, self.judge = modalities, judge
+        self.modalities = modalities
+        self.watched = WatchedInferer(inferer, judge)
+
+    @property
+    def inferer(self) -> TaskInferer:
+        """How slices run through the network."""
+        return self.watched.inferer
 
     @torch.no_grad()
     def __call__(self, image: MetaTensor, tasks: Sequence[str], **options: Any) -> list[Segmentation]:
@@ -65,24 +71,13 @@ class Segmenter:
             raise ValueError(f"Tasks that run together must be of one modality, got {', '.join(tasks)}.")
         prepared = self.prepare(image, modalities.pop())
         rows = torch.tensor([[self.tasks.index(task) for task in tasks]])
-        if self.judge is None:
-            found = self.inferer(prepared[None], self.network, task=rows, **options)[0]
-            return [Segmentation(image, *self.finish(prob, image.meta)) for prob in torch.split(found, 1)]
-        if prepared.ndim == 4 and not options.get("slice_batch"):  # measured before the network is watched
-            size = prepared.shape[1], prepared.shape[2]
-            options["slice_batch"] = self.inferer.slices_together(self.network, size, int(rows[0, 0]))
-        with self.judge.watch(self.network) as seen:
-            found = self.inferer(prepared[None], self.network, task=rows, **options)[0]
+        found = self.watched(prepared[None], self.network, task=rows, **options)[0]
         parts = zip(rows[0].tolist(), torch.split(found, 1), strict=True)
-        return [self._judged(self.judge, seen, row, prob, image) for row, prob in parts]
+        return [self._finished(row, prob, image) for row, prob in parts]
 
-    def _judged(
-        self, judge: Judge, seen: Observed | None, row: int, prob: torch.Tensor, image: MetaTensor
-    ) -> Segmentation:
-        threshold = self.finish.threshold
-        whole = Segmentation(image, *self.finish(prob, image.meta))
-        trust = judge.judge(seen, row, prob, threshold)
-        return whole._replace(trust=replace(trust, contours=judge.contours(row, whole.prob, threshold)))
+    def _finished(self, row: int, prob: torch.Tensor, image: MetaTensor) -> Segmentation:
+        finished = self.finish(prob, image.meta)
+        return Segmentation(image, *finished, self.watched.trust(row, prob, finished, self.finish.threshold))
 
     def modality(self, task: str) -> Modality:
         """Return the modality of a task that the weights know."""

@@ -10,8 +10,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
-from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB
+from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK, TRUST
 from monai_tpseg.segment.finish import Finish
+from monai_tpseg.segment.watched import WatchedInferer
 
 __all__ = ["FinishMaskd"]
 
@@ -27,6 +28,7 @@ class FinishMaskd(MapTransform):
         prob_key: where the probabilities go.
         lesions_key: where the numbered lesions go, (1, H, W) or (1, H, W, D) int32 on the CPU.
         allow_missing_keys: skip a case without the key.
+        watched: the inferer that made the probabilities; how far the mask can be trusted goes to `keys.TRUST`.
 
     Raises:
         ValueError: several keys, or an argument out of its range.
@@ -41,17 +43,22 @@ class FinishMaskd(MapTransform):
         prob_key: str = PROB,
         lesions_key: str = LESIONS,
         allow_missing_keys: bool = False,
+        watched: WatchedInferer | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
             raise ValueError(f"One prediction is finished, got the keys {', '.join(map(str, self.keys))}.")
         self.finish = Finish(threshold, min_lesion_area)
         self.image_key, self.prob_key, self.lesions_key = image_key, prob_key, lesions_key
+        self.watched = watched
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `data` with what was found in the image."""
         case = dict(data)
         for key in self.key_iterator(case):
-            prob, mask, lesions = self.finish(case[key], case[self.image_key].meta)
-            case |= {key: mask, self.prob_key: prob, self.lesions_key: torch.from_numpy(lesions)[None]}
+            finished = self.finish(case[key], case[self.image_key].meta)
+            if self.watched is not None:
+                case[TRUST] = self.watched.trust(int(case[TASK]), case[key], finished, self.finish.threshold)
+            lesions = torch.from_numpy(finished.lesions)[None]
+            case |= {key: finished.mask, self.prob_key: finished.prob, self.lesions_key: lesions}
         return case

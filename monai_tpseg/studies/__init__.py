@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.studies.manifest import Entry, read_manifest, write_manifest
-from monai_tpseg.studies.merge import merge_scan
+from monai_tpseg.studies.manifest_merge import merge_scan
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.studies.run import Run, exit_status, known_salt, prepare_output

@@ -16,7 +16,10 @@ from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest
 from monai_tpseg.studies.run import SESSIONS
 
-__all__ = ["SLICES", "Annotated", "annotated_cases", "holds_annotations", "write_annotated"]
+__all__ = ["DONE", "SLICES", "Annotated", "annotated_cases", "holds_annotations", "write_annotated"]
+
+DONE = "done"
+"""Name of an empty file in the folder of a session: a person has marked the case as done, and its masks are saved."""
 
 SLICES = "slices"
 """Key of an entry: numbers of the slices, from 0, whose masks a person has drawn, corrected or accepted."""
@@ -43,14 +46,15 @@ def holds_annotations(folder: Path) -> bool:
     return (folder / SESSIONS).is_dir() and (folder / MANIFEST).is_file()
 
 
-def annotated_cases(out: Path) -> Annotated:
+def annotated_cases(out: Path, done: bool = False) -> Annotated:
     """Return the saved masks of an output folder of `tpseg annotate` as entries of a datalist.
 
     Slices that nobody has looked at are no example of anything: of a volume the numbers of the others are listed, and a
-    case in which every mask is only proposed is left out.
+    case in which every mask is only proposed is left out. Of a case that was marked as done everything was looked at.
 
     Args:
         out: its `--out`.
+        done: only the cases that were marked as done.
 
     Raises:
         StudyError: the folder is none, or nothing was saved.
@@ -60,7 +64,8 @@ def annotated_cases(out: Path) -> Annotated:
     found = Annotated([], [], {})
     for entry in read_manifest(out / MANIFEST):
         for folder, record in _saved(out / CASES, entry.case):
-            why = _add(found, entry, folder, record)
+            whole = (out / SESSIONS / entry.case / DONE).is_file()
+            why = "it is not marked as done" if done and not whole else _add(found, entry, folder, record, whole)
             if why:
                 found.left_out.append((folder.name, why))
     if not found.entries:
@@ -69,17 +74,18 @@ def annotated_cases(out: Path) -> Annotated:
     return found
 
 
-def write_annotated(out: Path, datalist: Path) -> Annotated:
+def write_annotated(out: Path, datalist: Path, done: bool = False) -> Annotated:
     """Write the entries of `annotated_cases` under `training` of a datalist, and return them.
 
     Args:
         out: the `--out` of `tpseg annotate`.
         datalist: the JSON file to write or replace; paths are relative to its folder.
+        done: see `annotated_cases`.
 
     Raises:
         StudyError: see `annotated_cases`.
     """
-    found = annotated_cases(out)
+    found = annotated_cases(out, done)
     folder = datalist.absolute().parent
     entries = [
         {**entry, **{key: Path(os.path.relpath(entry[key], folder)).as_posix() for key in (IMAGE, LABEL)}}
@@ -97,8 +103,8 @@ def _saved(cases: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield folder, record
 
 
-def _add(found: Annotated, entry: Entry, folder: Path, record: dict[str, Any]) -> str:
-    """Add what was saved of a case; return why not, or ""."""
+def _add(found: Annotated, entry: Entry, folder: Path, record: dict[str, Any], whole: bool) -> str:
+    """Add what was saved of a case, all its slices if `whole`; return why not, or ""."""
     source, label = entry.root / entry.path, folder / record.get("files", {}).get("mask", "-")
     looked_at = _looked_at(record)
     if entry.part:
@@ -107,9 +113,9 @@ def _add(found: Annotated, entry: Entry, folder: Path, record: dict[str, Any]) -
         return "its source is not where it was"
     if not label.is_file():
         return "its slices have a place each"
-    if not looked_at:
+    if not looked_at and not whole:
         return "nobody has accepted or drawn a mask in it"
-    more = {SLICES: looked_at} if label.name.endswith(".nii.gz") else {}
+    more = {SLICES: looked_at} if label.name.endswith(".nii.gz") and not whole else {}
     task = record["task"]
     found.entries.append(
         {IMAGE: str(source.absolute()), LABEL: str(label.absolute()), TASK: task, PATIENT: entry.source_id, **more}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -16,36 +15,29 @@ from typing import Any, NamedTuple
 import torch
 from monai.data import MetaTensor
 
-from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
-from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.dicom.object import parsed_once
-from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.locate import SEE, Seen
-from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.case_files import Outputs, refused, write_segmented
 from monai_tpseg.results.codes import (
-    RUN_ACTIONS,
     DeviceLostError,
     Outcome,
     SourceChanged,
-    Status,
     StudyError,
     device_answers,
-    failed,
     is_disc_full,
     is_out_of_memory,
     outcome_of,
 )
-from monai_tpseg.results.folder import case_folder, provenance, read_result, write_result
+from monai_tpseg.results.folder import case_folder, provenance, write_result
 from monai_tpseg.segment import Segmentation
-from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.studies.case_plan import CasePlanner, Plan
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import file_stem
 from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import segment_slide
-from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError
 
-__all__ = ["CASES", "CaseRunner", "Ended", "Found", "Plan"]
+__all__ = ["CASES", "CaseRunner", "Ended", "Found"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,38 +48,13 @@ CASES = "cases"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done for a case.
-
-    Attributes:
-        name: of its folder.
-        entry: its line in the manifest.
-        key: what `--resume` goes by.
-        source: to be read; None where the case has ended already, or is a slide.
-        slide: a whole slide, which is read in windows while it is segmented.
-        outcome: how it has ended: before, or for want of a task or a source.
-        kept: whether it ended so in an earlier run.
-        stamp: of the source, see `Seen`.
-    """
-
-    name: str
-    entry: Entry
-    key: str
-    source: CaseSource | None = None
-    slide: Path | None = None
-    outcome: Outcome | None = None
-    kept: bool = False
-    stamp: str = ""
-
-
-@dataclass(frozen=True)
 class Ended:
     """How a case ended.
 
     Attributes:
         name: of its folder.
         outcome: status, code, flags.
-        kept: it ended so in an earlier run, and still holds.
+        kept: its folder is that of an earlier run; see `Plan`.
         seconds: `read`, in its own process; `network`; `write`, with measuring and drawing; where they took place.
     """
 
@@ -131,37 +98,10 @@ class CaseRunner:
         self.folder = Path(out) / CASES
         self.resume = resume
         self.tag = tag
-        self._looker: Apart | None = None
+        self.planner = CasePlanner(model, self.folder, resume, limits)
         self._made_by = provenance(model.info, model.config)
 
-    def plan(self, name: str, entry: Entry) -> Plan:
-        """Look at a case without reading its pixels."""
-        try:
-            return self._plan(name, entry)
-        except NoProcessError:
-            raise  # no case's fault
-        except Exception as error:  # whatever a source does to who looks at it stays with its case
-            return Plan(name, entry, "", outcome=outcome_of(error))
-
-    def _plan(self, name: str, entry: Entry) -> Plan:
-        seen, trouble = self._see(entry)
-        key = self._key(entry, "unreadable" if seen is None else seen.identity)
-        if self.resume and (kept := self.kept(name, key)) is not None:
-            return Plan(name, entry, key, outcome=kept, kept=True)
-        outcome = (_unfit(seen) if seen is not None else None) or self._problem(entry) or trouble
-        if seen is None or outcome is not None:
-            return Plan(name, entry, key, outcome=outcome)
-        if seen.slide and isinstance(seen.source, Path):
-            return Plan(name, entry, key, slide=seen.source, stamp=seen.stamp)
-        return Plan(name, entry, key, seen.source, stamp=seen.stamp)
-
-    def close(self) -> None:
-        """End the process that looks for sources."""
-        if self._looker is not None:
-            self._looker.close()
-        self._looker = None
-
-    def segment_together(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
+    def segment_tasks(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
         """Segment what was read for the tasks of several plans at once; nothing where that fails.
 
         Args:
@@ -189,7 +129,7 @@ class CaseRunner:
         Args:
             plan: of the case.
             read: what became of its source; None where the plan has none.
-            found: what `segment_together` has found for it; by default it is segmented now.
+            found: what `segment_tasks` has found for it; by default it is segmented now.
 
         Raises:
             StudyError: nothing can be written any more, or the device is lost.
@@ -231,19 +171,6 @@ class CaseRunner:
                 raise _no_writing(self.out, again) from error
         return outcome
 
-    def kept(self, name: str, key: str) -> Outcome | None:
-        """Return the outcome on disc if it still holds, else None: what failed or was skipped is tried again.
-
-        Args:
-            name: of the case.
-            key: of its plan.
-        """
-        record = read_result(self.folder / name)
-        if record is None or not key or record["key"] != key:
-            return None
-        status = Status(record["status"])
-        return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
-
     def _segment(
         self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float], found: Found | None
     ) -> tuple[Outcome, dict[str, Any]]:
@@ -264,11 +191,9 @@ class CaseRunner:
                 seconds["network"] = found.seconds
             settings = self.model.settings
             if settings.refuse and found.what.trust.refused:
-                outcome = Outcome(Status.SKIPPED, "S_NOT_THIS_TASK", RUN_ACTIONS["S_NOT_THIS_TASK"])
-                return outcome, {"trust": found.what.trust.record()}
+                return refused(found.what.trust)
             with _timed(seconds, "write"):
-                more = {"probabilities": settings.probabilities, "sr": settings.sr}
-                outputs = Outputs(settings.seg, method=self.model.info.method, **more)
+                outputs = self._outputs()
                 name = file_stem(plan.name, plan.entry.task)
                 with parsed_once(None if read is None else read.headers):
                     return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)
@@ -280,9 +205,20 @@ class CaseRunner:
                 raise DeviceLostError(_LOST_DEVICE.format(self.model.device, plan.name)) from error
             return outcome_of(error), {}
 
+    def _outputs(self) -> Outputs:
+        settings = self.model.settings
+        return Outputs(
+            settings.seg,
+            method=self.model.info.method,
+            probabilities=settings.probabilities,
+            sr=settings.sr,
+            encoding=settings.encoding,
+            also=settings.also,
+        )
+
     def _check_unchanged(self, plan: Plan) -> None:
         """A source that somebody still writes to was read half old, half new."""
-        seen, trouble = self._see(plan.entry, content=False)
+        seen, trouble = self.planner.see(plan.entry, content=False)
         if seen is None or trouble is not None or seen.stamp != plan.stamp:
             raise SourceChanged
 
@@ -307,45 +243,8 @@ class CaseRunner:
 
     def _run(self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None) -> list[Segmentation]:
         if len(tasks) > 1:
-            return self.model.segment_together(image, tasks, slice_batch)
+            return self.model.segment_tasks(image, tasks, slice_batch)
         return [self.model.segment_image(image, tasks[0], slice_batch)]
-
-    def _problem(self, entry: Entry) -> Outcome | None:
-        if not entry.task:
-            return Outcome(Status.SKIPPED, "S_NO_TASK", failed("S_NO_TASK").action)
-        info = self.model.info
-        known = entry.task in info.tasks and (entry.task in TASK_NAMES or entry.task in info.modalities)
-        return None if known else failed("E_TASK")
-
-    def _see(self, entry: Entry, content: bool = True) -> tuple[Seen | None, Outcome | None]:
-        """Return what is known of a source, or how its case ends because it lies nowhere or does not answer."""
-        if self._looker is None:
-            limits = self.limits or Limits()
-            self._looker = Apart(SEE, limits.seconds, limits.bytes)
-        known = self._problem(entry) is None
-        pathology = (
-            content and known and get_task(entry.task, self.model.info.modalities).modality is Modality.PATHOLOGY
-        )
-        self._looker.send(*entry.place, not entry.task, pathology, content)
-        try:
-            seen: Seen = self._looker.receive().value
-        except (ReadError, CallLost) as error:
-            return None, outcome_of(error)
-        return seen, None
-
-    def _key(self, entry: Entry, identity: str) -> str:
-        """Input, weights, task and settings in one keyed digest."""
-        parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
-        return entry.keyed(json.dumps(parts))
-
-
-def _unfit(seen: Seen) -> Outcome | None:
-    """How a case without a task ends that needs none."""
-    if seen.unfit == "no image":
-        return outcome_of(ReadError("E_NOT_IMAGE", "The source is no image."))
-    codes = {"localizer": "S_LOCALIZER", "screenshot": "S_SCREENSHOT"}
-    code = codes.get(seen.unfit, "")
-    return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]) if code else None
 
 
 def _takes_folders(folder: Path) -> bool:

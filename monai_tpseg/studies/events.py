@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -15,9 +16,13 @@ from typing import Any, TextIO
 from tqdm.auto import tqdm
 
 from monai_tpseg import __version__
+from monai_tpseg.results.codes import Status
 from monai_tpseg.studies.case import Ended
+from monai_tpseg.words import count
 
 __all__ = ["EVENTS", "Events", "events"]
+
+logger = logging.getLogger(__name__)
 
 EVENTS = "events.jsonl"
 """The name of the events in an output folder; a shard has its own, `events-1-of-4.jsonl`."""
@@ -33,6 +38,7 @@ class Events:
 
     def __init__(self, log: TextIO, bar: Any) -> None:
         self.counts: Counter[str] = Counter()
+        self.stayed = 0  # results of cases whose source cannot be reached now
         self._log, self._bar = log, bar
         self._last = time.monotonic()
 
@@ -40,6 +46,7 @@ class Events:
         """Record a case; its `seconds` are those since the one before, of which reading ahead costs none."""
         now = time.monotonic()
         self.counts[case.outcome.status.value] += 1
+        self.stayed += case.kept and case.outcome.status is Status.FAILED
         self._write(
             "case",
             case=case.name,
@@ -84,3 +91,7 @@ def events(path: Path, cases: int, quiet: bool) -> Iterator[Events]:
             complete = True
         finally:
             record.over(complete, time.monotonic() - begin)
+    if record.stayed:
+        stay = "stays as it is" if record.stayed == 1 else "stay as they are"
+        said = count(record.stayed, "case")
+        logger.warning("%s with a result, but no source to be read, %s; check the paths.", said, stay)

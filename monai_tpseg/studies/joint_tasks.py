@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from monai_tpseg.studies.case import CaseRunner, Ended, Plan
+from monai_tpseg.studies.case import CaseRunner, Ended
+from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.reading import Read
 
-__all__ = ["NamedEntry", "finish_together", "of_one_source", "together"]
+__all__ = ["NamedEntry", "finish_group", "group_plans", "of_one_source"]
 
 NamedEntry = tuple[str, Entry]
 _Item = TypeVar("_Item")
@@ -21,7 +22,7 @@ def of_one_source(cases: Iterable[NamedEntry]) -> list[tuple[NamedEntry, ...]]:
     return [tuple(group) for _, group in groupby(cases, lambda case: case[1].source_id)]
 
 
-def together(plans: Iterable[Plan], runner: CaseRunner) -> Iterator[tuple[Plan, ...]]:
+def group_plans(plans: Iterable[Plan], runner: CaseRunner) -> Iterator[tuple[Plan, ...]]:
     """Put plans together that follow each other and can be segmented as one.
 
     They are to be read from the same source, and their tasks are of one modality: its pictures are made ready in one
@@ -47,7 +48,7 @@ def _runs(items: Iterable[_Item], fits: Callable[[_Item, _Item], bool]) -> Itera
         yield tuple(group)
 
 
-def finish_together(runner: CaseRunner, plans: Sequence[Plan], read: Read | None) -> Iterator[Ended]:
+def finish_group(runner: CaseRunner, plans: Sequence[Plan], read: Read | None) -> Iterator[Ended]:
     """Segment the cases of a group at once and write each: they end one by one, whatever becomes of the others.
 
     Where the network fails for all of them at once, each is tried by itself.
@@ -61,6 +62,6 @@ def finish_together(runner: CaseRunner, plans: Sequence[Plan], read: Read | None
         StudyError: nothing can be written any more.
     """
     read = read and read._replace(seconds=read.seconds / len(plans))  # each bears its share
-    found = runner.segment_together(plans, read) if len(plans) > 1 else {}
+    found = runner.segment_tasks(plans, read) if len(plans) > 1 else {}
     for plan in plans:
         yield runner.finish(plan, read, found.pop(plan.name, None))

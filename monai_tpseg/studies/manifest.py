@@ -147,6 +147,8 @@ def read_manifest(
         StudyError: no such file, no table, no column `path`, a row without a path, or a salt or part that is none.
     """
     path = Path(path)
+    if path.is_dir():
+        raise StudyError(f"'{path}' is a folder; name the CSV file, e.g. {shlex.quote(str(path / MANIFEST))}.")
     if not path.is_file():
         raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {shlex.quote(str(path))}.")
     salt = salt or new_salt()

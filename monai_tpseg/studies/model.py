@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from monai.data import MetaTensor
@@ -16,13 +16,15 @@ from monai_tpseg import __version__
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.inferers.task import Window
+from monai_tpseg.inferers.task_inferer import Window
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.fast.load import PRECISIONS, choose_precision, ready_network
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.fast.inference_form import PRECISIONS, choose_precision, network_for_inference
+from monai_tpseg.networks.fast.runtimes import RuntimeNetwork, check_runtime
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.results.codes import StudyError
 from monai_tpseg.results.folder import digest
+from monai_tpseg.results.label_maps import check_label_maps
 from monai_tpseg.segment import Finish, Segmentation, Segmenter
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.pipelines import slide_mpp
@@ -30,9 +32,15 @@ from monai_tpseg.transforms.transfer import load_case
 from monai_tpseg.trust import Judge
 from monai_tpseg.weights import choose_weights
 
+if TYPE_CHECKING:
+    from monai_tpseg.io.dicom.segmentation import Encoding
+
 __all__ = ["Model", "Settings", "choose_device", "other_preprocessing"]
 
 logger = logging.getLogger(__name__)
+
+_HIDDEN_BATCH = 8  # slices that run together where the memory that they take cannot be seen
+_LATER = ("encoding", "also")  # settings that results of 0.2.0 know nothing of
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,19 @@ class Settings:
     Attributes:
         threshold: probability from which a pixel is lesion, in (0, 1).
         min_lesion_area: smallest lesion that stays, pixels or voxels.
-        mpp: micrometres a pixel that whole slides are read at; that of the modality file by default.
-        slide_mpp: micrometres a pixel of the finest level of slides that do not say.
+        mpp: micrometres per pixel that whole slides are read at; that of the modality file by default.
+        slide_mpp: micrometres per pixel of the finest level of slides that do not say.
         skip_glass: windows of a slide without tissue are not run.
         seg: also write a DICOM segmentation where the source is DICOM.
         sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
         skip_empty: slices of a volume that show nothing are not run, see `monai_tpseg.inferers.tissue`.
         precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
+        runtime: what computes the network: "pytorch", or on a CPU "onnxruntime" or "openvino".
         contours: also cut the inner and the outer contour, see `monai_tpseg.trust.contours`.
         refuse: a picture that is none of the task gets no mask.
         probabilities: also write them.
+        encoding: of the DICOM segmentation, "binary" or "labelmap".
+        also: label maps of volumes, some of `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     threshold: float = THRESHOLD
@@ -63,20 +74,24 @@ class Settings:
     sr: bool = True
     skip_empty: bool = False
     precision: str = "fp32"
+    runtime: str = "pytorch"
     contours: bool = False
     refuse: bool = False
     probabilities: bool = False
+    encoding: Encoding = "binary"
+    also: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             Finish(self.threshold, self.min_lesion_area)
+            check_label_maps(self.also)
         except ValueError as error:
             raise StudyError(f"{error}") from error
         if self.precision not in PRECISIONS:
             raise StudyError(f"Unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         for name, value in (("mpp", self.mpp), ("slide_mpp", self.slide_mpp)):
             if value is not None and not 0 < value < 100:
-                raise StudyError(f"{name} must be micrometres a pixel, above 0 and below 100, got {value}.")
+                raise StudyError(f"{name} must be micrometres per pixel, above 0 and below 100, got {value}.")
 
     @property
     def finish(self) -> Finish:
@@ -107,7 +122,8 @@ def choose_device(name: str | None) -> torch.device:
 class Model:
     """A network with its weights, and the path from a source to a mask.
 
-    TP-Seg runs in its fast form, see `monai_tpseg.networks.fast.load`; a network without one runs as it was trained.
+    TP-Seg runs in its fast form, see `monai_tpseg.networks.fast.inference_form`; a network without one runs as it was
+    trained.
 
     Args:
         checkpoint: weights, their description beside them; or a name in the catalogue; the starter weights by default.
@@ -120,9 +136,9 @@ class Model:
 
     Raises:
         CatalogueError: no such weights in the catalogue.
-        CheckpointError: weights or description are missing, damaged, or do not fit.
-        StudyError: no such device, or it cannot compute at the precision; pictures are to be refused, and nothing was
-            fitted that could tell them.
+        CheckpointError: weights or description are missing, damaged, or do not fit; pictures are to be refused, and
+            nothing was fitted that could tell them.
+        StudyError: no such device, or it cannot compute at the precision.
     """
 
     def __init__(
@@ -139,22 +155,31 @@ class Model:
         self.device = choose_device(device)
         self.settings = settings or Settings()
         self.preprocessing = pipelines_hash()
-        self.judge = Judge(checkpoint, self.info, self.settings.contours, judged)
-        if self.settings.refuse and not self.judge.refuses:
+        runtime = self.settings.runtime
+        beside = checkpoint, self.info, self.settings.contours, judged
+        self.judge = Judge.beside(*beside, watched=runtime == "pytorch")
+        if self.settings.refuse and runtime != "pytorch":
             raise StudyError(
-                f"Nothing beside '{checkpoint}' tells which pictures are none of a task: fit it with tpseg calibrate "
-                "--fit trust, or leave --refuse out."
+                f"--refuse needs to see inside the network, which '{runtime}' hides: leave one of them out."
             )
+        if self.settings.refuse:
+            self.judge.check_refuses(checkpoint)
         computing = fit_threads()
         if self.device.type == "cpu" and (hint := crowded(computing)):
             logger.warning("%s", hint)
         try:
             self.precision = choose_precision(self.settings.precision, self.device)
+            check_runtime(runtime, self.device, self.precision)
         except ValueError as error:
             raise StudyError(f"{error}") from error
-        network = build_described(checkpoint)
-        network, why_plain = ready_network(network.to(self.device), self.precision)
+        trained = build_described(checkpoint)
+        network, why_plain = network_for_inference(trained.to(self.device), self.precision)
         self.fast = not why_plain
+        if runtime != "pytorch":
+            if why_plain:
+                raise StudyError(f"{why_plain} It runs in PyTorch alone: leave --runtime out.")
+            network = RuntimeNetwork(trained, runtime, self.info.sha256, self.precision)
+            slice_batch = _HIDDEN_BATCH if slice_batch == "auto" else slice_batch
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)
         inferer = TaskInferer(
             self.info.image_size,
@@ -190,12 +215,17 @@ class Model:
             "preprocessing": self.preprocessing,
             "version": __version__,
             "window": self.info.window,
-            **asdict(self.settings),
+            **self._settings(),
             "mpp": self.mpp,
             "precision": self.precision,
             "fast": self.fast,
             "trust": self.judge.digests,
         }
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings; those of `_LATER` only where they are used, so that what was made before them stays valid."""
+        usual = {name: getattr(Settings, name) for name in _LATER}
+        return {name: value for name, value in asdict(self.settings).items() if usual.get(name, ...) != value}
 
     @property
     def config_sha256(self) -> str:
@@ -223,9 +253,9 @@ class Model:
             task: a name in `info.tasks`.
             slice_batch: instead of the model's own.
         """
-        return self.segment_together(image, [task], slice_batch)[0]
+        return self.segment_tasks(image, [task], slice_batch)[0]
 
-    def segment_together(
+    def segment_tasks(
         self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None
     ) -> list[Segmentation]:
         """Segment one image for several tasks: what they share is computed once, and each result is as for it alone.

@@ -19,9 +19,10 @@ import torch
 from monai_tpseg.cores import cores
 from monai_tpseg.results.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.results.folder import sweep
-from monai_tpseg.studies.case import CASES, CaseRunner, Ended, Plan
+from monai_tpseg.studies.case import CASES, CaseRunner, Ended
+from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.joint_tasks import NamedEntry, finish_together, of_one_source, together
+from monai_tpseg.studies.joint_tasks import NamedEntry, finish_group, group_plans, of_one_source
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.subprocesses import NoProcessError
@@ -131,13 +132,16 @@ class Worker:
         """
         assert self.runner is not None
         try:
-            plans = [self._ahead.pop(case[0]) if case[0] in self._ahead else self.runner.plan(*case) for case in cases]
-            groups, ended = list(together(plans, self.runner)), list[Ended]()
+            plans = [
+                self._ahead.pop(case[0]) if case[0] in self._ahead else self.runner.planner.plan(*case)
+                for case in cases
+            ]
+            groups, ended = list(group_plans(plans, self.runner)), list[Ended]()
             for group in groups:
                 read = None if group[0].source is None else self._reader.get(group[0].source)
                 if group is groups[-1]:
                     self._read_ahead(following)
-                ended += finish_together(self.runner, group, read)
+                ended += finish_group(self.runner, group, read)
             return ended
         except DeviceLostError:
             os._exit(1)  # Ray starts another process, in which the device may answer again
@@ -146,7 +150,7 @@ class Worker:
 
     def _read_ahead(self, cases: _Cases) -> None:
         assert self.runner is not None
-        self._ahead = {case[0]: self.runner.plan(*case) for case in cases}
+        self._ahead = {case[0]: self.runner.planner.plan(*case) for case in cases}
         sources = [plan.source for plan in self._ahead.values() if plan.source is not None]
         if sources:
             self._reader.ask(sources[0])
@@ -157,8 +161,8 @@ class Worker:
 
     def _lost(self, case: NamedEntry, code: str) -> Ended:
         assert self.runner is not None
-        plan = self.runner.plan(*case)
-        kept = self.runner.kept(plan.name, plan.key)  # it may have died just after it had written the case
+        plan = self.runner.planner.plan(*case)
+        kept = self.runner.planner.kept(plan.name, plan.key)  # it may have died just after it had written the case
         if kept is not None:
             return Ended(plan.name, kept, kept=plan.kept)
         return self.runner.finish(replace(plan, source=None, outcome=failed(code)), None)

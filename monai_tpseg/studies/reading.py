@@ -14,7 +14,7 @@ from monai.data import MetaTensor
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.results.codes import StudyError
-from monai_tpseg.subprocesses import Apart, CallLost, NoProcessError, available_memory
+from monai_tpseg.subprocesses import CallLost, ChildProcess, NoProcessError, available_memory
 from monai_tpseg.transforms.transfer import READ, unpack
 
 __all__ = ["Limits", "Read", "Reader"]
@@ -81,8 +81,8 @@ class Reader:
     def __init__(self, limits: Limits | None = None, screenshots: bool = True, target: str = READ) -> None:
         self.limits = limits or Limits()
         self.screenshots = screenshots
-        self._idle = [Apart(target, self.limits.seconds, self.limits.bytes) for _ in range(self.limits.readers)]
-        self._busy: deque[tuple[CaseSource, Apart]] = deque()  # in the order of asking
+        self._idle = [ChildProcess(target, self.limits.seconds, self.limits.bytes) for _ in range(self.limits.readers)]
+        self._busy: deque[tuple[CaseSource, ChildProcess]] = deque()  # in the order of asking
 
     def ask(self, source: CaseSource) -> None:
         """Begin to read `source`; where no process is free, what was asked for first is given up."""
@@ -101,7 +101,7 @@ class Reader:
         not.
 
         Raises:
-            NoProcessError: see `Apart`.
+            NoProcessError: see `ChildProcess`.
         """
         read = self._get(source)
         if isinstance(read.error, CallLost) and read.error.reason != "timeout":

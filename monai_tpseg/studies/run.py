@@ -13,9 +13,9 @@ from monai_tpseg.results.codes import ExitStatus, Status, StudyError
 from monai_tpseg.results.folder import read_result, sweep
 from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.joint_tasks import finish_together, of_one_source, together
+from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
-from monai_tpseg.studies.merge import grow
+from monai_tpseg.studies.manifest_merge import grow
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
@@ -129,14 +129,14 @@ class Run:
         groups = of_one_source(cases)
         todo = list(chain(*(shard_of(groups, self.shard) if self.shard else groups)))
         sweep(self.out / CASES, self.runner.tag)
-        plans = (self.runner.plan(name, entry) for name, entry in todo)
+        plans = (self.runner.planner.plan(name, entry) for name, entry in todo)
         name = EVENTS if not self.shard else f"events-{self.runner.tag}.jsonl"
         try:
             with events(self.out / name, len(todo), self.quiet) as record:
-                for group, read in self.reader.in_order(together(plans, self.runner), lambda group: group[0].source):
-                    for ended in finish_together(self.runner, group, read):
+                for group, read in self.reader.in_order(group_plans(plans, self.runner), lambda group: group[0].source):
+                    for ended in finish_group(self.runner, group, read):
                         record.ended(ended)
         finally:
             self.reader.close()
-            self.runner.close()
+            self.runner.planner.close()
         return record.counts

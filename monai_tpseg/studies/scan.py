@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from monai_tpseg.io.discovery import HERE, Case, Look, discover, told
-from monai_tpseg.io.slides import SLIDE_SUFFIXES
+from monai_tpseg.io.discovery import Case, describe_left_out, discover
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.file_access import LOCAL, FileAccess
+from monai_tpseg.io.kinds import MASK_ENDING, stem
+from monai_tpseg.io.safety import base_name
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.manifest import Entry, new_salt
 from monai_tpseg.studies.proposals import PROPOSED_TASKS, propose
+from monai_tpseg.suffixes import SLIDE_SUFFIXES
 
-__all__ = ["find_cases", "find_entries", "scan"]
+__all__ = ["find_cases", "find_entries", "scan", "scan_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +41,55 @@ _LOST = {  # why a process that looked at a file ended
 }
 
 
-def scan(source: str | Path, look: Look = HERE, quiet: bool = True) -> list[Entry]:
+def scan(source: str | Path, access: FileAccess = LOCAL, quiet: bool = True) -> list[Entry]:
     """Return the cases below `source`, each with the task that its header proposes, or none and a note.
 
     Args:
         source: a file, a DICOM series, or a folder of files, series and folders.
-        look: what touches the file system: this process, or `monai_tpseg.io.probing.LookApart`.
+        access: what touches the file system: this process, or `monai_tpseg.io.probing.IsolatedFileAccess`.
         quiet: no progress bar.
 
     Raises:
         ReadError: see `discover`.
     """
-    return [_proposed(entry, case) for entry, case in _found(Path(source), "", new_salt(), look, _counted(quiet))]
+    return [_proposed(entry, case) for entry, case in _found(Path(source), "", new_salt(), access, _counted(quiet))]
+
+
+def scan_images(source: str | Path, access: FileAccess = LOCAL, quiet: bool = True) -> tuple[list[Entry], Counter[str]]:
+    """Return the cases of `scan` that a person can look at as pictures or slices.
+
+    Args:
+        source: see `scan`.
+        access: see `scan`.
+        quiet: see `scan`.
+
+    Returns:
+        the cases, and what is left out -> how often: objects without an image, whole slides, masks beside a picture.
+
+    Raises:
+        ReadError: see `discover`; `E_EMPTY`, nothing of it is an image.
+    """
+    found = _found(Path(source), "", new_salt(), access, _counted(quiet))
+    pictures = {(case.path.parent, stem(case.path)) for _, case in found}
+    reasons = [_no_picture(case, pictures) for _, case in found]
+    left_out = Counter(reason for reason in reasons if reason)
+    entries = [_proposed(*pair) for pair, reason in zip(found, reasons, strict=True) if not reason]
+    if not entries:
+        raise ReadError(
+            "E_EMPTY", f"{base_name(Path(source))} holds no image ({describe_left_out(left_out)}); name another."
+        )
+    return entries, left_out
+
+
+def _no_picture(case: Case, pictures: Collection[tuple[Path, str]]) -> str:
+    """Why a case is no picture to draw on, or ""; `pictures` are folders and stems of all that was found."""
+    name = stem(case.path)
+    if case.skip == "no image":
+        return "DICOM without an image"
+    if case.header is not None and case.header.kind == "slide":
+        return "whole slide"
+    plain = MASK_ENDING.sub("", name)
+    return "mask beside its picture" if plain != name and (case.path.parent, plain) in pictures else ""
 
 
 def find_entries(
@@ -55,7 +97,7 @@ def find_entries(
     task: str = "",
     salt: str = "",
     leave_out: str | Path | None = None,
-    look: Look = HERE,
+    access: FileAccess = LOCAL,
     quiet: bool = True,
 ) -> list[Entry]:
     """Return the cases below `source` for one task.
@@ -65,37 +107,37 @@ def find_entries(
         task: name of the task of all of them.
         salt: of their ids; a new one by default.
         leave_out: an output folder, which is no input, nor are the cases in it.
-        look: see `scan`.
+        access: see `scan`.
         quiet: see `scan`.
 
     Raises:
         ReadError: see `discover`.
     """
-    found = _found(Path(source), task, salt or new_salt(), look, _counted(quiet, _PATIENCE), leave_out)
+    found = _found(Path(source), task, salt or new_salt(), access, _counted(quiet, _PATIENCE), leave_out)
     return [entry for entry, _ in found]
 
 
-def find_cases(source: Path, salt: str, look: Look = HERE) -> list[tuple[Entry, Case]]:
+def find_cases(source: Path, salt: str, access: FileAccess = LOCAL) -> list[tuple[Entry, Case]]:
     """Return the cases below `source` without a task, each with what was found.
 
     Args:
         source: see `scan`.
         salt: of their ids.
-        look: see `scan`.
+        access: see `scan`.
 
     Raises:
         ReadError: see `discover`.
     """
-    return _found(source, "", salt, look, _counted(quiet=True))
+    return _found(source, "", salt, access, _counted(quiet=True))
 
 
 def _found(
-    source: Path, task: str, salt: str, look: Look, counted: _Counted, out: str | Path | None = None
+    source: Path, task: str, salt: str, access: FileAccess, counted: _Counted, out: str | Path | None = None
 ) -> list[tuple[Entry, Case]]:
     path = source.absolute()  # not resolved: links inside the folder keep the names that people see
     with counted as step:
-        found = discover(path, look, step, () if out is None else (Path(out), Path(out) / CASES))
-    left_out = told(found.left_out)
+        found = discover(path, access, step, () if out is None else (Path(out), Path(out) / CASES))
+    left_out = describe_left_out(found.left_out)
     if left_out:
         logger.info("Left out: %s.", left_out)
     root = path.parent if all(case.path == path for case in found.cases) else path

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.slide_reader import READ_SLIDE, SlideGrid
 from monai_tpseg.studies.reading import Limits
-from monai_tpseg.subprocesses import Apart
+from monai_tpseg.subprocesses import ChildProcess
 
 __all__ = ["SlideProcess"]
 
@@ -35,7 +35,7 @@ class SlideProcess:
     def __init__(self, path: Path, mpp: float, slide_mpp: float | None = None, limits: Limits | None = None) -> None:
         limits = limits or Limits()
         self._slide = (path, mpp, slide_mpp)
-        self._process = Apart(READ_SLIDE, limits.seconds, limits.bytes)
+        self._process = ChildProcess(READ_SLIDE, limits.seconds, limits.bytes)
         try:
             self._ask()
             self.grid: SlideGrid = self._process.receive().value

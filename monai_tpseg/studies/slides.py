@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.files import file_sha256
-from monai_tpseg.inferers.slide import SlideInferer
+from monai_tpseg.inferers.slide_inferer import SlideInferer
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.io.slide_reader import SlideGrid
+from monai_tpseg.results.case_files import refused
 from monai_tpseg.results.codes import Outcome
 from monai_tpseg.results.measurements import Lesion, is_uncertain, lesions_csv, outcome_with
 from monai_tpseg.results.outlines import Polygon, outlines
@@ -27,6 +28,7 @@ from monai_tpseg.results.slide_files import contours_geojson, slide_overlay, wri
 from monai_tpseg.results.slide_measurements import measure_regions
 from monai_tpseg.segment import PrepareImage
 from monai_tpseg.studies.model import Model
+from monai_tpseg.trust import Cuts, Trust
 
 __all__ = ["SlideSource", "is_glass", "segment_slide"]
 
@@ -55,6 +57,9 @@ def is_glass(window: NDArray[np.uint8]) -> bool:
 @dataclass(frozen=True)
 class _Found:
     mask: RunMask
+    trust: Trust
+    cuts: Cuts | None
+    around: dict[str, RunMask]  # inner and outer contour, where they are asked for
     polygons: list[Polygon]
     lesions: list[Lesion]
     regions: list[int]  # of the mask, in the order of the lesions
@@ -88,12 +93,15 @@ def segment_slide(
         quiet: no progress bar.
 
     Returns:
-        the outcome, and the fields of the record: `files`, `sha256`, `lesions`, `voxels`, `decisions`.
+        the outcome, and the fields of the record: `files`, `sha256`, `lesions`, `voxels`, `decisions`,
+        `trust`; of a slide that is refused `trust` alone.
 
     Raises:
         ReadError: see `SlideReader`.
     """
     found = _segment(model, source, task, name, quiet)
+    if model.settings.refuse and found.trust.refused:
+        return refused(found.trust)
     files = _write(found, source, task, name, folder)
     return outcome_with(_flags(found, source.grid), len(found.lesions)), {
         "files": files,
@@ -101,6 +109,7 @@ def segment_slide(
         "lesions": len(found.lesions),
         "voxels": int(found.mask.lengths.sum()),
         "decisions": _decisions(found, source.grid),
+        "trust": _trust_record(found),
     }
 
 
@@ -111,12 +120,35 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
     bar = tqdm(pictures, total=len(corners), unit="window", desc="slide", leave=False, disable=quiet)
     segmenter = model.segmenter
     windows, finish = _Windows(bar, model.settings.skip_glass, segmenter.prepare), segmenter.finish
-    strips = inferer(windows, source.grid.shape, segmenter.network, segmenter.tasks.index(task))
-    parts = [RunMask.encode(finish.marked(strip).numpy(), strip.numpy()) for strip in strips]
+    row, judge = segmenter.tasks.index(task), segmenter.watched.judge
+    cuts, tally = judge.cuts(row, finish.threshold), judge.tally(row, finish.threshold)
+    cut_at = {} if cuts is None else {"inner": cuts.inner_threshold, "outer": cuts.outer_threshold}
+    parts: list[RunMask] = []
+    beside: dict[str, list[RunMask]] = {kind: [] for kind in cut_at}
+    with judge.watch(segmenter.network) as seen:
+        for strip in inferer(windows, source.grid.shape, segmenter.network, row):
+            prob = strip.numpy()
+            parts.append(RunMask.encode(finish.marked(strip).numpy(), prob))
+            for kind, value in cut_at.items():
+                beside[kind].append(RunMask.encode(prob >= value, prob))
+            tally.add(None if seen is None else seen.take(row), _tiles(prob, inferer.roi_size[1]))
     mask = RunMask.stack(parts).without_small(finish.min_lesion_area)
     polygons = outlines(mask)
     lesions, regions = measure_regions(mask, polygons, source.grid, task, name)
-    return _Found(mask, polygons, lesions, regions, len(corners), windows.glass)
+    around = {kind: RunMask.stack(found) for kind, found in beside.items()}
+    return _Found(mask, tally.trust(), cuts, around, polygons, lesions, regions, len(corners), windows.glass)
+
+
+def _tiles(strip: NDArray[Any], width: int) -> Iterator[NDArray[Any]]:
+    """A strip of the slide in parts as wide as a window."""
+    yield from (strip[:, left : left + width] for left in range(0, strip.shape[1], width))
+
+
+def _trust_record(found: _Found) -> dict[str, Any]:
+    record = found.trust.record()
+    if found.cuts is not None:
+        record["contours"] = found.cuts.record(*(int(found.around[k].lengths.sum()) for k in ("inner", "outer")))
+    return record
 
 
 class _Windows:
@@ -142,6 +174,7 @@ def _flags(found: _Found, grid: SlideGrid) -> tuple[str, ...]:
     for values, end in ((mask.row, 0), (mask.row, height - 1), (mask.start, 0), (mask.end, width)):
         edge |= values == end
     flags = {
+        "not_this_task": found.trust.refused,
         "enlarged": min(grid.scale) < 0.95,  # the slide is coarser than the training: details are missing
         "no_tissue": found.glass == found.windows,
         "empty": not found.lesions,
@@ -174,9 +207,14 @@ def _write(found: _Found, source: SlideSource, task: str, name: str, folder: Pat
         "overlay": f"{base}_overlay.png",
     }
     write_pyramid(found.mask, source.grid.mpp, folder / files["mask"])
+    for kind, one in found.around.items():
+        files[kind] = f"{base}_{kind}.tiff"
+        write_pyramid(one, source.grid.mpp, folder / files[kind])
     contours = contours_geojson(found.polygons, found.lesions, found.regions, source.grid.scale, task)
     (folder / files["contours"]).write_bytes(contours)
     (folder / files["lesions"]).write_bytes(lesions_csv(found.lesions))
     side = min(_THUMBNAIL, max(found.mask.shape))
-    slide_overlay(source.thumbnail(side), found.mask, task).save(folder / files["overlay"], format="PNG")
+    caption, contours_drawn = found.trust.caption, [found.around[kind] for kind in ("inner", "outer") if found.around]
+    overlay = slide_overlay(source.thumbnail(side), found.mask, task, contours_drawn, caption)
+    overlay.save(folder / files["overlay"], format="PNG")
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
@@ -44,7 +45,8 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
     are stripped; what is missing is "". Bytes that are no UTF-8 come as lone surrogates, as names of files do.
 
     Args:
-        path: a CSV file with a line of names: comma, semicolon or tab; UTF-8, or UTF-16 with its mark.
+        path: a CSV file with a line of names: comma, semicolon or tab; UTF-8, UTF-16 with its mark, or the code page of
+            Western European Windows, as some spreadsheets save it.
         columns: names that are known.
         required: the one that must be there.
 
@@ -53,8 +55,7 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
     """
     lines = _text(path).splitlines(keepends=True)
     skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a hint that spreadsheets write
-    head = next((line for line in lines[skipped:] if line.strip()), "")
-    separator = max(_SEPARATORS, key=head.count)
+    separator = _separator(lines[skipped:], required)
     table = csv.reader(
         io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True, strict=True
     )
@@ -88,6 +89,16 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
     return rows
 
 
+def _separator(lines: Sequence[str], required: str) -> str:
+    """What parts the line of names so that the required one is among them, as other names may hold any separator."""
+    head = next((line for line in lines if line.strip()), "").strip()
+    for separator in _SEPARATORS:
+        names = next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])
+        if required in (name.strip().casefold() for name in names):
+            return separator
+    return max(_SEPARATORS, key=head.count)
+
+
 def _text(path: Path) -> str:
     data = path.read_bytes()
     if data.startswith(_SPREADSHEETS):
@@ -95,10 +106,22 @@ def _text(path: Path) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "replace")
     else:
-        text = data.decode("utf-8-sig", "surrogateescape")
+        text = _of_windows(data) or data.decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise StudyError(f"'{path}' holds zero bytes: it is no text; write it again with tpseg scan.")
-    return text
+    return text.lstrip("\ufeff")  # a program that adds the mark to a file that has it
+
+
+def _of_windows(data: bytes) -> str | None:
+    """The text of a table that a spreadsheet has saved without Unicode; None for any other."""
+    if data.startswith(codecs.BOM_UTF8) or b"\r\n" not in data:
+        return None
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        logger.warning("The table is no UTF-8 and is read as Windows-1252; save it as 'CSV UTF-8' if names look wrong.")
+        return data.decode("cp1252", "replace")
+    return None
 
 
 def _others(cells: Sequence[str], columns: Sequence[str]) -> list[tuple[int, str]]:

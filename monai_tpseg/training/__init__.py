@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_tpseg.training.asked import Asked, TrainingError
-from monai_tpseg.training.run import Trained, train
+from monai_tpseg.training.train_options import TrainingError, TrainOptions
+from monai_tpseg.training.training_run import Trained, train
 
-__all__ = ["Asked", "Trained", "TrainingError", "train"]
+__all__ = ["TrainOptions", "Trained", "TrainingError", "train"]

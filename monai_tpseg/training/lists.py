@@ -19,8 +19,8 @@ from monai_tpseg.data.splits import draw_validation, group_by_keys
 from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
 from monai_tpseg.studies.annotated import SLICES, annotated_cases, holds_annotations
-from monai_tpseg.training.asked import Asked, TrainingError
-from monai_tpseg.training.slices import as_pictures
+from monai_tpseg.training.train_options import TrainingError, TrainOptions
+from monai_tpseg.training.volume_slices import as_pictures
 from monai_tpseg.words import count
 
 __all__ = ["DATALIST", "Lists", "write_lists"]
@@ -52,7 +52,7 @@ class Lists:
         return tuple(dict.fromkeys(case[TASK] for case in (*self.training, *self.validation)))
 
 
-def write_lists(asked: Asked, out: Path, modalities: Mapping[str, str]) -> Lists:
+def write_lists(asked: TrainOptions, out: Path, modalities: Mapping[str, str]) -> Lists:
     """Write `out`/datalist.json, whose paths are relative to `out`, unless it is there; return it with absolute ones.
 
     Args:
@@ -104,7 +104,7 @@ def _check_tasks(tasks: tuple[str, ...], modalities: Mapping[str, str]) -> None:
             ) from error
 
 
-def _listed(asked: Asked, path: Path) -> Lists:
+def _listed(asked: TrainOptions, path: Path) -> Lists:
     content = read_lists(path)
     if asked.task:
         raise TrainingError(f"'{path}' names the task of each picture: leave --task out; --tasks A,B chooses some.")
@@ -138,7 +138,7 @@ def _looked_at(case: Case, modalities: Mapping[str, str], folder: Path) -> Itera
     yield from as_pictures(case, modalities, folder) if case.get(SLICES) else (case,)
 
 
-def _annotated(asked: Asked, data: Path) -> Lists:
+def _annotated(asked: TrainOptions, data: Path) -> Lists:
     found = annotated_cases(data)
     for name, why in found.left_out:
         logger.warning("Left out: %s, as %s.", name, why)
@@ -150,7 +150,7 @@ def _annotated(asked: Asked, data: Path) -> Lists:
     return Lists(tuple(parts[TRAINING]), tuple(parts[VALIDATION]), found.modalities)
 
 
-def _found(asked: Asked, data: Path, out: Path) -> Lists:
+def _found(asked: TrainOptions, data: Path, out: Path) -> Lists:
     if not asked.task:
         raise TrainingError(f"'{data}' holds no {DATALIST}: name the task of its pictures with --task.")
     images, masks = find_pictures_and_masks(data)
@@ -173,7 +173,7 @@ def _entry(image: Path, label: Path, task: str) -> Case:
     return {IMAGE: str(image.absolute()), LABEL: str(label.absolute()), TASK: task}
 
 
-def _held_out(cases: list[Case], asked: Asked) -> dict[str, list[Case]]:
+def _held_out(cases: list[Case], asked: TrainOptions) -> dict[str, list[Case]]:
     """Draw a part of each task; what is of one patient, or one file, stays together."""
     keys = [[f"file {case[IMAGE]}", *([f"patient {case[PATIENT]}"] if case.get(PATIENT) else [])] for case in cases]
     groups = group_by_keys(keys)

@@ -13,12 +13,14 @@ import torch
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.build import build_network
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks.encoder_file import EncoderInfo
+from monai_tpseg.networks.hiera import is_published
+from monai_tpseg.networks.weights_info import WeightsInfo
 from monai_tpseg.parsing import read_json
-from monai_tpseg.training.asked import Asked
 from monai_tpseg.training.lists import Lists
+from monai_tpseg.training.train_options import TrainOptions
 
-__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan", "seconds_a_step"]
+__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan", "network_around", "seconds_a_step"]
 
 FROM_SCRATCH: dict[str, Any] = {"backbone": "hiera_mini", "stem": "conv", "detail": 16}
 """The network of a training from nothing: that of the starter weights."""
@@ -36,6 +38,7 @@ _FURTHER: dict[str, Any] = {
     "reinforcement_ramp": 0.0,
     "gate_temperature": [0.3, 0.3],
 }
+_PRETRAINED: dict[str, Any] = {"layer_decay": 0.75}  # of a trunk that trains on; He et al. 2022, table 9
 _FROZEN: dict[str, Any] = {"recipe": "paper", "gate_temperature": [0.3, 0.3]}
 
 
@@ -54,13 +57,13 @@ class Plan:
     minutes: float
 
 
-def choose_device(asked: Asked) -> torch.device:
-    """Return the device that was asked for, or the first GPU, or the CPU.
+def choose_device(name: str) -> torch.device:
+    """Return the device called `name`; for "" the first GPU, or the CPU.
 
     Raises:
         ValueError: no such device on this machine.
     """
-    name = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(1, device=name)
         return torch.device(name)
@@ -68,7 +71,7 @@ def choose_device(asked: Asked) -> torch.device:
         raise ValueError(f"Device '{name}' is not available; use --device cpu.") from error
 
 
-def make_plan(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:
+def make_plan(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:
     """Return the plan of a training, that of `out`/plan.json where there is one.
 
     Args:
@@ -86,7 +89,7 @@ def make_plan(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.devic
     return plan
 
 
-def _planned(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device) -> Plan:
+def _planned(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device) -> Plan:
     batch = min(asked.batch_size, max(2, len(lists.training)))
     recipe = _recipe(asked, info)
     network = {**info.network, "image_size": list(info.image_size), "window": info.window}
@@ -120,9 +123,19 @@ def _planned(asked: Asked, lists: Lists, info: WeightsInfo, device: torch.device
     return Plan(options, epochs * steps, epochs * (steps * a_step + a_validation) / 60)
 
 
-def _recipe(asked: Asked, info: WeightsInfo) -> dict[str, Any]:
-    if asked.from_scratch:
-        return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99}
+def network_around(encoder: EncoderInfo | None) -> dict[str, Any]:
+    """Return the network of a training from nothing, around a pretrained trunk if there is one."""
+    if encoder is None:
+        return FROM_SCRATCH
+    own = {"backbone": encoder.backbone, "stem": encoder.stem}
+    return own if is_published(encoder.backbone) else {**FROM_SCRATCH, **own}
+
+
+def _recipe(asked: TrainOptions, info: WeightsInfo) -> dict[str, Any]:
+    if asked.encoder and is_published(info.network["backbone"]):
+        return {"recipe": "paper"}
+    if asked.anew:
+        return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99, **(_PRETRAINED if asked.encoder else {})}
     return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
 
 

@@ -15,10 +15,10 @@ from monai_tpseg.data.datalists import Case
 from monai_tpseg.engines.new_task import load_tpseg, read_exemplar_tensors, widened
 from monai_tpseg.io import ReadError
 from monai_tpseg.keys import LABEL, TASK
-from monai_tpseg.networks.new_task import add_task
+from monai_tpseg.networks.new_task_rows import add_task
 from monai_tpseg.networks.tpseg import TPSeg
-from monai_tpseg.networks.weights import WeightsInfo, read_info, save_weights
-from monai_tpseg.training.asked import TrainingError
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info, save_weights
+from monai_tpseg.training.train_options import TrainingError
 from monai_tpseg.transforms import LoadMedicalImage
 
 __all__ = ["grown_info", "new_tasks", "write_start"]

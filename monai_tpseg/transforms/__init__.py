@@ -17,7 +17,7 @@ from monai_tpseg.transforms.pipelines import (
 from monai_tpseg.transforms.postprocess import RemoveSmallLesionsd
 from monai_tpseg.transforms.regions import CropToRegiond, PasteRegiond, crop_to_region, paste_region
 from monai_tpseg.transforms.resize import ResizePictured
-from monai_tpseg.transforms.rounds import SplitRoundsd
+from monai_tpseg.transforms.split_rounds import SplitRoundsd
 from monai_tpseg.transforms.task_index import TaskToIndexd
 from monai_tpseg.transforms.writers import MaskWriter, SaveMaskd
 

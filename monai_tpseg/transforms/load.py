@@ -25,7 +25,7 @@ from monai_tpseg.io.labels import binary_picture, binary_volume
 from monai_tpseg.io.loaded import Source
 from monai_tpseg.io.orientation import GridError, align
 from monai_tpseg.io.pictures import read_picture
-from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.safety import base_name, read_safely
 from monai_tpseg.io.volumes import read_itk, read_nifti
 from monai_tpseg.keys import IMAGE
 
@@ -97,7 +97,7 @@ class LoadMedicalImage(Transform):
         files = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
         if not files:
             raise ReadError("E_EMPTY", "The case has no file; name at least one.")
-        return guarded(lambda: self._load(files), base_name(files[0]))
+        return read_safely(lambda: self._load(files), base_name(files[0]))
 
     def _load(self, files: list[Path]) -> MetaTensor:
         path = files[0]
@@ -125,8 +125,8 @@ class LoadMedicalImaged(MapTransform, InvertibleTransform):
     """Dictionary version of `LoadMedicalImage` that also lays each label onto the grid of its image.
 
     Args:
-        keys: keys of images, replaced by their tensors.
-        label_keys: keys of labels; each must match the first image in size and, for volumes, in space.
+        keys: keys of images, replaced by their tensors; what another process has read already stays as it is.
+        label_keys: keys of labels, likewise; each must match the first image in size and, for volumes, in space.
         plane: see `LoadMedicalImage`.
         intensity: see `LoadMedicalImage`.
         irregular: see `LoadMedicalImage`; labels are refused where they are no regular grid.
@@ -155,14 +155,14 @@ class LoadMedicalImaged(MapTransform, InvertibleTransform):
         """Return `data` with its paths replaced by tensors."""
         case = dict(data)
         for key in self.key_iterator(case):
-            case[key] = self.load_image(data[key])
+            case[key] = data[key] if isinstance(data[key], MetaTensor) else self.load_image(data[key])
         image = next((case[key] for key in self.keys if key in case), None)
         for key in self.label_keys:
             if key not in data and self.allow_missing_keys:
                 continue
             if key not in data:
                 raise KeyError(f"The case has no {key!r}; its keys are {', '.join(map(str, data))}.")
-            label = self.load_label(data[key])
+            label = data[key] if isinstance(data[key], MetaTensor) else self.load_label(data[key])
             case[key] = label if image is None else match_label(label, image)
         return case
 
@@ -239,6 +239,8 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
         return read_itk(path)
     if kind == "picture":
         return read_picture(path, label)
+    if path.suffix.lower() in (".hdr", ".img"):
+        raise ReadError("E_FORMAT", f"{base_name(path)} is one of a pair (.hdr and .img); save both as one .nii.gz.")
     raise ReadError(
         "E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them."
     )

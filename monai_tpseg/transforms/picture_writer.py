@@ -19,6 +19,17 @@ class PictureWriter(PILWriter):
     >>> save = SaveImaged("pred", output_ext=".png", output_dtype="uint8", scale=255, writer=PictureWriter)
     """
 
+    def set_data_array(self, data_array: Any, *args: Any, **kwargs: Any) -> None:
+        """Take the picture; see `PILWriter.set_data_array`.
+
+        Raises:
+            ValueError: a volume, of which MONAI's writer would keep the first slice.
+        """
+        if data_array.ndim != 3:
+            shape = tuple(data_array.shape)
+            raise ValueError(f"A picture is (C, rows, columns), got shape {shape}; write volumes as .nii.gz.")
+        super().set_data_array(data_array, *args, **kwargs)
+
     def write(self, filename: str | os.PathLike[str], verbose: bool = False, **kwargs: Any) -> None:
         """Write the picture; see `PILWriter.write` for the arguments."""
         super().write(filename, verbose=verbose, **{"reverse_indexing": False, **kwargs})

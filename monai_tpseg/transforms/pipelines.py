@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _SECTIONS = ("physical", "display", "network")
+_BASE = "base.yaml"  # sections that the files of a folder share
 _MPP = "mpp"  # a number beside the sections of pathology
 _MONAI = ComponentLocator()  # short names of MONAI classes, looked up once
 
@@ -40,7 +41,8 @@ def pipeline_path(modality: Modality | str, directory: str | Path | None = None)
 
     Args:
         modality: a `Modality` or its value, e.g. `ct`.
-        directory: a folder of one's own with all seven files; None takes the installed ones.
+        directory: a folder of one's own with all seven files, and a `base.yaml` with the sections that they share and
+            do not hold themselves; None takes the installed ones.
 
     Raises:
         ValueError: there is no such modality, or the folder has no file for it.
@@ -94,7 +96,7 @@ def pipelines_hash(directory: str | Path | None = None) -> str:
 
 
 def slide_mpp(directory: str | Path | None = None) -> float:
-    """Return the magnification of whole slides, micrometres a pixel of network input: `mpp` in `pathology.yaml`.
+    """Return the magnification of whole slides, micrometres per pixel of network input: `mpp` in `pathology.yaml`.
 
     It does not count for `pipelines_hash`: pictures are taken as they are.
 
@@ -107,7 +109,7 @@ def slide_mpp(directory: str | Path | None = None) -> float:
     path = pipeline_path(Modality.PATHOLOGY, directory)
     mpp = _content(path).get(_MPP)
     if isinstance(mpp, bool) or not isinstance(mpp, int | float) or not 0 < mpp < 100:
-        raise ValueError(f"{path}: mpp must be a number of micrometres a pixel, got {mpp!r}.")
+        raise ValueError(f"{path}: mpp must be a number of micrometres per pixel, got {mpp!r}.")
     return float(mpp)
 
 
@@ -216,11 +218,19 @@ def _installed() -> Path:
 
 
 def _content(path: Path) -> dict[str, Any]:
+    """A file, laid over the sections that the folder's files share."""
+    base = path.with_name(_BASE)
+    return {**(_parsed(base) if base.is_file() else {}), **_parsed(path)}
+
+
+def _parsed(path: Path) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except ParseError as error:
         raise ValueError(f"{path} cannot be used ({error}); compare it with the installed one.") from error
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no sections; compare it with the installed one.")
+    return content
 
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
@@ -228,7 +238,7 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     content.pop(_MPP, None)
     found = list(content)
     if sorted(found) != sorted(_SECTIONS):
-        raise ValueError(f"{path} has the sections {found}; it needs exactly {', '.join(_SECTIONS)}.")
+        raise ValueError(f"{path} and {_BASE} have the sections {found}; they need exactly {', '.join(_SECTIONS)}.")
     for section, steps in content.items():
         if not isinstance(steps, list) or not all(isinstance(step, dict) and "_target_" in step for step in steps):
             raise ValueError(f"{path}: {section} must be a list of transforms, each with a _target_.")

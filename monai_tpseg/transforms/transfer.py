@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -16,12 +16,35 @@ from monai_tpseg.io.cases import CaseSource, is_screenshot
 from monai_tpseg.io.dicom.object import Dataset, parsed_once
 from monai_tpseg.io.display import files_of
 from monai_tpseg.io.grid_meta import GridMeta
-from monai_tpseg.transforms.load import LoadMedicalImage
+from monai_tpseg.io.meta_keys import STEM
+from monai_tpseg.io.output_names import stem_of
+from monai_tpseg.io.source_grid import source_path
+from monai_tpseg.keys import IMAGE, LABEL
+from monai_tpseg.transforms.load import LoadMedicalImage, LoadMedicalImaged
 
-__all__ = ["READ", "PackedImage", "ScreenshotError", "load_case", "pack", "read_packed", "unpack"]
+__all__ = [
+    "READ",
+    "READ_NAMED",
+    "READ_PAIR",
+    "PackedImage",
+    "ScreenshotError",
+    "load_case",
+    "load_pair",
+    "pack",
+    "read_named",
+    "read_packed",
+    "read_pair",
+    "unpack",
+]
 
 READ = f"{__name__}:read_packed"
 """`read_packed` by name, for `monai_tpseg.subprocesses`."""
+
+READ_NAMED = f"{__name__}:read_named"
+"""`read_named` by name, likewise."""
+
+READ_PAIR = f"{__name__}:read_pair"
+"""`read_pair` by name, likewise."""
 
 
 class PackedImage(NamedTuple):
@@ -70,6 +93,32 @@ def read_packed(source: CaseSource, screenshots: bool = True) -> PackedImage:
     return pack(image)._replace(headers=headers)
 
 
+def read_named(source: CaseSource, screenshots: bool = True) -> PackedImage:
+    """Read `source` with `read_packed`, and say in its meta what its results are called: its folder may not answer."""
+    packed = read_packed(source, screenshots)
+    return packed._replace(meta={**packed.meta, STEM: stem_of(source_path(packed.meta).absolute())})
+
+
+def load_pair(image: Path, label: Path) -> tuple[MetaTensor, MetaTensor]:
+    """Read an image and its label, as training does.
+
+    Raises:
+        ReadError: see `LoadMedicalImaged`.
+    """
+    case = cast(dict[Any, Any], LoadMedicalImaged(IMAGE, LABEL)({IMAGE: image, LABEL: label}))
+    return case[IMAGE], case[LABEL]
+
+
+def read_pair(image: Path, label: Path) -> tuple[PackedImage, PackedImage]:
+    """Read an image and its label with `load_pair`, and pack them; `unpack(label, channels=1)` opens the label.
+
+    Raises:
+        ReadError: see `LoadMedicalImaged`.
+    """
+    one, other = (pack(found)._replace(headers={}) for found in load_pair(image, label))
+    return one, other
+
+
 def pack(image: MetaTensor) -> PackedImage:
     """Return `image`, (3, H, W[, D]), as plain arrays."""
     values = image.as_tensor().numpy()
@@ -77,8 +126,8 @@ def pack(image: MetaTensor) -> PackedImage:
     return PackedImage(np.ascontiguousarray(values[:1] if grey else values), dict(image.meta))
 
 
-def unpack(packed: PackedImage) -> MetaTensor:
-    """Return the image that was packed."""
+def unpack(packed: PackedImage, channels: int = 3) -> MetaTensor:
+    """Return the image that was packed, (channels, H, W[, D])."""
     values = torch.from_numpy(packed.values)
-    whole = values.repeat(3, *(1,) * (values.ndim - 1)) if len(values) == 1 else values
+    whole = values.repeat(channels, *(1,) * (values.ndim - 1)) if len(values) == 1 else values
     return MetaTensor(whole, meta=GridMeta(packed.meta))

@@ -2,6 +2,7 @@
 
 from monai_tpseg.trust.judge import Judge
 from monai_tpseg.trust.observe import Observed, observe
-from monai_tpseg.trust.record import Belonging, Contours, ExpectedDice, Trust
+from monai_tpseg.trust.record import Belonging, Contours, Cuts, ExpectedDice, Trust
+from monai_tpseg.trust.tally import Tally
 
-__all__ = ["Belonging", "Contours", "ExpectedDice", "Judge", "Observed", "Trust", "observe"]
+__all__ = ["Belonging", "Contours", "Cuts", "ExpectedDice", "Judge", "Observed", "Tally", "Trust", "observe"]

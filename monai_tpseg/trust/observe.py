@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_tpseg.networks.decoder import PGTD, PrototypeGuidedDecoder
-from monai_tpseg.networks.fast.network import InferenceNetwork
+from monai_tpseg.networks.fast.inference_network import InferenceNetwork
 from monai_tpseg.networks.tpseg import TPSeg
 
 __all__ = ["Observed", "observe", "observed_parts"]
@@ -38,6 +38,12 @@ class Observed:
         self.close()
         found = [vector for at, vector in zip(self.rows, self.pooled, strict=True) if at == row]
         return torch.stack(found) if found else torch.empty(0, 0)
+
+    def take(self, row: int) -> Tensor:
+        """Return what `of` returns, and forget all that was seen: a slide has many windows."""
+        found = self.of(row)
+        self.rows, self.pooled = [], []
+        return found
 
     def start(self, patches: Tensor) -> None:
         """A batch starts: (B, h, w, C) of the first layer, which all tasks share."""
@@ -98,7 +104,7 @@ def observe(network: nn.Module) -> Iterator[Observed | None]:
     """Collect what a network sees within the block; None where it is no TP-Seg with all of its decoders.
 
     Args:
-        network: trained or fast form, see `monai_tpseg.networks.fast.load`.
+        network: trained or fast form, see `monai_tpseg.networks.fast.inference_form`.
     """
     parts = observed_parts(network)
     if parts is None:

@@ -79,7 +79,14 @@ class DiceModel:
         return cls(**{name: np.asarray(tensors[name], np.float64) for name in cls.__dataclass_fields__})
 
 
-def fit_dice(features: Floats, rows: NDArray[np.int64], dice: Floats, tasks: int, seed: int = 0) -> DiceModel:
+def fit_dice(
+    features: Floats,
+    rows: NDArray[np.int64],
+    dice: Floats,
+    tasks: int,
+    seed: int = 0,
+    cases: NDArray[np.int64] | None = None,
+) -> DiceModel:
     """Fit the regression.
 
     Args:
@@ -88,13 +95,15 @@ def fit_dice(features: Floats, rows: NDArray[np.int64], dice: Floats, tasks: int
         dice: (N,) in [0, 1].
         tasks: T.
         seed: of the folds.
+        cases: (N,) which case each row is of: those of one case are held out together; by default each is its own.
 
     Raises:
         ValueError: fewer cases than 4 in each fold.
     """
-    if len(dice) < 4 * FOLDS:
-        raise ValueError(f"An expected Dice needs at least {4 * FOLDS} cases with labels, got {len(dice)}.")
-    folds = np.random.default_rng(seed).permutation(len(dice)) % FOLDS
+    names, case = np.unique(np.arange(len(dice)) if cases is None else cases, return_inverse=True)
+    if len(names) < 4 * FOLDS:
+        raise ValueError(f"An expected Dice needs at least {4 * FOLDS} cases with labels, got {len(names)}.")
+    folds = (np.random.default_rng(seed).permutation(len(names)) % FOLDS)[case]
     tried = {penalty: _held_out(features, rows, dice, tasks, folds, penalty) for penalty in _PENALTIES}
     best = min(tried, key=lambda penalty: float(np.abs(tried[penalty] - dice).mean()))
     mean, scale, weights, offsets = _ridge(features, rows, dice, tasks, best)

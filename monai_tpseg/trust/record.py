@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Belonging", "Contours", "ExpectedDice", "Trust"]
+__all__ = ["Belonging", "Contours", "Cuts", "ExpectedDice", "Trust"]
 
 
 @dataclass(frozen=True)
@@ -48,36 +48,55 @@ class ExpectedDice:
 
 
 @dataclass(frozen=True)
-class Contours:
-    """Masks around and within the best one that hold a promise; see `monai_tpseg.trust.contours`.
+class Cuts:
+    """Thresholds of the contours of a task, and what they promise; see `monai_tpseg.trust.contours`.
 
     Attributes:
-        inner, outer: (1, H, W) or (1, H, W, D) in {0, 1}.
-        inner_threshold, outer_threshold: that they were cut at.
+        inner_threshold, outer_threshold: that the contours are cut at.
         miss: share of the lesion's pixels outside of the outer one, at most, in expectation.
         false: share of the inner one's pixels that are no lesion, at most, in expectation.
         cases: that the thresholds of the task were found on.
     """
 
-    inner: torch.Tensor
-    outer: torch.Tensor
     inner_threshold: float
     outer_threshold: float
     miss: float
     false: float
     cases: int
 
-    def record(self) -> dict[str, Any]:
-        """Return what `result.json` says."""
+    def record(self, inner_voxels: int, outer_voxels: int) -> dict[str, Any]:
+        """Return what `result.json` says.
+
+        Args:
+            inner_voxels, outer_voxels: pixels or voxels of the contours.
+        """
         return {
             "inner_threshold": round(self.inner_threshold, 6),
             "outer_threshold": round(self.outer_threshold, 6),
             "miss": self.miss,
             "false": self.false,
             "cases": self.cases,
-            "inner_voxels": int(self.inner.sum()),
-            "outer_voxels": int(self.outer.sum()),
+            "inner_voxels": inner_voxels,
+            "outer_voxels": outer_voxels,
         }
+
+
+@dataclass(frozen=True)
+class Contours:
+    """Masks around and within the best one that hold a promise.
+
+    Attributes:
+        inner, outer: (1, H, W) or (1, H, W, D) in {0, 1}.
+        cuts: where they were cut.
+    """
+
+    inner: torch.Tensor
+    outer: torch.Tensor
+    cuts: Cuts
+
+    def record(self) -> dict[str, Any]:
+        """Return what `result.json` says."""
+        return self.cuts.record(int(self.inner.sum()), int(self.outer.sum()))
 
 
 @dataclass(frozen=True)

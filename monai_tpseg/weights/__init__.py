@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monai_tpseg.weights.card import Card, CatalogueError, read_card
-from monai_tpseg.weights.catalogue import (
+from monai_tpseg.weights.lookup import (
     DEFAULTS,
     Entry,
     Folder,

@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 
 from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.weights.card import CatalogueError
-from monai_tpseg.weights.catalogue import Entry
+from monai_tpseg.weights.lookup import Entry
 
 __all__ = ["fetch"]
 

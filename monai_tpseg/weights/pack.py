@@ -15,8 +15,9 @@ from torch import Tensor
 from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.networks.checkpoint import load_strictly, read_checkpoint
 from monai_tpseg.networks.described import new_described
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
+from monai_tpseg.trust.fitted_files import FittedFiles
 from monai_tpseg.weights.card import CatalogueError
 
 __all__ = ["half_state", "pack", "read_sources", "write_card"]
@@ -44,6 +45,8 @@ def _half(value: Tensor) -> Tensor:
 def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replace_old: bool = False) -> WeightsInfo:
     """Write `name.safetensors` in half precision and `name.json` with a card into a folder of the catalogue.
 
+    What `tpseg calibrate` has fitted beside the weights goes with them.
+
     Args:
         weights: what a training wrote, with its description beside it.
         folder: made when needed.
@@ -55,7 +58,8 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
         the description that was written.
 
     Raises:
-        CheckpointError: the weights are missing, damaged, or do not fit their description.
+        CheckpointError: the weights are missing, damaged, or do not fit their description, or what was fitted does not
+            belong to them.
         CatalogueError: a name that is none, weights without prototypes or with numbers that are not finite.
         FileExistsError: there are weights of that name.
     """
@@ -66,12 +70,15 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
         if path.exists() and not replace_old:
             raise FileExistsError(f"'{path}' exists; choose another --name, or add --replace.")
     info = read_info(weights, verify=True)
+    beside = FittedFiles.of(weights, info.sha256)
     state = read_checkpoint(weights)
     load_strictly(new_described(info), state, str(weights))
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise CatalogueError(f"'{weights}' holds numbers that are not finite (first in {bad[0]}); train again.")
-    return _write(file, half_state(state), info, {"name": name, **card})
+    written = _write(file, half_state(state), info, {"name": name, **card})
+    beside.write(file, written.sha256)
+    return written
 
 
 def _write(file: Path, state: dict[str, Tensor], info: WeightsInfo, card: dict[str, Any]) -> WeightsInfo:

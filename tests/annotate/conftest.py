@@ -10,7 +10,7 @@ import torch
 from monai_tpseg.annotate import PromptModel
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,

@@ -14,10 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.web.security import Door
+from monai_tpseg.annotate.session.sources import IN_PROCESS, IsolatedSources, Taken
+from monai_tpseg.annotate.web.security import AccessMiddleware
 from monai_tpseg.annotate.web.serve import listen, make_server
-from monai_tpseg.annotate.web.workspace import Desk
-from monai_tpseg.studies import prepare_output, scan
+from monai_tpseg.annotate.web.workspace import Workspace
+from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.studies import prepare_output
+from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.studies.scan import scan_images
 
 
 class Answer(NamedTuple):
@@ -40,17 +44,17 @@ class Viewer(NamedTuple):
     """A viewer that runs.
 
     Attributes:
-        desk: whose cases it shows.
-        door: in front of it.
+        workspace: whose cases it shows.
+        access: in front of it.
     """
 
-    desk: Desk
-    door: Door
+    workspace: Workspace
+    access: AccessMiddleware
 
     def ask(self, method: str, path: str, content: Any = None, body: bytes | None = None, **headers: str) -> Answer:
         """Send a request as the page does; `headers` replace what it sends, those of "" are left out."""
-        port = self.door.port
-        sent = {"Host": f"127.0.0.1:{port}", "Cookie": f"tpseg_{port}={self.door.token}"}
+        port = self.access.port
+        sent = {"Host": f"127.0.0.1:{port}", "Cookie": f"tpseg_{port}={self.access.token}"}
         if method == "POST":
             body = json.dumps(content).encode() if body is None else body
             sent |= {"Origin": f"http://127.0.0.1:{port}", "Content-Type": "application/json"}
@@ -81,22 +85,39 @@ class Viewer(NamedTuple):
         return runs
 
 
+class ReadHere(IsolatedSources):
+    """Reads in this process: what is tested is not what becomes of damaged sources, and a busy machine is slow to
+    begin others."""
+
+    def find(self, entry: Entry) -> CaseSource:
+        return entry.source()
+
+    def take(self, source: CaseSource) -> Taken:
+        return IN_PROCESS.take(source)
+
+    def identity(self, source: CaseSource) -> str:
+        return IN_PROCESS.identity(source)
+
+
 @contextmanager
-def serving(sources: Path, model: PromptModel, out: Path, task: str | None = None) -> Iterator[Viewer]:
-    """Serve the cases of a folder, or one case."""
-    desk = Desk(prepare_output(out, scan(sources), "salted", resume=True, tasks=None), model, out, task)
+def serving(
+    sources: Path, model: PromptModel, out: Path, task: str | None = None, here: bool = False
+) -> Iterator[Viewer]:
+    """Serve the cases of a folder, or one case; `here` reads them in this process."""
+    cases = prepare_output(out, scan_images(sources)[0], "salted", resume=True, tasks=None)
+    workspace = Workspace(cases, model, out, task, ReadHere() if here else None)
     with listen(0) as made:
-        server, door = make_server(desk, made.getsockname()[1])
+        server, access = make_server(workspace, made.getsockname()[1])
         thread = threading.Thread(target=server.run, kwargs={"sockets": [made]})
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Viewer(desk, door)
+            yield Viewer(workspace, access)
         finally:
             server.should_exit = True
             thread.join()
-            desk.close()
+            workspace.close()
 
 
 def decoded(runs: Sequence[int], shape: Sequence[int]) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.web.security import Door
+from monai_tpseg.annotate.web.security import AccessMiddleware
 from monai_tpseg.annotate.web.serve import listen
 from monai_tpseg.cli import main
 from tests.studies.conftest import write_weights as write_other
@@ -90,11 +90,11 @@ def test_it_goes_on_with_resume_and_stops_with_ctrl_c(
         said = process.stderr.readline()
         found = re.search(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]+)", said)
         assert found is not None, said + process.stderr.read()
-        door = Door(None, int(found[1]))
-        door.token = found[2]
-        viewer = Viewer(before.desk, door)
-        answer = viewer.ask("GET", f"/?token={door.token}", cookie="")
-        assert (answer.status, answer.headers["set-cookie"].partition("=")[0]) == (303, f"tpseg_{door.port}")
+        access = AccessMiddleware(None, int(found[1]))
+        access.token = found[2]
+        viewer = Viewer(before.workspace, access)
+        answer = viewer.ask("GET", f"/?token={access.token}", cookie="")
+        assert (answer.status, answer.headers["set-cookie"].partition("=")[0]) == (303, f"tpseg_{access.port}")
         state = viewer.post("open", task=None)
         assert state["status"]["clicks"] == {"0": [[12, 20, 1]]}
         assert viewer.mask() == mask
@@ -102,5 +102,5 @@ def test_it_goes_on_with_resume_and_stops_with_ctrl_c(
         said += process.stderr.read()
     assert (process.returncode, "--resume goes on" in said, NAME in said) == (0, True, False)
     with socket.socket() as free, pytest.raises(ConnectionRefusedError):
-        free.connect(("127.0.0.1", door.port))
-    listen(door.port).close()  # --port with the number of before
+        free.connect(("127.0.0.1", access.port))
+    listen(access.port).close()  # --port with the number of before

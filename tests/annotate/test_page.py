@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import nibabel
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Route
 from scipy.ndimage import distance_transform_edt
 
 from monai_tpseg.annotate import PromptModel
@@ -26,100 +22,15 @@ from monai_tpseg.annotate.session.drawing import brushed
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 
-from .serving import Viewer, serving
+from .driving import HEAR, Open, watched
+from .serving import serving
 from .trained import SIZE, TASK, write_case, write_trained
 
-# a message goes after some seconds, which a busy machine may take to look: those that come are written down
-_HEAR = """() => {
-    const write = (node) => window.told.push(`${node.className}: ${node.textContent}`);
-    window.told = [];
-    new MutationObserver((all) => all.forEach((one) => one.addedNodes.forEach(write)))
-        .observe(document.getElementById('toasts'), { childList: true });
-}"""
-_HEARD = """() => new Promise((done) => {
-    const look = () => (window.told.length ? done(window.told) : requestAnimationFrame(look));
-    setTimeout(() => done(window.told), 60000);
-    look();
-})"""
 _FITS = """() => {
     document.getElementById('about').textContent = 'a long name '.repeat(40);
     return document.documentElement.scrollWidth <= document.documentElement.clientWidth;
 }"""
 _MIDDLE = 4  # the slice that a volume of eight opens on; its lesion is the largest
-
-
-class Open(NamedTuple):
-    """The page with a case.
-
-    Attributes:
-        page: in the browser.
-        viewer: that serves it.
-        lesion: (H, W, D), where it truly is.
-        said: what the page wrote into the browser's console.
-    """
-
-    page: Page
-    viewer: Viewer
-    lesion: Any
-    said: list[str]
-
-    def frame(self) -> tuple[float, float, float]:
-        """Left, top and scale of the picture on the screen, fitted into the canvas."""
-        box = self.page.locator("#canvas").bounding_box()
-        assert box is not None
-        scale = min(box["width"], box["height"]) / SIZE
-        return box["x"] + (box["width"] - SIZE * scale) / 2, box["y"] + (box["height"] - SIZE * scale) / 2, scale
-
-    def at(self, row: float, column: float) -> tuple[float, float]:
-        """Where a pixel lies on the screen."""
-        left, top, scale = self.frame()
-        return left + (column + 0.5) * scale, top + (row + 0.5) * scale
-
-    def click(self, row: float, column: float, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.down(key)
-        self.page.mouse.click(*self.at(row, column))
-        for key in keys:
-            self.page.keyboard.up(key)
-        self.settle()
-
-    def press(self, key: str) -> None:
-        self.page.keyboard.press(key)
-        self.settle()
-
-    def settle(self) -> None:
-        """Until nothing is asked for any more, and what came is drawn."""
-        frames = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
-        still = (
-            "() => !document.body.classList.contains('busy') && "
-            "document.getElementById('canvas').dataset.shown === document.getElementById('slice').value"
-        )
-        end = time.monotonic() + 120
-        self.page.evaluate(frames)
-        while not self.page.evaluate(still):  # both in one look: what is asked for may change between two
-            assert time.monotonic() < end, "the page does not come to rest"
-            self.page.evaluate(frames)
-        self.page.evaluate(frames)
-
-    def marked(self) -> Any:
-        """The pixels that are seen as lesion, (H, W) bool: sky blue, or a mark of a click, on grey."""
-        self.page.mouse.move(1, 1)
-        screen = np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")).astype(int)
-        left, top, scale = self.frame()
-        places = np.floor((np.arange(SIZE) + 0.35) * scale)  # within each pixel, beside outline and plus sign
-        seen = screen[np.ix_((top + places).astype(int), (left + places).astype(int))]
-        return seen[..., 2] - seen[..., 0] > 40
-
-    def server_mask(self, index: int) -> Any:
-        return self.viewer.desk.session(0).mask(index) > 0
-
-    def heard(self) -> list[str]:
-        """The messages since `_HEAR`, at least one."""
-        said: list[str] = self.page.evaluate(_HEARD)
-        return said
-
-    def text(self, selector: str) -> str:
-        return self.page.locator(selector).inner_text()
 
 
 @pytest.fixture(scope="module")
@@ -134,33 +45,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     return write_case(tmp_path_factory.mktemp("case") / "series")
 
 
-@contextmanager
-def watched(browser: Browser, viewer: Viewer, said: list[str] | None = None) -> Iterator[Page]:
-    """A page of the viewer; at the end nothing went wrong, and nothing was asked for but at the viewer.
-
-    `said` is what the page writes into the console: what a test expects of it, it takes out.
-    """
-    said = [] if said is None else said
-    asked: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(viewer.door.address_once())
-    yield page
-    context.close()
-    home = f"http://127.0.0.1:{viewer.door.port}/"
-    assert said == []
-    assert [url for url in asked if not url.startswith(home)] == []
-    assert [url for url in asked[1:] if "token" in url] == []
-
-
 @pytest.fixture
 def opened(browser: Browser, trained: PromptModel, case: tuple[Path, Any], tmp_path: Path) -> Iterator[Open]:
     """The series, opened."""
     said: list[str] = []
-    with serving(case[0], trained, tmp_path / "out", TASK) as viewer, watched(browser, viewer, said) as page:
+    with serving(case[0], trained, tmp_path / "out", TASK, here=True) as viewer, watched(browser, viewer, said) as page:
         page.wait_for_selector("body.open")
         found = Open(page, viewer, case[1], said)
         found.settle()
@@ -179,7 +68,7 @@ def dice(a: Any, b: Any) -> float:
 
 def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -> None:
     page, lesion = opened.page, opened.lesion
-    assert page.url == f"http://127.0.0.1:{opened.viewer.door.port}/"  # the token has left the address
+    assert page.url == f"http://127.0.0.1:{opened.viewer.access.port}/"  # the token has left the address
     assert opened.text("#where") == "Slice 5 of 8 · empty"
     assert not opened.marked().any()
     opened.click(*inside(lesion[..., _MIDDLE]))
@@ -189,7 +78,7 @@ def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -
     assert opened.text("#where") == "Slice 5 of 8 · edited"
 
     opened.click(2, 2, "Shift")  # the air outside is no lesion
-    assert [click[2] for click in opened.viewer.desk.session(0).clicks(_MIDDLE)] == [1, -1]
+    assert [click[2] for click in opened.viewer.workspace.session(0).clicks(_MIDDLE)] == [1, -1]
     opened.press("z")
     assert np.array_equal(opened.marked(), first)
     opened.press("z")
@@ -209,7 +98,7 @@ def test_click_undo_propagate_save_and_read_back(opened: Open, tmp_path: Path) -
         assert opened.text("#where") == f"Slice {index + 1} of 8 · proposed"
         assert dice(shown[index], lesion[..., index]) > 0.5
         opened.press("a")
-    assert opened.viewer.desk.session(0).states() == [
+    assert opened.viewer.workspace.session(0).states() == [
         *("empty", "empty", "accepted", "accepted", "edited", "empty", "empty", "empty")
     ]
 
@@ -237,13 +126,13 @@ def test_it_can_be_used_with_the_keyboard_alone(opened: Open) -> None:
     opened.press("Shift+Enter")
     opened.press("ArrowUp")
     assert opened.text("#where") == "Slice 6 of 8 · empty"
-    assert [list(click) for click in opened.viewer.desk.session(0).clicks(_MIDDLE)] == [[2, 31, 1], [2, 31, -1]]
+    assert [list(click) for click in opened.viewer.workspace.session(0).clicks(_MIDDLE)] == [[2, 31, 1], [2, 31, -1]]
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
     page.keyboard.press("z")  # no key reaches the case behind the help
     page.keyboard.press("Escape")
-    assert len(opened.viewer.desk.session(0).clicks(_MIDDLE)) == 2
+    assert len(opened.viewer.workspace.session(0).clicks(_MIDDLE)) == 2
     fields = "[...document.querySelectorAll('aside input, aside select, footer input, #chooser select')]"
     assert page.evaluate(f"{fields}.every((one) => one.labels.length === 1)")
     assert page.evaluate("[...document.querySelectorAll('button')].every((one) => one.textContent.trim())")
@@ -254,7 +143,7 @@ def test_a_click_does_not_count_before_the_picture_of_its_slice_is_seen(opened: 
     page = opened.page
     held: list[Route] = []
     page.route("**/api/view*", lambda route: held.append(route))  # Playwright takes no method of a list
-    page.evaluate(_HEAR)
+    page.evaluate(HEAR)
     page.keyboard.press("End")
     page.locator("#where", has_text=re.compile(r"^Slice 8\b")).wait_for()  # the page's policy lets no script be polled
     page.mouse.click(*opened.at(30, 30))
@@ -263,9 +152,9 @@ def test_a_click_does_not_count_before_the_picture_of_its_slice_is_seen(opened: 
         route.continue_()
     page.unroute("**/api/view*")
     opened.settle()
-    assert not opened.viewer.desk.session(0).can_undo
+    assert not opened.viewer.workspace.session(0).can_undo
     opened.click(30, 30)
-    assert [list(click) for click in opened.viewer.desk.session(0).clicks(7)] == [[30, 30, 1]]
+    assert [list(click) for click in opened.viewer.workspace.session(0).clicks(7)] == [[30, 30, 1]]
 
 
 def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:
@@ -292,7 +181,7 @@ def test_window_and_zoom_change_the_view_and_nothing_else(opened: Open) -> None:
     page.mouse.wheel(0, 60)
     opened.settle()
     assert opened.text("#where") == "Slice 4 of 8 · empty"
-    assert not opened.viewer.desk.session(0).can_undo
+    assert not opened.viewer.workspace.session(0).can_undo
     for width in (1280, 900, 768, 380):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate(_FITS)
@@ -343,11 +232,11 @@ def test_drawing_measuring_and_taking_it_back(opened: Open) -> None:
     for mask in seen[-2::-1]:
         opened.press("z")
         assert np.array_equal(opened.marked(), mask)
-    assert not opened.viewer.desk.session(0).can_undo
+    assert not opened.viewer.workspace.session(0).can_undo
 
     opened.press("m")
     drag((10, 10), (40, 50))  # 30 rows and 40 columns
-    spacing = opened.viewer.desk.session(0).spacing
+    spacing = opened.viewer.workspace.session(0).spacing
     assert spacing is not None
     assert spacing[0] == spacing[1]
     assert float(opened.text("#measured").split()[1]) == pytest.approx(50 * spacing[0], rel=0.02)
@@ -355,7 +244,7 @@ def test_drawing_measuring_and_taking_it_back(opened: Open) -> None:
     page.keyboard.press("Escape")
     opened.settle()
     assert opened.text("#measured") == ""
-    assert not opened.viewer.desk.session(0).can_undo
+    assert not opened.viewer.workspace.session(0).can_undo
 
 
 def three_digits(value: float) -> str:
@@ -364,7 +253,7 @@ def three_digits(value: float) -> str:
 
 
 def test_a_saved_mask_is_opened_and_its_lesions_are_listed(opened: Open, tmp_path: Path) -> None:
-    page, session = opened.page, opened.viewer.desk.session(0)
+    page, session = opened.page, opened.viewer.workspace.session(0)
     for index in (2, 3):
         session.brush([(20, 20), (20, 26)], 9, True, index)
     session.brush([(50, 45)], 5, True, 6)
@@ -411,6 +300,7 @@ def test_a_click_shows_the_mask_again_and_an_empty_one_is_not_saved_unasked(open
     assert [*(tmp_path / "out" / CASES).iterdir()] == []
     opened.press("s")
     page.locator("#empty button.main").click()
+    page.locator("#saved").wait_for()  # the dialog's own event starts the saving, not the click
     opened.settle()
     (folder,) = (tmp_path / "out" / CASES).iterdir()
     assert json.loads((folder / "result.json").read_text())["status"] == "ok_empty"
@@ -427,6 +317,7 @@ _WHEELS = [
     ("a slow notch on macOS", [(4, 0, -12)], 50, 1),
     ("slow notches on macOS", [(4, 0, -12)] * 3, 300, 3),
     ("a stroke on a touchpad", [(n, 0, -3 * n) for n in (2, 8, 20, 40, 50, 40, 20, 8, 4, 2, 1)], 16, 2),
+    ("small parts that are no binary fractions", [(4, 0, -12)] * 26, 8, 2),
     ("nothing", [(0, 0, 0)], 50, 0),
 ]
 
@@ -452,7 +343,7 @@ def test_slow_and_cut_requests_show_what_the_viewer_has(opened: Open) -> None:
         route.fetch()
         route.abort("connectionreset")
 
-    page.evaluate(_HEAR)
+    page.evaluate(HEAR)
     page.route("**/api/undo", cut)
     opened.press("z")
     said = opened.heard()

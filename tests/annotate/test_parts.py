@@ -10,12 +10,12 @@ import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.annotate.session.masks import PackedMask, change_of
+from monai_tpseg.annotate.session.propagation import centre_click, slices_along
 from monai_tpseg.annotate.session.recent import Recent
 from monai_tpseg.annotate.session.scribbles import thin_line
-from monai_tpseg.annotate.session.volume import centre_click, slices_along
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.networks import kprism_demo, tpseg_hiera
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.transforms import pipelines_hash
 
 from .conftest import NETWORK, SIZE

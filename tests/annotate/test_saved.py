@@ -17,7 +17,7 @@ import pytest
 from monai_tpseg.annotate import PromptModel, Session, SessionError
 from monai_tpseg.annotate.session import session as session_module
 from monai_tpseg.annotate.session.saved import Saved
-from monai_tpseg.annotate.web.workspace import Desk
+from monai_tpseg.annotate.web.workspace import Workspace
 from monai_tpseg.studies.manifest import Entry
 
 from .conftest import write_weights
@@ -259,15 +259,15 @@ def test_a_folder_without_a_whole_first_line_is_begun_anew(
     session.click(5, 5)
     session.close()
     assert len(Session.restore(tmp_path / "a", model).clicks()) == 1
-    desk = Desk(
+    workspace = Workspace(
         [("b", Entry(sources["picture"].name, sources["picture"].parent, "skin_lesion", "00"))], model, tmp_path
     )
     journal = tmp_path / "sessions" / "b" / "session.jsonl"
     journal.parent.mkdir(parents=True)
     journal.touch()  # a kill before anything was written
-    assert desk.state()["cases"][0]["kept"] == ""
-    assert desk.open(0, None)["cases"][0]["kept"] == "begun"
-    desk.close()
+    assert workspace.state()["cases"][0]["kept"] == ""
+    assert workspace.open(0, None)["cases"][0]["kept"] == "begun"
+    workspace.close()
 
 
 def test_what_another_session_has_added_meanwhile_is_not_cut_off(

@@ -1,4 +1,4 @@
-"""The door of the viewer: each kind of stranger is turned away with the right status and one line."""
+"""The access control of the viewer: each kind of stranger is turned away with the right status and one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from monai_tpseg.annotate.web.security import HEADERS, Door
+from monai_tpseg.annotate.web.security import HEADERS, AccessMiddleware
 
 PORT = 8123
 HOME = "http://127.0.0.1:8123"
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
 
 def knock(
-    door: Door | None = None,
+    access: AccessMiddleware | None = None,
     method: str = "GET",
     path: str = "/api/state",
     query: str = "",
@@ -33,7 +33,7 @@ def knock(
     **headers: str,
 ) -> Answer:
     """Send one request; by default one that passes."""
-    door = door or Door(None, PORT, {"/api/large": 2**20})
+    access = access or AccessMiddleware(None, PORT, {"/api/large": 2**20})
     passed: list[bool] = []
     sent: list[dict[str, Any]] = []
 
@@ -48,15 +48,18 @@ def knock(
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    known = {"host": f"127.0.0.1:{PORT}", "cookie": f"a={{x}}; tpseg_{PORT}={door.token}" if cookie is None else cookie}
+    known = {
+        "host": f"127.0.0.1:{PORT}",
+        "cookie": f"a={{x}}; tpseg_{PORT}={access.token}" if cookie is None else cookie,
+    }
     if method == "POST":
         known |= {"origin": HOME, "content-length": "10", "content-type": "application/json"}
     known |= {name.replace("_", "-"): value for name, value in headers.items()}
     pairs = [(n.encode(), v.encode("latin-1")) for n, v in known.items() if n not in drop]
     pairs += [pair for pair in pairs if pair[0].decode() in twice]
     scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": pairs}
-    door.app = app
-    asyncio.run(door(scope, receive, send))
+    access.app = app
+    asyncio.run(access(scope, receive, send))
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], found, sent[1]["body"].decode(), bool(passed))
 
@@ -114,31 +117,31 @@ def test_strangers_do_not(request_: dict[str, Any], status: int, words: str) -> 
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address() -> None:
-    door = Door(None, PORT)
-    assert door.address == f"{HOME}/?token={door.token}"
-    answer = knock(door, path="/", query=f"token={door.token}", cookie="")
+    access = AccessMiddleware(None, PORT)
+    assert access.address == f"{HOME}/?token={access.token}"
+    answer = knock(access, path="/", query=f"token={access.token}", cookie="")
     assert (answer.status, answer.headers["location"], answer.passed) == (303, "/", False)
     cookie, *options = answer.headers["set-cookie"].split("; ")
-    assert cookie == f"tpseg_{PORT}={door.token}"
+    assert cookie == f"tpseg_{PORT}={access.token}"
     assert {*options} == {"Path=/", "HttpOnly", "SameSite=Strict"}
-    assert knock(door, path="/", cookie=cookie).passed
-    assert knock(door, path="/api/state", query=f"token={door.token}", cookie="").status == 403  # one way in
-    assert knock(Door(None, PORT), cookie=cookie).status == 403  # each server has a token of its own
+    assert knock(access, path="/", cookie=cookie).passed
+    assert knock(access, path="/api/state", query=f"token={access.token}", cookie="").status == 403  # one way in
+    assert knock(AccessMiddleware(None, PORT), cookie=cookie).status == 403  # each server has a token of its own
 
 
 def test_the_address_for_a_browser_opens_once() -> None:
-    door = Door(None, PORT)
-    key = door.address_once().partition("token=")[2]
-    assert key != door.token
-    assert knock(door, path="/", query=f"token={key}", cookie="").status == 303
-    assert knock(door, path="/", query=f"token={key}", cookie="").status == 403
-    assert knock(door, cookie=f"tpseg_{PORT}={key}").status == 403  # never a cookie
-    assert knock(door, path="/", query=f"token={door.token}", cookie="").status == 303
+    access = AccessMiddleware(None, PORT)
+    key = access.address_once().partition("token=")[2]
+    assert key != access.token
+    assert knock(access, path="/", query=f"token={key}", cookie="").status == 303
+    assert knock(access, path="/", query=f"token={key}", cookie="").status == 403
+    assert knock(access, cookie=f"tpseg_{PORT}={key}").status == 403  # never a cookie
+    assert knock(access, path="/", query=f"token={access.token}", cookie="").status == 303
 
 
 def test_tokens_are_long_and_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len({Door(None, PORT).token for _ in range(8)}) == 8
-    assert len(Door(None, PORT).token) >= 43  # 256 bits
+    assert len({AccessMiddleware(None, PORT).token for _ in range(8)}) == 8
+    assert len(AccessMiddleware(None, PORT).token) >= 43  # 256 bits
     compared: list[int] = []
 
     def compare(a: bytes, b: bytes) -> bool:
@@ -160,8 +163,8 @@ def test_sockets_are_closed_and_the_lifespan_goes_through() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = Door(app, PORT)
-    asyncio.run(door({"type": "websocket", "headers": []}, None, send))
-    asyncio.run(door({"type": "lifespan"}, None, send))
+    access = AccessMiddleware(app, PORT)
+    asyncio.run(access({"type": "websocket", "headers": []}, None, send))
+    asyncio.run(access({"type": "lifespan"}, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
     assert reached == ["lifespan"]

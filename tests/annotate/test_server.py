@@ -98,11 +98,11 @@ def test_a_slice_is_what_the_session_shows(calm: Viewer) -> None:
     answer = calm.ask("GET", "/api/view?case=0&index=3&low=-1000&high=400.5")
     assert answer.headers["content-type"] == "image/png"
     picture = np.asarray(Image.open(io.BytesIO(answer.body)).convert("RGB"))
-    assert np.array_equal(picture, calm.desk.session(0).view(3, (-1000, 400.5)))
+    assert np.array_equal(picture, calm.workspace.session(0).view(3, (-1000, 400.5)))
 
 
 def test_scrolling_does_not_wait_for_the_network(viewer: Viewer) -> None:
-    with viewer.desk.session(0)._lock:  # another thread is inside, for as long as it takes
+    with viewer.workspace.session(0)._lock:  # another thread is inside, for as long as it takes
         assert viewer.ask("GET", "/api/view?case=0&index=1&low=0&high=1").status == 200
 
 
@@ -254,7 +254,7 @@ def test_slow_and_cut_requests_stop_nobody_else(
     viewer: Viewer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = json.dumps({**CLICK, "row": 10, "column": 12}).encode()
-    address = "127.0.0.1", viewer.door.port
+    address = "127.0.0.1", viewer.access.port
     with socket.create_connection(address) as slow, socket.create_connection(address) as hasty:
         slow.sendall(request_head(viewer, len(body)) + body[:20])  # and the rest is on its way, for ever
         assert viewer.ask("GET", "/api/view?case=0&index=1&low=0&high=1").status == 200
@@ -275,12 +275,12 @@ def test_slow_and_cut_requests_stop_nobody_else(
 
 def request_head(viewer: Viewer, length: int) -> bytes:
     """The first lines of a click as the page sends it."""
-    port = viewer.door.port
+    port = viewer.access.port
     lines = [
         "POST /api/click HTTP/1.1",
         f"Host: 127.0.0.1:{port}",
         f"Origin: http://127.0.0.1:{port}",
-        f"Cookie: tpseg_{port}={viewer.door.token}",
+        f"Cookie: tpseg_{port}={viewer.access.token}",
         "Content-Type: application/json",
         f"Content-Length: {length}",
     ]
@@ -319,7 +319,7 @@ def test_sessions_are_kept_and_gone_on_with(folder: Path, model: PromptModel, tm
         state = viewer.ask("POST", "/api/open", {"case": 2, "task": "brain_tumor"}).json
         assert state["opened"]["name"] == "c_head.nii.gz"
         assert [case["kept"] for case in state["cases"]] == ["begun", "", "begun"]
-        names = [name for name, _ in viewer.desk.cases]
+        names = [name for name, _ in viewer.workspace.cases]
     assert {path.name for path in (out / SESSIONS).iterdir()} == {names[0], names[2]}
     with pytest.raises(StudyError, match="add --resume"):
         check_sessions(out, names, resume=False)
@@ -347,8 +347,8 @@ def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_pa
         viewer.post("open", task=None)
         viewer.post("click", index=2, row=10, column=12, positive=True)
         before = viewer.mask(2)
-        cases = viewer.desk.cases
-        viewer.desk.close()
+        cases = viewer.workspace.cases
+        viewer.workspace.close()
         assert viewer.ask("GET", "/api/mask?case=0&index=2").status == 409
         state = viewer.post("open", task=None)
         assert state["status"]["states"][2] == "edited"
@@ -360,14 +360,14 @@ def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_pa
 def test_saving_writes_what_a_study_gets(viewer: Viewer) -> None:
     refused = viewer.ask("POST", "/api/save", {"case": 0})
     assert (refused.status, "Nothing is marked" in refused.text) == (422, True)
-    assert [*(viewer.desk.out / CASES).iterdir()] == []
+    assert [*(viewer.workspace.out / CASES).iterdir()] == []
     viewer.post("click", index=2, row=10, column=12, positive=True)
     saved = viewer.post("save")
-    name = viewer.desk.cases[0][0]
+    name = viewer.workspace.cases[0][0]
     assert saved["folder"] == f"cases/{name}_lung_infection"
     assert {"mask", "overlay", "lesions", "result"} <= {*saved["kinds"]}
-    assert (viewer.desk.out / saved["folder"] / "result.json").is_file()
-    assert Path(saved["path"]) == viewer.desk.out / saved["folder"]
+    assert (viewer.workspace.out / saved["folder"] / "result.json").is_file()
+    assert Path(saved["path"]) == viewer.workspace.out / saved["folder"]
     assert viewer.ask("GET", "/api/state").json["cases"][0]["kept"] == "saved"
     viewer.post("clear", index=2)
     assert viewer.post("save", empty=True)["kinds"] == ["mask", "lesions", "sr", "overlay", "result"]

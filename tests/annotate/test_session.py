@@ -15,7 +15,7 @@ from PIL import Image
 from monai_tpseg.annotate import Change, PromptModel, Session, SessionError
 from monai_tpseg.clicks import scale_clicks
 from monai_tpseg.inferers import PromptInferer
-from monai_tpseg.inferers.task import resize_antialiased
+from monai_tpseg.inferers.task_inferer import resize_antialiased
 from monai_tpseg.keys import IMAGE, LABEL, TASK_NAME
 from monai_tpseg.networks import Prompt
 from monai_tpseg.segment import Finish

@@ -12,7 +12,7 @@ from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.engines.rounds import train_rounds
 from monai_tpseg.networks import Prompt, kprism_demo
 from monai_tpseg.networks.kprism import KPrismOutput
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.pipelines import load_pipeline

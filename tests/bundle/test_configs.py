@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from tests.bundle.config_format import CONFIGS, WIDTH, formatted
 
@@ -31,3 +32,13 @@ def test_the_network_is_described_once(path: Path) -> None:
     builder = "networks.build_network" if path.stem == "train" else "bundle.network.described_network"
     targets = re.findall(r'"_target_": "monai_tpseg.([\w.]+_network)"', path.read_text(encoding="utf-8"))
     assert targets == [builder]
+
+
+def test_a_recipe_of_ones_own_is_a_file_laid_over_the_training(tmp_path: Path) -> None:
+    (train,) = (path for path in CONFIGS if path.stem == "train" and "tpseg" in str(path.parent))
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({"lr": 0.0005, "augmentation": "strong"}))
+    parser = ConfigParser()
+    parser.read_config([str(train), str(mine)])
+    names = ("lr", "augmentation", "lr_schedule")
+    assert [parser.get_parsed_content(name) for name in names] == [0.0005, "strong", "constant"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from monai.bundle import create_workflow
+from monai.bundle import ConfigWorkflow, create_workflow
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.checkpoint import CheckpointError
@@ -59,6 +60,8 @@ def inference(bundle: Path, phantoms: Path, trained: Path, tmp_path: Path, **cha
         ({"device": "cuda:7"}, ["cuda:7", "not available"]),
         ({"dataset_dir": ""}, ["--dataset_dir"]),
         ({"dataset_dir": "nowhere"}, ["nowhere", "E_NOT_FOUND"]),
+        ({"read_timeout": 0}, ["read_timeout", "more than 0 seconds", "0"]),
+        ({"read_timeout": "long"}, ["read_timeout", "'long'"]),
     ],
 )
 def test_inference(
@@ -199,6 +202,52 @@ def test_an_unreadable_training_image_is_named(bundle_dir: Path, phantoms: Path,
         run(
             bundle_dir, "train", dataset_dir=str(phantoms), datalist=datalist, output_dir="out", **SMALL, cache_rate=1.0
         )
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "words"),
+    [
+        ("inference", {"stem": "conv"}, "Unknown setting 'stem': did you mean network_def::stem\\?"),
+        ("evaluate", {"tsaks": ["wet_amd"]}, "Unknown setting 'tsaks': did you mean tasks\\?"),
+        ("train", {"max_epoch": 3}, "Unknown setting 'max_epoch': did you mean max_epochs\\?"),
+    ],
+)
+def test_a_setting_without_effect_is_refused_from_python(
+    bundle_dir: Path, trained: Path, config: str, setting: dict[str, Any], words: str
+) -> None:
+    file = str(bundle_dir / "configs" / f"{config}.json")
+    settings = {"checkpoint": str(trained / "model.pt"), **SMALL, **setting}  # keys of other configs pass
+    workflow = ConfigWorkflow(config_file=file, workflow_type="train", logging_file=False, **settings)
+    with pytest.raises(Exception) as error:  # noqa: PT011  # MONAI wraps what an expression raises
+        workflow.initialize()
+    assert re.search(words, str(find(error.value)))
+    del settings[next(iter(setting))]
+    ConfigWorkflow(config_file=file, workflow_type="train", logging_file=False, **settings).initialize()
+
+
+def find(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"architecture": "unet", "backbone": "hiera_tiny"},
+            "backbone 'hiera_tiny' is no option of architecture 'unet'",
+        ),
+        ({"architecture": "unet", "detail": 16}, "detail 16 is no option"),
+        ({"architecture": "unet", "freeze_encoder": "true"}, "freeze_encoder True is no option"),
+        ({"width": 8, "backbone": "hiera_demo"}, "width 8 is no option of architecture 'tpseg', which has adapter"),
+    ],
+)
+def test_options_of_another_architecture(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    values = {**{k: v for k, v in SMALL.items() if k != "backbone"}, "dataset_dir": str(phantoms), **changes}
+    assert words in refused(bundle_dir, "train", tmp_path / "out", **values)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.networks.fast.network import InferenceNetwork
+from monai_tpseg.networks.fast.inference_network import InferenceNetwork
 from tests.bundle.conftest import run
 
 

@@ -22,9 +22,10 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from PIL import Image
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.evaluation.details import DETAILS
 from monai_tpseg.networks import KPrism, kprism_demo
 from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.studies.model import Model
 from tests.bundle.conftest import _restore_logging, history, read_only_copy, run
 from tests.bundle.test_errors import refused
@@ -92,6 +93,8 @@ def test_evaluation(kprism_dir: Path, phantoms: Path, weights: Path, tmp_path: P
     run(kprism_dir, "evaluate", dataset_dir=str(phantoms), start=start, **settings, **clicks)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(metrics) == {*TASK_NAMES, "mean"}
+    assert metrics["mean"].keys() >= {*DETAILS}
+    assert metrics["mean"]["ece"] is not None
     assert (tmp_path / "out" / "clicks.json").exists() == (start == "interactive")
     if start == "interactive":
         mean = json.loads((tmp_path / "out" / "clicks.json").read_text())["mean"]

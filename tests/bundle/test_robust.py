@@ -101,12 +101,14 @@ def test_a_killed_process_of_two_ends_the_other_with_one_line(bundle_dir: Path, 
             assert all(process.poll() is None for process in ranks), (tmp_path / "rank0.log").read_text()[-2000:]
             time.sleep(0.05)
         ranks[1].send_signal(signal.SIGKILL)
-        assert ranks[0].wait(timeout=120) == 1
+        code = ranks[0].wait(timeout=120)
     finally:
         for process in ranks:
             process.kill()
             process.wait()
-    last = (tmp_path / "rank0.log").read_text().strip().splitlines()[-1]
+    log = (tmp_path / "rank0.log").read_text()
+    assert code == 1, log[-2000:]
+    last = log.strip().splitlines()[-1]
     assert last.startswith("Error: Process 0 of 2 lost another one, whose own output says why"), last
     assert read_checkpoint(tmp_path / "out" / "last.pt")["epoch"] >= 1
 

@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.evaluation.details import DETAILS
 from monai_tpseg.handlers import GradientClipping
 from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.checkpoint import load_weights, read_checkpoint
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 from tests.bundle.conftest import SMALL, history, run
 
@@ -58,8 +59,12 @@ def test_evaluate_then_infer_with_the_weights_as_written(
     metrics = json.loads((tmp_path / "out/eval/metrics.json").read_text())
     assert set(metrics) == {*TASK_NAMES, "mean"}
     assert metrics["mean"]["dice"] == pytest.approx(read_info(weights).training["dice/mean"], abs=1e-6)
+    assert metrics["mean"].keys() >= {*DETAILS}
+    assert 0 <= metrics["brain_tumor"]["ece"] <= 1
     with (tmp_path / "out/eval/metrics_per_image.csv").open() as stream:
-        assert len(list(csv.DictReader(stream))) == 16
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 16
+    assert {row["distance_unit"] for row in rows} <= {"mm", "px"}
 
     run(
         bundle_dir,

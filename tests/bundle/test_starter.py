@@ -11,10 +11,10 @@ import pytest
 from monai_tpseg.bundle.config import bundle_weights
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.transforms import pipelines_hash
-from monai_tpseg.weights import catalogue
+from monai_tpseg.weights import lookup
 from monai_tpseg.weights.pack import pack
 from tests.bundle.conftest import SOURCE, read_only_copy, run
 from tests.studies.conftest import write_weights
@@ -78,8 +78,8 @@ def test_without_any_the_preflight_names_the_way_out(
     picture: Path, bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "none").mkdir()
-    monkeypatch.setattr(catalogue, "_package", lambda: tmp_path / "none")
-    monkeypatch.setattr(catalogue, "user_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(lookup, "_package", lambda: tmp_path / "none")
+    monkeypatch.setattr(lookup, "user_folder", lambda: tmp_path / "none")
     with pytest.raises(SystemExit, match=r"No weights file at '.*models/model\.pt'; .*--checkpoint"):
         run(bundle_dir, "inference", dataset_dir=str(picture), task="skin_lesion", output_dir="out", device="cpu")
     assert not (tmp_path / "out").exists()

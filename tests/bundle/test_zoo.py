@@ -13,7 +13,7 @@ import torch
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import build_network
-from monai_tpseg.networks.weights import WeightsInfo, read_info, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info, save_weights
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 NETWORKS = {

@@ -167,7 +167,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = lists(tmp_path)
     content["validation"].append(dict(content["validation"][0]))
     (tmp_path / "list.json").write_text(json.dumps(content))
-    command = ["check", str(tmp_path / "list.json"), "--tasks", ",".join(TASKS), "--workers", "0"]
+    command = ["check", "--data", str(tmp_path / "list.json"), "--tasks", ",".join(TASKS), "--workers", "0"]
     assert main(command) == 3
     out, err = capsys.readouterr()
     assert err == ""
@@ -179,7 +179,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [f["code"] for f in report["findings"]] == ["D_REPEATED"]
     (tmp_path / "moved").mkdir()
     os.rename(tmp_path / "list.json", tmp_path / "moved" / "list.json")
-    command[1] = str(tmp_path / "moved" / "list.json")
+    command[2] = str(tmp_path / "moved" / "list.json")
     assert main(command) == 1
     assert main([*command, "--root", str(tmp_path)]) == 3
     assert capsys.readouterr().err == ""
@@ -194,7 +194,7 @@ def test_what_is_no_datalist(
 ) -> None:
     if content is not None:
         (tmp_path / "list.json").write_text(content)
-    assert main(["check", str(tmp_path / "list.json")]) == 1
+    assert main(["check", "--data", str(tmp_path / "list.json")]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err
@@ -204,7 +204,7 @@ def test_what_is_no_datalist(
 
 def test_a_task_that_is_not_in_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.json").write_text(json.dumps(lists(tmp_path)))
-    assert main(["check", str(tmp_path / "list.json"), "--tasks", "wet_amd,lung"]) == 1
+    assert main(["check", "--data", str(tmp_path / "list.json"), "--tasks", "wet_amd,lung"]) == 1
     assert "Unknown task 'lung'; choose one of wet_amd" in capsys.readouterr().err
 
 

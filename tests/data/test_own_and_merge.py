@@ -36,7 +36,7 @@ def test_folders_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert (len(patients[0]), len(patients[1])) == (3, 2)
     assert patients[0].isdisjoint(patients[1])
     assert "Table 1" not in capsys.readouterr().out
-    assert main(["check", str(out), "--tasks", "skin_lesion", "--workers", "0"]) == 0
+    assert main(["check", "--data", str(out), "--tasks", "skin_lesion", "--workers", "0"]) == 0
 
 
 def test_pictures_and_masks_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pydicom
 import pytest
 
 from monai_tpseg.catalogue import TASK_NAMES
-from monai_tpseg.io.dicom.segmentation import Algorithm, series_number, write_segmentation
+from monai_tpseg.io.dicom.derived_object import Algorithm, series_number
+from monai_tpseg.io.dicom.segmentation import write_segmentation
 from monai_tpseg.testing.phantoms import (
     make_phantom,
     make_volume,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.bundle.cases import inference_cases, listed_tasks
+from monai_tpseg.bundle.inference_inputs import inference_cases, listed_tasks
 from monai_tpseg.catalogue import TASK_NAMES
 
 

@@ -11,6 +11,19 @@ from monai_tpseg.engines.optim import TaskAdamW, is_task_rows, lr_schedule, para
 from monai_tpseg.networks import tpseg_hiera_demo
 
 
+def test_a_trunk_learns_the_less_the_earlier_its_part_is() -> None:
+    """Against the rule written out by hand for the six blocks of the smallest trunk."""
+    net = tpseg_hiera_demo(num_tasks=2, stem="conv")
+    rates = {id(p): group["lr"] for group in parameter_groups(net, 0.1, 0.3, layer_decay=0.5) for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        trunk = name.startswith("encoder.trunk.")
+        block = int(name.split(".")[3]) if trunk and ".blocks." in name else -1
+        expected = 0.1 * 0.5 ** (6 - block) if trunk else 0.3 if name.endswith("task_split") else 0.1
+        assert rates[id(parameter)] == pytest.approx(expected), name
+    with pytest.raises(ValueError, match="layer_decay must be a number from 0 to 1, got 2"):
+        parameter_groups(net, 0.1, layer_decay=2)
+
+
 class Rows(torch.nn.Module):
     """One parameter with a row per task, one vector with an entry per task, one shared matrix."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from monai_tpseg.engines.rounds import disobedience
-from monai_tpseg.engines.targets import one_lesion, opposite
+from monai_tpseg.engines.targets import fewer, foreign, one_lesion, opposite
 
 
 def two() -> torch.Tensor:
@@ -42,6 +42,40 @@ def test_opposite_turns_exemplar_and_target_together() -> None:
     assert torch.equal(exemplar[swapped], 1 - shown[swapped])
     assert torch.equal(turned[~swapped], label[~swapped])
     assert torch.equal(exemplar[~swapped], shown[~swapped])
+
+
+def test_exemplars_of_another_task_ask_for_nothing() -> None:
+    torch.manual_seed(0)
+    task = torch.tensor([0, 1, 2, 3] * 10)
+    label = two()
+    image = task.float().view(-1, 1, 1, 1, 1).expand(40, 2, 3, 8, 8).clone()
+    shown = image[:, :, :1] + 10
+    empty, exemplar, mask = foreign(label, image, shown, task, 0.5)
+    moved = empty.flatten(1).sum(1) == 0
+    assert 10 <= int(moved.sum()) <= 30
+    assert bool((exemplar[moved, 0, 0, 0, 0] != task[moved]).all())
+    assert torch.equal(mask, exemplar[:, :, :1] + 10)  # a mask stays with its picture
+    assert torch.equal(empty[~moved], label[~moved])
+    assert torch.equal(exemplar[~moved], image[~moved])
+
+
+def test_where_a_batch_has_one_task_alone_its_exemplars_stay() -> None:
+    label, image = two(), torch.randn(40, 1, 3, 8, 8)
+    kept = foreign(label, image, image[:, :, :1], torch.zeros(40, dtype=torch.int64), 1.0)
+    assert torch.equal(kept[0], label)
+    assert torch.equal(kept[1], image)
+
+
+def test_one_to_all_exemplars_of_a_batch_are_shown() -> None:
+    torch.manual_seed(0)
+    image = torch.arange(3.0).view(1, 3, 1, 1, 1).expand(2, 3, 3, 8, 8)
+    numbers = set()
+    for _ in range(40):
+        some, masks = fewer(image, image[:, :, :1])
+        assert some.shape[1] == masks.shape[1]
+        assert some[0, :, 0, 0, 0].tolist() == list(range(some.shape[1]))
+        numbers.add(some.shape[1])
+    assert numbers == {1, 2, 3}
 
 
 def test_disobedience_counts_the_clicked_disks_alone() -> None:

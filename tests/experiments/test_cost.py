@@ -54,8 +54,8 @@ def test_parts_add_up_and_adapters_cost_what_their_formula_says() -> None:
 def test_growth_is_in_parameters_alone() -> None:
     rows = {row[0]: row[1:] for row in cost_table({**DEMO, "routes": "task"}, (64, 64), (1, 3)).rows}
     one, three = (int(rows[name][0].replace(",", "")) for name in ("whole network, 1 task", "whole network, 3 tasks"))
-    assert int(rows["growth a task"][0].replace(",", "")) == (three - one) // 2
-    assert rows["growth a task"][1] == "0.00 G"
+    assert int(rows["growth per task"][0].replace(",", "")) == (three - one) // 2
+    assert rows["growth per task"][1] == "0.00 G"
 
 
 @pytest.mark.slow
@@ -69,10 +69,14 @@ def test_table_5_of_the_released_layout() -> None:
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["cost", "--backbone", "hiera_demo", "--image-size", "64"]
     assert main([*options, "--set", "without_pgtd=[1]", "adapter=lora"]) == 0
-    assert "| growth a task |" in capsys.readouterr().out
+    assert "| growth per task |" in capsys.readouterr().out
+    assert main(["cost", "--image-size", "64", "--set", "architecture=unet", "width=8"]) == 0  # as the help says
+    assert "| growth per task |" in capsys.readouterr().out
+    assert main([*options, "--set", "architecture=unet"]) == 1
+    assert "backbone 'hiera_demo' is no option of architecture 'unet'" in capsys.readouterr().err
     assert main([*options, "--set", "adapter"]) == 1
     assert "needs KEY=VALUE, got 'adapter'" in capsys.readouterr().err
-    assert main([*options, "--tasks", "8", "1"]) == 1
+    assert main([*options, "--num-tasks", "8", "1"]) == 1
     assert "two growing numbers" in capsys.readouterr().err
     assert main([*options, "--set", "foo=1"]) == 1
-    assert "--set has what the network does not take" in capsys.readouterr().err
+    assert "foo 1 is no option of architecture 'tpseg'" in capsys.readouterr().err

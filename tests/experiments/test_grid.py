@@ -12,7 +12,7 @@ from PIL import Image
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.cli import main
 from monai_tpseg.networks import build_network
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def page() -> Any:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two pictures a task in the training list, one in the other."""
+    """Two pictures per task in the training list, one in the other."""
     mask = np.zeros((6, 8), dtype=np.uint8)
     mask[0, :3] = 255
     lists: dict[str, list[dict[str, str]]] = {"training": [], "validation": []}

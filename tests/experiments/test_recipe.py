@@ -38,7 +38,7 @@ def test_rows_of_equal_minutes_run_and_give_gains(tmp_path: Path, monkeypatch: p
 
 def test_every_row_is_a_training_that_there_is() -> None:
     keys = json.loads((recipe.BUNDLE / "configs" / "train.json").read_text())
-    for rows in (recipe.ROWS, recipe.PEERS):
+    for rows in (recipe.ROWS, recipe.PEERS, recipe.rows_of("rows", "encoder.pt")):
         for _, options in rows.values():
             assert set(options) <= set(keys)
 
@@ -47,3 +47,9 @@ def test_a_slower_network_gets_fewer_steps() -> None:
     small = {**recipe.COMMON, "image_size": 32, "batch_size": 2, "backbone": "hiera_demo"}
     few, many = recipe.steps_in(0.05, {**small, "image_size": 128}), recipe.steps_in(0.05, small)
     assert few <= many
+
+
+def test_a_pretrained_trunk_is_a_row_more() -> None:
+    rows = recipe.rows_of("rows", "mae/encoder.pt")
+    assert set(rows) - set(recipe.ROWS) == {"pretrained"}
+    assert rows["pretrained"][1]["encoder_checkpoint"] == "mae/encoder.pt"

@@ -46,6 +46,45 @@ def test_a_new_file_is_joined_with_what_is_there(script: Any, tmp_path: Path) ->
     assert json.loads(first.read_text()) == results_of()
 
 
+def frozen_results(*hits: float) -> dict[str, Any]:
+    """Results of the suite of the frozen trunk, each row with so many hits."""
+    results = {**results_of(), "suite": "frozen_trunk"}
+    row: dict[str, Any] = {"tables": [3], "paper": 80.0, "planned": 2}
+    names = ("A1", "A2", "A3", "A4", "B1", "B2")
+    results["rows"] = [{**row, "id": name, "title": f"row {name}"} for name in names]
+    results["runs"] = [run_of(name, 0, value) for name, value in zip(names, hits, strict=False)]
+    for run in results["runs"]:
+        run["options"]["max_epochs"] = 2
+    return results
+
+
+@pytest.mark.parametrize(
+    ("hits", "said"),
+    [
+        ((0.3, 0.4, 0.5, 0.9, 0.6, 0.7), "A4 appears, and LoRA and the plain adapter are both below A4: A1 "),
+        ((0.5, 0.4, 0.3, 0.6, 0.6, 0.9), "A4 does not appear, and LoRA and the plain adapter are not both"),
+        ((0.5, 0.4), "Not all of A1 to A4, B1 and B2 have been run yet"),
+    ],
+)
+def test_the_order_on_a_frozen_trunk_is_told_as_it_is(
+    script: Any, tmp_path: Path, hits: tuple[float, ...], said: str
+) -> None:
+    assert "Not run yet" in script.frozen(tmp_path)
+    (tmp_path / "results").mkdir()
+    write_results(tmp_path / "results" / "frozen_trunk.json", frozen_results(*hits))
+    trunk = tmp_path / "mae"
+    trunk.mkdir()
+    training = {"pictures": 1200, "mask_ratio": 0.6, "steps": 40, "batch_size": 8}
+    (trunk / "encoder.json").write_text(json.dumps({"training": training}))
+    (trunk / "history.json").write_text(json.dumps([{"loss": 1.25}, {"loss": 0.5}]))
+    (trunk / "clock.json").write_text(json.dumps([{"cpu_seconds": 30.0}, {"cpu_seconds": 90.0}]))
+    script.add_trunk(trunk, tmp_path)
+    section = " ".join(script.frozen(tmp_path).split())
+    assert said in section
+    assert "on 1,200 training pictures" in section
+    assert "0.6 of each hidden, 1.5 CPU minutes. Its error on what was hidden fell from 1.25 to 0.50" in section
+
+
 def test_verdict_and_ordering_name_what_is_clear(script: Any) -> None:
     results = results_of(run_of("B4", 0, 0.78))
     results["rows"][3]["paper"] = 86.40

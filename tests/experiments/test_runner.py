@@ -16,7 +16,7 @@ import yaml
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments import Suite, SuiteError, read_suite, runner
 from monai_tpseg.experiments.results import ResultsFile, read_results
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from tests.bundle.conftest import SMALL
 
 Call = Callable[[list[str], Path], bool]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from monai_tpseg.experiments import Suite, SuiteError, read_suite
-from monai_tpseg.experiments.data import write_datalist
+from monai_tpseg.experiments.datalist import write_datalist
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = sorted((ROOT / "benchmarks" / "suites").glob("*.yaml"))

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from monai_tpseg.cli import main
+from monai_tpseg.evaluation import CaseDetails
+from monai_tpseg.evaluation.details import summarise_details
 from monai_tpseg.experiments import SuiteError
 from monai_tpseg.experiments.results import merge
 from monai_tpseg.experiments.statistics import Scores, compare, interval, row_scores
@@ -162,6 +164,41 @@ def test_command_writes_tables_and_figures(tmp_path: Path, capsys: pytest.Captur
     }
     for path in (tmp_path / "out").glob("*.png"):
         assert Image.open(path).convert("L").getextrema()[0] < 128, path  # something is drawn
+
+
+def with_details(hd95: float | None, f1: float) -> dict[str, Any]:
+    """The summary of a task as an evaluation leaves it."""
+    pair = torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)
+    empty = {"dice": 1.0, **CaseDetails().measure(*pair, "wet_amd")}
+    return {"dice": 0.5, "n": 7, **summarise_details([empty]), "hd95_px": hd95, "f1_0.5": f1}
+
+
+def test_table_of_boundary_and_lesions_has_a_line_for_every_task(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = results_of()
+    for run, hd95 in zip(results["runs"][:2], (4.0, 6.0), strict=True):  # two seeds of A4
+        run["metrics"] = {task: with_details(hd95, 0.5) for task in (*TASKS, "mean")}
+    results["runs"][3]["metrics"] = {"skin_lesion": with_details(None, 0.25), "mean": with_details(None, 0.25)}
+    table = make_table(results, 6)
+    assert [row[:2] for row in table.rows[:4]] == [("TP-Seg (A4)", name) for name in (*TASKS, "mean")]
+    assert [row[:2] for row in table.rows[4:]] == [("per task (A5)", "skin_lesion")]
+    line = dict(zip(table.header, table.rows[0], strict=True))
+    assert (line["images"], line["both empty"], line["HD95"], line["F1 0.5"]) == (
+        "7",
+        "1",
+        "5.0 ± 1.4 px",
+        "50.0 ± 0.0",
+    )
+    assert dict(zip(table.header, table.rows[4], strict=True))["HD95"] == ""
+    assert "Not run yet: UNet, no shared route (B4)." in table.markdown()
+    assert main(["table", written(tmp_path, results)]) == 0
+    assert "## Table 6" in capsys.readouterr().out
+
+
+def test_results_of_older_versions_have_no_table_of_boundaries() -> None:
+    with pytest.raises(SuiteError, match="has measured boundary and lesions; run it anew"):
+        make_table(results_of(), 6)
 
 
 def test_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

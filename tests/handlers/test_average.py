@@ -12,7 +12,7 @@ from torch import nn
 
 from monai_tpseg.handlers import RunCheckpoint, WeightAverage
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks.weights_info import WeightsInfo
 
 INFO = WeightsInfo(tasks=("a",), network={}, image_size=(32, 32))
 

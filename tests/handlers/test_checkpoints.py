@@ -18,7 +18,7 @@ from ignite.engine import Engine, Events
 from monai_tpseg.handlers import RunCheckpoint
 from monai_tpseg.networks import tpseg_hiera_demo
 from monai_tpseg.networks.checkpoint import CheckpointError, content_sha256, read_checkpoint, write_checkpoint
-from monai_tpseg.networks.weights import WeightsInfo, read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 
 INFO = WeightsInfo(tasks=("a",), network={"backbone": "hiera_demo"}, image_size=(32, 32))
 

@@ -16,7 +16,7 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from monai_tpseg.handlers import ClickMetricsHandler
-from monai_tpseg.handlers.click_metrics import summarise
+from monai_tpseg.handlers.click_evaluation import summarise
 
 
 def case(task: int, found: list[int]) -> dict[str, Any]:

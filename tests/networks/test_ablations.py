@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from monai_tpseg.experiments import Row, read_suite
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import TPSeg, build_network, nnunet_plan_2d, tpseg_hiera, tpseg_hiera_demo
 from monai_tpseg.networks.ablation_parts import PlainAdapter
+from monai_tpseg.networks.build import default_options
 from monai_tpseg.networks.checkpoint import load_strictly
 from monai_tpseg.networks.lora import LowRank
 
@@ -25,7 +27,9 @@ def build(row: Row) -> nn.Module:
     tasks = 1 if row.per_task else 2
     options = dict(row.options)
     width = NARROW.get(str(options.get("architecture")))
-    return build_network(num_tasks=tasks, image_size=64, width=width, backbone="hiera_demo", **options)
+    if width is None:
+        options["backbone"] = "hiera_demo"
+    return build_network(num_tasks=tasks, image_size=64, width=width, **options)
 
 
 @pytest.mark.parametrize("row", SUITE.rows, ids=[row.id for row in SUITE.rows])
@@ -160,6 +164,42 @@ def test_unknown_architecture_and_width() -> None:
         build_network("vnet")
     with pytest.raises(ValueError, match="multiple of 12, got 16"):
         build_network("swin_unetr", width=16)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options", "message"),
+    [
+        (
+            "unet",
+            {"backbone": "hiera_tiny"},
+            "backbone 'hiera_tiny' is no option of architecture 'unet', which has width",
+        ),
+        ("dynunet", {"detail": 16}, "detail 16 is no option of architecture 'dynunet'"),
+        ("unet", {"freeze_encoder": True}, "freeze_encoder True is no option"),
+        ("tpseg", {"width": 8}, "width 8 is no option of architecture 'tpseg'"),
+        ("kprism", {"reinforcement": 2.0}, "reinforcement 2.0 is no option of architecture 'kprism'"),
+    ],
+)
+def test_options_of_another_architecture_are_refused(architecture: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_network(architecture, **options)
+    build_network("unet", **{"width": 4, **dict.fromkeys(options)})  # None asks for nothing
+
+
+def test_defaults_are_those_of_the_builders() -> None:
+    net, plain = (build_network(num_tasks=1, backbone="hiera_demo", **more) for more in (_defaults("tpseg"), {}))
+    assert {k: v.shape for k, v in net.state_dict().items()} == {k: v.shape for k, v in plain.state_dict().items()}
+    assert [pgtd.reinforcement for pgtd in net.decoder.pgtds] == [5.0] * 3
+    small = {"num_tasks": 1, "backbone": "utnet_demo"}
+    shapes = (
+        {k: v.shape for k, v in build_network("kprism", **small, **more).state_dict().items()}
+        for more in (_defaults("kprism"), {})
+    )
+    assert next(shapes) == next(shapes)
+
+
+def _defaults(architecture: str) -> dict[str, Any]:
+    return {key: value for key, value in default_options(architecture).items() if key != "backbone"}
 
 
 @torch.no_grad()

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from monai_tpseg.networks import build_hiera, tpseg_hiera_demo
-from monai_tpseg.networks.checkpoint import CheckpointError, load_sam2_trunk, load_weights, read_checkpoint
-from monai_tpseg.networks.weights import WeightsInfo, read_info, save_weights
+from monai_tpseg.networks.checkpoint import CheckpointError, load_weights, read_checkpoint
+from monai_tpseg.networks.sam2_trunk import load_sam2_trunk
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info, save_weights
 
 
 def official(path: Path, backbone: str) -> Path:

@@ -21,7 +21,7 @@ from monai_tpseg.networks import (
     tpseg_hiera_demo,
 )
 from monai_tpseg.networks.checkpoint import CheckpointError
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "tpseg": {"backbone": "hiera_demo", "reinforcement": 2.5, "bottleneck": 8},

@@ -13,7 +13,7 @@ import torch
 
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.networks import Prompt, TPSeg, kprism_demo, tpseg_hiera, tpseg_hiera_demo
-from monai_tpseg.networks.fast.load import segment_several
+from monai_tpseg.networks.fast.inference_form import segment_several
 
 ELSEWHERE = torch.device("meta")
 TASK = torch.tensor([0, 1])

@@ -8,22 +8,11 @@ import pytest
 import torch
 
 from monai_tpseg.cli import main
-from monai_tpseg.networks import TPSeg, tpseg_hiera_demo
+from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.export import FORMATS, Format, export_task
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 
 TASKS = ("skin_lesion", "wet_amd")
-
-
-@pytest.fixture(scope="module")
-def net() -> TPSeg:
-    torch.manual_seed(1)
-    net = tpseg_hiera_demo(num_tasks=2).eval()
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    net.encoder.gate.set_hard(True)
-    return net
 
 
 @pytest.mark.parametrize("file_format", FORMATS)

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from monai_tpseg.bundle.config import prepared
 from monai_tpseg.engines import PreparePromptBatch, PrepareTaskBatch, TaskAdamW, parameter_groups
-from monai_tpseg.inferers import DeepSupervisionInferer, PromptInferer, TaskInferer
-from monai_tpseg.inferers import task as task_inferer
-from monai_tpseg.inferers.task import Amp
+from monai_tpseg.inferers import DeepSupervisionInferer, PromptInferer, TaskInferer, task_inferer
+from monai_tpseg.inferers.task_inferer import Amp
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import KPrism, Prompt, TPSeg, kprism_demo, tpseg_hiera, tpseg_hiera_demo
-from monai_tpseg.networks.fast.load import fast_form, ready_network, segment_several
-from monai_tpseg.networks.fast.network import InferenceNetwork
+from monai_tpseg.networks.fast.inference_form import fast_form, network_for_inference, segment_several
+from monai_tpseg.networks.fast.inference_network import InferenceNetwork
 from tests.fake_cuda import Copies, fake_cuda
 
 CUDA = "cuda"
@@ -186,12 +185,12 @@ def test_inferer_waits_for_its_results_alone(plain: bool, copies: Copies, monkey
 
 
 @torch.no_grad()
-def test_ready_network(copies: Copies) -> None:
+def test_fast_form_at_half_precision(copies: Copies) -> None:
     net, _ = fast_networks(copies, torch.float32, "cpu")
     copies.readable = True
     assert not fast_form(net, "fp16").why_plain
     copies.readable = False
-    plain = ready_network(real(kprism_demo, num_tasks=3).to(CUDA), "bf16")
+    plain = network_for_inference(real(kprism_demo, num_tasks=3).to(CUDA), "bf16")
     copies.down = copies.waited = 0
     image = torch.randn(SIZE, device=CUDA)
     assert_never_waits(copies, plain.network(image, 1), segment_several(plain.network, image, [0, 2]))

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.networks.adapter import TaskAdapter
-from monai_tpseg.networks.checkpoint import CheckpointError, convert_released
+from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.decoder import PGTD
 from monai_tpseg.networks.layers import RFB
+from monai_tpseg.networks.released_layout import convert_released
 
 TOLERANCE = 1e-4
 

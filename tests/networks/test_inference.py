@@ -156,3 +156,12 @@ def test_a_folded_adapter_is_as_exact_as_float32_on_a_large_map() -> None:
     task, folded = torch.tensor([0]), FoldedAdapter(adapter, [0], torch.float32)
     exact = copy.deepcopy(adapter).double()(h.double(), task) - h.double()
     assert relative(folded(h, *folded.route(0)).double() - h.double(), exact) < 3e-6
+
+
+@torch.no_grad()
+def test_autocast_changes_nothing() -> None:
+    fast, image = network().optimize_for_inference(), torch.randn(1, 3, 64, 64)
+    expected = fast(image, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fast(image, 1), expected)
+        assert torch.equal(fast.segment_tasks(image, [1, 2])[:, :1], expected)

@@ -208,9 +208,9 @@ def test_padding_of_images_is_not_looked_at(net: KPrism) -> None:
     seen = state.valid[2].view(12, 16)
     assert torch.equal(seen, torch.arange(16).expand(12, -1) < 12)
     # other pixels under the padding of the finest level change nothing that the queries read
-    from monai_tpseg.networks.kprism.decoder import block_pixels
+    from monai_tpseg.networks.kprism.decoder import attention_mask
 
-    blocked = block_pixels(torch.full((1, 1, 12, 16), -9.0), torch.tensor([[True, False]]), (12, 16), state.valid[2])
+    blocked = attention_mask(torch.full((1, 1, 12, 16), -9.0), torch.tensor([[True, False]]), (12, 16), state.valid[2])
     assert blocked is not None
     assert torch.equal(blocked[0, 0], ~state.valid[2][0])  # nothing to see: unblocked, but for the padding
     assert torch.equal(blocked[0, 1], ~state.valid[2][0])

@@ -9,7 +9,7 @@ import torch
 
 from monai_tpseg.networks import Prompt, kprism_demo
 from monai_tpseg.networks.kprism import KPrism
-from monai_tpseg.networks.kprism.export import NO_MASK, export_prompts, file_pair
+from monai_tpseg.networks.kprism.onnx_export import NO_MASK, export_prompts, file_pair
 
 runtime = pytest.importorskip("onnxruntime")
 SIZE = (64, 96)

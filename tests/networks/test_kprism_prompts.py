@@ -11,7 +11,7 @@ from torch import Tensor
 from monai_tpseg.networks.kprism import UTNetEncoder
 from monai_tpseg.networks.kprism.blocks import masked_pool, sine_position
 from monai_tpseg.networks.kprism.click_map import click_map
-from monai_tpseg.networks.kprism.decoder import block_pixels
+from monai_tpseg.networks.kprism.decoder import attention_mask
 from monai_tpseg.networks.kprism.encoder import ReducedAttention
 from monai_tpseg.networks.kprism.in_context import InContextPrompt, Memory, read_memory
 from monai_tpseg.networks.kprism.interactive import InteractivePrompt, pool_clicks
@@ -124,13 +124,13 @@ def test_a_sample_without_a_click_gets_one_token_only_where_it_has_no_other() ->
 
 def test_blocked_pixels_follow_the_mask() -> None:
     logits = torch.tensor([[[[-1.0, 2.0], [3.0, -4.0]]]])
-    blocked = block_pixels(logits, torch.tensor([[True, False]]), (2, 2), None)
+    blocked = attention_mask(logits, torch.tensor([[True, False]]), (2, 2), None)
     assert blocked is not None
     assert blocked[0].tolist() == [[True, False, False, True], [False, True, True, False]]
-    empty = block_pixels(-logits.abs(), torch.tensor([[True, False]]), (2, 2), None)
+    empty = attention_mask(-logits.abs(), torch.tensor([[True, False]]), (2, 2), None)
     assert empty is not None
     assert not empty.any()  # a query that would see nothing sees all
-    assert block_pixels(None, torch.tensor([[True]]), (2, 2), None) is None
+    assert attention_mask(None, torch.tensor([[True]]), (2, 2), None) is None
 
 
 def test_sine_position_tells_rows_from_columns() -> None:

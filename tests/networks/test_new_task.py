@@ -10,7 +10,7 @@ from torch import Tensor
 
 from monai_tpseg.engines.row_tuning import TuningError, tune_row
 from monai_tpseg.networks import TPSeg, tpseg_hiera_demo
-from monai_tpseg.networks.new_task import Start, add_task, nearest_task, set_prototypes
+from monai_tpseg.networks.new_task_rows import Start, add_task, nearest_task, set_prototypes
 from monai_tpseg.networks.task_rows import NewRow
 
 TASKS = 3

@@ -163,6 +163,15 @@ def test_bound_tasks_are_checked(tpseg: TPSeg) -> None:
     ):
         with pytest.raises(ValueError, match=words):
             bind_task(tpseg, task)  # type: ignore[arg-type]
+    assert bind_task(nn.DataParallel(tpseg), "Skin lesion").row == 7
+    bound = bind_task(tpseg, 2)
+    for call in (
+        lambda: bind_task(bound, 3),
+        lambda: TaskInferer(64)(IMAGE, bound, task=3),
+        lambda: SlidingWindowInferer(64, with_coord=True)(IMAGE, bound),
+    ):
+        with pytest.raises(ValueError, match="bound to the task of row 2"):
+            call()
     with pytest.raises(ValueError, match="has no names of tasks"):
         bind_task(tpseg_hiera_demo(num_tasks=3), "wet_amd")
     named = build_network(num_tasks=2, backbone="hiera_demo", task_names=("liver", "wet_amd"))

@@ -150,7 +150,7 @@ class NodeProcess:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "rules.yaml").write_text(RULES)
         self.command = [
-            sys.executable, "-m", "monai_tpseg", "listen", "--work", str(folder / "work"),
+            sys.executable, "-m", "monai_tpseg", "listen", "--out", str(folder / "work"),
             "--rules", str(folder / "rules.yaml"), "--checkpoint", str(weights), "--port", str(port),
             "--allow", "ORTHANC,STORESCU", "--send-to", send_to, "--quiet-period", "1", "--device", "cpu",
             "--monitor-port", str(self.monitor), *more,
@@ -165,7 +165,7 @@ class NodeProcess:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
-        wait_for(self.health)
+        wait_for(self.health, 300)  # a busy machine takes its time to import PyTorch
         return self
 
     def health(self) -> dict[str, Any] | None:

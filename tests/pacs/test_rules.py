@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.pacs.monitor import Health, metrics
-from monai_tpseg.pacs.peers import DicomPeer, WebPeer, peer_from
+from monai_tpseg.pacs.remote_nodes import DicomPeer, WebPeer, peer_from
 from monai_tpseg.pacs.rules import Decision, RulesError, SeriesFacts, decide, read_rules
 
 GOOD = """\

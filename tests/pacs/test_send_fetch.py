@@ -10,11 +10,11 @@ import pydicom
 import pytest
 
 from monai_tpseg.cli.main import main
-from monai_tpseg.pacs.fetch import Wanted, fetch
 from monai_tpseg.pacs.node import Node
-from monai_tpseg.pacs.peers import DicomPeer, PeerError, peer_from
+from monai_tpseg.pacs.query_retrieve import Wanted, fetch
 from monai_tpseg.pacs.queue import Queue, Received, Result
 from monai_tpseg.pacs.receiver import Address, Receiver
+from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, peer_from
 from monai_tpseg.pacs.rules import Rule
 from monai_tpseg.pacs.segmenting import Segmenting
 from monai_tpseg.pacs.store import Store

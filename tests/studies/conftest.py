@@ -13,7 +13,7 @@ import torch
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import tpseg_hiera
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import (
     make_phantom,

@@ -56,7 +56,7 @@ def segment(model: Model, entries: list[Entry], out: Path, resume: bool = True) 
     """Run cases with the sources read in this process."""
     runner = CaseRunner(model, out, resume)
     for name, entry in prepare_output(out, entries, "salted", resume):
-        plan = runner.plan(name, entry)
+        plan = runner.planner.plan(name, entry)
         runner.finish(plan, None if plan.source is None else Read(load_case(plan.source), None))
 
 
@@ -95,6 +95,28 @@ def test_a_second_task_and_a_second_input_leave_every_result_and_row(model: Mode
     assert len({path.parent for path in out.glob("cases/*/*_mask.png")}) == 3
     (name,) = [case for case, (_, task, _) in records(out).items() if task == "colon_polyp"]
     assert (out / "cases" / name / f"{name}_mask.png").is_file()
+
+
+def test_a_source_that_cannot_be_reached_costs_no_result(
+    weights: Path, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A drive that is not mounted: the masks of an earlier run stay, and the run says that it is not complete."""
+    folder, out = pictures(tmp_path / "in", "a.png", "b.png"), tmp_path / "out"
+    run = [*command(weights, out, str(folder), "--task", "skin_lesion"), "--resume"]
+    segment(model, find_entries(folder, "skin_lesion", "c0" * 16), out)
+    (folder / "b.png").unlink()
+    before = contents(out)
+    write_manifest(tmp_path / "m.csv", [replace(row, case="") for row in read_manifest(out / "manifest.csv")])
+    by_list = [*command(weights, out, "--data", str(tmp_path / "m.csv")), "--resume"]
+    assert main(by_list) == 3
+    said = capsys.readouterr().err
+    assert "1 case with a result, but no source to be read, stays as it is; check the paths." in said
+    assert "1 failed, 1 ok" in said
+    assert contents(out) == before
+    assert '"code": "E_NOT_FOUND", "kept": true' in (out / "events.jsonl").read_text()
+    assert main([*by_list, "--threshold", "0.4"]) == 3  # not what these settings would give
+    assert sorted(code for _, _, code in records(out).values()) == ["", "E_NOT_FOUND"]
+    assert main(run) == 0
 
 
 def test_a_task_that_is_filled_in_takes_the_place_of_the_skipped_case(model: Model, tmp_path: Path) -> None:
@@ -207,7 +229,7 @@ def test_a_source_that_changes_while_it_is_read_fails_and_is_read_again(model: M
     entries = find_entries(folder, "skin_lesion")
     runner = CaseRunner(model, out, True)
     ((name, entry),) = prepare_output(out, entries, "salted", False)
-    plan = runner.plan(name, entry)
+    plan = runner.planner.plan(name, entry)
     assert plan.source is not None
     read = Read(load_case(plan.source), None)
     write_png(make_phantom("skin_lesion", 99, 48).image, folder / "a.png")

@@ -15,7 +15,7 @@ from monai_tpseg.io import ReadError
 from monai_tpseg.results import StudyError
 from monai_tpseg.studies import Entry, read_manifest, write_manifest
 from monai_tpseg.studies.manifest import new_salt, shard_of
-from monai_tpseg.studies.merge import grow, merge_scan
+from monai_tpseg.studies.manifest_merge import grow, merge_scan
 from monai_tpseg.studies.names import case_names
 
 SALT = "00" * 16
@@ -34,6 +34,17 @@ def test_what_is_written_is_read_back_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "m.csv").stat().st_mode) == 0o600
 
 
+def test_a_table_that_a_spreadsheet_saved_without_unicode(tmp_path: Path) -> None:
+    """Umlauts as German Windows writes them lead to the same file; bytes of a name that are no text stay bytes."""
+    (tmp_path / "Müller.png").touch()
+    write_manifest(tmp_path / "m.csv", [entry("Müller.png", tmp_path, "")])
+    table = (tmp_path / "m.csv").read_text("utf-8-sig").replace("\r\n", "\n")
+    saved = table.replace(",", ";").replace("\n", "\r\n").encode("cp1252")
+    (tmp_path / "m.csv").write_bytes(saved)
+    (one,) = read_manifest(tmp_path / "m.csv")
+    assert (one.path, one.root, one.salt) == ("Müller.png", tmp_path, SALT)
+
+
 def test_a_list_by_hand_needs_only_paths(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("\ufeffpath,task\nx/a.png,skin_lesion\n", encoding="utf-8")
     (one,) = read_manifest(tmp_path / "m.csv", SALT)
@@ -48,8 +59,10 @@ def test_a_list_by_hand_needs_only_paths(tmp_path: Path) -> None:
         "path\ttask\nx/a, b.png\tskin_lesion\n".encode("utf-16"),
         b' Task , PATH , site\n skin_lesion , "x/a, b.png", Bern\n',
         b'path,task\n"./x/../x//a, b.png",skin_lesion\n',
+        b'"size, in mm, of it";path;task\n3,5;x/a, b.png;skin_lesion\n',
+        b'\xef\xbb\xbf\xef\xbb\xbfpath,task\n"x/a, b.png",skin_lesion\n',
     ],
-    ids=["excel", "semicolon", "utf-16", "order", "detour"],
+    ids=["excel", "semicolon", "utf-16", "order", "detour", "commas in a name", "two marks"],
 )
 def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.csv").write_bytes(content.replace(b' , "x', b',"x'))
@@ -211,10 +224,14 @@ def test_a_folder_that_is_divided_anew_keeps_its_tasks(tmp_path: Path) -> None:
     assert "1 of 2: brain_tumor, 2 of 2: lung_infection" in mixed.rows[0].note
 
 
-@pytest.mark.parametrize("task", [" Skin_Lesion ", "SKIN_LESION", "\u00a0skin_lesion"])
+@pytest.mark.parametrize(
+    "task", [" Skin_Lesion ", "SKIN_LESION", "\u00a0skin_lesion", "Skin lesion", "skin - Lesion\u200b"]
+)
 def test_tasks_are_known_whatever_their_case_and_spaces(tmp_path: Path, task: str) -> None:
     (tmp_path / "m.csv").write_text(f"path,task\na.png,{task}\n", encoding="utf-8")
     assert read_manifest(tmp_path / "m.csv", SALT)[0].task == "skin_lesion"
+    with pytest.raises(StudyError, match="is a folder; name the CSV file"):
+        read_manifest(tmp_path)
 
 
 HOSTILE = (

@@ -32,7 +32,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Phanto
 
 
 def arguments(tree: Path, out: Path, weights: Path) -> list[str]:
-    run = ["run", "--manifest", str(tree / "manifest.csv"), "--out", str(out), "--checkpoint", str(weights)]
+    run = ["run", "--data", str(tree / "manifest.csv"), "--out", str(out), "--checkpoint", str(weights)]
     return [*run, "--resume", "--quiet", "--device", "cpu"]
 
 

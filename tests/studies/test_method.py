@@ -10,7 +10,7 @@ import torch
 
 from monai_tpseg.cli import main
 from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.results import SaveResultd
 from monai_tpseg.transforms import LoadMedicalImage, pipelines_hash
 

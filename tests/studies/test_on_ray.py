@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_where_the_head_dies_the_run_ends_and_goes_on_with_resume(weights: Path,
     out, log = tmp_path / "out", tmp_path / "out" / "events.jsonl"
     command = [
         "run",
-        "--manifest",
+        "--data",
         str(tmp_path / "in" / "manifest.csv"),
         "--out",
         str(out),
@@ -157,7 +158,7 @@ def test_a_worker_whose_device_is_lost_starts_anew(monkeypatch: pytest.MonkeyPat
         raise SystemExit(status)
 
     worker = object.__new__(Worker)
-    worker.runner, worker._ahead = Lost(), {}  # type: ignore[assignment]
+    worker.runner, worker._ahead = SimpleNamespace(planner=Lost()), {}  # type: ignore[assignment]
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(SystemExit, match="1"):
         worker.take((("a", find_entries(__file__, "skin_lesion")[0]),), ())

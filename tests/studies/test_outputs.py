@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from pydicom.dataset import Dataset
 
 from monai_tpseg.inferers import TaskInferer
+from monai_tpseg.segment.watched import WatchedInferer
 from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner
 from monai_tpseg.studies.reading import Read
@@ -54,7 +55,7 @@ class Bright(torch.nn.Module):
 def bright(weights: Path) -> Model:
     """The path of a model with weights, with such a network in it."""
     model = Model(weights, "cpu")
-    model.segmenter.network, model.segmenter.inferer = Bright(), TaskInferer((160, 128))
+    model.segmenter.network, model.segmenter.watched = Bright(), WatchedInferer(TaskInferer((160, 128)))
     return model
 
 
@@ -75,7 +76,7 @@ def segment_all(model: Model, source: Path, out: Path, task: str, names: Any = "
     """Run all cases, without a process apart, and return their folders."""
     runner, folders = CaseRunner(model, out), []
     for name, entry in prepare_output(out, find_entries(source, task), names, False):
-        plan = runner.plan(name, entry)
+        plan = runner.planner.plan(name, entry)
         assert plan.source is not None
         runner.finish(plan, Read(unpack(read_packed(plan.source)), None))
         folders.append(runner.folder / name)
@@ -250,3 +251,23 @@ def test_a_source_that_names_no_study_gets_no_segmentation_and_a_flag(tmp_path: 
     _, record = segment(bright, tmp_path / "a.dcm", tmp_path / "out", "skin_lesion")
     assert (record["status"], record["flags"]) == ("review", ["maybe_panels", "no_seg"])
     assert "seg" not in record["files"]
+    assert "StudyInstanceUID" in record["detail"]
+    assert "repair its header" in record["detail"]
+
+
+def test_the_record_says_what_kept_a_segmentation_from_being_written(
+    tmp_path: Path, bright: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected failure of the writer is told apart from a header without references."""
+    picture = np.zeros((40, 48), dtype=np.uint8)
+    picture[8:20, 10:30] = 255
+    image_object(picture, "XC").save_as(tmp_path / "a.dcm", enforce_file_format=True)
+
+    def broken(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("Doe^Jane")
+
+    monkeypatch.setattr("monai_tpseg.io.dicom.segmentation.highdicom.seg.Segmentation", broken)
+    _, record = segment(bright, tmp_path / "a.dcm", tmp_path / "out", "skin_lesion")
+    assert "no_seg" in record["flags"]
+    assert "ZeroDivisionError" in record["detail"]
+    assert "Doe" not in json.dumps(record)

@@ -11,8 +11,8 @@ import torch
 
 from monai_tpseg.cli import main
 from monai_tpseg.networks import tpseg_hiera
-from monai_tpseg.networks.fast.network import InferenceNetwork
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.fast.inference_network import InferenceNetwork
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.results import StudyError
 from monai_tpseg.studies import Model, Settings
 from monai_tpseg.transforms import pipelines_hash

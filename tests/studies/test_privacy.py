@@ -26,7 +26,7 @@ from pydicom.uid import UID
 from monai_tpseg.cli import main
 from monai_tpseg.studies import Limits, Model, Reader, Run, prepare_output, read_manifest
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series, write_nifti
-from monai_tpseg.testing.phantoms.slide import make_slide, write_slide
+from monai_tpseg.testing.phantoms.slide_phantom import make_slide, write_slide
 
 from .conftest import MARKER, MARKER_UID
 
@@ -251,7 +251,7 @@ def test_nothing_private_is_said(told: Told, capfd: pytest.CaptureFixture[str], 
     assert "case/s" in said or "s/case" in said  # of the progress
     for secret in secrets(folder, out):
         assert secret not in said, secret
-    run = ["run", "--manifest", str(out / "manifest.csv"), "--out", str(out.parent / "again"), "--checkpoint"]
+    run = ["run", "--data", str(out / "manifest.csv"), "--out", str(out.parent / "again"), "--checkpoint"]
     capfd.readouterr()
     main([*run, str(out / "absent.pt")])
     assert MARKER not in "".join(capfd.readouterr())

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.io.dicom.body_parts import is_aside, regions_named
-from monai_tpseg.io.dicom.object import PHOTOMETRIC_INTERPRETATIONS
+from monai_tpseg.io.dicom.image_check import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.results.folder import decisions

@@ -36,7 +36,7 @@ def test_real_volumes_end_as_they_should(shared_dir: Path, weights: Path, tmp_pa
         pytest.skip("no shared/data/volumes")
     table = "\n".join(["path,task", *(f"{path},{task}" for path, (task, _) in CASES.items())])
     (tmp_path / "manifest.csv").write_text(table + "\n")
-    run = ["run", "--manifest", str(tmp_path / "manifest.csv"), "--root", str(folder), "--names", "source"]
+    run = ["run", "--data", str(tmp_path / "manifest.csv"), "--root", str(folder), "--names", "source"]
     out = tmp_path / "out"
     assert main([*run, "--out", str(out), "--checkpoint", str(weights), "--device", "cpu", "--quiet"]) == 3
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -18,11 +19,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from monai_tpseg.cli import main
 from monai_tpseg.report import write_report
-from monai_tpseg.report.page import collect
-from monai_tpseg.report.pictures import make_thumbnail
+from monai_tpseg.report.case_list import collect
+from monai_tpseg.report.thumbnails import make_thumbnail
 from monai_tpseg.results import StudyError
 from monai_tpseg.results.measurements import Lesion, lesions_csv
 from monai_tpseg.studies import Model, Run, find_entries, prepare_output
+from monai_tpseg.studies.manifest import Entry, write_manifest
 
 from .conftest import MARKER
 
@@ -50,8 +52,24 @@ def test_all_cases_are_shown_worst_first(done: Path) -> None:
 def test_nothing_is_loaded_from_elsewhere_and_nothing_is_private(done: Path) -> None:
     page = write_report(done).read_text()
     assert "default-src 'none'" in page
-    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"base64,[\w+/=]+", "", page))
+    assert not re.search(r"https?:|//[a-z]|@import|url\(", re.sub(r"(base64,|sha256-)[\w+/=]+", "", page))
     assert MARKER not in page
+
+
+def test_sources_are_named_on_request_alone(tmp_path: Path) -> None:
+    for run in ("plain", "named"):
+        out, name = tmp_path / run, "c0ffee_skin_lesion"
+        (out / "cases" / name).mkdir(parents=True)
+        (out / "cases" / name / "result.json").write_text(record(name, "skin_lesion"))
+        entry = Entry("ward <b>3</b>/mole.png", tmp_path, "skin_lesion", "ab" * 16, case=name, part="1/2")
+        write_manifest(out / "manifest.csv", [entry])
+    assert main(["report", str(tmp_path / "plain")]) == main(["report", str(tmp_path / "named"), "--sources"]) == 0
+    plain, named = (tmp_path / run / "report.html" for run in ("plain", "named"))
+    assert "mole.png" not in plain.read_text()
+    assert "ward &lt;b&gt;3&lt;/b&gt;/mole.png (1 of 2)" in named.read_text()
+    assert "keep it to yourself" in named.read_text()
+    assert "<b>3</b>" not in named.read_text()
+    assert named.stat().st_mode & 0o777 == 0o600
 
 
 def test_records_are_text_and_never_markup(done: Path, tmp_path: Path) -> None:
@@ -123,7 +141,7 @@ def test_text_in_ultrasound_is_blurred_and_the_outline_is_not(tmp_path: Path) ->
 
 def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("monai_tpseg.report.page.make_thumbnail", lambda overlay, mask, blurred: asked.append(blurred))
+    monkeypatch.setattr("monai_tpseg.report.case_list.make_thumbnail", lambda *given: asked.append(given[2]))
     for n, (task, made) in enumerate(
         [("breast_lesion", {}), ("breast_lesion", {"region": [0, 0, 9, 9]}), ("wet_amd", {})]
     ):
@@ -177,3 +195,32 @@ def test_a_report_names_what_is_damaged_and_shows_the_rest(
     page = (out / "report.html").read_text()
     assert page.count("<li data-status") == len(list((out / "cases").iterdir()))
     assert f"<b>E_RESULT</b> ({path.name})" in page
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"files": ["overlay"]},
+        {"trust": [1]},
+        {"trust": {"expected_dice": "high"}},
+        {"trust": {"expected_dice": None, "not_this_task": {"score": "1"}, "contours": None}},
+    ],
+)
+def test_values_of_a_record_that_are_none_are_damage(
+    done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: dict[str, Any]
+) -> None:
+    out = shutil.copytree(done, tmp_path / "out")
+    path = next(iter((out / "cases").glob("*/*_overlay.png"))).with_name("result.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    os.mkdir(os.path.join(os.fsencode(out / "cases"), b"\xff \xe4"))  # a name that is no UTF-8
+    assert main(["report", str(out)]) == 3
+    assert f"{path} is damaged" in capsys.readouterr().err
+    assert 'href="cases/' in (out / "report.html").read_text()
+
+
+def test_a_result_without_a_mask_has_no_link_to_one(tmp_path: Path) -> None:
+    (tmp_path / "cases" / "a").mkdir(parents=True)
+    (tmp_path / "cases" / "a" / "result.json").write_text(record("a", "skin_lesion", files={"seg": "a_seg.dcm"}))
+    page = write_report(tmp_path).read_text()
+    assert 'href="cases/a/"' in page
+    assert ">mask<" not in page

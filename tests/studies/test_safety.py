@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from monai_tpseg.cli import main
 from monai_tpseg.files import file_sha256
 from monai_tpseg.networks.checkpoint import read_checkpoint
-from monai_tpseg.networks.weights import info_path
+from monai_tpseg.networks.weights_info import info_path
 from monai_tpseg.studies import read_manifest
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_nifti, write_png
 
@@ -46,7 +46,7 @@ def test_a_manifest_and_its_links_lead_nowhere_else(weights: Path, tmp_path: Pat
     paths = ["own.png", "link.png", "folder/a.png", "../secret/a.png", str(secret / "a.png"), "x/../../secret/b.png"]
     (root / "m.csv").write_text("path,task\n" + "".join(f"{path},skin_lesion\n" for path in paths))
     before, out = tree(tmp_path), tmp_path / "out"
-    run = ["run", "--manifest", str(root / "m.csv"), "--out", str(out), "--checkpoint", str(weights), "--quiet"]
+    run = ["run", "--data", str(root / "m.csv"), "--out", str(out), "--checkpoint", str(weights), "--quiet"]
     assert main([*run, "--device", "cpu"]) == 3
     found = codes_of(out)
     assert found.pop("own.png") == ""
@@ -54,7 +54,7 @@ def test_a_manifest_and_its_links_lead_nowhere_else(weights: Path, tmp_path: Pat
     assert [found[path] for path in paths[1:5]] == ["E_OUTSIDE"] * 4  # as far as they lead anywhere
     after = tree(tmp_path)
     assert {path: content for path, content in after.items() if not path.startswith("out/")} == before
-    assert main(["run", "--manifest", str(tmp_path / "none.csv"), "--out", str(out), "--checkpoint", str(weights)]) == 1
+    assert main(["run", "--data", str(tmp_path / "none.csv"), "--out", str(out), "--checkpoint", str(weights)]) == 1
 
 
 def test_bombs_end_with_a_code(weights: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from monai_tpseg.io import ReadError
 from monai_tpseg.io.locate import known_parts
 from monai_tpseg.studies import Entry, find_entries, scan
+from monai_tpseg.studies.scan import scan_images
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms import LoadMedicalImage
 
@@ -104,6 +105,13 @@ def test_objects_that_are_no_images_are_listed(corpus: Path, tmp_path: Path) -> 
     notes = {entry.path: entry.note for entry in scan(tmp_path)}
     assert set(notes) == {"report.dcm", "empty.dcm", f"{MARKER}_photo.png"}
     assert notes["report.dcm"] == "no image"
+    shutil.copy(corpus / f"{MARKER}_photo.png", tmp_path / f"{MARKER}_photo_label.png")
+    shutil.copy(corpus / f"{MARKER}_photo.png", tmp_path / "lone_label.png")  # a mask of nothing: a person decides
+    entries, left_out = scan_images(tmp_path)
+    assert {entry.path for entry in entries} == {"empty.dcm", f"{MARKER}_photo.png", "lone_label.png"}
+    assert left_out == {"DICOM without an image": 1, "mask beside its picture": 1}
+    with pytest.raises(ReadError, match=r"report\.dcm holds no image \(1 DICOM without an image\)"):
+        scan_images(tmp_path / "report.dcm")
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

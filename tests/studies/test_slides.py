@@ -31,7 +31,7 @@ from monai_tpseg.studies import Model, Settings, read_manifest
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import is_glass, segment_slide
 from monai_tpseg.testing.phantoms import make_phantom, write_png
-from monai_tpseg.testing.phantoms.slide import make_slide, write_slide
+from monai_tpseg.testing.phantoms.slide_phantom import make_slide, write_slide
 
 from ..wsi import write_dicom_slide
 
@@ -71,7 +71,7 @@ def scene() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """0.25 micrometres a pixel."""
+    """0.25 micrometres per pixel."""
     return write_slide(scene()[0], tmp_path_factory.mktemp("slide") / "a.tif")
 
 

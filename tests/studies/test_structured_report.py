@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from monai_tpseg.catalogue import LESION, Modality, Task
-from monai_tpseg.io.dicom.segmentation import Algorithm, write_segmentation
+from monai_tpseg.io.dicom.derived_object import Algorithm
+from monai_tpseg.io.dicom.segmentation import write_segmentation
 from monai_tpseg.io.meta_keys import FORMAT
-from monai_tpseg.networks.weights import WeightsInfo
+from monai_tpseg.networks.weights_info import WeightsInfo
 from monai_tpseg.results.case_files import Outputs, write_segmented
 from monai_tpseg.results.folder import provenance
 from monai_tpseg.results.measurements import measure_lesions

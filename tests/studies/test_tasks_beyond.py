@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.cli import main
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
-from monai_tpseg.networks.weights import read_info, save_weights
+from monai_tpseg.networks.weights_info import read_info, save_weights
 from monai_tpseg.report.page import REPORT, write_report
 from monai_tpseg.studies import Model, Run, find_entries, prepare_output
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series

@@ -15,11 +15,11 @@ from PIL import Image
 from monai_tpseg.annotate import PromptModel
 from monai_tpseg.cli import main
 from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.annotated import annotated_cases
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_nifti, write_png
-from monai_tpseg.training import Asked
+from monai_tpseg.training import TrainOptions
 from monai_tpseg.training.lists import write_lists
 from monai_tpseg.transforms import pipelines_hash
 from tests.annotate.serving import serving
@@ -100,7 +100,7 @@ def test_slices_that_nobody_looked_at_teach_nothing(prompted: PromptModel, tmp_p
     assert [entry["slices"] for entry in found.entries] == [[2, 4], [2, 4]]
     for entry in found.entries:
         assert np.asarray(nibabel.load(entry["label"]).dataobj).any()
-    lists = write_lists(Asked(str(out)), tmp_path / "run", {})
+    lists = write_lists(TrainOptions(str(out)), tmp_path / "run", {})
     assert (len(lists.training), len(lists.validation)) == (2, 2)  # two slices of a volume each
     for case in (*lists.training, *lists.validation):
         assert np.asarray(Image.open(case["label"]))[10, 8:21].all()

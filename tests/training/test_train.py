@@ -15,10 +15,11 @@ from PIL import Image
 from monai_tpseg.cli import main
 from monai_tpseg.handlers.checkpoints import RunCheckpoint
 from monai_tpseg.networks.checkpoint import content_sha256, read_checkpoint
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_nifti, write_png
-from monai_tpseg.training import Asked, TrainingError, train
+from monai_tpseg.training import TrainingError, TrainOptions, train
 from monai_tpseg.training.lists import write_lists
+from monai_tpseg.training.train_options import begin
 from tests.bundle.conftest import SOURCE, run
 from tests.studies.conftest import write_weights
 
@@ -56,14 +57,24 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(pairs: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training from start to end."""
     out = tmp_path_factory.mktemp("runs") / "run"
-    train(Asked(str(pairs), "skin_lesion", checkpoint=str(weights), **FEW), out)
+    train(TrainOptions(str(pairs), "skin_lesion", checkpoint=str(weights), **FEW), out)
     return out
 
 
 def test_the_figures_are_those_of_the_bundle_and_the_command_is_told(
     trained: Path, pairs: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", str(pairs), "--task", "skin_lesion", "--out", str(trained), "--checkpoint", str(weights)]
+    words = [
+        "train",
+        "--data",
+        str(pairs),
+        "--task",
+        "skin_lesion",
+        "--out",
+        str(trained),
+        "--checkpoint",
+        str(weights),
+    ]
     assert main([*words, "--epochs", "2", "--batch-size", "4", "--device", "cpu", "--resume"]) == 0
     out = capsys.readouterr().out
     for name, file in (("before", "start.pt"), ("after", "model.pt")):
@@ -87,7 +98,7 @@ def test_lists_are_apart_and_complete(trained: Path) -> None:
 def test_a_stopped_training_goes_on_to_the_same_weights(
     trained: Path, pairs: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, out = Asked(str(pairs), "skin_lesion", checkpoint=str(weights), **FEW), tmp_path / "run"
+    asked, out = TrainOptions(str(pairs), "skin_lesion", checkpoint=str(weights), **FEW), tmp_path / "run"
     save = RunCheckpoint.save
 
     def stop(self: RunCheckpoint, engine: Any) -> None:
@@ -104,6 +115,17 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     assert content_sha256(read_checkpoint(out / "model.pt")) == content_sha256(read_checkpoint(trained / "model.pt"))
 
 
+def test_a_record_of_an_older_version_is_compared_with_the_defaults(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    begin(TrainOptions(str(pairs), "skin_lesion"), out, resume=False)
+    record = json.loads((out / "asked.json").read_text())
+    del record["encoder"]
+    (out / "asked.json").write_text(json.dumps(record))
+    begin(TrainOptions(str(pairs), "skin_lesion"), out, resume=True)
+    with pytest.raises(TrainingError, match=r"encoder was '', now 'e\.pt'"):
+        begin(TrainOptions(str(pairs), "skin_lesion", encoder="e.pt"), out, resume=True)
+
+
 def test_rows_are_kept_by_name_and_a_new_task_gets_one(
     weights: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +139,7 @@ def test_rows_are_kept_by_name_and_a_new_task_gets_one(
     datalist.write_text(json.dumps({"training": entries}))
     words = [
         "train",
+        "--data",
         str(datalist),
         "--out",
         str(out),
@@ -149,7 +172,9 @@ def test_rows_are_kept_by_name_and_a_new_task_gets_one(
 
 
 def test_from_scratch_knows_the_tasks_of_the_data_alone(pairs: Path, tmp_path: Path) -> None:
-    asked = Asked(str(pairs), "skin_lesion", from_scratch=True, image_size=32, epochs=1, batch_size=4, device="cpu")
+    asked = TrainOptions(
+        str(pairs), "skin_lesion", from_scratch=True, image_size=32, epochs=1, batch_size=4, device="cpu"
+    )
     trained = train(asked, tmp_path / "run")
     info = read_info(trained.weights, verify=True)
     assert (info.tasks, info.image_size) == (("skin_lesion",), (32, 32))
@@ -165,7 +190,7 @@ def test_volumes_become_the_slices_that_show_lesion_and_some_others(tmp_path: Pa
         entries.append({"image": f"v{n}.nii.gz", "label": f"v{n}_label.nii.gz", "task": "lung_infection"})
     (tmp_path / "datalist.json").write_text(json.dumps({"training": entries[:1], "validation": entries[1:]}))
     out = tmp_path / "run"
-    lists = write_lists(Asked(str(tmp_path)), out, {})
+    lists = write_lists(TrainOptions(str(tmp_path)), out, {})
     masks = [np.asarray(Image.open(case["label"])) for case in lists.training]
     with_lesion = int(volumes[0].label.any((0, 1)).sum())
     assert len(masks) == with_lesion + min(8 - with_lesion, with_lesion // 2)
@@ -200,7 +225,7 @@ def test_what_cannot_be_trained_is_one_line(
     (folder / "one.json").write_text(json.dumps({"training": [entry]}))
     monkeypatch.chdir(folder)
     with pytest.raises(ValueError, match=r"\A.*") as error:
-        train(Asked(checkpoint=str(weights), **given), tmp_path / "run")
+        train(TrainOptions(checkpoint=str(weights), **given), tmp_path / "run")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -208,7 +233,7 @@ def test_what_cannot_be_trained_is_one_line(
 def test_numbers_out_of_their_range_and_other_options_are_refused(trained: Path, pairs: Path, weights: Path) -> None:
     for name, value in (("minutes", 0), ("epochs", -1), ("batch_size", 0), ("image_size", 100), ("val_share", 1)):
         with pytest.raises(TrainingError, match=f"--{name.replace('_', '-')} must be"):
-            Asked(str(pairs), **{name: value})  # type: ignore[arg-type]
-    other = Asked(str(pairs), "skin_lesion", checkpoint=str(weights), epochs=3, batch_size=4, device="cpu")
+            TrainOptions(str(pairs), **{name: value})  # type: ignore[arg-type]
+    other = TrainOptions(str(pairs), "skin_lesion", checkpoint=str(weights), epochs=3, batch_size=4, device="cpu")
     with pytest.raises(TrainingError, match="epochs was 2, now 3"):
         train(other, trained, resume=True)

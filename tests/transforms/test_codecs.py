@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import pixel_array
 
 from monai_tpseg.io import ReadError
@@ -207,3 +207,77 @@ def test_mosaics(tmp_path: Path, grey: Array) -> None:
     private = image_object(grey, "MR")
     private.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 36)
     assert code_of(tmp_path, private) == "E_MOSAIC"
+
+
+@pytest.mark.parametrize("options", [{"codecformat": "j2k"}, {"codecformat": "jp2"}])
+def test_a_jpeg_2000_without_all_its_tiles(tmp_path: Path, grey: Array, options: dict[str, Any]) -> None:
+    """OpenJPEG makes grey of what is missing, and the picture would pass for whole."""
+    code = imagecodecs.jpeg2k_encode(grey, level=0, reversible=True, **options)
+    found = read(packed(grey, [code], J2K, "CT", RescaleSlope=1, RescaleIntercept=0), tmp_path)
+    np.testing.assert_array_equal(found[0], grey)
+    for kept in (len(code) // 3, len(code) - 100):
+        assert code_of(tmp_path, packed(grey, [code[:kept]], J2K)) == "E_TRUNCATED"
+    size = code.index(b"\xff\x51") + 22  # where the width and the height of a tile stand
+    for width in (1, 8, 48):
+        claimed = bytearray(code)
+        claimed[size : size + 8] = width.to_bytes(4, "big") * 2
+        assert code_of(tmp_path, packed(grey, [bytes(claimed)], J2K)) == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_overlays_above_the_stored_bits_of_a_jpeg_2000(tmp_path: Path, grey: Array, several: bool) -> None:
+    """Alone and in a series: 12 bits are stored, and old overlays lie in the bit above."""
+    below = grey % 4096
+    pixels = below | (np.uint16(4096) * (np.indices(grey.shape)[1] % 2)).astype(np.uint16)
+    code = imagecodecs.jpeg2k_encode(pixels, level=0, reversible=True, codecformat="j2k")
+    space = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SeriesInstanceUID": "1.2.9"}
+    for n in range(1 + several):
+        packed(pixels, [code], J2K, "MR", BitsStored=12, HighBit=11, ImagePositionPatient=[0, 0, n], **space).save_as(
+            tmp_path / f"{n}.dcm", enforce_file_format=True
+        )
+    values = LoadMedicalImage(plane="stored")(tmp_path if several else tmp_path / "0.dcm").numpy()
+    np.testing.assert_array_equal(values[0][..., 0] if several else values[0], below)
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_a_planar_configuration_means_nothing_in_jpeg_2000(tmp_path: Path, transform: bool) -> None:
+    """PS3.5 8.2.4; SimpleITK ignores it, and pydicom rearranges what its decoder has put in order."""
+    code = imagecodecs.jpeg2k_encode(smooth(), level=0, reversible=True, codecformat="j2k", mct=transform)
+    named = "YBR_RCT" if transform else "RGB"
+    dataset = packed(smooth(), [code], J2K, "XC", PhotometricInterpretation=named, PlanarConfiguration=1)
+    found = np.moveaxis(read(dataset, tmp_path), 0, -1)
+    np.testing.assert_array_equal(found, smooth())
+    np.testing.assert_array_equal(found, sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "object")))[0])
+
+
+@pytest.mark.parametrize(
+    ("transform", "named", "doubtful"), [(True, "YBR_FULL", True), (False, "YBR_FULL", False), (True, "RGB", False)]
+)
+def test_two_colour_transforms_of_a_jpeg_2000_are_for_review(
+    tmp_path: Path, transform: bool, named: str, doubtful: bool
+) -> None:
+    code = imagecodecs.jpeg2k_encode(smooth(), level=0, reversible=True, codecformat="j2k", mct=transform)
+    read(packed(smooth(), [code], J2K, "XC", PhotometricInterpretation=named), tmp_path)
+    assert ("colour_doubtful" in LoadMedicalImage()(tmp_path / "object").meta) == doubtful
+
+
+def test_more_pixels_than_one_frame(tmp_path: Path, grey: Array) -> None:
+    dataset = image_object(grey, "CT")
+    dataset.PixelData = grey.tobytes() * 2
+    assert code_of(tmp_path, dataset) == "E_DECODE"
+
+
+def test_a_series_and_a_slice_that_end_early_have_one_reason(tmp_path: Path, grey: Array) -> None:
+    """RLE, whose pixels a series had decoded by another way than a single slice."""
+    space = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SeriesInstanceUID": "1.2.9"}
+    for n in range(2):
+        dataset = image_object(grey, "CT", ImagePositionPatient=[0, 0, n], **space)
+        dataset.compress("1.2.840.10008.1.2.5", encoding_plugin="pydicom")
+        (code,) = generate_frames(dataset.PixelData, number_of_frames=1)
+        dataset.PixelData = encapsulate([code[: len(code) * 3 // 4]])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.save_as(tmp_path / f"{n}.dcm", enforce_file_format=True)
+    for source in (tmp_path, tmp_path / "0.dcm"):
+        with pytest.raises(ReadError) as caught:
+            LoadMedicalImage()(source)
+        assert caught.value.code == "E_TRUNCATED"

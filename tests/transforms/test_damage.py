@@ -5,15 +5,18 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 import tifffile
+from PIL import Image
 
 from monai_tpseg.io import ReadError
 from monai_tpseg.transforms import LoadMedicalImage
@@ -212,3 +215,104 @@ def test_a_file_that_ends_inside_of_an_item_blames_no_disc(tmp_path: Path) -> No
     found = Path(str(pydicom.__file__)).parent / "data" / "test_files" / "SC_rgb_gdcm_KY.dcm"
     (tmp_path / "cut.dcm").write_bytes(found.read_bytes()[:886])
     assert code_of(tmp_path / "cut.dcm") == "E_DECODE"
+
+
+def smooth(*, noise: int = 0) -> Array:
+    """(96, 128, 3) uint8."""
+    rows, columns = np.indices((96, 128))
+    ramps = np.stack([columns * 2, rows * 2, 255 - columns * 2], -1)
+    return (ramps + np.random.default_rng(2).integers(-noise, noise + 1, ramps.shape)).clip(0, 255).astype(np.uint8)
+
+
+def jpeg(picture: Array, mode: str = "RGB", **how: Any) -> bytes:
+    file = BytesIO()
+    Image.fromarray(picture).convert(mode).save(file, "JPEG", **how)
+    return file.getvalue()
+
+
+LOST = {  # a stream of n bytes -> what is left of it
+    "an end that was put behind a cut": lambda code: code[: len(code) // 2] + b"\xff\xd9",
+    "the last part": lambda code: code[: int(len(code) * 0.97)] + b"\xff\xd9",
+    "a piece inside": lambda code: code[: len(code) // 2] + code[len(code) // 2 + 300 :],
+    "zeros inside": lambda code: code[: len(code) // 2] + bytes(40) + code[len(code) // 2 + 40 :],
+}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("lost", LOST)
+def test_a_jpeg_that_libjpeg_fills_up(tmp_path: Path, mode: str, lost: str) -> None:
+    """Pillow reads each of these without a word."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(LOST[lost](jpeg(smooth(noise=20), mode, quality=92)))
+    assert np.asarray(Image.open(path)).shape[:2] == (96, 128)
+    assert code_of(path) in WRONG
+
+
+def test_a_progressive_jpeg_without_its_last_part(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(LOST["the last part"](jpeg(smooth(noise=20), progressive=True)))
+    assert code_of(tmp_path / "a.jpg") == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("quality", [5, 90, 100])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"optimize": True},
+        {"progressive": True},
+        {"restart_marker_blocks": 2},
+        {"restart_marker_rows": 1, "progressive": True},
+    ],
+)
+def test_a_whole_jpeg_is_not_called_damaged(tmp_path: Path, mode: str, quality: int, how: dict[str, Any]) -> None:
+    path = tmp_path / "a.jpg"
+    white, grey = np.full((33, 17, 3), 255, np.uint8), np.full((33, 17, 3), 128, np.uint8)
+    half = np.concatenate([smooth(noise=50)[:20], np.full((40, 128, 3), 255, np.uint8)])
+    for picture in (smooth(), smooth(noise=60), white, grey, half, smooth()[:1, :1]):
+        for behind in (b"", b"\0" * 9, b"a note"):
+            path.write_bytes(jpeg(picture, mode, quality=quality, **how) + behind)
+            expected = np.asarray(Image.open(path).convert("RGB"))
+            np.testing.assert_array_equal(LoadMedicalImage()(path).numpy(), np.moveaxis(expected, -1, 0))
+
+
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_a_damaged_strip_of_jpeg_in_a_tiff(tmp_path: Path, tile: tuple[int, int] | None) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, smooth(noise=20), compression="jpeg", photometric="rgb", tile=tile, rowsperstrip=32)
+    expected = tifffile.imread(path)
+    np.testing.assert_allclose(np.moveaxis(LoadMedicalImage()(path).numpy(), 0, -1), expected, atol=2)
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        start, size = page.dataoffsets[1], page.databytecounts[1]
+    content = bytearray(path.read_bytes())
+    content[start + size * 3 // 4 : start + size] = bytes(size - size * 3 // 4)
+    path.write_bytes(content)
+    assert code_of(path) == "E_DECODE"
+
+
+def test_an_nrrd_whose_voxels_begin_inside_of_another_file(tmp_path: Path, voxels: Array) -> None:
+    fields = "type: uint16\ndimension: 3\nsizes: 24 20 6\nspacings: 1 1 1\nendian: little\nencoding: raw\nbyte skip: 5"
+    (tmp_path / "a.nhdr").write_text(f"NRRD0004\n{fields}\ndata file: a.raw\n")
+    (tmp_path / "a.raw").write_bytes(b"12345" + voxels.tobytes())
+    np.testing.assert_array_equal(read(tmp_path / "a.nhdr"), voxels)
+    (tmp_path / "a.raw").write_bytes(b"12345" + voxels.tobytes()[:-4])
+    assert code_of(tmp_path / "a.nhdr") == "E_TRUNCATED"
+
+
+def test_a_damaged_jpeg_of_dicom(tmp_path: Path, write_dicom: Any) -> None:
+    grey = np.asarray(smooth(noise=20)[..., 0] * np.uint16(16))
+    kinds = ((True, "1.2.840.10008.1.2.4.70", "a piece inside"), (False, "1.2.840.10008.1.2.4.51", "zeros inside"))
+    for lossless, syntax, lost in kinds:
+        whole = imagecodecs.jpeg8_encode(grey, bitspersample=12, lossless=lossless, level=None if lossless else 95)
+        for code in (whole, LOST[lost](whole)):
+            path = write_dicom("a", grey, "MR", BitsStored=12, HighBit=11)
+            dataset = pydicom.dcmread(path)
+            dataset.file_meta.TransferSyntaxUID = syntax
+            dataset.PixelData = pydicom.encaps.encapsulate([code])
+            dataset["PixelData"].is_undefined_length = True
+            dataset.save_as(path)
+            if code is whole:
+                assert LoadMedicalImage()(path).shape == (3, 96, 128)
+            else:
+                assert code_of(path) in WRONG

@@ -20,7 +20,8 @@ from pydicom.uid import (
 )
 
 from monai_tpseg.io import ReadError
-from monai_tpseg.io.dicom.object import is_dicom, is_image, parsed_once, read_dataset
+from monai_tpseg.io.dicom.image_check import is_image
+from monai_tpseg.io.dicom.object import is_dicom, parsed_once, read_dataset
 from monai_tpseg.transforms import LoadMedicalImage
 
 Write = Callable[..., Path]

@@ -18,7 +18,8 @@ from pydicom.pixels import unpack_bits
 from scipy import ndimage
 
 from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, get_task
-from monai_tpseg.io.dicom.segmentation import Algorithm, SegmentationError, write_segmentation
+from monai_tpseg.io.dicom.derived_object import Algorithm
+from monai_tpseg.io.dicom.segmentation import SegmentationError, write_segmentation
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series
 from monai_tpseg.transforms import LoadMedicalImage, MaskWriter

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -149,3 +150,19 @@ def test_objects_of_one_frame_each_form_a_volume(write_dicom: Write, tmp_path: P
     np.testing.assert_array_equal(image[0].numpy(), STORED[order].transpose(1, 2, 0) * 2.0 - 1000)
     np.testing.assert_allclose(image.meta["spacing"], [2, 1, 2])
     np.testing.assert_allclose(np.asarray(image.affine)[:3, 3], [20, 30, 0])
+
+
+@pytest.mark.parametrize(("total", "whole"), [(2, False), (None, False), (1, True)])
+def test_a_part_of_an_object_is_not_taken_for_all_of_it(write_dicom: Write, total: int | None, whole: bool) -> None:
+    path = enhanced(write_dicom, [group((0, 0, 2 * n)) for n in range(3)])
+    dataset = pydicom.dcmread(path)
+    dataset.ConcatenationUID, dataset.InConcatenationNumber = generate_uid(), 1
+    if total is not None:
+        dataset.InConcatenationTotalNumber = total
+    dataset.save_as(path)
+    if whole:
+        assert LoadMedicalImage()(path).shape[-1] == 3
+        return
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(path)
+    assert caught.value.code == "E_PART"

@@ -17,6 +17,7 @@ from monai.networks.nets import UNet
 from monai.transforms import (
     AsDiscreted,
     Compose,
+    CropForegroundd,
     Flipd,
     Invertd,
     Orientationd,
@@ -190,3 +191,29 @@ def test_normalising_leaves_rows_where_task_to_index_ran(volume: Path) -> None:
     del case[TASK_NAME]
     with pytest.raises(ValueError, match=r"got tensor\(1\); name its task, or keep the 'task_name' that TaskToIndexd"):
         NormalizeByModalityd()(case)
+
+
+def test_normalising_keeps_what_came_before_it(tmp_path: Path) -> None:
+    """Air around a head is hidden from the percentiles; what turned and cut the image before can still be undone."""
+    values = np.zeros((40, 30, 5), np.float32)
+    values[8:30, 6:20] = np.random.default_rng(0).normal(500, 50, (22, 14, 5))
+    nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / "mr.nii.gz")
+    before = [LoadMedicalImaged(), Rotate90d(IMAGE), CropForegroundd(IMAGE, IMAGE, margin=4)]
+    steps = Compose([*before, NormalizeByModalityd()])
+    data: dict[str, Any] = {IMAGE: str(tmp_path / "mr.nii.gz"), TASK: "brain_tumor"}
+    case, cut = steps(data), Compose(before)(data)[IMAGE]
+    assert [one["class"] for one in case[IMAGE].applied_operations] == ["Rotate90", "CropForeground"]
+    case[PRED] = MetaTensor((cut.as_tensor()[:1] > 0).float()).copy_meta_from(case[IMAGE])
+    found = Invertd(PRED, transform=steps, orig_keys=IMAGE)(case)[PRED]
+    np.testing.assert_array_equal(found.numpy(), loaded(tmp_path / "mr.nii.gz")[IMAGE][:1].numpy() > 0)
+    spaced = Spacingd(IMAGE, pixdim=(0.5, 0.5, 3.0))(case)[IMAGE]
+    np.testing.assert_allclose(spaced.meta[meta_keys.SPACING], (0.5, 0.5, 3.0), rtol=1e-5)
+
+
+def test_a_volume_is_no_picture(volume: Path, tmp_path: Path) -> None:
+    save = SaveImaged(IMAGE, output_dir=tmp_path, output_ext=".png", writer=PictureWriter, print_log=False)
+    with pytest.raises(RuntimeError, match="SaveImage"):
+        save(loaded(volume))
+    with pytest.raises(ValueError, match=r"got shape \(3, 30, 40, 7\); write volumes as \.nii\.gz"):
+        PictureWriter().set_data_array(loaded(volume)[IMAGE], channel_dim=0)
+    assert not list(tmp_path.rglob("*.png"))

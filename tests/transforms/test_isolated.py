@@ -12,7 +12,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 from monai_tpseg.io import ReadError
-from monai_tpseg.io.dicom.gdcm import decompress_apart
+from monai_tpseg.io.dicom.gdcm import decompress_isolated
 from monai_tpseg.transforms import LoadMedicalImage
 
 
@@ -31,7 +31,7 @@ def test_several_objects_take_one_child(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(subprocess, "run", counted)
     datasets = [pydicom.dcmread(_lossless()) for _ in range(3)]
     expected = datasets[0].pixel_array.copy()
-    decompress_apart(datasets)
+    decompress_isolated(datasets)
     assert len(calls) == 1
     for dataset in datasets:
         assert not dataset.file_meta.TransferSyntaxUID.is_encapsulated

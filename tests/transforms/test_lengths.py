@@ -144,6 +144,15 @@ def test_the_sform_states_all_edges(tmp_path: Path) -> None:
     np.testing.assert_allclose(LoadMedicalImage(plane="stored")(path).meta["spacing"], EDGES[[1, 0, 2]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_a_nifti_of_two_axes_says_nothing_of_thickness(tmp_path: Path, unit: str) -> None:
+    """nibabel writes 1 where the third edge would be: with it, a lesion would have a volume."""
+    image = nib.Nifti1Image(VALUES[:, :, 0], np.diag([0.8, 1.5, 1, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii.gz")
+    assert "spacing" not in LoadMedicalImage()(tmp_path / "a.nii.gz").meta
+
+
 @pytest.mark.parametrize("scale", [1e-9, 1e6])
 def test_absurd_sizes_are_refused(tmp_path: Path, scale: float) -> None:
     with pytest.raises(ReadError, match="correct its spacing or units") as caught:

@@ -134,3 +134,12 @@ def test_a_long_of_metaimage_has_four_bytes(tmp_path: Path) -> None:
     right = metaimage(tmp_path / "a.mha", "", VALUES.T.astype("<i4").tobytes(), "MET_LONG")
     assert np.array_equal(LoadMedicalImage(plane="stored")(right)[0].numpy(), VALUES.transpose(1, 0, 2))
     assert refused(metaimage(tmp_path / "b.mha", "", VALUES.T.astype("<i8").tobytes(), "MET_LONG")) == "E_DECODE"
+
+
+@pytest.mark.parametrize("image_class", [nib.Nifti1Pair, nib.AnalyzeImage])
+def test_a_half_of_a_pair_is_called_so(tmp_path: Path, image_class: Any) -> None:
+    nib.save(image_class(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "a.img")
+    for name in ("a.hdr", "a.img"):
+        with pytest.raises(ReadError, match=rf"^{name} is one of a pair \(\.hdr and \.img\)") as caught:
+            LoadMedicalImage()(tmp_path / name)
+        assert caught.value.code == "E_FORMAT"

@@ -13,7 +13,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import ReadError
+from monai_tpseg.results.codes import Status
+from monai_tpseg.results.measurements import flags_of, outcome_with
 from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd
 from tests.transforms.test_enhanced import group, item
 
@@ -99,6 +102,66 @@ def test_a_rescale_that_is_no_usable_number(write_dicom: Write, kind: str, slope
         with pytest.raises(ReadError) as caught:
             read(source)
     assert caught.value.code == "E_FORMAT"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("unit", "modality", "more", "slope", "intercept"),
+    [
+        ("[hnsf'U]", "CT", {}, 2, -1024),
+        ("[hnsf'U]", "CT", {"RescaleSlope": 3, "RescaleIntercept": -1000}, 3, -1000),  # the rescale goes first
+        ("[hnsf'U]", "MR", {}, 1, 0),
+        ("g/ml", "CT", {}, 1, 0),
+    ],
+)
+def test_a_mapping_to_hu_stands_in_for_a_rescale(
+    write_dicom: Write, kind: str, unit: str, modality: str, more: dict[str, Any], slope: float, intercept: float
+) -> None:
+    mapping = item(RealWorldValueSlope=2.0, RealWorldValueIntercept=-1024.0, LUTLabel="a", LUTExplanation="b")
+    mapping.MeasurementUnitsCodeSequence = [item(CodeValue=unit, CodingSchemeDesignator="UCUM", CodeMeaning="c")]
+    image = read(written(write_dicom, kind, STORED, modality, RealWorldValueMappingSequence=[mapping], **more))
+    found = values_of(image)
+    np.testing.assert_allclose(found, (STORED * float(slope) + intercept)[: len(found)])
+    assert "scale_doubtful" not in image.meta
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8])
+@pytest.mark.parametrize("kind", ["regular", "irregular", "frames"])
+@pytest.mark.parametrize(
+    ("tags", "lacks", "doubtful"),
+    [
+        ({"RescaleSlope": 2, "RescaleIntercept": -1024}, ["RescaleSlope", "RescaleIntercept"], True),
+        ({"RescaleSlope": 2, "RescaleIntercept": -1024}, ["RescaleSlope"], True),
+        ({"RescaleSlope": 1, "RescaleIntercept": -1024}, ["RescaleIntercept"], True),
+        ({"RescaleSlope": 1, "RescaleIntercept": -1024}, ["RescaleSlope"], False),  # what is absent is 1 as well
+        ({"RescaleSlope": 1, "RescaleIntercept": 0}, ["RescaleSlope", "RescaleIntercept"], False),
+        ({"RescaleSlope": 2, "RescaleIntercept": -1024}, [], False),
+    ],
+)
+def test_a_slice_that_lacks_what_others_have_is_for_review(
+    write_dicom: Write, kind: str, dtype: Any, tags: dict[str, Any], lacks: list[str], doubtful: bool
+) -> None:
+    stored, one = (STORED % 200).astype(dtype), 2
+    kept = {"RescaleSlope": 1, "RescaleIntercept": 0} | {k: v for k, v in tags.items() if k not in lacks}
+    expected = stored * float(tags["RescaleSlope"]) + tags["RescaleIntercept"]
+    expected[one] = stored[one] * float(kept["RescaleSlope"]) + kept["RescaleIntercept"]
+    source = written(write_dicom, kind, stored, **tags)
+    path = source if isinstance(source, Path) else source[one]
+    dataset = pydicom.dcmread(path)
+    if kind == "frames":  # each frame by its own group, and nothing for the object
+        for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            given = {k: v for k, v in tags.items() if number != one or k not in lacks}
+            frame.PixelValueTransformationSequence = [item(**given)]
+    for keyword in tags if kind == "frames" else lacks:
+        if keyword in dataset:
+            del dataset[keyword]
+    dataset.save_as(path)
+    image = read(source)
+    if dtype is np.int16 or tags["RescaleIntercept"] != 0:  # plain 8 bits are a picture
+        np.testing.assert_allclose(values_of(image), expected)
+    flags = flags_of(np.zeros(image.shape[1:], np.uint8), [], image.meta, Modality.CT)
+    assert ("doubtful_scale" in flags) == doubtful
+    assert (outcome_with(flags, 0).status is Status.REVIEW) == (doubtful or kind == "irregular")
 
 
 def lut(bits: int, first: int, entries: Array, packed: bool = False) -> Dataset:
@@ -191,6 +254,32 @@ def test_padding_never_counts_as_tissue(
     assert image.meta["no_data"] == image[0].min()
     np.testing.assert_allclose(seen["padded"][:, :, 12:], seen["plain"], atol=2e-3)
     assert (seen["padded"][:, :, :12] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+@pytest.mark.parametrize("modality", ["MR", "US"])
+def test_one_slice_declares_padding_that_the_first_does_not(write_dicom: Write, dtype: Any, modality: str) -> None:
+    stored = (STORED % 100 + 1).astype(dtype)
+    stored[:, :, :3] = 120
+    source = written(write_dicom, "regular", stored, modality)
+    assert isinstance(source, list)
+    respelled(source[1:], PixelPaddingValue=120)
+    image = read(source)
+    values = values_of(image)
+    assert np.isfinite(values).all()
+    assert "non_finite" not in image.meta
+    empty = image.meta.get("no_data", 0)
+    assert (values[1:, :, :3] == empty).all()
+    assert (values[0, :, :3] > empty).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("unit", "doubtful"), [("Z_EFF", True), ("ed", True), ("HU", False), ("US", False)])
+def test_ct_in_another_unit_is_for_review(write_dicom: Write, kind: str, unit: str, doubtful: bool) -> None:
+    tags = {"RescaleSlope": 1, "RescaleIntercept": -1000, "RescaleType": unit}
+    image = read(written(write_dicom, kind, STORED, **tags))
+    flags = flags_of(np.zeros(image.shape[1:], np.uint8), [], image.meta, Modality.CT)
+    assert ("doubtful_scale" in flags) == doubtful
 
 
 def test_nothing_but_padding_is_no_image(write_dicom: Write) -> None:

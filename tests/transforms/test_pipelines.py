@@ -132,17 +132,32 @@ def test_a_folder_of_ones_own_is_used(folder: Path) -> None:
     assert shown[0, 0, 0] == pytest.approx(0.5)
 
 
+def test_a_section_of_a_file_replaces_the_shared_one(folder: Path) -> None:
+    shared = yaml.safe_load((folder / "base.yaml").read_text())
+    physical = yaml.safe_load((folder / "ct.yaml").read_text())
+    assert not shared.keys() & physical.keys()
+    original = pipelines_hash()
+    for path in folder.glob("*.yaml"):  # a folder from before there was a base
+        if path.name != "base.yaml":
+            path.write_text(yaml.safe_dump({**shared, **yaml.safe_load(path.read_text())}))
+    (folder / "base.yaml").unlink()
+    assert pipelines_hash(folder) == original
+    (folder / "base.yaml").write_text("display: []\nnetwork: []\n")
+    assert pipelines_hash(folder) == original
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (None, r"No pipeline .*ct\.yaml; the folder needs oct\.yaml, mri\.yaml"),
-        ("physcal: []\ndisplay: []\nnetwork: []\n", r"has the sections \['physcal', 'display', 'network'\]"),
+        ("physcal: []\ndisplay: []\nnetwork: []\n", r"have the sections \['display', 'network', 'physcal'\]"),
         ("physical: []\ndisplay: {}\nnetwork: []\n", r"display must be a list of transforms"),
         ("physical: [{a: 1}]\ndisplay: []\nnetwork: []\n", r"physical must be a list of transforms"),
         ("physical: [{_target_: Scal}]\ndisplay: []\nnetwork: []\n", r"cannot build Scal"),
         ("physical: [{_target_: ScaleIntensityd}]\ndisplay: []\nnetwork: []\n", r"cannot build ScaleIntensityd"),
         ("physical: [\n", r"no valid YAML at line 2"),
-        ("", r"has the sections \[\]"),
+        ("", r"ct\.yaml holds no sections"),
+        ("display: []\n", r"have the sections \['display', 'network'\]"),
     ],
 )
 def test_mistakes_in_a_folder_are_named_in_one_line(folder: Path, content: str | None, message: str) -> None:

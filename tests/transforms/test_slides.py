@@ -14,9 +14,9 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 
 from monai_tpseg.io import ReadError, list_cases, slide_reader
+from monai_tpseg.io.slide_detection import is_slide
 from monai_tpseg.io.slide_reader import SlideReader
-from monai_tpseg.io.slides import is_slide
-from monai_tpseg.testing.phantoms.slide import make_slide, write_slide
+from monai_tpseg.testing.phantoms.slide_phantom import make_slide, write_slide
 from monai_tpseg.transforms import LoadMedicalImage
 from monai_tpseg.transforms.pipelines import pipeline_path, pipelines_hash, slide_mpp
 from tests.wsi import write_dicom_slide
@@ -32,7 +32,7 @@ def ramp() -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three levels, 0.25 micrometres a pixel."""
+    """Three levels, 0.25 micrometres per pixel."""
     return write_slide(ramp(), tmp_path_factory.mktemp("slide") / "a.tif")
 
 
@@ -101,7 +101,7 @@ def test_slides_are_told_from_pictures(slide: Path, tmp_path: Path) -> None:
 def test_a_large_tiled_picture_is_a_slide(slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_slide(ramp(), tmp_path / "one.tif", levels=1)
     assert not is_slide(path)
-    monkeypatch.setattr("monai_tpseg.io.slides.MAX_PIXELS", 1000)
+    monkeypatch.setattr("monai_tpseg.io.slide_detection.MAX_PIXELS", 1000)
     assert is_slide(path)
 
 

@@ -80,6 +80,11 @@ def test_stacks_behind_one_page(tmp_path: Path, kind: type) -> None:
         assert code_of(path) == "E_MOSAIC"
     tifffile.imwrite(tmp_path / "pages.tif", stack)
     assert code_of(tmp_path / "pages.tif") == "E_FORMAT"
+    tifffile.imwrite(tmp_path / "shaped.tif", stack, photometric="minisblack", truncate=True)
+    assert code_of(tmp_path / "shaped.tif") == "E_MOSAIC"
+    for name, picture in (("grey", stack[0]), ("colour", np.moveaxis(stack[:3], 0, -1).astype(np.uint8))):
+        tifffile.imwrite(tmp_path / f"{name}.tif", picture)
+        assert LoadMedicalImage()(tmp_path / f"{name}.tif").shape == (3, 40, 60)
     tifffile.imwrite(tmp_path / "one.tif", stack[0], imagej=True)
     assert LoadMedicalImage()(tmp_path / "one.tif").shape == (3, 40, 60)
 
@@ -107,3 +112,22 @@ def test_packing_that_is_not_read_is_no_damage(tmp_path: Path, compression: int)
     with pytest.raises(ReadError) as caught:
         LoadMedicalImage()(tmp_path / "b.tif")
     assert caught.value.code == "E_FORMAT"
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_a_palette_whose_colours_have_eight_bits(tmp_path: Path, compression: str | None) -> None:
+    """TIFF 6.0 has 16; libtiff's tools take a table without a value above 255 for one of 8, as some writers mean it."""
+    indices = np.random.default_rng(3).integers(0, 256, (40, 60)).astype(np.uint8)
+    colours = np.random.default_rng(4).integers(0, 256, (3, 256)).astype(np.uint16)
+    for colormap in (colours, colours * 257):
+        tifffile.imwrite(tmp_path / "a.tif", indices, photometric="palette", colormap=colormap, compression=compression)
+        np.testing.assert_array_equal(LoadMedicalImage()(tmp_path / "a.tif").numpy(), colours[:, indices])
+
+
+def test_plain_colours_of_half_the_size_are_not_called_cut(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 16, 3), np.uint8), photometric="ycbcr")
+    content = (tmp_path / "a.tif").read_bytes()
+    whole, halved = (struct.pack("<HHIHH", 530, 3, 2, n, n) for n in (1, 2))
+    assert whole in content
+    (tmp_path / "a.tif").write_bytes(content.replace(whole, halved))
+    assert code_of(tmp_path / "a.tif") == "E_FORMAT"

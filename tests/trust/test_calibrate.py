@@ -13,41 +13,15 @@ from PIL import Image
 
 from monai_tpseg.cli.main import main
 from monai_tpseg.networks.checkpoint import CheckpointError
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.results import __file__ as results_file
 from monai_tpseg.studies import Model, Settings
-from monai_tpseg.testing.phantoms import make_phantom
-from monai_tpseg.trust.files import contours_path, read_contours, read_fitted, trust_path
+from monai_tpseg.studies.trust_fitting import data_digest
+from monai_tpseg.trust.fitted_files import contours_path, read_contours, read_fitted, trust_path
+from monai_tpseg.weights.pack import pack
 
 from ..studies.conftest import write_weights
-
-TASKS = ("skin_lesion", "brain_tumor")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of two tasks, and a datalist of 14 phantoms each; the first of each task lie apart."""
-    out: Path = tmp_path_factory.mktemp("calibrate")
-    write_weights(out / "model.pt", tasks=TASKS)
-    entries = []
-    for task in TASKS:
-        for n in range(14):
-            made = make_phantom(task, n, 32)
-            image, label = (f"{task}_{n}{kind}.png" for kind in ("", "_mask"))
-            Image.fromarray(made.image).save(out / image)
-            Image.fromarray(np.asarray(made.label, np.uint8) * 255).save(out / label)
-            entries.append({"image": image, "label": label, "task": task})
-    (out / "datalist.json").write_text(json.dumps({"validation": entries}))
-    return out
-
-
-@pytest.fixture(scope="module")
-def fitted(folder: Path) -> Path:
-    """The weights, with all that is fitted beside them."""
-    for kind in ("trust", "contours"):
-        words = ["--data", str(folder / "datalist.json"), "--checkpoint", str(folder / "model.pt"), "--miss", "0.2"]
-        assert main(["calibrate", *words, "--fit", kind, "--quiet"]) == 0
-    return folder / "model.pt"
+from .conftest import TASKS
 
 
 def run(folder: Path, out: Path, *words: str) -> dict[str, Any]:
@@ -68,7 +42,7 @@ def test_nothing_is_known_of_weights_alone(tmp_path: Path, folder: Path) -> None
     record = run(tmp_path / "w", tmp_path / "out")
     assert record["trust"] == {"not_this_task": None, "expected_dice": None, "contours": None}
     assert record["status"] in ("ok", "ok_empty")
-    with pytest.raises(ValueError, match=r"tpseg calibrate --fit trust, or leave --refuse out"):
+    with pytest.raises(CheckpointError, match=r"tpseg calibrate --fit trust, or do not ask to refuse"):
         Model(tmp_path / "w" / "model.pt", "cpu", Settings(refuse=True))
     with pytest.raises(CheckpointError, match=r"No calibrated contours beside .*tpseg calibrate --data"):
         Model(tmp_path / "w" / "model.pt", "cpu", Settings(contours=True))
@@ -84,7 +58,7 @@ def test_a_run_says_what_was_fitted(tmp_path: Path, folder: Path, fitted: Path) 
     again = run(folder, tmp_path / "b", "--contours")["trust"]["contours"]
     thresholds = read_contours(fitted, read_info(fitted).sha256)
     assert thresholds is not None
-    assert thresholds.data["cases"] == 28
+    assert thresholds.data["cases"] == 42
     outer = thresholds.tasks["skin_lesion"].outer
     assert again["outer_threshold"] == pytest.approx(min(outer.value, 0.5))
     assert again["inner_voxels"] <= again["outer_voxels"]
@@ -125,3 +99,50 @@ def test_bad_numbers(folder: Path, capsys: pytest.CaptureFixture[str], words: li
     data = ["--data", str(folder / "datalist.json"), "--checkpoint", str(folder / "model.pt")]
     assert main(["calibrate", *data, *words]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_packed_weights_keep_what_was_fitted(tmp_path: Path, folder: Path, fitted: Path) -> None:
+    """The copy in half precision has another digest; what was fitted is bound to it, and says the same."""
+    info = pack(fitted, tmp_path, "mine", {})
+    file = tmp_path / "mine.safetensors"
+    before, after = read_fitted(fitted, read_info(fitted).sha256), read_fitted(file, info.sha256)
+    assert before is not None
+    assert after is not None
+    assert {**after.about, "weights_sha256": ""} == {**before.about, "weights_sha256": ""}
+    assert before.dice is not None
+    assert after.dice is not None
+    assert np.array_equal(after.dice.weights, before.dice.weights)
+    assert read_contours(file, info.sha256) == read_contours(fitted, read_info(fitted).sha256)
+    own, copy = (Model(path, "cpu", Settings(contours=True)) for path in (fitted, file))
+    records = [model.segment(folder / "skin_lesion_1.png", "skin_lesion").trust.record() for model in (own, copy)]
+    assert records[1]["expected_dice"]["value"] == pytest.approx(records[0]["expected_dice"]["value"], abs=0.02)
+
+
+def test_a_pack_takes_nothing_of_other_weights(tmp_path: Path, folder: Path, fitted: Path) -> None:
+    plain = write_weights(tmp_path / "model.pt", seed=1, tasks=TASKS)
+    pack(fitted, tmp_path / "out", "mine", {})
+    pack(plain, tmp_path / "out", "mine", {}, replace_old=True)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.json", "mine.safetensors"]
+    trust_path(plain).write_bytes(trust_path(fitted).read_bytes())
+    with pytest.raises(CheckpointError, match="was made for other weights"):
+        pack(plain, tmp_path / "new", "mine", {})
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_file_says_which_list_set_the_limits(tmp_path: Path, folder: Path) -> None:
+    """Fitted on one list, limits of another: number of cases and digest of both are kept."""
+    entries = json.loads((folder / "datalist.json").read_text())["validation"]
+    halves = {"training": entries[::2], "validation": entries[1::2]}
+    data = folder / "halves.json"
+    data.write_text(json.dumps(halves))
+    for name in ("model.pt", "model.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    words = ["--data", str(data), "--checkpoint", str(tmp_path / "model.pt"), "--quiet"]
+    assert main(["calibrate", *words, "--fit", "trust", "--list", "training"]) == 0
+    found = read_fitted(tmp_path / "model.pt", read_info(tmp_path / "model.pt").sha256)
+    assert found is not None
+    about = found.about
+    assert (about["data"]["list"], about["data"]["cases"]) == ("training", 21)
+    assert (about["limits"]["list"], about["limits"]["cases"]) == ("validation", 21)
+    cases = [{**one, **{key: folder / one[key] for key in ("image", "label")}} for one in halves["validation"]]
+    assert about["limits"]["sha256"] == data_digest(cases) != about["data"]["sha256"]

@@ -7,7 +7,7 @@ import torch
 
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.build import build_network
-from monai_tpseg.networks.fast.load import ready_network
+from monai_tpseg.networks.fast.inference_form import network_for_inference
 from monai_tpseg.networks.tpseg import TPSeg
 from monai_tpseg.trust import observe
 
@@ -25,7 +25,7 @@ def network() -> TPSeg:
 @torch.no_grad()
 def test_pooled_features_of_both_forms(network: TPSeg) -> None:
     image = torch.randn(2, 3, 64, 64)
-    fast = ready_network(network).network
+    fast = network_for_inference(network).network
     with observe(network) as plain:
         network(image, torch.tensor([1, 1]))
     with observe(fast) as quick:
@@ -38,7 +38,7 @@ def test_pooled_features_of_both_forms(network: TPSeg) -> None:
 
 @torch.no_grad()
 def test_tasks_together_are_seen_as_alone(network: TPSeg) -> None:
-    image, fast = torch.randn(1, 3, 64, 64), ready_network(network).network
+    image, fast = torch.randn(1, 3, 64, 64), network_for_inference(network).network
     with observe(fast) as together:
         fast.segment_tasks(image, [2, 0])
     assert together is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.weights import catalogue
+from monai_tpseg.weights import lookup
 from monai_tpseg.weights.pack import pack
 
 from ..studies.conftest import write_weights
@@ -38,9 +38,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the package's, no folder of the user, none of the site, and no network."""
     folder = tmp_path / "package"
     folder.mkdir()
-    monkeypatch.setattr(catalogue, "_package", lambda: folder)
-    monkeypatch.setattr(catalogue, "user_folder", lambda: tmp_path / "user")
-    monkeypatch.delenv(catalogue.VARIABLE, raising=False)
+    monkeypatch.setattr(lookup, "_package", lambda: folder)
+    monkeypatch.setattr(lookup, "user_folder", lambda: tmp_path / "user")
+    monkeypatch.delenv(lookup.VARIABLE, raising=False)
     return folder
 
 

@@ -11,7 +11,7 @@ import torch
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import kprism_demo
-from monai_tpseg.networks.weights import WeightsInfo, save_weights
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
 from monai_tpseg.testing.phantoms import write_dataset
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.weights.pack import write_card
@@ -24,7 +24,7 @@ TWO = TASK_NAMES[-2:]
 
 @pytest.fixture(scope="module")
 def lesions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four training pictures a task, and one validation picture of each of two."""
+    """Four training pictures per task, and one validation picture of each of two."""
     folder = tmp_path_factory.mktemp("lesions")
     write_dataset(folder, train_per_task=4, val_per_task=1, size=40)
     lists = json.loads((folder / "datalist.json").read_text())

@@ -17,7 +17,7 @@ import monai_tpseg
 from monai_tpseg.cli import main
 from monai_tpseg.networks import build_described
 from monai_tpseg.networks.checkpoint import CheckpointError
-from monai_tpseg.networks.weights import FORMAT
+from monai_tpseg.networks.weights_info import FORMAT
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.weights import CatalogueError, find, folders, listed, weights_path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monai_tpseg.cli import main
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 
 from .test_catalogue import change, put
 

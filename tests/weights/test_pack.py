@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from monai_tpseg.cli import main
 from monai_tpseg.networks import build_described
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
-from monai_tpseg.networks.weights import read_info
+from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.weights import CatalogueError, read_card
 from monai_tpseg.weights.pack import half_state, pack, write_card
 

@@ -36,7 +36,7 @@ def _shipped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_find_lesions_in_real_pictures(shared_dir: Path) -> None:
-    """Up to four validation pictures a task, evenly spread, those with a lesion; chance is marking everything."""
+    """Up to four validation pictures per task, evenly spread, those with a lesion; chance is marking everything."""
     folder = shared_dir / "data" / "lesions"
     listed = defaultdict(list)
     for entry in json.loads((folder / "datalist.json").read_text())["validation"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.session_error import SessionError
 
 __all__ = [
     "check_flag",

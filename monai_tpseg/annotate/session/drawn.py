@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -11,15 +12,14 @@ from numpy.typing import NDArray
 
 from monai_tpseg.annotate.session.checks import check_flag, check_number, check_pixel, check_points
 from monai_tpseg.annotate.session.drawing import brushed, fill_holes, outlined, piece_at, smooth
-from monai_tpseg.annotate.session.edited import Edited
-from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.history import SliceState, Status, Step
-from monai_tpseg.annotate.session.lesion_list import ListedLesion, list_lesions, without_lesion
+from monai_tpseg.annotate.session.lesion_list import ListedLesion, joined, list_lesions, renamed, without_lesion
+from monai_tpseg.annotate.session.lesion_names import check_name
 from monai_tpseg.annotate.session.masks import Change, no_change
 from monai_tpseg.annotate.session.opened import alone
-from monai_tpseg.annotate.session.opening import read_mask
 from monai_tpseg.annotate.session.predictor import Recipe, Result
-from monai_tpseg.io.dicom.object import parsed_once
+from monai_tpseg.annotate.session.reviewed import Reviewed
+from monai_tpseg.annotate.session.session_error import SessionError
 
 __all__ = ["Drawn", "Tidying"]
 
@@ -31,7 +31,7 @@ _TIDY: dict[str, Callable[[Mask], Mask]] = {"fill_holes": fill_holes, "smooth": 
 _LARGEST = 1000.0  # of a brush, in sides of pixels
 
 
-class Drawn(Edited):
+class Drawn(Reviewed):
     """What can be drawn; arguments are those of `Opened`. A click on a drawn slice corrects what was drawn."""
 
     @alone
@@ -106,14 +106,36 @@ class Drawn(Edited):
             ReadError: it cannot be read, or does not lie on the source.
             SessionError: a DICOM segmentation of another source.
         """
-        with parsed_once(self._headers):
-            mask = read_mask(Path(path), self._pixels.image)
+        mask = self._sources.mask(Path(path), self._pixels.image, self._headers)
         return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
 
     @alone
     def lesions(self) -> list[ListedLesion]:
         """Return the connected lesions of the case, the largest first, as `lesions.csv` has them."""
-        return list_lesions(self._stack(), self._pixels.meta)
+        high, wide = (self.spacing or (1.0, 1.0))[:2]
+        return list_lesions(self._stack(), self._pixels.meta, (high, wide), self._history.setup.names)
+
+    @alone
+    def name_lesion(self, row: int, column: int, name: str, index: int = 0) -> Change:
+        """Call the lesion that a pixel belongs to by a name, which exports carry.
+
+        The name stays with the lesion as long as a pixel deep in it is marked, whatever its number becomes. It is
+        written into tables and DICOM objects as it is: it must say nothing of the patient.
+
+        Args:
+            row, column: of a marked pixel of it.
+            name: "" takes the name away.
+            index: of the slice.
+
+        Raises:
+            SessionError: the name is none, or another lesion's; the pixel is not marked, or there is no such one.
+        """
+        place = (self._index(index), *check_pixel(row, column, self.shape[:2]))
+        setup, name = self._history.setup, check_name(name)
+        names = renamed(self._stack(), self._pixels.meta, setup.names, place, name)
+        if names is None:
+            raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
+        return self._set_up(replace(setup, names=names))
 
     @alone
     def remove_lesion(self, row: int, column: int, index: int = 0) -> list[Change]:
@@ -127,6 +149,23 @@ class Drawn(Edited):
         if masks is None:
             raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
         return self._replaced(masks, "remove_lesion")
+
+    @alone
+    def merge_lesions(self, first: tuple[int, int, int], second: tuple[int, int, int]) -> list[Change]:
+        """Make one lesion of two: a line one pixel wide joins them where they are nearest on a slice.
+
+        Args:
+            first, second: (slice, row, column) of a marked pixel of each.
+
+        Raises:
+            SessionError: no lesion lies there, both are the same, no slice shows both, or there is no such place.
+        """
+        places = [(self._index(n), *check_pixel(row, column, self.shape[:2])) for n, row, column in (first, second)]
+        high, wide = (self.spacing or (1.0, 1.0))[:2]
+        masks = joined(self._stack(), self._pixels.meta, places, (high, wide))
+        if masks is None:
+            raise SessionError("These are not two lesions that a slice shows both of; draw what joins them.")
+        return self._replaced(masks, "merge_lesions")
 
     def _stack(self) -> dict[int, tuple[Mask, NDArray[np.float32]]]:
         kept = {n: state.result for n, state in self._history.slices.items() if state.result is not None}

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from monai_tpseg.annotate.session.checks import check_flag, check_index, check_point, check_points, check_steps
-from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.annotate.session.exemplars import read_shown
+from monai_tpseg.annotate.session.exemplar_pictures import read_shown
 from monai_tpseg.annotate.session.history import NO_SLICE, Click, Exemplar, Setup, SliceState, Status, Step
 from monai_tpseg.annotate.session.journal import Journal
 from monai_tpseg.annotate.session.masks import Change, change_of, no_change
-from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.opened import Opened, alone
 from monai_tpseg.annotate.session.predictor import Recipe, Result
+from monai_tpseg.annotate.session.prompt_model import PromptModel
+from monai_tpseg.annotate.session.propagation import Proposal, centre_click, slices_along
 from monai_tpseg.annotate.session.saved import picture_path, steps_record
 from monai_tpseg.annotate.session.scribbles import thin_line
-from monai_tpseg.annotate.session.sources import HERE, Sources
-from monai_tpseg.annotate.session.volume import Proposal, centre_click, slices_along
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.io.cases import CaseSource
 
 __all__ = ["Edited"]
+
+_LEAST_BOX = 2  # pixels: its corners and its middle are different pixels
 
 
 class Edited(Opened):
@@ -31,7 +34,7 @@ class Edited(Opened):
     """
 
     def __init__(
-        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = HERE
+        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = IN_PROCESS
     ) -> None:
         super().__init__(source, model, task, sources)
         self._journal: Journal | None = None
@@ -48,7 +51,8 @@ class Edited(Opened):
         Raises:
             SessionError: the place is outside of the picture or of its ultrasound region, or there is no such slice.
         """
-        return self._clicked([check_point(row, col)], positive, self._index(index))
+        sign = 1 if check_flag(positive, "positive") else -1
+        return self._clicked([(*check_point(row, col), sign)], self._index(index))
 
     @alone
     def scribble(self, points: Sequence[tuple[float, float]], positive: bool = True, index: int = 0) -> Change:
@@ -63,7 +67,28 @@ class Edited(Opened):
             SessionError: no point, or as `click`.
         """
         line = [self._pixels.place(*point) for point in check_points(points)]
-        return self._clicked(thin_line(line, self.shape[:2]), positive, self._index(index))
+        sign = 1 if check_flag(positive, "positive") else -1
+        return self._clicked([(*place, sign) for place in thin_line(line, self.shape[:2])], self._index(index))
+
+    @alone
+    def box(self, start: tuple[float, float], end: tuple[float, float], index: int = 0) -> Change:
+        """Ask for the lesion within a box: a click into its middle, and one outside at each corner, in one step.
+
+        Args:
+            start, end: (row, column) of two opposite corners, as in `click`.
+            index: of the slice.
+
+        Raises:
+            SessionError: a side of less than two pixels, or as `click`.
+        """
+        (top, bottom), (left, right) = (
+            sorted(pair) for pair in zip(check_point(*start), check_point(*end), strict=True)
+        )
+        if bottom - top < _LEAST_BOX or right - left < _LEAST_BOX:
+            raise SessionError(f"A box has sides of {_LEAST_BOX} pixels or more; draw it around the whole lesion.")
+        middle = ((top + bottom) / 2, (left + right) / 2, 1)
+        corners = [(row, column, -1) for row in (top, bottom) for column in (left, right)]
+        return self._clicked([middle, *corners], self._index(index))
 
     @alone
     def segment(self, index: int = 0) -> Change:
@@ -86,17 +111,6 @@ class Edited(Opened):
             SessionError: no such slice.
         """
         return self._take(self._history.step(self._index(index), SliceState()))
-
-    @alone
-    def accept(self, index: int = 0) -> Change:
-        """Mark the mask of slice `index`, also an empty one, as looked at and right.
-
-        Raises:
-            SessionError: no such slice.
-        """
-        index = self._index(index)
-        state = self._history.at(index)
-        return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
 
     @alone
     def undo(self) -> list[Change]:
@@ -138,7 +152,7 @@ class Edited(Opened):
         setup = self._history.setup
         if self._modality_of(name) is not self.modality and setup.exemplars:
             raise SessionError(f"Task '{name}' is of another modality than the exemplars; remove them first.")
-        return self._set_up(Setup(name, setup.use_class and name is not None, setup.exemplars))
+        return self._set_up(replace(setup, task=name, use_class=setup.use_class and name is not None))
 
     @alone
     def set_use_class(self, use: bool) -> Change:
@@ -150,7 +164,7 @@ class Edited(Opened):
         setup, use = self._history.setup, check_flag(use, "use_class")
         if use and setup.task is None:
             raise SessionError(f"No task is named; choose one of {', '.join(self.tasks)} first.")
-        return self._set_up(Setup(setup.task, use, setup.exemplars))
+        return self._set_up(replace(setup, use_class=use))
 
     @alone
     def add_exemplar(self, image_path: str | Path, label_path: str | Path) -> Change:
@@ -160,7 +174,8 @@ class Edited(Opened):
             ReadError: one of them cannot be read, or they do not fit.
             SessionError: a volume, or an empty mask.
         """
-        shown = read_shown(Path(image_path), Path(label_path), self.modality, self.model.image_size)
+        paths = Path(image_path), Path(label_path)
+        shown = read_shown(*paths, self.modality, self.model.image_size, self._sources.pair)
         if self._journal is not None:
             shown.save(picture_path(self._journal.folder, shown.digest))
         self._predictor.shown[shown.digest] = shown
@@ -250,10 +265,9 @@ class Edited(Opened):
     def _class(self) -> str | None:
         return self.task if self.use_class else None
 
-    def _clicked(self, places: Sequence[tuple[float, float]], positive: bool, index: int) -> Change:
+    def _clicked(self, places: Sequence[tuple[float, float, int]], index: int) -> Change:
         state = self._history.at(index)
-        sign = 1 if check_flag(positive, "positive") else -1
-        clicks = (*state.clicks, *(Click(*self._pixels.place(*place), sign) for place in places))
+        clicks = (*state.clicks, *(Click(*self._pixels.place(row, column), sign) for row, column, sign in places))
         recipe = Recipe(index, self.modality, self._class, clicks, self._history.setup.exemplars, state.result)
         number, result = self._predictor.answer(recipe)
         return self._take(self._history.step(index, SliceState(clicks, number, "edited")), (number, result))
@@ -278,11 +292,11 @@ class Edited(Opened):
         return Exemplar(index=index, result=state.result)
 
     def _with_exemplars(self, exemplars: tuple[Exemplar, ...]) -> Change:
-        setup = self._history.setup
-        return self._set_up(Setup(setup.task, setup.use_class, exemplars))
+        return self._set_up(replace(self._history.setup, exemplars=exemplars))
 
     def _set_up(self, setup: Setup) -> Change:
-        return self._take(self._history.step(setup=setup))
+        done = setup.done and setup == self._history.setup
+        return self._take(self._history.step(setup=replace(setup, done=done)))
 
     def _began(self, recipe: Recipe, status: Status, answer: tuple[int, Result]) -> Change:
         return self._take(self._history.step(recipe.index, SliceState((), answer[0], status)), answer)

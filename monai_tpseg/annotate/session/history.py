@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-__all__ = ["NO_SLICE", "STATUSES", "Click", "Exemplar", "History", "Setup", "SliceState", "Status", "Step"]
+__all__ = [
+    "NO_SLICE",
+    "STATUSES",
+    "Click",
+    "Exemplar",
+    "History",
+    "LesionName",
+    "Setup",
+    "SliceState",
+    "Status",
+    "Step",
+]
 
 Status = Literal["empty", "edited", "proposed", "accepted"]
 STATUSES: tuple[Status, ...] = ("empty", "edited", "proposed", "accepted")
@@ -37,6 +48,21 @@ class Exemplar:
     result: int = -1
 
 
+class LesionName(NamedTuple):
+    """What a person calls the lesion that a pixel belongs to, as long as it does.
+
+    Attributes:
+        name: see `check_name`.
+        index: of the slice.
+        row, column: of the pixel.
+    """
+
+    name: str
+    index: int  # type: ignore[assignment]  # hides the method of tuples, which nobody needs here
+    row: int
+    column: int
+
+
 @dataclass(frozen=True)
 class SliceState:
     """Where a slice stands.
@@ -60,11 +86,15 @@ class Setup:
         task: name of the task, or None.
         use_class: whether the class of the task is part of what the network is asked.
         exemplars: in the order in which they came.
+        done: a person has said that all masks are right; any later change takes that back.
+        names: of lesions, in the order in which they were given.
     """
 
     task: str | None = None
     use_class: bool = False
     exemplars: tuple[Exemplar, ...] = ()
+    done: bool = False
+    names: tuple[LesionName, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +139,10 @@ class History:
     def step(self, index: int = NO_SLICE, after: SliceState | None = None, setup: Setup | None = None) -> Step:
         """Return the step from here to `after` and `setup`, without taking it."""
         here = self.at(index)
-        return Step(index, here, here if after is None else after, self.setup, self.setup if setup is None else setup)
+        after = here if after is None else after
+        if setup is None:
+            setup = self.setup if after == here else replace(self.setup, done=False)
+        return Step(index, here, after, self.setup, setup)
 
     def push(self, steps: Sequence[Step]) -> None:
         """Take steps that belong together, at least one; what had been undone is forgotten."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from monai_tpseg.annotate.session.errors import SessionError, no_writing
+from monai_tpseg.annotate.session.session_error import SessionError, no_writing
 from monai_tpseg.files import complete
 from monai_tpseg.parsing import json_of
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
+from monai_tpseg.annotate.session.drawing import brushed
+from monai_tpseg.annotate.session.history import LesionName
+from monai_tpseg.annotate.session.lesion_names import deepest, named_lesions
+from monai_tpseg.annotate.session.recist import Axes, Axis, axes_of
+from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.results.measurements import measure_lesions
 from monai_tpseg.segment import find_lesions
 
-__all__ = ["ListedLesion", "list_lesions", "without_lesion"]
+__all__ = ["ListedLesion", "joined", "list_lesions", "renamed", "without_lesion"]
 
 Stack = Mapping[int, tuple[NDArray[np.bool_], NDArray[np.float32]]]
 """Slice -> its mask (H, W) and the probabilities of what is marked; slices without a mask may be missing."""
@@ -29,6 +35,8 @@ class ListedLesion(NamedTuple):
         diameter: longest, in millimetres, or in pixels where the unit of the size is `px`.
         slices: the first and the last one that it lies on.
         place: (slice, row, column) of a marked pixel of it, on the slice where it is largest.
+        axes: by RECIST, on the slice where the longer one is longest.
+        name: that a person has given it, or "".
     """
 
     number: int
@@ -37,18 +45,28 @@ class ListedLesion(NamedTuple):
     diameter: float
     slices: tuple[int, int]
     place: tuple[int, int, int]
+    axes: Axes
+    name: str = ""
 
 
-def list_lesions(stack: Stack, meta: Mapping[str, Any]) -> list[ListedLesion]:
+def list_lesions(
+    stack: Stack,
+    meta: Mapping[str, Any],
+    sides: tuple[float, float] = (1.0, 1.0),
+    names: Sequence[LesionName] = (),
+) -> list[ListedLesion]:
     """Return the lesions of a case, the largest first.
 
     Args:
         stack: masks of the case.
         meta: the meta of the image from `LoadMedicalImage`.
+        sides: height and width of a pixel, in millimetres where they are known.
+        names: that a person has given.
     """
     found = _Labelled.of(stack, meta)
     if found is None:
         return []
+    called = named_lesions(names, found.number)
     measured = measure_lesions(found.labels, found.prob, found.meta, "", "")
     listed = []
     for lesion in measured:
@@ -59,7 +77,9 @@ def list_lesions(stack: Stack, meta: Mapping[str, Any]) -> list[ListedLesion]:
         row, column = np.argwhere(plane)[int(plane.sum()) // 2].tolist()
         place = largest + found.first, row + found.top, column + found.left
         slices = int(at[0]) + found.first, int(at[-1]) + found.first
-        listed.append(ListedLesion(lesion.lesion, lesion.size, lesion.size_unit, lesion.diameter, slices, place))
+        axes = found.axes(lesion.lesion, at.tolist(), sides)
+        more = lesion.diameter, slices, place, axes, called.get(lesion.lesion, "")
+        listed.append(ListedLesion(lesion.lesion, lesion.size, lesion.size_unit, *more))
     return listed
 
 
@@ -90,6 +110,76 @@ def without_lesion(
     return masks
 
 
+def renamed(
+    stack: Stack, meta: Mapping[str, Any], names: Sequence[LesionName], place: tuple[int, int, int], name: str
+) -> tuple[LesionName, ...] | None:
+    """Return the names with another one of the lesion at a marked pixel, in its place; None where no lesion lies there.
+
+    Names whose lesion is gone go with it.
+
+    Args:
+        stack: masks of the case.
+        meta: the meta of the image from `LoadMedicalImage`.
+        names: as they are.
+        place: (slice, row, column).
+        name: the new one, "" for none.
+
+    Raises:
+        SessionError: another lesion has this name.
+    """
+    found = _Labelled.of(stack, meta)
+    number = 0 if found is None else found.number(*place)
+    if found is None or not number:
+        return None
+    called = named_lesions(names, found.number)
+    if name and any(other == name for at, other in called.items() if at != number):
+        raise SessionError("Another lesion of this case has that name; choose a different one.")
+    kept = [one for one in names if found.number(*one[1:]) not in (0, number)]
+    if not name:
+        return tuple(kept)
+    index = max(stack, key=lambda n: int((found.on_slice(n) == number).sum()))
+    row, column = deepest(found.on_slice(index) == number)
+    return (*kept, LesionName(name, index, row + found.top, column + found.left))
+
+
+def joined(
+    stack: Stack, meta: Mapping[str, Any], places: Sequence[tuple[int, int, int]], sides: tuple[float, float]
+) -> dict[int, NDArray[np.bool_]] | None:
+    """Return the mask of the slice on which two lesions are nearest, with a line of pixels that joins them.
+
+    Args:
+        stack: masks of the case.
+        meta: the meta of the image from `LoadMedicalImage`.
+        places: (slice, row, column) of a marked pixel of each.
+        sides: height and width of a pixel.
+
+    Returns:
+        None where there are not two lesions, or no slice shows both.
+    """
+    found = _Labelled.of(stack, meta)
+    if found is None:
+        return None
+    numbers = [found.number(*place) for place in places]
+    if 0 in numbers or numbers[0] == numbers[1]:
+        return None
+    best: tuple[float, int, Any] | None = None
+    for index in stack:
+        if not stack[index][0].any():
+            continue
+        first, second = (np.argwhere(found.plane(index - found.first) == number) for number in numbers)
+        if len(first) and len(second):
+            apart, nearest = cKDTree(first * sides).query(second * sides)
+            at = int(apart.argmin())
+            if best is None or apart[at] < best[0]:
+                best = float(apart[at]), index, (first[nearest[at]], second[at])
+    if best is None:
+        return None
+    _, index, ends = best
+    way = [(float(row + found.top), float(column + found.left)) for row, column in ends]
+    mask = stack[index][0]
+    return {index: mask | brushed(way, 0.1, (mask.shape[0], mask.shape[1]))}
+
+
 class _Labelled(NamedTuple):
     """The part of a case that holds its masks, so that a small lesion costs little in a large volume."""
 
@@ -102,6 +192,31 @@ class _Labelled(NamedTuple):
 
     def plane(self, number: int) -> NDArray[np.int32]:
         return self.labels if self.labels.ndim == 2 else self.labels[..., number]
+
+    def on_slice(self, index: int) -> NDArray[np.int32]:
+        """The numbers on a slice of the case, within the part; none where it has no lesion."""
+        inside = 0 <= index - self.first < (1 if self.labels.ndim == 2 else self.labels.shape[2])
+        return self.plane(index - self.first) if inside else np.zeros((1, 1), np.int32)
+
+    def number(self, index: int, row: int, column: int) -> int:
+        """Of the lesion at a pixel of the case, 0 where none lies."""
+        row, column, index = row - self.top, column - self.left, index - self.first
+        height, width = self.labels.shape[:2]
+        depth = 1 if self.labels.ndim == 2 else self.labels.shape[2]
+        if not (0 <= row < height and 0 <= column < width and 0 <= index < depth):
+            return 0
+        return int(self.plane(index)[row, column])
+
+    def axes(self, number: int, planes: list[int], sides: tuple[float, float]) -> Axes:
+        """Of a lesion that lies on `planes`, on the grid of the case."""
+        found = [axes_of(self.plane(n) == number, sides, n + self.first) for n in planes]
+        longest = max(found, key=lambda one: one.sizes[0])
+        long, short = (self._moved(axis) for axis in (longest.long, longest.short))
+        return longest._replace(long=long, short=short)
+
+    def _moved(self, axis: Axis) -> Axis:
+        (top, left), (bottom, right) = axis
+        return (top + self.top, left + self.left), (bottom + self.top, right + self.left)
 
     @classmethod
     def of(cls, stack: Stack, meta: Mapping[str, Any]) -> _Labelled | None:

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from threading import RLock
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.annotate.session.checks import check_index, check_window
-from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.checks import check_index, check_pixel, check_window
 from monai_tpseg.annotate.session.history import Click, History, Setup, SliceState, Status
-from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels, Window
 from monai_tpseg.annotate.session.predictor import Predictor
+from monai_tpseg.annotate.session.prompt_model import PromptModel
+from monai_tpseg.annotate.session.reformats import Reformat, cut
+from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.annotate.session.sides import sides_of
-from monai_tpseg.annotate.session.sources import HERE, Sources
+from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.io.cases import CaseSource
 
-__all__ = ["Opened", "alone"]
+__all__ = ["Opened", "Pixel", "alone"]
 
 _S = TypeVar("_S", bound="Opened")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+
+
+class Pixel(NamedTuple):
+    """What a pixel holds.
+
+    Attributes:
+        values: after rescale; one, or red, green and blue.
+        unit: `HU`, or "" where the values have none.
+        position: millimetres to the right, to anterior and to superior in the patient; two numbers, down and to the
+            right of the first pixel, where the source does not say where it lies; None without millimetres.
+    """
+
+    values: tuple[float, ...]
+    unit: str
+    position: tuple[float, ...] | None
 
 
 def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
@@ -54,10 +70,10 @@ class Opened:
     """
 
     def __init__(
-        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = HERE
+        self, source: CaseSource, model: PromptModel, task: str | None = None, sources: Sources = IN_PROCESS
     ) -> None:
         self._lock = RLock()
-        self.source, self.model = source, model
+        self.source, self.model, self._sources = source, model, sources
         image, self._headers = sources.take(source)
         self._pixels = Pixels(image)
         del image  # the pixels hold their own
@@ -65,6 +81,12 @@ class Opened:
         self._modality_of(task)
         self._predictor = Predictor(model, self._pixels)
         self._history = History(Setup(task, task is not None))
+        self._masks: tuple[NDArray[np.uint8], dict[int, int]] | None = None
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The meta of the image as it was read."""
+        return self._pixels.meta
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,6 +120,11 @@ class Opened:
         return self._history.setup.use_class
 
     @property
+    def done(self) -> bool:
+        """Whether a person has said that all masks are right, and nothing has changed since."""
+        return self._history.setup.done
+
+    @property
     def modality(self) -> Modality:
         """How values become input and are shown."""
         return self._modality_of(self.task)
@@ -121,6 +148,11 @@ class Opened:
     def window_default(self) -> Window:
         """The values that are black and white by default: HU of CT, percentiles otherwise, 0 and 255 of a picture."""
         return self._pixels.window_default(self._pixels.declared or self.modality)
+
+    @property
+    def windows(self) -> dict[str, Window]:
+        """Windows to choose among besides the default: of CT in HU, otherwise by percentiles; none of a picture."""
+        return self._pixels.windows(self.named_modality or self.modality)
 
     @property
     def plane(self) -> str:
@@ -148,6 +180,11 @@ class Opened:
         return self._history.cursor < len(self._history.steps)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names that lesions were given, in that order; `lesions` says which one has which."""
+        return tuple(one.name for one in self._history.setup.names)
+
+    @property
     def exemplars(self) -> tuple[str, ...]:
         """What shows the network what to look for, `picture` or e.g. `slice 12`, in order."""
         return tuple("picture" if one.picture else f"slice {one.index}" for one in self._history.setup.exemplars)
@@ -163,6 +200,45 @@ class Opened:
             SessionError: no such slice, or a window that is none.
         """
         return self._pixels.view(self._index(index), self.window_default if window is None else check_window(window))
+
+    @property
+    def reformats(self) -> tuple[Reformat, ...]:
+        """The two planes across the slices of a volume; none where they would be distorted, see `Reformat`."""
+        return self._pixels.reformats
+
+    def reformat(self, plane: str, index: int, window: Window | None = None) -> NDArray[np.uint8]:
+        """Return a picture of a plane across the slices for display, (h, w, 3) uint8; see `view`.
+
+        Args:
+            plane: of one of `reformats`.
+            index: along the axis that the plane is cut across, from 0.
+            window: values that become black and white; by default `window_default`.
+
+        Raises:
+            SessionError: no such plane or index, or a window that is none.
+        """
+        found, index = self._reformat(plane, index)
+        return self._pixels.reformat(found, index, self.window_default if window is None else check_window(window))
+
+    @alone
+    def reformat_mask(self, plane: str, index: int) -> NDArray[np.uint8]:
+        """Return the mask on a plane across the slices, (h, w) uint8 in {0, 1}; see `reformat`.
+
+        Raises:
+            SessionError: no such plane or index.
+        """
+        found, index = self._reformat(plane, index)
+        return np.ascontiguousarray(cut(self._whole_mask(), found, index))
+
+    def pixel(self, row: int, column: int, index: int = 0) -> Pixel:
+        """Return the value of a pixel, and where it lies; this does not wait for the network.
+
+        Raises:
+            SessionError: there is no such pixel or slice.
+        """
+        index, (row, column) = self._index(index), check_pixel(row, column, self.shape[:2])
+        unit = self._pixels.unit(self._pixels.declared or self.modality)
+        return Pixel(self._pixels.values(index, row, column), unit, self._pixels.position(index, row, column))
 
     @alone
     def mask(self, index: int = 0) -> NDArray[np.uint8]:
@@ -200,6 +276,43 @@ class Opened:
             SessionError: no such slice.
         """
         return self._history.at(self._index(index)).clicks
+
+    @property
+    def knows_trust(self) -> bool:
+        """Whether anything was fitted for the weights that tells how far a mask can be trusted."""
+        return self.model.judge.knows
+
+    @alone
+    def trust(self, index: int = 0) -> dict[str, Any] | None:
+        """Return how far the mask of slice `index` can be trusted, as `result.json` says it.
+
+        None where nothing is known: nothing was fitted for the weights, or a person has clicked or drawn, which makes
+        a mask better or worse than any that it was fitted on.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        result = self._history.at(self._index(index)).result
+        return None if result is None else self._predictor.results[result].trust
+
+    def _reformat(self, plane: str, index: int) -> tuple[Reformat, int]:
+        for one in self.reformats:
+            if one.plane == plane:
+                return one, check_index(index, self.shape[one.across], plane)
+        planes = " or ".join(one.plane for one in self.reformats) or "no other plane"
+        raise SessionError(f"There is no plane {plane!r} across the slices; this case has {planes}.")
+
+    def _whole_mask(self) -> NDArray[np.uint8]:
+        """The masks of all slices, (H, W, D); only those that have changed since are unpacked again."""
+        if self._masks is None:
+            self._masks = np.zeros(self.shape, np.uint8), {}
+        whole, kept = self._masks
+        now = {n: state.result for n, state in self._history.slices.items() if state.result is not None}
+        for index in kept.keys() | now.keys():
+            if kept.get(index) != now.get(index):
+                whole[..., index] = self._mask(self._history.at(index))
+        self._masks = whole, now
+        return whole
 
     def _index(self, index: int) -> int:
         return check_index(index, self.shape[2])

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import highdicom
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.frames import source_frames
-from monai_tpseg.io.dicom.object import is_dicom, read_dataset
+from monai_tpseg.io.dicom.object import Dataset, is_dicom, parsed_once, read_dataset
+from monai_tpseg.io.grid_meta import GridMeta
 from monai_tpseg.io.orientation import align
 from monai_tpseg.io.source_grid import matrix
 from monai_tpseg.transforms.load import LoadMedicalImage, match_label
 
-__all__ = ["read_mask"]
+__all__ = ["READ_MASK", "Mask", "mask_on_grid", "read_mask"]
+
+READ_MASK = f"{__name__}:mask_on_grid"
+"""`mask_on_grid` by name, for `monai_tpseg.subprocesses`."""
 
 Mask = NDArray[np.bool_]
 
@@ -42,6 +48,22 @@ def read_mask(path: Path, image: MetaTensor) -> Mask:
     else:
         mask = match_label(LoadMedicalImage("label")(path), image)[0].numpy() > 0
     return mask if mask.ndim == 3 else mask[..., None]
+
+
+def mask_on_grid(path: Path, shape: tuple[int, ...], meta: dict[str, Any], headers: Mapping[Path, Dataset]) -> Mask:
+    """Return `read_mask` of a case whose pixels lie in another process.
+
+    Args:
+        path: see `read_mask`.
+        shape: of the case as it was read.
+        meta: likewise.
+        headers: of its DICOM files, without pixels, where they are known.
+
+    Raises:
+        ReadError, SessionError: see `read_mask`.
+    """
+    with parsed_once(headers):
+        return read_mask(path, MetaTensor(torch.zeros(1).expand(shape), meta=GridMeta(meta)))
 
 
 def _segmentation(path: Path, image: MetaTensor) -> Mask:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tpseg.annotate.session.errors import SessionError
+from monai_tpseg.annotate.session.reformats import Reformat, cut, reformats_of
+from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.orientation import voxel_sizes
@@ -24,6 +26,7 @@ __all__ = ["Pixels", "Window"]
 Window = tuple[float, float]
 
 _PERCENTILES = (0.5, 99.5)  # of values without a scale of their own: noise is black, artefacts do not dim the tissue
+_NARROWER = ((2.0, 98.0), (10.0, 90.0), (50.0, 99.5))  # more contrast; the last one within bright tissue
 _SAMPLE = 2**20  # values that percentiles are taken from
 
 
@@ -107,17 +110,64 @@ class Pixels:
             return 0.0, 255.0
         if modality.is_absolute:
             return next(iter(modality.windows.values()))
+        return self._between(_PERCENTILES)
+
+    def windows(self, modality: Modality) -> dict[str, Window]:
+        """Return what a person may choose among besides the default: windows by name, percentiles of other values."""
+        if str(self.meta[meta_keys.INTENSITY]) == "display":
+            return {}  # a picture of a CT has no Hounsfield units
+        if modality.is_absolute:
+            return dict(modality.windows)
+        return {f"{low:g} to {high:g} %": self._between((low, high)) for low, high in _NARROWER}
+
+    def _between(self, percentiles: Window) -> Window:
         sample = self._values.reshape(-1)[:: max(1, self._values.size // _SAMPLE)]
         sample = sample[sample != np.float32(self.meta.get(meta_keys.NO_DATA, np.nan))]
         if not sample.size:
             return self.value_range
-        low, high = (float(x) for x in np.percentile(sample, _PERCENTILES))
+        low, high = (float(x) for x in np.percentile(sample, percentiles))
         return (low, high) if high > low else (low, low + 1)
+
+    def values(self, index: int, row: int, column: int) -> tuple[float, ...]:
+        """Return the stored values of a pixel after rescale: one, or red, green and blue."""
+        return tuple(float(x) for x in self._slices[:, row, column, index])
+
+    def unit(self, modality: Modality) -> str:
+        """Return the unit of `values`, "" where they have none."""
+        physical = str(self.meta[meta_keys.INTENSITY]) == "physical"
+        return "HU" if physical and modality is Modality.CT else ""
+
+    def position(self, index: int, row: int, column: int) -> tuple[float, ...] | None:
+        """Return where a pixel's centre lies, in millimetres.
+
+        Returns:
+            right, anterior and superior of a volume; down and to the right of the first pixel where the source says how
+            large pixels are, but not where they lie; None otherwise.
+        """
+        if str(self.meta[meta_keys.KIND]) == "volume":
+            if is_irregular(self.meta):
+                place = matrix(self.meta[meta_keys.SLICE_AFFINES])[index] @ (row, column, 0, 1)
+            else:
+                place = matrix(self.meta[meta_keys.AFFINE]) @ (row, column, index, 1)
+            return tuple(float(x) for x in place[:3])
+        return None if self.spacing is None else (row * self.spacing[0], column * self.spacing[1])
 
     def view(self, index: int, window: Window) -> NDArray[np.uint8]:
         """Return slice `index` as (H, W, 3), values of `window` from black to white."""
+        return self._shown(self._slices[..., index], window)
+
+    @cached_property
+    def reformats(self) -> tuple[Reformat, ...]:
+        """The planes across the slices, see `reformats_of`."""
+        return reformats_of(self.meta, self.shape, self.spacing)
+
+    def reformat(self, plane: Reformat, index: int, window: Window) -> NDArray[np.uint8]:
+        """Return a picture of a plane across the slices as (h, w, 3), as `view` shows a slice."""
+        return self._shown(cut(self._slices, plane, index), window)
+
+    def _shown(self, values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
         low, high = window
-        shown = np.clip((self._slices[..., index] - np.float32(low)) / np.float32(high - low), 0, 1)
+        shown = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
         if bool(self.meta.get(meta_keys.INVERTED, False)):
             shown = 1 - shown
         grey = np.rint(shown * 255).astype(np.uint8).transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)

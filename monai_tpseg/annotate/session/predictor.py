@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.annotate.session.exemplars import Shown
+from monai_tpseg.annotate.session.exemplar_pictures import Shown
 from monai_tpseg.annotate.session.history import Click, Exemplar
 from monai_tpseg.annotate.session.masks import PackedMask
-from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.pixels import Pixels
+from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.annotate.session.recent import Recent
+from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.clicks import scale_clicks
-from monai_tpseg.inferers.task import probabilities, resize_antialiased
+from monai_tpseg.inferers.task_inferer import probabilities, resize_antialiased
 from monai_tpseg.networks import Prompt
 from monai_tpseg.networks.kprism import ImageState, Memory
 
@@ -52,13 +53,25 @@ class Recipe:
     previous: int | None = None
     drawn: str = ""
 
+    @property
+    def by_class_alone(self) -> bool:
+        """Whether the network was asked for a class and nothing else, as a run asks it: such masks can be judged."""
+        return self.task is not None and not (self.clicks or self.exemplars or self.drawn) and self.previous is None
+
 
 @dataclass(frozen=True)
 class Result:
-    """An answer, and how it came about."""
+    """An answer, and how it came about.
+
+    Attributes:
+        recipe: how.
+        found: the answer.
+        trust: what is known about it, as `Trust.record` says it; None where nothing is.
+    """
 
     recipe: Recipe
     found: PackedMask
+    trust: dict[str, Any] | None = None
 
 
 class Predictor:
@@ -86,7 +99,7 @@ class Predictor:
         whole, marked = self.model.finish.cut(prob, self.pixels.meta)
         number = self._next()
         self._logits.put(number, logits)
-        return number, Result(recipe, PackedMask.of(marked[0].numpy(), whole[0].numpy()))
+        return number, Result(recipe, PackedMask.of(marked[0].numpy(), whole[0].numpy()), self._trust(recipe, prob))
 
     def draw(self, recipe: Recipe, marked: NDArray[np.bool_], beyond: int = 0) -> tuple[int, Result]:
         """Return a result that a person has drawn: what was marked before keeps its probability, the rest has 1.
@@ -133,6 +146,14 @@ class Predictor:
                 "pixels nothing is left of it; use a slice with more."
             )
         return exemplar
+
+    def _trust(self, recipe: Recipe, prob: Tensor) -> dict[str, Any] | None:
+        """Of what a run would find too: nobody has fitted what clicks make of it."""
+        if not recipe.by_class_alone:
+            return None
+        row = self.model.info.tasks.index(str(recipe.task))
+        said = self.model.judge.judge(None, row, prob.cpu(), self.model.finish.threshold).record()
+        return said if any(said.values()) else None
 
     def _next(self) -> int:
         return max(self.results, default=-1) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from monai_tpseg.annotate.session.history import STATUSES, Click, Exemplar, Setup, SliceState
+from monai_tpseg.annotate.session.history import STATUSES, Click, Exemplar, LesionName, Setup, SliceState
 from monai_tpseg.annotate.session.masks import PackedMask
 from monai_tpseg.annotate.session.predictor import Recipe, Result
 from monai_tpseg.catalogue import Modality
@@ -16,12 +16,16 @@ __all__ = ["read_result", "read_setup", "read_slice", "result_record", "setup_re
 def setup_record(setup: Setup) -> dict[str, Any]:
     """Return what holds for all slices as JSON."""
     exemplars = [_exemplar_record(one) for one in setup.exemplars]
-    return {"task": setup.task, "use_class": setup.use_class, "exemplars": exemplars}
+    done = {"done": True} if setup.done else {}
+    names = {"names": [list(one) for one in setup.names]} if setup.names else {}
+    return {"task": setup.task, "use_class": setup.use_class, "exemplars": exemplars, **done, **names}
 
 
 def read_setup(record: dict[str, Any]) -> Setup:
     """Return the setup of a record; anything else raises KeyError, TypeError or ValueError."""
-    return Setup(record["task"], bool(record["use_class"]), tuple(Exemplar(*one) for one in record["exemplars"]))
+    exemplars = tuple(Exemplar(*one) for one in record["exemplars"])
+    names = tuple(LesionName(str(name), *map(int, place)) for name, *place in record.get("names", []))
+    return Setup(record["task"], bool(record["use_class"]), exemplars, bool(record.get("done", False)), names)
 
 
 def slice_record(state: SliceState) -> dict[str, Any]:
@@ -39,9 +43,11 @@ def result_record(number: int, result: Result) -> dict[str, Any]:
     """Return a result with its number as JSON; the mask as compressed rows."""
     recipe, found = result.recipe, result.found
     drawn = {"drawn": recipe.drawn} if recipe.drawn else {}
+    trust = {"trust": result.trust} if result.trust else {}
     return {
         "number": number,
         **drawn,
+        **trust,
         "index": recipe.index,
         "modality": recipe.modality.value,
         "class": recipe.task,
@@ -67,7 +73,7 @@ def read_result(record: dict[str, Any]) -> tuple[int, Result]:
     )
     height, width = record["shape"]
     bits, levels = (base64.b64decode(record[key], validate=True) for key in ("bits", "levels"))
-    return int(record["number"]), Result(recipe, PackedMask((height, width), bits, levels))
+    return int(record["number"]), Result(recipe, PackedMask((height, width), bits, levels), record.get("trust"))
 
 
 def _clicks(records: list[list[float]]) -> tuple[Click, ...]:

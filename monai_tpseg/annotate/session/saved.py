@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.annotate.session.errors import SessionError, no_writing
-from monai_tpseg.annotate.session.exemplars import Shown
+from monai_tpseg.annotate.session.exemplar_pictures import Shown
 from monai_tpseg.annotate.session.history import History, Setup, Step
 from monai_tpseg.annotate.session.journal import read_journal
-from monai_tpseg.annotate.session.model import PromptModel
 from monai_tpseg.annotate.session.predictor import Result
+from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.annotate.session.records import (
     read_result,
     read_setup,
@@ -25,7 +24,8 @@ from monai_tpseg.annotate.session.records import (
     setup_record,
     slice_record,
 )
-from monai_tpseg.annotate.session.sources import HERE, Sources
+from monai_tpseg.annotate.session.session_error import SessionError, no_writing
+from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.files import complete
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.parsing import read_json
@@ -65,7 +65,7 @@ class Saved:
     length: int
 
 
-def write_source(folder: Path, source: CaseSource, sources: Sources = HERE) -> None:
+def write_source(folder: Path, source: CaseSource, sources: Sources = IN_PROCESS) -> None:
     """Write where the source lies and what it was: the one private file of a session, readable by its owner only.
 
     Raises:
@@ -86,7 +86,7 @@ def write_source(folder: Path, source: CaseSource, sources: Sources = HERE) -> N
         raise no_writing(folder, error) from error
 
 
-def read_source(folder: Path, source: CaseSource | None = None, sources: Sources = HERE) -> CaseSource:
+def read_source(folder: Path, source: CaseSource | None = None, sources: Sources = IN_PROCESS) -> CaseSource:
     """Return the source of a session, unchanged since.
 
     Args:

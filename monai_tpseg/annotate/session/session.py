@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from monai_tpseg.annotate.session.drawn import Drawn
-from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.annotate.session.export import write_session
 from monai_tpseg.annotate.session.journal import Journal
-from monai_tpseg.annotate.session.model import PromptModel
+from monai_tpseg.annotate.session.mask_files import write_session
 from monai_tpseg.annotate.session.opened import alone
+from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.annotate.session.saved import (
     begin_record,
     check_model,
@@ -19,7 +18,8 @@ from monai_tpseg.annotate.session.saved import (
     whole_records,
     write_source,
 )
-from monai_tpseg.annotate.session.sources import HERE, Sources
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.dicom.object import parsed_once
 
@@ -61,7 +61,7 @@ class Session(Drawn):
         model: PromptModel,
         task: str | None = None,
         folder: str | Path | None = None,
-        sources: Sources = HERE,
+        sources: Sources = IN_PROCESS,
     ) -> None:
         super().__init__(source, model, task, sources)
         self._head = begin_record(model, self.shape, self._history.setup)
@@ -76,7 +76,7 @@ class Session(Drawn):
 
     @classmethod
     def restore(
-        cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None, sources: Sources = HERE
+        cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None, sources: Sources = IN_PROCESS
     ) -> Session:
         """Return the session of a folder: masks, clicks, settings and all steps that can be undone or done again.
 

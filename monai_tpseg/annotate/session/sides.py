@@ -11,13 +11,15 @@ from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.object import read_dataset
 from monai_tpseg.io.display import files_of
 
-__all__ = ["sides_of"]
+__all__ = ["PLANE_SIDES", "sides_of"]
 
-_PLANES = {  # see docs/conventions.md
+PLANE_SIDES = {
     "axial": {"up": "A", "down": "P", "west": "R", "east": "L"},
     "coronal": {"up": "S", "down": "I", "west": "R", "east": "L"},
     "sagittal": {"up": "S", "down": "I", "west": "A", "east": "P"},
 }
+"""Plane -> the letter of each edge, as radiologists look at it; see docs/conventions.md."""
+
 _AXES = (("R", "L"), ("A", "P"), ("I", "S"))  # DICOM's axes: where each comes from and where it leads to
 
 
@@ -28,7 +30,7 @@ def sides_of(meta: Mapping[str, Any]) -> dict[str, str]:
         meta: the meta of the image from `LoadMedicalImage`.
     """
     if meta_keys.PLANE in meta:
-        return dict(_PLANES.get(str(meta[meta_keys.PLANE]), {}))
+        return dict(PLANE_SIDES.get(str(meta[meta_keys.PLANE]), {}))
     if str(meta[meta_keys.FORMAT]) != "dicom":
         return {}
     directions = read_dataset(files_of(meta)[0], pixels=False).get(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-__all__ = ["HEADERS", "Door", "Refusal"]
+__all__ = ["HEADERS", "AccessMiddleware", "Refusal"]
 
 Scope = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ class Refusal(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Door:
+class AccessMiddleware:
     """ASGI middleware in front of the viewer.
 
     A request passes if it names 127.0.0.1 or localhost with our port as its host (a name that an attacker's DNS server

@@ -13,9 +13,9 @@ from functools import partial
 
 import uvicorn
 
-from monai_tpseg.annotate.web.security import Door
+from monai_tpseg.annotate.web.security import AccessMiddleware
 from monai_tpseg.annotate.web.server import LIMITS, create_app
-from monai_tpseg.annotate.web.workspace import Desk
+from monai_tpseg.annotate.web.workspace import Workspace
 from monai_tpseg.results.codes import StudyError
 
 __all__ = ["listen", "make_server", "serve"]
@@ -47,23 +47,23 @@ def listen(port: int) -> socket.socket:
     return made
 
 
-def make_server(desk: Desk, port: int) -> tuple[uvicorn.Server, Door]:
-    """Return a server that is not running yet, and its door.
+def make_server(workspace: Workspace, port: int) -> tuple[uvicorn.Server, AccessMiddleware]:
+    """Return a server that is not running yet, and the middleware in front of it.
 
     Args:
-        desk: whose cases it shows.
+        workspace: whose cases it shows.
         port: of the socket that it will be given.
     """
-    door = Door(create_app(desk), port, LIMITS)
+    access = AccessMiddleware(create_app(workspace), port, LIMITS)
     quiet = partial(uvicorn.Config, log_config=None, log_level="critical", access_log=False, server_header=False)
-    return uvicorn.Server(quiet(door, ws="none", lifespan="off", timeout_graceful_shutdown=_GRACE)), door
+    return uvicorn.Server(quiet(access, ws="none", lifespan="off", timeout_graceful_shutdown=_GRACE)), access
 
 
-def serve(desk: Desk, port: int = 0, browser: bool = True) -> None:
+def serve(workspace: Workspace, port: int = 0, browser: bool = True) -> None:
     """Serve the viewer until Ctrl-C or SIGTERM.
 
     Args:
-        desk: whose cases it shows.
+        workspace: whose cases it shows.
         port: of 127.0.0.1; 0 takes a free one.
         browser: open it there.
 
@@ -71,16 +71,16 @@ def serve(desk: Desk, port: int = 0, browser: bool = True) -> None:
         StudyError: see `listen`.
     """
     with listen(port) as made:
-        server, door = make_server(desk, made.getsockname()[1])
-        logger.info("Open %s (on this machine only; Ctrl-C stops).", door.address)
+        server, access = make_server(workspace, made.getsockname()[1])
+        logger.info("Open %s (on this machine only; Ctrl-C stops).", access.address)
         if browser and _has_screen():
-            threading.Thread(target=webbrowser.open, args=(door.address_once(),), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(access.address_once(),), daemon=True).start()
         try:
             with suppress(KeyboardInterrupt):  # it comes only where Ctrl-C is not ignored by who started this process
                 server.run(sockets=[made])
             logger.info("Stopped. The same command with --resume goes on.")
         finally:
-            desk.close()
+            workspace.close()
 
 
 def _has_screen() -> bool:

@@ -5,19 +5,38 @@ from __future__ import annotations
 import json
 import logging
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from monai_tpseg.annotate.session.drawn import Tidying
-from monai_tpseg.annotate.session.errors import SessionError
-from monai_tpseg.annotate.session.volume import Proposal
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.annotate.web.bodies import (
+    Box,
+    Brush,
+    Case,
+    Click,
+    Done,
+    File,
+    Merge,
+    Name,
+    Number,
+    Open,
+    Outline,
+    Pair,
+    Pixel,
+    Propagate,
+    Save,
+    Scribble,
+    Slice,
+    Task,
+    Tidy,
+    Use,
+)
 from monai_tpseg.annotate.web.wire import decode_base64, decode_png, encode_png, runs
-from monai_tpseg.annotate.web.workspace import Desk, NotOpen
+from monai_tpseg.annotate.web.workspace import NotOpen, Workspace
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.results.codes import StudyError
 
@@ -31,196 +50,157 @@ LIMITS = {"/api/exemplar": 32 * 2**20, "/api/open-mask": 256 * 2**20}
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
-_Point = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-class _Body(BaseModel):
-    """What a request says; anything else is refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Open(_Body):
-    case: int
-    task: str | None = None
-
-
-class _Case(_Body):
-    case: int
-
-
-class _Slice(_Case):
-    index: int
-
-
-class _Click(_Slice):
-    row: float
-    column: float
-    positive: bool
-
-
-class _Scribble(_Slice):
-    points: list[_Point] = Field(min_length=1, max_length=1000)
-    positive: bool
-
-
-class _Outline(_Slice):
-    points: list[_Point] = Field(min_length=1, max_length=1000)
-    mark: bool
-
-
-class _Brush(_Outline):
-    diameter: float
-
-
-class _Tidy(_Slice):
-    how: Tidying
-
-
-class _Pixel(_Slice):
-    row: int
-    column: int
-
-
-class _Task(_Case):
-    task: str | None
-
-
-class _Use(_Case):
-    use: bool
-
-
-class _Propagate(_Slice):
-    steps: int = Field(ge=1, le=1000)
-    direction: int
-    by: Proposal = "previous"
-
-
-class _Pair(_Case):
-    image: str
-    label: str
-
-
-class _Save(_Case):
-    empty: bool = False
-
-
-class _File(_Case):
-    name: str = Field(min_length=1, max_length=255)
-    data: str
-
-
-class _Number(_Case):
-    number: int
-
-
 class _Requests:
-    """What the page can ask of a desk."""
+    """What the page can ask of a workspace."""
 
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
 
     def state(self) -> Response:
-        return _json(self.desk.state())
+        return _json(self.workspace.state())
 
-    def open(self, body: _Open) -> Response:
-        return _json(self.desk.open(body.case, body.task))
+    def open(self, body: Open) -> Response:
+        return _json(self.workspace.open(body.case, body.task))
 
     def view(self, case: int, index: int, low: float, high: float) -> Response:
-        picture = self.desk.session(case).view(index, (low, high))
+        picture = self.workspace.session(case).view(index, (low, high))
         return Response(encode_png(picture), media_type="image/png")
 
     def mask(self, case: int, index: int) -> Response:
-        return _json({"index": index, "runs": runs(self.desk.session(case).mask(index))})
+        return _json({"index": index, "runs": runs(self.workspace.session(case).mask(index))})
 
-    def click(self, body: _Click) -> Response:
+    def reformat(self, case: int, plane: str, index: int, low: float, high: float) -> Response:
+        picture = self.workspace.session(case).reformat(plane, index, (low, high))
+        return Response(encode_png(picture), media_type="image/png")
+
+    def reformat_mask(self, case: int, plane: str, index: int) -> Response:
+        mask = self.workspace.session(case).reformat_mask(plane, index)
+        return _json({"index": index, "runs": runs(mask)})
+
+    def click(self, body: Click) -> Response:
         return self._change(body, lambda s: s.click(body.row, body.column, body.positive, body.index))
 
-    def scribble(self, body: _Scribble) -> Response:
+    def scribble(self, body: Scribble) -> Response:
         return self._change(body, lambda s: s.scribble(_pairs(body.points), body.positive, body.index))
 
-    def brush(self, body: _Brush) -> Response:
+    def brush(self, body: Brush) -> Response:
         return self._change(body, lambda s: s.brush(_pairs(body.points), body.diameter, body.mark, body.index))
 
-    def outline(self, body: _Outline) -> Response:
+    def outline(self, body: Outline) -> Response:
         return self._change(body, lambda s: s.outline(_pairs(body.points), body.mark, body.index))
 
-    def tidy(self, body: _Tidy) -> Response:
+    def tidy(self, body: Tidy) -> Response:
         return self._change(body, lambda s: s.tidy(body.how, body.index))
 
-    def remove_piece(self, body: _Pixel) -> Response:
+    def remove_piece(self, body: Pixel) -> Response:
         return self._change(body, lambda s: s.remove_piece(body.row, body.column, body.index))
 
-    def remove_lesion(self, body: _Pixel) -> Response:
+    def remove_lesion(self, body: Pixel) -> Response:
         return self._change(body, lambda s: s.remove_lesion(body.row, body.column, body.index))
 
-    def open_mask(self, body: _File) -> Response:
+    def merge_lesions(self, body: Merge) -> Response:
+        (a, b, c), (d, e, f) = body.first, body.second
+        return self._change(body, lambda s: s.merge_lesions((a, b, c), (d, e, f)))
+
+    def name_lesion(self, body: Name) -> Response:
+        return self._change(body, lambda s: s.name_lesion(body.row, body.column, body.name, body.index))
+
+    def box(self, body: Box) -> Response:
+        start, end = _pairs([body.start, body.end])
+        return self._change(body, lambda s: s.box(start, end, body.index))
+
+    def open_mask(self, body: File) -> Response:
         data = decode_base64(body.data, "The mask")
-        return self._change(body, lambda s: self.desk.open_mask(s, body.name, data))
+        return self._change(body, lambda s: self.workspace.open_mask(s, body.name, data))
 
     def lesions(self, case: int) -> Response:
-        return _json([lesion._asdict() for lesion in self.desk.session(case).lesions()])
+        found = self.workspace.session(case).lesions()
+        return _json([{**lesion._asdict(), "axes": lesion.axes._asdict()} for lesion in found])
 
-    def segment(self, body: _Slice) -> Response:
+    def pixel(self, case: int, index: int, row: int, column: int) -> Response:
+        return _json(self.workspace.session(case).pixel(row, column, index)._asdict())
+
+    def segment(self, body: Slice) -> Response:
         return self._change(body, lambda s: s.segment(body.index))
 
-    def clear(self, body: _Slice) -> Response:
+    def clear(self, body: Slice) -> Response:
         return self._change(body, lambda s: s.clear(body.index))
 
-    def accept(self, body: _Slice) -> Response:
+    def accept(self, body: Slice) -> Response:
         return self._change(body, lambda s: s.accept(body.index))
 
-    def undo(self, body: _Case) -> Response:
+    def undo(self, body: Case) -> Response:
         return self._change(body, lambda s: s.undo())
 
-    def redo(self, body: _Case) -> Response:
+    def redo(self, body: Case) -> Response:
         return self._change(body, lambda s: s.redo())
 
-    def task(self, body: _Task) -> Response:
+    def task(self, body: Task) -> Response:
         return self._change(body, lambda s: s.set_task(body.task))
 
-    def use_class(self, body: _Use) -> Response:
+    def use_class(self, body: Use) -> Response:
         return self._change(body, lambda s: s.set_use_class(body.use))
 
-    def propagate(self, body: _Propagate) -> Response:
+    def propagate(self, body: Propagate) -> Response:
         return self._change(body, lambda s: s.propagate(body.index, body.steps, body.direction, by=body.by))
 
-    def exemplar(self, body: _Pair) -> Response:
+    def exemplar(self, body: Pair) -> Response:
         pair = decode_png(body.image, "The picture"), decode_png(body.label, "The mask")
-        return self._change(body, lambda s: self.desk.add_exemplar(s, *pair))
+        return self._change(body, lambda s: self.workspace.add_exemplar(s, *pair))
 
-    def exemplar_slice(self, body: _Slice) -> Response:
+    def exemplar_slice(self, body: Slice) -> Response:
         return self._change(body, lambda s: s.add_slice_exemplar(body.index))
 
-    def exemplar_remove(self, body: _Number) -> Response:
+    def exemplar_remove(self, body: Number) -> Response:
         return self._change(body, lambda s: s.remove_exemplar(body.number))
 
-    def save(self, body: _Save) -> Response:
-        return _json(self.desk.save(body.case, body.empty))
+    def accept_all(self, body: Case) -> Response:
+        return self._change(body, lambda s: s.accept_all())
 
-    def _change(self, body: _Case, work: Any) -> Response:
-        return _json(self.desk.change(body.case, work))
+    def save(self, body: Save) -> Response:
+        return _json(self.workspace.save(body.case, body.empty))
+
+    def done(self, body: Done) -> Response:
+        return _json(self.workspace.mark_done(body.case, body.done, body.empty))
+
+    def export_done(self) -> Response:
+        return _json(self.workspace.export_done())
+
+    def _change(self, body: Case, work: Any) -> Response:
+        return _json(self.workspace.change(body.case, work))
 
 
 def _pairs(points: list[list[float]]) -> list[tuple[float, float]]:
     return [(row, column) for row, column in points]
 
 
-def create_app(desk: Desk) -> FastAPI:
-    """Return the viewer without the door in front of it.
+def create_app(workspace: Workspace) -> FastAPI:
+    """Return the viewer without the access control in front of it.
 
     Args:
-        desk: whose cases are shown.
+        workspace: whose cases are shown.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _add_page(app)
     _add_errors(app)
-    ask = _Requests(desk)
-    for name in ("state", "view", "mask", "lesions"):
-        app.add_api_route(f"/api/{name}", getattr(ask, name), methods=["GET"], response_model=None)
+    ask = _Requests(workspace)
+    for name in ("state", "view", "mask", "reformat", "reformat_mask", "lesions", "pixel"):
+        path = name.replace("_", "-")
+        app.add_api_route(f"/api/{path}", getattr(ask, name), methods=["GET"], response_model=None)
     changing = ("open", "click", "scribble", "segment", "clear", "accept", "undo", "redo", "task", "use_class")
-    drawing = ("brush", "outline", "tidy", "remove_piece", "remove_lesion", "open_mask")
-    for name in (*changing, *drawing, "propagate", "exemplar", "exemplar_slice", "exemplar_remove", "save"):
+    finishing = ("accept_all", "save", "done", "export_done")
+    drawing = ("brush", "outline", "tidy", "remove_piece", "box", "open_mask")
+    listing = ("remove_lesion", "merge_lesions", "name_lesion")
+    for name in (
+        *changing,
+        *drawing,
+        *listing,
+        *finishing,
+        "propagate",
+        "exemplar",
+        "exemplar_slice",
+        "exemplar_remove",
+    ):
         path = name.replace("exemplar_", "exemplar/").replace("_", "-")
         app.add_api_route(f"/api/{path}", getattr(ask, name), methods=["POST"], response_model=None)
     return app

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.annotate.session import Session
-from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.masks import Change
+from monai_tpseg.annotate.session.session_error import SessionError
 
 __all__ = ["decode_base64", "decode_png", "encode_png", "opened", "patches", "runs", "status"]
 
@@ -95,6 +95,8 @@ def opened(session: Session, number: int, name: str) -> dict[str, Any]:
         "spacing": spacing,
         "range": [low, high],
         "sides": session.sides,
+        "plane": session.plane,
+        "reformats": [one._asdict() for one in session.reformats],
         "modality": session.recorded_modality,
     }
 
@@ -119,9 +121,13 @@ def status(session: Session, revision: int) -> dict[str, Any]:
         "window": window,
         "presets": _presets(session),
         "states": states,
+        "knows_trust": session.knows_trust,
+        "trust": {index: said for index in worked if (said := session.trust(index))},
         "clicks": {index: clicks for index in worked if (clicks := session.clicks(index))},
         "exemplars": session.exemplars,
+        "names": session.names,
         "empty": session.is_empty,
+        "done": session.done,
         "can_undo": session.can_undo,
         "can_redo": session.can_redo,
     }
@@ -129,10 +135,7 @@ def status(session: Session, revision: int) -> dict[str, Any]:
 
 def _presets(session: Session) -> list[dict[str, Any]]:
     low, high = session.value_range
-    named = {"default": session.window_default}
-    modality = session.named_modality or session.modality
-    if session.window_default != (0.0, 255.0):  # a picture of a CT has no Hounsfield units
-        named |= modality.windows
+    named = {"default": session.window_default, **session.windows}
     if high > low:
         named["all values"] = low, high
     return [{"name": name, "low": window[0], "high": window[1]} for name, window in named.items()]

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
+from types import MappingProxyType
 from typing import Any
 
 from monai_tpseg.annotate.session import Session
-from monai_tpseg.annotate.session.errors import SessionError
 from monai_tpseg.annotate.session.journal import holds_journal
 from monai_tpseg.annotate.session.masks import Change
-from monai_tpseg.annotate.session.model import PromptModel
-from monai_tpseg.annotate.session.sources import SourcesApart
+from monai_tpseg.annotate.session.prompt_model import PromptModel
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.annotate.session.sources import IsolatedSources
+from monai_tpseg.annotate.web.run_masks import RunMask, place_of
 from monai_tpseg.annotate.web.wire import opened, patches, status
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.results.codes import StudyError
 from monai_tpseg.results.measurements import fits_modality
+from monai_tpseg.studies.annotated import DONE, write_annotated
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.suffixes import DRAWN_SUFFIXES
 
-__all__ = ["SESSIONS", "Desk", "NotOpen", "check_sessions"]
+__all__ = ["SESSIONS", "NotOpen", "Workspace", "check_sessions"]
 
 SESSIONS = "sessions"
 """The folder of an output folder that sessions are kept in, each in a folder with the name of its case."""
 
-MASKS = (".nii.gz", ".nii", ".nrrd", ".mha", ".png", ".tif", ".tiff", ".dcm")
+DATALIST = "done.json"
+"""The datalist of the cases that are done, in the output folder."""
 """Endings of the files that a mask can be opened from: those with their pixels in them."""
 
 
@@ -34,7 +40,7 @@ class NotOpen(SessionError):
     """A request about a case that is not open, or not any more."""
 
 
-class Desk:
+class Workspace:
     """Opens one case at a time; what is done with it is kept on disc at once.
 
     Args:
@@ -43,6 +49,7 @@ class Desk:
         out: output folder; `sessions/NAME` keeps a session, `cases/NAME` what is saved.
         task: of all cases; by default that of the entry, if it has one.
         sources: reads the cases, in processes apart.
+        masks: what new sessions begin with, see `masks_of_run`.
     """
 
     def __init__(
@@ -51,10 +58,12 @@ class Desk:
         model: PromptModel,
         out: Path,
         task: str | None = None,
-        sources: SourcesApart | None = None,
+        sources: IsolatedSources | None = None,
+        masks: Mapping[tuple[Path, str], RunMask] = MappingProxyType({}),
     ) -> None:
+        self._masks = masks
         self.cases, self.model, self.out, self.task = list(cases), model, out, task
-        self._sources = sources or SourcesApart()
+        self._sources = sources or IsolatedSources()
         self._lock = RLock()
         self._open: tuple[int, Session] | None = None
         self._revision = 0
@@ -90,6 +99,7 @@ class Desk:
                 self._close_case()
                 self._open = number, session
                 self._revision += 1
+                self._keep_done(number, session)
             return self.state()
 
     def close(self) -> None:
@@ -126,7 +136,48 @@ class Desk:
             found = work(session)
             changes = [found] if isinstance(found, Change) else list(found)
             self._revision += 1
+            self._keep_done(number, session)
             return {"changes": patches(changes), "status": status(session, self._revision)}
+
+    def mark_done(self, number: int, done: bool, empty: bool = False) -> dict[str, Any]:
+        """Mark the open case as done, its masks saved, or as not done; see `change`.
+
+        Args:
+            number: of the case.
+            done: whether it is.
+            empty: nothing is marked, and this is the result.
+
+        Raises:
+            NotOpen: see `session`.
+            SessionError: see `Session.set_done` and `save`.
+        """
+        with self._lock:
+            session = self.session(number)
+            saved = None
+            if done:
+                session.check_done()
+                saved = self.save(number, empty)
+            return {**self.change(number, lambda s: s.set_done(done)), "saved": saved}
+
+    def export_done(self) -> dict[str, Any]:
+        """Write the cases that are done as a datalist, and return where, and how many.
+
+        Raises:
+            StudyError: none is done.
+        """
+        found = write_annotated(self.out, self.out / DATALIST, done=True)
+        return {"path": str((self.out / DATALIST).absolute()), "cases": len(found.entries)}
+
+    def _keep_done(self, number: int, session: Session) -> None:
+        """Let the folder of a session say whether it is done; what is saved of one that is done is what it shows."""
+        mark = self.out / SESSIONS / self.cases[number][0] / DONE
+        if session.done == mark.is_file():
+            return
+        if session.done:
+            self.save(number, empty=True)
+            mark.touch()
+        else:
+            mark.unlink()
 
     def add_exemplar(self, session: Session, image: bytes, label: bytes) -> Change:
         """Add a picture and its mask, both PNG, to the exemplars of a session.
@@ -153,9 +204,9 @@ class Desk:
             ReadError: see `Session.open_mask`.
             SessionError: likewise; an ending that is none of those.
         """
-        ending = next((one for one in MASKS if name.lower().endswith(one)), None)
+        ending = next((one for one in DRAWN_SUFFIXES if name.lower().endswith(one)), None)
         if ending is None:
-            raise SessionError(f"A mask is a file of {', '.join(MASKS)}; save it as one of them.")
+            raise SessionError(f"A mask is a file of {', '.join(DRAWN_SUFFIXES)}; save it as one of them.")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, f"mask{ending}")
             path.write_bytes(data)
@@ -188,7 +239,16 @@ class Desk:
         folder = self.out / SESSIONS / name
         if holds_journal(folder):
             return Session.restore(folder, self.model, self._sources.find(entry), self._sources)
-        return Session(self._sources.find(entry), self.model, task, folder, self._sources)
+        session = Session(self._sources.find(entry), self.model, task, folder, self._sources)
+        given = self._masks.get(place_of(entry))
+        if given is not None:
+            try:
+                session.open_mask(given.path)
+            except BaseException:  # what has begun without its mask would go on without it
+                session.close()
+                shutil.rmtree(folder)
+                raise
+        return session
 
     def _about_cases(self) -> list[dict[str, Any]]:
         """What a person chooses a case by; `misfits` are the tasks that were trained for another modality."""
@@ -200,12 +260,14 @@ class Desk:
             begun = holds_journal(self.out / SESSIONS / name)
             misfits = [task for task, one in modalities.items() if not fits_modality(entry.modality, one)]
             one = {"name": _label(entry), "note": entry.note, "task": self._task(entry), "modality": entry.modality}
-            kept = "saved" if name in saved else "begun" if begun else ""
+            done = (self.out / SESSIONS / name / DONE).is_file()
+            kept = "done" if done else "saved" if name in saved else "begun" if begun else ""
             about.append({**one, "misfits": misfits, "begun": begun, "kept": kept})
         return about
 
     def _task(self, entry: Entry) -> str | None:
-        task = self.task or entry.task
+        given = self._masks.get(place_of(entry))
+        task = self.task or (given.task if given else entry.task)
         return task if task in self.model.info.tasks else None
 
 

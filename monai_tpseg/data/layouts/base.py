@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from monai_tpseg.files import complete
+from monai_tpseg.suffixes import PICTURE_SUFFIXES
 
 __all__ = [
     "Found",
@@ -26,7 +27,6 @@ __all__ = [
     "write_picture",
 ]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 _DEPTH = 4  # levels below the source at which a folder is looked for; archives unpack into one or two of their name
 
 
@@ -145,7 +145,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def pictures(folder: Path) -> list[Path]:
     """Return the pictures of a folder by their suffix, in the order of their names."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.name[0] != ".")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.name[0] != ".")
 
 
 def pair_up(

@@ -17,11 +17,11 @@ from monai_tpseg.data.layouts.base import (
 )
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.keys import IMAGE
+from monai_tpseg.suffixes import NIFTI_SUFFIXES
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
 
 __all__ = ["COVID_19_CT"]
 
-_SUFFIXES = (".nii.gz", ".nii")
 _FOLDERS = (("rp_im", "rp_msk"), ("COVID-19-CT-Seg_20cases", "Infection_Mask"))
 
 
@@ -44,14 +44,16 @@ def _find(root: Path) -> Found:
 
 
 def _nifti(root: Path, stem: str) -> Path | None:
-    found = (path for suffix in _SUFFIXES for path in sorted(root.rglob(stem + suffix)))
+    found = (path for suffix in reversed(NIFTI_SUFFIXES) for path in sorted(root.rglob(stem + suffix)))
     return next((path for path in found if path.is_file()), None)
 
 
 def _volumes(folder: Path | None) -> dict[str, Path]:
     if folder is None:
         return {}
-    found = {s: [p for p in sorted(folder.iterdir()) if p.name.endswith(s) and p.is_file()] for s in _SUFFIXES}
+    found = {
+        s: [p for p in sorted(folder.iterdir()) if p.name.endswith(s) and p.is_file()] for s in reversed(NIFTI_SUFFIXES)
+    }
     return {path.name.removesuffix(suffix): path for suffix, paths in found.items() for path in paths}
 
 

@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 
 from monai_tpseg.data.layouts.base import Found, Layout, LayoutError, Pair, as_is
-from monai_tpseg.io.kinds import READABLE_SUFFIXES
+from monai_tpseg.io.kinds import MASK_ENDING
+from monai_tpseg.suffixes import READABLE_SUFFIXES
 from monai_tpseg.words import count
 
 __all__ = ["own_layout"]
-
-_ENDING = re.compile(r"[-_ ](?:mask|label|seg|segmentation|gt|groundtruth|annotation)$", re.IGNORECASE)
 
 
 def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") -> Layout:
@@ -42,9 +41,9 @@ def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") ->
 def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> Found:
     pictures, labels = _files(images), _files(masks)
     if images.resolve() == masks.resolve():
-        pictures = {key: path for key, path in pictures.items() if not _ENDING.search(key)}
-        labels = {key: path for key, path in labels.items() if _ENDING.search(key)}
-    by_key = {_ENDING.sub("", key): path for key, path in labels.items()}
+        pictures = {key: path for key, path in pictures.items() if not MASK_ENDING.search(key)}
+        labels = {key: path for key, path in labels.items() if MASK_ENDING.search(key)}
+    by_key = {MASK_ENDING.sub("", key): path for key, path in labels.items()}
     if not pictures or not by_key:
         raise LayoutError(
             f"No {'masks' if pictures else 'pictures'} in '{masks if pictures else images}'; name another."

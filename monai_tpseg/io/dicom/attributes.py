@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,15 +23,21 @@ __all__ = [
     "modality_lut",
     "number",
     "numbers",
+    "other_unit",
     "padding",
     "photometric",
     "pixel_spacing",
     "position",
     "rescale",
+    "scales_differ",
     "thickness",
 ]
 
 _LARGEST = 1e30  # of a factor or an offset: float32 holds what comes of it
+_HOUNSFIELD = "[hnsf'U]"  # of UCUM
+_NO_HOUNSFIELD = frozenset(
+    {"ED", "EDW", "MGML", "OD", "PCT", "Z_EFF"}
+)  # PS3.3 C.11.1.1.2: densities, maps of materials
 _EXACT = 1e-6  # of the products of two unit vectors: what six decimals leave
 
 
@@ -141,8 +148,35 @@ def is_rescaled(header: Any, name: object = "the object") -> bool:
     return modality_lut(header) is not None or rescale(header, name) != Rescale()
 
 
+def other_unit(header: Any) -> bool:
+    """Say whether the values of a CT object are declared to be something else than HU, e.g. an electron density."""
+    lut = modality_lut(header)
+    unit = str(header.get("RescaleType") if lut is None else lut.get("ModalityLUTType") or "").strip().upper()
+    return header.get("Modality") == "CT" and unit in _NO_HOUNSFIELD
+
+
+def scales_differ(headers: Sequence[Any], name: object = "the object") -> bool:
+    """Say whether some slices or frames have a modality LUT, a slope or an intercept that matters, and others not.
+
+    What is absent counts as slope 1 and intercept 0, so that one of them may be on another scale than the rest.
+    """
+    tables = {modality_lut(header) is not None for header in headers}
+    if tables != {False}:
+        return len(tables) > 1
+    scales = [rescale(header, name) for header in headers]
+    for keyword, matters in (
+        ("RescaleSlope", any(scale.slope != 1 for scale in scales)),
+        ("RescaleIntercept", any(scale.intercept != 0 for scale in scales)),
+    ):
+        if matters and not all(is_given(header, keyword) or _mapped(header) for header in headers):
+            return True
+    return False
+
+
 def rescale(header: Any, name: object) -> Rescale:
     """Return slope and intercept; each that is absent or empty counts as 1 or 0.
+
+    A CT object that has neither may map its values to HU as real-world values (PS3.3 C.7.6.16.2.11).
 
     Args:
         header: of an object or a frame, see `frames_of`.
@@ -151,7 +185,7 @@ def rescale(header: Any, name: object) -> Rescale:
     Raises:
         ReadError: `E_FORMAT`, one is no finite number, or the slope is 0.
     """
-    found = Rescale()
+    found = _mapped(header) or Rescale()
     for field, keyword in (("slope", "RescaleSlope"), ("intercept", "RescaleIntercept")):
         if not is_given(header, keyword):
             continue
@@ -162,6 +196,18 @@ def rescale(header: Any, name: object) -> Rescale:
     if found.slope == 0:
         raise ReadError("E_FORMAT", f"{name} has a rescale slope of 0, which leaves no values; correct its header.")
     return found
+
+
+def _mapped(header: Any) -> Rescale | None:
+    """Slope and intercept of the mapping to HU, where a CT object has no rescale."""
+    if header.get("Modality") != "CT" or is_given(header, "RescaleSlope") or is_given(header, "RescaleIntercept"):
+        return None
+    for item in header.get("RealWorldValueMappingSequence") or ():
+        units = [str(unit.get("CodeValue") or "") for unit in item.get("MeasurementUnitsCodeSequence") or ()]
+        slope, intercept = number(item, "RealWorldValueSlope"), number(item, "RealWorldValueIntercept")
+        if units == [_HOUNSFIELD] and slope and intercept is not None and max(abs(slope), abs(intercept)) <= _LARGEST:
+            return Rescale(slope, intercept)
+    return None
 
 
 def padding(header: Any) -> Padding | None:

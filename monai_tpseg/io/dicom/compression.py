@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
-from pydicom.uid import UID, RLELossless
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
-from monai_tpseg.io.dicom.gdcm import decompress_apart
+from monai_tpseg.io.dicom.gdcm import decompress_isolated
 from monai_tpseg.io.dicom.jpeg import colours_disagree, jpeg_header, replace_jpeg
+from monai_tpseg.io.dicom.jpeg_2000 import codestream, is_whole, jpeg_2000_size, transforms_colour
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.words import count
 
@@ -22,15 +25,16 @@ __all__ = [
     "decoding_plugin",
     "decompress",
     "frame_size",
+    "is_jpeg_2000",
     "syntax_name",
+    "without_overlays",
 ]
 
 _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
+_LOSSLESS_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"})
 _RLE_RATIO = 64  # two bytes stand for 128 at most
-_SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a JPEG 2000 codestream, followed by its size
 _ITEM = b"\xfe\xff\x00\xe0"  # begins a fragment
 _JPEG = b"\xff\xd8\xff"
-_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 
 _BY_JPEG = "imagecodecs"  # no plugin of pydicom: see `jpeg.py`
 _JPEG_LS = "pyjpegls"
@@ -62,7 +66,7 @@ def decoding_plugin(dataset: Any) -> str:
 
 
 def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
-    """Replace compressed pixels by plain ones, in place; colour becomes RGB.
+    """Replace pixels in JPEG or JPEG-LS by plain ones, in place; colour becomes RGB. Others stay compressed.
 
     Args:
         datasets: objects with pixel data.
@@ -84,11 +88,9 @@ def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
                 dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
             except Exception:  # CharLS is strict about what does no harm, e.g. padding: GDCM decides
                 odd.append(dataset)
-        elif plugin:
-            dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
     try:
         if odd:
-            decompress_apart(odd)
+            decompress_isolated(odd)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         raise ReadError("E_DECODE", f"{name} cannot be decoded (JPEG-LS); export it again.") from error
 
@@ -99,11 +101,47 @@ def decodes_itself(dataset: Any) -> bool:
 
 
 def colour_is_doubtful(dataset: Any) -> bool:
-    """Say whether header and codestream of a JPEG name different colours: readers differ, and a person should look."""
-    if decoding_plugin(dataset) != _BY_JPEG or int(dataset.get("SamplesPerPixel") or 1) != 3:
+    """Say whether header and codestream name different colours: readers differ, and a person should look.
+
+    A JPEG says so in several ways; JPEG 2000 that transforms colours has RGB behind it, where YBR_FULL of its header
+    would be another transform.
+    """
+    of_jpeg, of_jpeg_2000 = (test(dataset) for test in (_is_jpeg, is_jpeg_2000))
+    if not (of_jpeg or of_jpeg_2000) or int(dataset.get("SamplesPerPixel") or 1) != 3:
         return False
     first = next(iter(_frames(dataset, int(dataset.get("NumberOfFrames") or 1))), b"")
-    return colours_disagree(first, str(dataset.get("PhotometricInterpretation") or ""))
+    named = str(dataset.get("PhotometricInterpretation") or "")
+    if of_jpeg:
+        return colours_disagree(first, named)
+    start = codestream(first)
+    return named.startswith("YBR_FULL") and start is not None and transforms_colour(first, start)
+
+
+def _is_jpeg(dataset: Any) -> bool:
+    return decoding_plugin(dataset) == _BY_JPEG
+
+
+def is_jpeg_2000(dataset: Any) -> bool:
+    """Say whether the pixels of `dataset` are in JPEG 2000, HTJ2K included."""
+    return UID(str(dataset.file_meta.TransferSyntaxUID)) in JPEG2000TransferSyntaxes
+
+
+def without_overlays(values: NDArray[Any], dataset: Any) -> NDArray[Any]:
+    """Return grey values of JPEG 2000 without lossless bits above the stored ones, which pydicom leaves in.
+
+    What is lossy cannot hold overlays there: it goes past the last grey by a little, and ends there.
+
+    Args:
+        values: stored values.
+        dataset: the object, its pixels as they are in the file.
+    """
+    bits, room = int(dataset.get("BitsStored") or 0), 8 * values.dtype.itemsize
+    if values.dtype.kind not in "iu" or not 0 < bits < room or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        return values
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if values.dtype.kind == "i" else (0, 2**bits - 1)
+    if str(dataset.file_meta.TransferSyntaxUID) not in _LOSSLESS_2000:
+        return np.asarray(np.clip(values, low, high))
+    return np.asarray(np.left_shift(values, room - bits) >> (room - bits))  # with its sign
 
 
 def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
@@ -139,6 +177,9 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     if not syntax.is_encapsulated:
         if len(dataset.PixelData) < size * frames and bytes(dataset.PixelData[:4]).startswith((_JPEG, _ITEM)):
             raise ReadError("E_DECODE", f"{name} calls compressed pixels uncompressed; correct its transfer syntax.")
+        held = len(dataset.PixelData) // size
+        if frames == 1 and held > 1:
+            raise ReadError("E_DECODE", f"{name} holds {count(held, 'frame')} and declares one; export it again.")
         return
     found = 0
     for frame in _whole_frames(dataset, frames, name):
@@ -153,6 +194,9 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         if inside != wanted:
             sizes, stated = (f"{h} x {w} pixels of {n} samples" for h, w, n in (inside, wanted))
             raise ReadError("E_DECODE", f"{name} holds {sizes} and its header {stated}; export it again.")
+        start = codestream(frame)
+        if start is not None and not is_whole(frame, start):
+            raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.")
     if not found:
         raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; leave it out.")
     if found != frames:
@@ -187,24 +231,8 @@ def frame_size(code: bytes) -> tuple[int, int, int] | None:
     Args:
         code: one compressed frame.
     """
-    start = _codestream(code)
+    start = codestream(code)
     if start is not None:
-        x1, y1, x0, y0 = (int.from_bytes(code[start + n : start + n + 4], "big") for n in (8, 12, 16, 20))
-        return y1 - y0, x1 - x0, int.from_bytes(code[start + 40 : start + 42], "big")
+        return jpeg_2000_size(code, start)
     header = jpeg_header(code)
     return None if header is None else (header.rows, header.columns, len(header.components))
-
-
-def _codestream(code: bytes) -> int | None:
-    """Where a JPEG 2000 codestream begins: at once, or in the box of a JP2 file that holds it."""
-    place = 0
-    while code.startswith(_JP2) and place + 8 <= len(code) and code[place + 4 : place + 8] != b"jp2c":
-        size = int.from_bytes(code[place : place + 4], "big")
-        if size == 1:
-            size = int.from_bytes(code[place + 8 : place + 16], "big")
-        if size < 8:
-            return None
-        place += size
-    if place:
-        place += 16 if code[place : place + 4] == b"\x00\x00\x00\x01" else 8
-    return place if code[place : place + 4] == _SOC_SIZ else None

@@ -132,15 +132,16 @@ def _unplace(segmentation: Dataset, numbers: Sequence[int | None], orientation: 
             delattr(owner, keyword)
     segmentation.PatientOrientation = orientation or ""
     where = next(n for n, item in enumerate(indices) if item.DimensionIndexPointer == _POSITION)
+    alone = len(indices) == 1  # a label map has no index of segments, and one index must stay
     for number, group in zip(numbers, groups, strict=True):
         content = group.FrameContentSequence[0]
-        values = list(content.DimensionIndexValues)
-        if number is None:
+        values = [content.DimensionIndexValues] if alone else list(content.DimensionIndexValues)
+        if number is None and not alone:
             del values[where]
         else:
-            content.TemporalPositionIndex = values[where] = number
+            content.TemporalPositionIndex = values[where] = number or 1
         content.DimensionIndexValues = values
-    if None in numbers:
+    if None in numbers and not alone:
         del indices[where]
     else:
         index = indices[where]

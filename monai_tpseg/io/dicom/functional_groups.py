@@ -7,7 +7,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from monai_tpseg.io.dicom.attributes import is_given
-from monai_tpseg.io.dicom.object import frame_count
+from monai_tpseg.io.dicom.image_check import frame_count
 from monai_tpseg.io.dicom.repeats import KINDS
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.words import count
@@ -24,6 +24,7 @@ _OF_OBJECT = (
     *("Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "SliceThickness"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
 )
+_MAPPING = "RealWorldValueMappingSequence"  # has the values of a frame in its own items
 _PIXELS = 0x0028  # the group of what describes pixels
 
 
@@ -54,7 +55,7 @@ def frames_of(dataset: Any, name: object) -> list[Any]:
     common = Dataset()
     for element in dataset.group_dataset(_PIXELS):
         common.add(element)
-    for keyword in (*_OF_OBJECT, *KINDS):
+    for keyword in (*_OF_OBJECT, _MAPPING, *KINDS):
         if is_given(dataset, keyword):
             common.add(dataset[keyword])
     _lift(shared, common)
@@ -76,3 +77,5 @@ def _lift(group: Any, frame: Any) -> None:
         for element in (group.get(sequence) or (Dataset(),))[0]:
             if not element.is_empty and (element.VR != "SQ" or element.keyword == "ModalityLUTSequence"):
                 frame.add(element)
+    if group is not None and group.get(_MAPPING):
+        frame.add(group[_MAPPING])

@@ -16,7 +16,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-__all__ = ["decompress_apart"]
+__all__ = ["decompress_isolated"]
 
 _PIXEL_MODULE = (
     "SamplesPerPixel",
@@ -37,7 +37,7 @@ _LENGTH = 8  # bytes
 _SECONDS = 120.0  # for one call; JPEG-LS takes about 10 ms a megapixel
 
 
-def decompress_apart(datasets: Sequence[Any]) -> None:
+def decompress_isolated(datasets: Sequence[Any]) -> None:
     """Replace the compressed pixels of `datasets` by plain ones, in place, all in one child process.
 
     Args:

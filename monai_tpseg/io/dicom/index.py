@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from monai_tpseg.io.dicom.object import index_parts, is_dicom, read_dataset
+from monai_tpseg.io.dicom.image_check import index_parts
+from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.safety import base_name, read_safely
 
 __all__ = ["index_files", "is_disc_index"]
 
@@ -29,7 +30,7 @@ def index_files(path: Path) -> list[Path]:
     Raises:
         ReadError: `E_OUTSIDE`, a path, or a link on it, leads out of the folder of the index; `E_DECODE`.
     """
-    return guarded(lambda: _listed(path), base_name(path))
+    return read_safely(lambda: _listed(path), base_name(path))
 
 
 def _listed(path: Path) -> list[Path]:

@@ -1,12 +1,9 @@
-"""DICOM pixels in JPEG, lossy of 8 and 12 bits or lossless of 2 to 16, decoded by libjpeg-turbo through imagecodecs.
-
-libjpeg fills what a stream lacks with grey and says so on stderr at most, so every frame is decoded twice: bytes put
-behind the last ones change nothing in a whole stream, and become pixels in one that ended early.
-"""
+"""DICOM pixels in JPEG, lossy of 8 and 12 bits or lossless of 2 to 16, decoded by libjpeg-turbo through imagecodecs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -15,13 +12,13 @@ from numpy.typing import NDArray
 from pydicom.pixels import convert_color_space
 from pydicom.uid import ExplicitVRLittleEndian
 
+from monai_tpseg.io.jpeg_scans import check_scans, whole_frame
+
 __all__ = ["JpegHeader", "colours_disagree", "decode_jpeg", "jpeg_header", "replace_jpeg"]
 
 _NO_LENGTH = frozenset([0x01, *range(0xD0, 0xD9)])
 _FRAMES = frozenset([*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7])
 _APP0, _APP14 = 0xE0, 0xEE
-_END = b"\xff\xd9"
-_MORE = b"\x5a" * 64  # no marker, and no code of nothing
 
 
 class JpegHeader(NamedTuple):
@@ -113,11 +110,10 @@ def decode_jpeg(code: bytes, photometric: str) -> NDArray[Any]:
     colour = len(header.components) == 3
     # the same colours in and out: nothing is converted behind our back
     space = "YCBCR" if colour else None
-    body = code.rstrip(b"\0")
-    body = body.removesuffix(_END) if body.endswith(_END) else code
-    values: NDArray[Any] = imagecodecs.jpeg8_decode(body + _END, colorspace=space, outcolorspace=space)
-    if not np.array_equal(values, imagecodecs.jpeg8_decode(body + _MORE + _END, colorspace=space, outcolorspace=space)):
-        raise EOFError("end of the stream before the last pixel")
+    decode = partial(imagecodecs.jpeg8_decode, colorspace=space, outcolorspace=space)
+    whole = whole_frame(code)
+    values: NDArray[Any] = decode(whole)
+    check_scans(whole, values, decode)
     if colour and _is_ybr(header, photometric):
         if values.dtype != np.uint8:
             raise ValueError("luminance and chroma of more than 8 bits")

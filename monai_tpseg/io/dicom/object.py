@@ -1,4 +1,4 @@
-"""One DICOM object: what it is, and whether it is an image that can be read; `dicom_values` decodes it."""
+"""One DICOM file as a data set, opened once; `image_check` says whether it is an image that can be read."""
 
 from __future__ import annotations
 
@@ -16,58 +16,24 @@ from pydicom.filereader import read_dataset as read_elements
 from pydicom.filereader import read_partial
 from pydicom.uid import (
     UID,
-    EnhancedUSVolumeStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    MediaStorageDirectoryStorage,
 )
 
-from monai_tpseg.io.dicom.attributes import is_given, number, photometric, rescale
-from monai_tpseg.io.dicom.compression import syntax_name
 from monai_tpseg.io.dicom.deflated import PIXEL_TAGS, Fence, check_deflated, inflated_header, zeros
-from monai_tpseg.io.dicom.panels import is_mosaic
 from monai_tpseg.io.dicom.single_frame import flatten_single_frame
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import base_name, check_size
-from monai_tpseg.words import count
+from monai_tpseg.io.safety import base_name
 
-__all__ = [
-    "PHOTOMETRIC_INTERPRETATIONS",
-    "Dataset",
-    "Parsed",
-    "check_image",
-    "frame_count",
-    "index_parts",
-    "is_dicom",
-    "is_image",
-    "open_dicom",
-    "parsed_once",
-    "read_dataset",
-]
+__all__ = ["Dataset", "Parsed", "is_dicom", "open_dicom", "parsed_once", "read_dataset"]
 
 Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
 
-_NOT_IMAGES = frozenset(
-    {"ANN", "AU", "DOC", "ECG", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR"}
-)
-_IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # the classes of all others end in "Image Storage"
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-_VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
-_GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
-_COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
-_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour transforms, which its decoder undoes
-_OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
-_PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
 _UNPARSED = (ValueError, LookupError, struct.error, zlib.error, NotImplementedError, RecursionError, TypeError)
 """What pydicom raises of bytes that are no elements: lengths, names of value types, nesting, a deflated stream."""
-
-PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
-"""What (0028,0004) of an object that is read may say."""
 
 
 class Parsed(NamedTuple):
@@ -228,128 +194,3 @@ def _check_start(file: BinaryIO, name: str) -> None:
     file.seek(0)
     if start == bytes(8):
         raise zeros(name)
-
-
-def is_image(dataset: Dataset) -> bool:
-    """Say whether `dataset` is, or ought to be, a patient's image; segmentations, doses and reports are none.
-
-    The class of the object decides where the standard knows it. A damaged image that lost its matrix or its class still
-    counts: it must be refused, not left out.
-    """
-    if str(dataset.get("Modality") or "") in _NOT_IMAGES:
-        return False
-    storage = _storage(dataset)
-    if _is_standard(storage):
-        return "Image Storage" in storage.name or storage in _IMAGES_OF_OTHER_NAMES
-    return not storage or ("Rows" in dataset and "Columns" in dataset and "BitsAllocated" in dataset)
-
-
-def _storage(dataset: Dataset) -> UID:
-    meta = getattr(dataset, "file_meta", None) or {}
-    return UID(str(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or ""))
-
-
-def _is_standard(storage: UID) -> bool:
-    return bool(storage) and storage.name != str(storage) and "Storage" in storage.name
-
-
-def frame_count(dataset: Dataset, name: object = "the object") -> int:
-    """Return the number of frames, 1 where it is not given or 0.
-
-    Raises:
-        ReadError: `E_DECODE`, it is no number, or below 0.
-    """
-    if not is_given(dataset, "NumberOfFrames"):
-        return 1
-    count = number(dataset, "NumberOfFrames")
-    if count is None or count < 0 or count != int(count):
-        raise ReadError("E_DECODE", f"{name} has an unreadable number of frames; export it again.")
-    return max(1, int(count))
-
-
-def check_image(dataset: Dataset, name: object) -> None:
-    """Refuse what is not an image of a patient or cannot be decoded.
-
-    Raises:
-        ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE`, `E_MOSAIC` or `E_FORMAT`.
-    """
-    _check_kind(dataset, name)
-    if not any(keyword in dataset for keyword in _PIXELS):
-        _check_cut(dataset, name)
-    if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
-        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    frames = frame_count(dataset, name)
-    if not rows or not columns:
-        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; leave it out.")
-    if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
-        raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
-    if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
-        raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
-    check_size((rows, columns), frames, name)
-    if is_mosaic(dataset):  # Siemens' mosaics, montages
-        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
-    dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
-    if "NumberOfFrames" in dataset:
-        dataset.NumberOfFrames = frames
-    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
-    if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
-        raise ReadError("E_FORMAT", f"{name} has {samples} samples of {bits} bits a pixel; convert it to grey or RGB.")
-    _check_colour(dataset, samples, name)
-    if samples == 3 and not is_given(dataset, "PlanarConfiguration"):
-        dataset.PlanarConfiguration = 0  # as GDCM and DCMTK take it
-    rescale(dataset, name)
-    if "PixelData" in dataset:
-        high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
-        if not 0 < stored <= bits or high != stored - 1:
-            raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
-
-
-def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
-    """Refuse a photometric interpretation that is not looked up here: its values would pass for red, green and blue."""
-    named = photometric(dataset)
-    syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
-    known = _GREY if samples == 1 else _COLOUR
-    if samples == 3:
-        known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
-        known = known | (_OF_PLAIN if syntax.is_transfer_syntax and not syntax.is_encapsulated else frozenset())
-    if named not in known:
-        kind = named if named in _PHOTOMETRIC else "an unknown photometric interpretation"
-        raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples a pixel; convert it to grey or RGB.")
-
-
-def _check_cut(dataset: Dataset, name: object) -> None:
-    """An image without pixels was cut off: it must fail, not be left out as an object that has none."""
-    matrix = dataset.get("Rows") and dataset.get("Columns")
-    if "Image Storage" in _storage(dataset).name or matrix:
-        raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
-
-
-def _check_kind(dataset: Dataset, name: object) -> None:
-    modality = str(dataset.get("Modality") or "")
-    if modality in _NOT_IMAGES:
-        raise ReadError("E_NOT_IMAGE", f"{name} is a {modality} object, not an image; give the image it belongs to.")
-    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        index_parts(dataset, name)
-        raise ReadError("E_NOT_IMAGE", f"{name} is the index of a disc, not an image; give the folder of a series.")
-    storage = _storage(dataset)
-    if _is_standard(storage) and not is_image(dataset):
-        kind = storage.name.removesuffix(" Storage")
-        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; leave it out.")
-
-
-def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
-    """Return the parts of the path of each file that the index of a disc (DICOMDIR) lists, below its own folder.
-
-    Raises:
-        ReadError: `E_OUTSIDE`, a path leads out of the folder.
-    """
-    found = []
-    for record in dataset.get("DirectoryRecordSequence") or ():
-        value = record.get("ReferencedFileID") or ()
-        parts = (value,) if isinstance(value, str) else tuple(str(part) for part in value)
-        # a part is one name: what separates or climbs can only be meant to leave the folder
-        if any(part in ("..", ".") or any(sign in part for sign in "/\\:\0") for part in parts):
-            raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
-        found += [parts] if parts else []
-    return found

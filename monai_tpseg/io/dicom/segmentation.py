@@ -1,14 +1,13 @@
-"""DICOM segmentations: one segment a lesion, on the frames of the source, the same bytes each time."""
+"""DICOM segmentations: a segment a lesion or a contour, on the frames of the source, the same bytes each time."""
 
 from __future__ import annotations
 
 import hashlib
-import uuid
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import highdicom
 import numpy as np
@@ -17,42 +16,39 @@ from highdicom.color import CIELabColor
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code as DicomCode
 from pydicom.uid import ExplicitVRLittleEndian
 
-from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, Code, Task, get_task
+from monai_tpseg.catalogue import CATEGORY, Task, get_task
 from monai_tpseg.files import complete
 from monai_tpseg.io import meta_keys
+from monai_tpseg.io.dicom.derived_object import (
+    ARTIFICIAL_INTELLIGENCE,
+    RESEARCH_USE,
+    Algorithm,
+    Identifiers,
+    check_references,
+    derived_uid,
+    identifiers,
+    sct,
+    series_number,
+)
 from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
-from monai_tpseg.io.dicom.frames import Frame, source_frames
+from monai_tpseg.io.dicom.frames import source_frames
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import guarded
+from monai_tpseg.io.safety import read_safely
 from monai_tpseg.io.source_grid import on_source_grid
 
-__all__ = [
-    "ARTIFICIAL_INTELLIGENCE",
-    "RESEARCH_USE",
-    "Algorithm",
-    "Identifiers",
-    "SegmentationError",
-    "check_references",
-    "identifiers",
-    "sct",
-    "series_number",
-    "write_segmentation",
-]
+__all__ = ["LABELMAP_STORAGE", "Encoding", "Segment", "SegmentationError", "write_contours", "write_segmentation"]
 
-ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
-"""The family of the algorithm."""
 
-RESEARCH_USE = "Research use only; a clinician must check it"
-"""What every object says of itself."""
+Encoding = Literal["binary", "labelmap"]
+"""How a segmentation holds its segments: a frame for each segment and slice, or a frame for each slice with numbers."""
+
+LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+"""Label Map Segmentation Storage (PS3.4 B.5), which pydicom 3.0 has no name for."""
 
 _CYAN = CIELabColor(91.1, -48.1, -14.1)
-_STEP = 1000  # between the numbers of series of several tasks
-_OTHERS = 2_000_000  # steps that tasks beyond the catalogue share: with 1000 of each, all lie within IS
-_REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 class SegmentationError(ValueError):
@@ -60,36 +56,31 @@ class SegmentationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Algorithm:
-    """What made a mask, as a DICOM segmentation names it.
+class Segment:
+    """What a segment is called.
 
     Attributes:
-        version: of `monai_tpseg`.
-        weights_sha256: digest of the weights.
-        config_sha256: digest of what decides a result besides.
-        method: name of the network.
-        semi_automatic: a person guided it.
-        weights: their name and status in the catalogue, empty for one's own.
+        label: for a person.
+        tracking_id: the same in every segmentation of the case.
+        text: what it means, in a sentence; empty says no more than the label.
     """
 
-    version: str
-    weights_sha256: str
-    config_sha256: str
-    method: str = "TP-Seg"
-    semi_automatic: bool = False
-    weights: str = ""
-
-    @property
-    def parameters(self) -> dict[str, str]:
-        """What decided the mask; commas divide parameters in DICOM."""
-        named = {"weights": self.weights.replace(",", ";")} if self.weights else {}
-        return {**named, "weights_sha256": self.weights_sha256, "config_sha256": self.config_sha256}
+    label: str
+    tracking_id: str
+    text: str = ""
 
 
 def write_segmentation(
-    path: Path, lesions: NDArray[Any], meta: Mapping[str, Any], task: str | Task, name: str, algorithm: Algorithm
+    path: Path,
+    lesions: NDArray[Any],
+    meta: Mapping[str, Any],
+    task: str | Task,
+    name: str,
+    algorithm: Algorithm,
+    encoding: Encoding = "binary",
+    names: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
-    """Write the lesions of a DICOM source as a BINARY segmentation (PS3.3 A.51).
+    """Write the lesions of a DICOM source as a segmentation, a segment each: BINARY (PS3.3 A.51), or LABELMAP.
 
     Frames carry the places and the references of the source frames, and no others. Identifiers derive from those of
     the source, the algorithm and the mask, dates from the source: the same case gives the same bytes. Patient and
@@ -102,6 +93,8 @@ def write_segmentation(
         task: the task, which decides the codes, or its name in the catalogue.
         name: of the case, for tracking ids.
         algorithm: what made the mask.
+        encoding: `labelmap` needs readers of 2024 or later: Label Map Segmentation Storage is a class of its own.
+        names: that a person has given lesions, by their numbers: label and tracking id of their segments.
 
     Raises:
         SegmentationError: the source does not name its study, series and object, or has changed since it was read.
@@ -110,29 +103,86 @@ def write_segmentation(
     if not lesions.any():
         raise ValueError("A DICOM segmentation needs at least one lesion; an empty mask has none.")
     known = task if isinstance(task, Task) else get_task(task)
+    joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)  # those beyond share a segment
+    segments = [Segment(*_lesion_names(n, name, known, names)) for n in range(1, int(joined.max()) + 1)]
+    _write(path, lambda: _build(_planes(joined, meta), segments, meta, known, algorithm, encoding))
+
+
+def write_contours(
+    path: Path,
+    contours: Sequence[tuple[str, str, NDArray[Any]]],
+    meta: Mapping[str, Any],
+    task: str | Task,
+    name: str,
+    algorithm: Algorithm,
+) -> None:
+    """Write masks that lie around each other as one BINARY segmentation, a segment each; see `write_segmentation`.
+
+    Args:
+        path: the file.
+        contours: for each of them a word for it, e.g. `inner`, what it means in a sentence, and (H, W) or (H, W, D)
+            in {0, 1} on the grid of the loaded image. An empty one gets no segment.
+        meta: see `write_segmentation`.
+        task: see `write_segmentation`.
+        name: see `write_segmentation`.
+        algorithm: see `write_segmentation`.
+
+    Raises:
+        SegmentationError: see `write_segmentation`.
+        ValueError: all of them are empty.
+    """
+    known = task if isinstance(task, Task) else get_task(task)
+    filled = [one for one in contours if one[2].any()]
+    if not filled:
+        raise ValueError("A DICOM segmentation of contours needs one that marks something.")
+    segments = [
+        Segment(f"{known.title}, {word} contour", f"{name}_{known.name}_{word}", text) for word, text, _ in filled
+    ]
+    _write(path, lambda: _build(
+        np.stack([_planes(np.asarray(mask, np.uint8), meta) for *_, mask in filled], axis=-1),
+        segments, meta, known, algorithm, kind="contours",
+    ))  # fmt: skip
+
+
+def _write(path: Path, build: Callable[[], highdicom.seg.Segmentation]) -> None:
     try:
-        made = guarded(lambda: _build(lesions, meta, known, name, algorithm), "The source")
+        made = read_safely(build, "The source")
     except ReadError as error:
         raise SegmentationError(f"No DICOM segmentation can be made: {error}") from None
     with complete(path) as file:
         made.save_as(file)
 
 
+def _lesion_names(lesion: int, name: str, task: Task, names: Mapping[int, str]) -> tuple[str, str]:
+    """Label and tracking id of a lesion's segment."""
+    if lesion <= SEGMENTS and names.get(lesion):
+        return names[lesion], names[lesion]
+    label = f"{task.title} {lesion}" if lesion <= SEGMENTS else f"{task.title}, others"
+    return label, tracking_id(name, task.name, lesion)
+
+
 def _build(
-    lesions: NDArray[Any], meta: Mapping[str, Any], task: Task, name: str, algorithm: Algorithm
+    planes: NDArray[np.uint8],
+    segments: Sequence[Segment],
+    meta: Mapping[str, Any],
+    task: Task,
+    algorithm: Algorithm,
+    encoding: Encoding = "binary",
+    kind: str = "",
 ) -> highdicom.seg.Segmentation:
+    """Planes (frames, rows, columns) of numbers, or (frames, rows, columns, segments) in {0, 1}."""
     frames = source_frames(meta)
     check_references(frames)
-    planes = _planes(lesions, meta)
     header = frames[0].header
     day, time = taken_at(header)
     tracked = identifiers(frames, task, algorithm)
-    uid = tracked.beside(hashlib.sha256(planes.tobytes()).hexdigest())
+    named = [f"{n} {one.label}" for n, one in enumerate(segments, 1) if one.label == one.tracking_id]  # by a person
+    uid = tracked.beside(hashlib.sha256(planes.tobytes()).hexdigest(), *[kind] * bool(kind), *named)
     made = highdicom.seg.Segmentation(
-        source_images=stand_ins(frames, _uid("frame of reference", str(header.SeriesInstanceUID))),
+        source_images=stand_ins(frames, derived_uid("frame of reference", str(header.SeriesInstanceUID))),
         pixel_array=planes,
-        segmentation_type=SegmentationTypeValues.BINARY,
-        segment_descriptions=list(_segments(int(planes.max()), task, name, algorithm, tracked)),
+        segmentation_type=SegmentationTypeValues(encoding.upper()),
+        segment_descriptions=list(_described(segments, task, algorithm, tracked)),
         series_instance_uid=uid("series"),
         series_number=series_number(header.get("SeriesNumber"), task.name),
         sop_instance_uid=uid("instance"),
@@ -143,7 +193,7 @@ def _build(
         device_serial_number=algorithm.weights_sha256,
         content_label=task.name.upper()[:16],  # a code string holds no more
         content_description=RESEARCH_USE,
-        series_description=f"{algorithm.method} {task.title}, research use only",
+        series_description=f"{algorithm.method} {task.title}{f' {kind}' if kind else ''}, research use only",
         content_date=day,
         content_time=time,
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -155,43 +205,16 @@ def _build(
     return made
 
 
-def series_number(source: Any, task: str) -> int:
-    """Return the number of a segmentation's series: within IS, and another one for each task of a source.
-
-    Args:
-        source: Series Number of the source; one that is none or below 0 counts as 0.
-        task: name of the task: the n-th of the catalogue adds n * 1000, others more.
-    """
-    try:
-        number = max(int(source or 0), 0)
-    except (TypeError, ValueError, OverflowError):
-        number = 0
-    others = len(TASK_NAMES) + 1 + zlib.crc32(task.encode()) % _OTHERS
-    return (number + _STEP * (TASK_NAMES.index(task) + 1 if task in TASK_NAMES else others)) % 2**31
-
-
-def check_references(frames: Sequence[Frame]) -> None:
-    """Refuse a source that a result cannot refer to.
-
-    Raises:
-        ReadError: `E_FORMAT`, it does not name its study, series or object.
-    """
-    missing = [key for key in _REFERENCES if not all(frame.header.get(key) for frame in frames)]
-    if missing:
-        raise ReadError("E_FORMAT", f"The source has no {missing[0]}; repair its header.")
-
-
-def _planes(lesions: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """(H, W[, D]) as loaded -> (frames, rows, columns) as stored, lesions beyond `SEGMENTS` joined."""
-    joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)
-    grid = on_source_grid(torch.from_numpy(joined)[None], meta)
+def _planes(values: NDArray[np.uint8], meta: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """(H, W[, D]) as loaded -> (frames, rows, columns) as stored."""
+    grid = on_source_grid(torch.from_numpy(values)[None], meta)
     if str(meta[meta_keys.KIND]) == "picture":
         return grid[None]
     return np.ascontiguousarray(grid.transpose(2, 1, 0))  # (x, y, z): x the columns, y the rows
 
 
-def _segments(
-    count: int, task: Task, name: str, algorithm: Algorithm, uid: Identifiers
+def _described(
+    segments: Sequence[Segment], task: Task, algorithm: Algorithm, uid: Identifiers
 ) -> Iterator[SegmentDescription]:
     made_by = highdicom.AlgorithmIdentificationSequence(
         name=algorithm.method,
@@ -203,25 +226,22 @@ def _segments(
     kind = (
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC if algorithm.semi_automatic else SegmentAlgorithmTypeValues.AUTOMATIC
     )
-    for lesion in range(1, count + 1):
-        tracked = tracking_id(name, task.name, lesion)
-        yield SegmentDescription(
-            segment_number=lesion,
-            segment_label=f"{task.title} {lesion}" if lesion <= SEGMENTS else f"{task.title}, others",
+    for number, segment in enumerate(segments, start=1):
+        made = SegmentDescription(
+            segment_number=number,
+            segment_label=segment.label,
             segmented_property_category=sct(CATEGORY),
             segmented_property_type=sct(task.lesion),
             algorithm_type=kind,
             algorithm_identification=made_by,
-            tracking_uid=uid(tracked),
-            tracking_id=tracked,
+            tracking_uid=uid(segment.tracking_id),
+            tracking_id=segment.tracking_id,
             anatomic_regions=None if task.anatomy is None else [sct(task.anatomy)],
             display_color=_CYAN,
         )
-
-
-def sct(code: Code) -> DicomCode:
-    """Return a concept of SNOMED CT as highdicom takes it."""
-    return DicomCode(code.value, "SCT", code.meaning)
+        if segment.text:
+            made.SegmentDescription = segment.text
+        yield made
 
 
 def _fix(made: Dataset, dimensions: str) -> None:
@@ -232,33 +252,3 @@ def _fix(made: Dataset, dimensions: str) -> None:
     for item in made.ContributingEquipmentSequence:
         if "ContributionDateTime" in item:
             del item.ContributionDateTime
-
-
-class Identifiers:
-    """Gives the identifiers of one result: the same for the same parts.
-
-    Args:
-        parts: what the result derives from.
-    """
-
-    def __init__(self, parts: Sequence[str]) -> None:
-        self._parts = tuple(parts)
-
-    def __call__(self, what: str) -> str:
-        """Return the UID of `what` in this result."""
-        return _uid(what, *self._parts)
-
-    def beside(self, *parts: str) -> Identifiers:
-        """Return those of a result that derives from `parts` too."""
-        return Identifiers([*self._parts, *parts])
-
-
-def identifiers(frames: Sequence[Frame], task: Task, algorithm: Algorithm) -> Identifiers:
-    """Return the identifiers of what an algorithm finds in a source for a task, whatever it finds."""
-    parts = [str(frames[0].header.SeriesInstanceUID), *(f"{f.header.SOPInstanceUID} {f.number}" for f in frames)]
-    return Identifiers([*parts, task.name, algorithm.version, algorithm.weights_sha256, algorithm.config_sha256])
-
-
-def _uid(*parts: str) -> str:
-    """A UID from a name-based UUID (PS3.5 B.2)."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, chr(0).join(parts)).int}"

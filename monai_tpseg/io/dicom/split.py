@@ -15,8 +15,8 @@ from monai_tpseg.io.dicom.object import is_dicom, read_dataset
 from monai_tpseg.io.dicom.repeats import KINDS, grouped, most_repeated, number_places, tell_apart
 from monai_tpseg.io.dicom.stack import label_orientations, same_spacing
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.headers import Header, look_at
-from monai_tpseg.io.safety import base_name, guarded
+from monai_tpseg.io.headers import Header, read_header
+from monai_tpseg.io.safety import base_name, read_safely
 
 __all__ = ["SamePixels", "Stack", "dicom_files", "find_stacks", "same_pixels", "split_files", "split_headers"]
 
@@ -67,7 +67,7 @@ def split_files(files: Sequence[Path]) -> list[Stack]:
     Args:
         files: what is no DICOM, or not there, is a stack of its own as well: reading it says why.
     """
-    return split_headers([look_at(path) for path in files], same_pixels)[0]
+    return split_headers([read_header(path) for path in files], same_pixels)[0]
 
 
 def split_headers(headers: Sequence[Header], same: SamePixels) -> tuple[list[Stack], list[Path]]:
@@ -89,7 +89,7 @@ def split_headers(headers: Sequence[Header], same: SamePixels) -> tuple[list[Sta
 def same_pixels(one: Path, other: Path) -> bool:
     """Say whether two DICOM files hold the same pixels, byte for byte."""
     try:
-        first, second = (guarded(partial(_pixels, path), base_name(path)) for path in (one, other))
+        first, second = (read_safely(partial(_pixels, path), base_name(path)) for path in (one, other))
     except ReadError:
         return False  # both stay, and reading says what is wrong
     return first == second
@@ -119,7 +119,7 @@ def _stacks(slices: list[Header]) -> list[Stack]:
 def dicom_files(folder: Path) -> list[Path]:
     """Return the visible DICOM files of `folder` itself, sorted, without the index of a disc."""
     paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.name != "DICOMDIR")
-    return [path for path in paths if path.is_file() and guarded(partial(is_dicom, path), base_name(path))]
+    return [path for path in paths if path.is_file() and read_safely(partial(is_dicom, path), base_name(path))]
 
 
 _Labels = Callable[[Sequence[Header]], Sequence[Hashable]]

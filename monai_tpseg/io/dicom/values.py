@@ -17,10 +17,13 @@ from monai_tpseg.io.dicom.compression import (
     decodes_itself,
     decoding_plugin,
     decompress,
+    is_jpeg_2000,
     syntax_name,
+    without_overlays,
 )
+from monai_tpseg.io.dicom.image_check import frame_count
 from monai_tpseg.io.dicom.modality_lut import modality_values
-from monai_tpseg.io.dicom.object import Dataset, frame_count
+from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.dicom.panels import may_show_panels
 from monai_tpseg.io.dicom.stack import has_positions
 from monai_tpseg.io.errors import ReadError
@@ -42,6 +45,7 @@ __all__ = [
     "dicom_meta",
     "display_values",
     "intensity_of",
+    "is_picture",
     "physical_values",
     "read_values",
 ]
@@ -71,6 +75,8 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
         if dataset.get("PhotometricInterpretation") == "YBR_PARTIAL_422":
             return _from_partial(dataset).reshape(shape)
         values = pixel_array(dataset, decoding_plugin=decoding_plugin(dataset))  # YBR becomes RGB here
+        if is_jpeg_2000(dataset):
+            values = without_overlays(values, dataset)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
         return np.asarray(values).reshape(shape)
@@ -102,12 +108,17 @@ def intensity_of(header: Dataset) -> Intensity:
     Args:
         header: of an object or of a frame, see `frames_of`.
     """
-    if is_colour(header) or header.get("Modality") in DISPLAY_MODALITIES:
+    if is_picture(header):
         return "display"
     bits = number(header, "BitsStored")
     if bits is None:  # floating point
         return "physical"
     return "display" if bits <= 8 and not is_rescaled(header) else "physical"
+
+
+def is_picture(header: Dataset) -> bool:
+    """Say whether values are a picture whatever their bits: colour, or a modality whose objects are."""
+    return is_colour(header) or header.get("Modality") in DISPLAY_MODALITIES
 
 
 def common_intensity(headers: Sequence[Dataset]) -> Intensity:

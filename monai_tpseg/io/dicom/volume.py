@@ -9,18 +9,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.io.dicom.attributes import photometric, pixel_spacing
+from monai_tpseg.io.dicom.attributes import other_unit, photometric, pixel_spacing, scales_differ
 from monai_tpseg.io.dicom.copies import first_of_each, identity_of, pixel_digest
 from monai_tpseg.io.dicom.functional_groups import frames_of
-from monai_tpseg.io.dicom.object import Dataset, check_image, frame_count, is_image, read_dataset
+from monai_tpseg.io.dicom.image_check import check_image, frame_count, is_image
+from monai_tpseg.io.dicom.object import Dataset, read_dataset
 from monai_tpseg.io.dicom.slices import FAULTS, Fault, Irregular, slice_places
 from monai_tpseg.io.dicom.split import dicom_files
 from monai_tpseg.io.dicom.stack import check_stack, grid_of, has_positions, is_localizer, slice_order
 from monai_tpseg.io.dicom.ultrasound import region_meta
-from monai_tpseg.io.dicom.values import common_intensity, dicom_meta, intensity_of, read_values
+from monai_tpseg.io.dicom.values import common_intensity, dicom_meta, intensity_of, is_picture, read_values
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.loaded import Array, Source, check_affine
-from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SKIPPED, SOURCE_SHAPE, SPACING
+from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SCALE_DOUBTFUL, SKIPPED, SOURCE_SHAPE, SPACING, Intensity
 from monai_tpseg.io.no_data import settled
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.safety import base_name, check_size
@@ -125,7 +126,7 @@ def _read_series(images: Mapping[Path, Dataset], name: str, irregular: Irregular
 
 def _check_alike(datasets: list[Dataset], headers: list[Dataset], name: object) -> None:
     check_size((int(datasets[0].Rows), int(datasets[0].Columns)), len(datasets), name)
-    modes = {(photometric(d), dicom_meta(d)[INVERTED], intensity_of(h)) for d, h in zip(datasets, headers, strict=True)}
+    modes = {(photometric(d), dicom_meta(d)[INVERTED], is_picture(h)) for d, h in zip(datasets, headers, strict=True)}
     if len(modes) > 1 or any(frame_count(d, name) > 1 for d in datasets):
         raise ReadError("E_SERIES_MIXED", f"{name} holds objects of several kinds; put each in a folder of its own.")
 
@@ -166,11 +167,12 @@ def _placed(plan: _Plan, frames: Array, headers: Sequence[Dataset], dataset: Dat
 def _picture(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
     intensity, meta = intensity_of(headers[0]), dicom_meta(dataset)
     values = read_values([dataset], [headers], name)[0]
-    array, extra = settled(values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0), dataset, intensity, name)
+    channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    array, extra = settled(channels, dataset, headers, intensity, name)
     spacing = pixel_spacing(headers[0])
     if spacing is not None:
         meta[SPACING] = np.array(spacing)
-    return Source(array, intensity, meta=meta | extra | region_meta(dataset))
+    return Source(array, intensity, meta=meta | extra | _scale_meta(headers, intensity, name) | region_meta(dataset))
 
 
 def _cine(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
@@ -188,6 +190,12 @@ def _volume(
     """(z, y, x[, 3]) with an affine of (x, y, z) in RAS -> (C, x, y, z)."""
     intensity = common_intensity(headers)
     stacked = frames[None] if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
-    array, extra = settled(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), dataset, intensity, name)
+    array, extra = settled(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), dataset, headers, intensity, name)
     meta = dicom_meta(dataset) | extra | {SOURCE_SHAPE: np.array(array.shape[1:])}
+    meta |= _scale_meta(headers, intensity, name)
     return Source(array, intensity, check_affine(affine, name), stack_axis=2, meta=meta)
+
+
+def _scale_meta(headers: Sequence[Dataset], intensity: Intensity, name: object) -> dict[str, bool]:
+    doubtful = scales_differ(headers, name) or any(map(other_unit, headers))
+    return {SCALE_DOUBTFUL: True} if intensity == "physical" and doubtful else {}

@@ -14,7 +14,7 @@ from monai_tpseg.networks.kprism.moe import MixtureAttention, MixtureFFN
 from monai_tpseg.networks.kprism.queries import Queries
 from monai_tpseg.networks.layers import resize
 
-__all__ = ["DecoderLayer", "DecoderOutput", "DualPromptDecoder", "MaskHead", "block_pixels"]
+__all__ = ["DecoderLayer", "DecoderOutput", "DualPromptDecoder", "MaskHead", "attention_mask"]
 
 STRIDES = (16, 8, 4)
 """Of the levels, coarsest first."""
@@ -98,7 +98,7 @@ class DualPromptDecoder(nn.Module):
         channels: C.
         num_layers: at least 3.
         num_experts, num_heads: see `DecoderLayer`.
-        head_channels: width of the mask heads, one a level.
+        head_channels: width of the mask heads, one per level.
 
     Raises:
         ValueError: fewer than 3 layers.
@@ -114,7 +114,7 @@ class DualPromptDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if num_layers < len(STRIDES):
-            raise ValueError(f"num_layers must be at least {len(STRIDES)}, one a level; got {num_layers}.")
+            raise ValueError(f"num_layers must be at least {len(STRIDES)}, one per level; got {num_layers}.")
         self.layers = nn.ModuleList(DecoderLayer(channels, num_experts, num_heads) for _ in range(num_layers))
         self.resample = nn.ModuleList(
             nn.ConvTranspose2d(channels, channels, 2, 2) if i % len(STRIDES) else nn.Conv2d(channels, channels, 4, 4)
@@ -146,7 +146,7 @@ class DualPromptDecoder(nn.Module):
             if i:
                 x = states[level] + self.resample[i - 1](x)
             size = (x.shape[2], x.shape[3])
-            blocked = block_pixels(outputs[-1] if outputs else None, queries.foreground, size, whole)
+            blocked = attention_mask(outputs[-1] if outputs else None, queries.foreground, size, whole)
             tokens, position = to_tokens(x), sine_position(size, x.shape[1], x.device).to(x.dtype).unsqueeze(0)
             q = _refreshed(q + queries.refresh[level], tokens, size, clicks, STRIDES[level], whole)
             q, tokens = layer(q, tokens, queries.position[level], position, blocked, queries.present, size)
@@ -166,7 +166,7 @@ def _refreshed(
     return torch.cat([q[:, :before], q[:, before:] + around], dim=1)
 
 
-def block_pixels(
+def attention_mask(
     logits: Tensor | None, foreground: Tensor, size: tuple[int, int], valid: Tensor | None
 ) -> Tensor | None:
     """Return what each query must not look at, from the mask that the last layer drew.

@@ -34,7 +34,7 @@ class PromptDetail(nn.Module):
             nn.Conv2d(width, 1, 3, 1, 1),
         )
 
-    def look(self, image: Tensor) -> Tensor:
+    def encode_image(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> what is kept of an image, (B, C, H / 2, W / 2)."""
         seen: Tensor = self.image(image)
         return seen
@@ -43,7 +43,7 @@ class PromptDetail(nn.Module):
         """Draw the mask.
 
         Args:
-            seen: from `look`.
+            seen: from `encode_image`.
             drawn: clicks and previous mask as a picture (B, 3, H, W), see `click_map`.
             pixels: (B, D, H / 4, W / 4) of the decoder.
 

@@ -156,7 +156,7 @@ class KPrism(TracedForScript, TaskNetwork):
         self._check_size(image)
         features = tuple(reversed(self.encoder(image)))
         pixels = tuple(self.fusion(feature, level) for level, feature in enumerate(features))
-        fine = None if self.detail is None else self.detail.look(image)
+        fine = None if self.detail is None else self.detail.encode_image(image)
         return ImageState(features[0], pixels, _levels(valid, image), (image.shape[2], image.shape[3]), fine)
 
     def remember(self, image: Tensor, label: Tensor, valid: Tensor | None = None) -> Memory:

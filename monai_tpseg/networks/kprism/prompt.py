@@ -29,7 +29,7 @@ class Prompt:
         clicks: (B, N, 3) float: row and column in pixels of the network's input, pixel centres being whole numbers,
             and +1 (inside), -1 (outside) or 0 (padding: the click does not exist). The order does not matter.
         previous_logits: (B, 1, h, w) logits of the mask that the clicks correct, resized to the input if need be.
-        exemplar_image: (B, K, 3, H', W') K reference images a sample; their size may differ from the input's.
+        exemplar_image: (B, K, 3, H', W') K reference images per sample; their size may differ from the input's.
         exemplar_label: (B, K, 1, H', W') their masks in [0, 1].
         exemplar_valid: (B, K, 1, H', W') 1 where an exemplar has pixels, 0 where it is padding; an exemplar that is
             padding altogether does not exist. By default all pixels are valid.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.testing.phantoms.backdrops import GREY, make_backdrop
 from monai_tpseg.testing.phantoms.colours import COLOUR, PALETTES, Palette
-from monai_tpseg.testing.phantoms.lesions import Stamp, stamp_lesion
+from monai_tpseg.testing.phantoms.lesion_shapes import Stamp, stamp_lesion
 from monai_tpseg.testing.phantoms.textures import Array, Grid, Mask, blend
 
 __all__ = [

@@ -134,8 +134,8 @@ def write_dataset(
     Args:
         root: made if absent; the data list's paths are relative to it.
         seed: of the data set, 0 or more; other seeds give other pictures.
-        train_per_task: training pictures a task.
-        val_per_task: validation pictures a task.
+        train_per_task: training pictures per task.
+        val_per_task: validation pictures per task.
         size: as in `make_phantom`.
         both_tasks: share of the pictures that are listed for both tasks, 0 to 1.
 

@@ -2,9 +2,10 @@
 
 import { isField } from './pointer.js';
 
-// name: [label, keys, group]; a key with Shift, Ctrl or Alt is written 'Ctrl+z'
+// name: [label, keys, group, and what its button says where that is shorter]; a key with Shift, Ctrl or Alt is written 'Ctrl+z'
 export const ACTIONS = {
   point: ['Point', ['p'], 'Tools'],
+  box: ['Box', ['Shift+B'], 'Tools'],
   brush: ['Brush', ['b'], 'Tools'],
   eraser: ['Eraser', ['x'], 'Tools'],
   lasso: ['Lasso', ['q'], 'Tools'],
@@ -25,21 +26,30 @@ export const ACTIONS = {
   near: ['Ten slices down', ['PageDown'], 'Slices'],
   first: ['First slice', ['Home'], 'Slices'],
   last: ['Last slice', ['End'], 'Slices'],
+  play: ['Play', ['Shift+P'], 'Slices'],
   up: ['Propagate up', ['u'], 'Slices'],
   down: ['Propagate down', ['d'], 'Slices'],
   stop: ['Stop, or let go', ['Escape'], 'Slices'],
   accept: ['Accept slice', ['a'], 'Slices'],
+  'accept-all': ['Accept all', ['Shift+A'], 'Slices'],
   exemplar: ['Use slice as exemplar', ['e'], 'Slices'],
   window: ['Reset', ['r'], 'View'],
   larger: ['Zoom in', ['+', '='], 'View'],
   smaller: ['Zoom out', ['-'], 'View'],
   fit: ['Fit', ['0'], 'View'],
   ruler: ['Ruler', ['m'], 'View'],
+  axes: ['RECIST axes', ['Shift+M'], 'View'],
+  invert: ['Invert', ['i'], 'View'],
+  planes: ['Three planes', ['3'], 'View'],
+  cross: ['Cross hair', ['4'], 'View'],
   outline: ['Outline', ['o'], 'View'],
   hide: ['Hide mask', ['h'], 'View'],
   fainter: ['Mask fainter', ['['], 'View'],
   stronger: ['Mask stronger', [']'], 'View'],
-  cases: ['Cases', ['l'], 'Everything else'],
+  cases: ['Cases', ['l'], 'Cases'],
+  later: ['Next case', ['n'], 'Cases', '›'],
+  earlier: ['Previous case', ['Shift+N'], 'Cases', '‹'],
+  done: ['Case is done', ['w'], 'Cases', 'Done'],
   task: ['Choose the task', ['t'], 'Everything else'],
   'use-class': ['Use the class of the task', ['k'], 'Everything else'],
   save: ['Save', ['s', 'Ctrl+s'], 'Everything else'],
@@ -49,12 +59,14 @@ export const ACTIONS = {
 const BY_HAND = [
   ['Left click', 'point: the network adds what lies there (after 2: removes)'],
   ['Shift or Alt + click', 'the other of the two, with brush and lasso too'],
-  ['Left drag', 'point: a scribble; brush, lasso, ruler: draw'],
+  ['Left drag', 'point: a scribble; box: around a lesion; brush, lasso, ruler: draw'],
   ['Clicks with the lasso', 'corners; one on the first, or Enter, closes it'],
   ['Wheel', 'slices'],
   ['Ctrl + wheel', 'zoom'],
   ['Middle drag, Space + drag', 'move the picture'],
   ['Right drag', 'window: across its width, up and down its level'],
+  ['Left click or drag in a side plane', 'move the cross hair, and with it the other planes'],
+  ['Wheel in a side plane', 'through its pictures'],
   ['Shift + arrow keys', 'move a cross hair, with Ctrl ten pixels'],
   ['Enter, Shift + Enter', 'use the tool there: as a left click, or the other'],
 ];
@@ -67,7 +79,7 @@ function shown(key) {
 
 function pressed(event) {
   const parts = [event.ctrlKey || event.metaKey ? 'Ctrl' : '', event.altKey ? 'Alt' : ''];
-  if (event.shiftKey && (event.ctrlKey || event.key.length > 1)) parts.push('Shift');
+  if (event.shiftKey && (event.ctrlKey || event.key.length > 1 || /[a-z]/i.test(event.key))) parts.push('Shift');
   return [...parts.filter(Boolean), event.key].join('+');
 }
 
@@ -79,8 +91,9 @@ function element(tag, text, ...children) {
 }
 
 function label(button) {
-  const [text, [key]] = ACTIONS[button.dataset.action];
-  button.replaceChildren(element('span', text), element('kbd', shown(key)));
+  const [text, [key], , short] = ACTIONS[button.dataset.action];
+  button.replaceChildren(element('span', short ?? text), element('kbd', shown(key)));
+  if (short) button.title = text;
   button.setAttribute('aria-keyshortcuts', key);
 }
 
@@ -104,7 +117,7 @@ export function attachActions(run, crossHair) {
   fillHelp(document.getElementById('help-list'));
   window.addEventListener('keydown', (event) => {
     const key = pressed(event);
-    const name = keys.get(key) ?? keys.get(key.length === 1 ? key.toLowerCase() : key);
+    const name = keys.get(key) ?? keys.get(key.toLowerCase().replace(/^shift\+(?=.$)/, ''));
     if (document.querySelector('dialog[open]') || (isField(event.target) && !usable(event, key))) return;
     if (crossHair(event)) event.preventDefault();
     else if (name) {
@@ -119,5 +132,5 @@ function usable(event, key) {
   const field = event.target.closest('input, select, textarea, button, summary');
   if (key.startsWith('Ctrl+') || key === 'Escape') return true;
   if (field.matches('select, textarea, input[type="number"]')) return false;
-  return key.length === 1 && key !== ' ';
+  return key.replace(/^Shift\+/, '').length === 1 && key !== ' ';
 }

@@ -23,10 +23,14 @@ const fresh = (opened, status) => ({
   corners: [], // of a lasso that is set corner by corner
   ruler: null, // { index, points } of two places
   cursor: null, // the cross hair of the keyboard
+  point: opened ? { row: opened.shape[0] >> 1, column: opened.shape[1] >> 1 } : null, // on the slice; the other planes are cut there
+  edits: 0, // how often masks have changed
   hovered: null, // the pixel under the pointer
   over: null, // the place under the pointer, in parts of pixels
   mode: 1, // of a click: 1 adds, -1 removes
   visible: true,
+  pixel: null, // what lies under the pointer or the cross hair: { index, row, column, values, unit, position }
+  playing: false,
   late: '', // why the picture on the screen is not that of the slice, once that takes long
   saved: null, // where
   lesions: [],
@@ -45,10 +49,13 @@ export class App {
     Object.assign(this, fresh(null, null));
     this.index = 0;
     this.opening = false; // whether the server is asked for another case
-    this.tool = 'point'; // or brush, lasso, piece, ruler
+    this.tool = 'point'; // or box, brush, lasso, piece, ruler
     this.diameter = 12; // of the brush, in the shorter side of a pixel
     this.opacity = 40;
     this.outline = true;
+    this.inverted = false;
+    this.axes = false; // whether the axes of lesions are drawn
+    this.three = false; // whether a volume is shown in three planes
     this.colour = '#56b4e9';
     this.working = 0;
   }
@@ -63,6 +70,11 @@ export class App {
   // whether its mask is there too: until then nothing is drawn on it
   get current() { return this.seen && this.mask; }
 
+  get reformats() { return this.opened?.reformats ?? []; }
+
+  // whether the other two planes are seen too
+  get linked() { return this.three && this.reformats.length > 0; }
+
   get clicks() { return this.status.clicks[this.index] ?? []; }
 
   get state() { return this.status.states[this.index]; }
@@ -75,6 +87,20 @@ export class App {
     const { cases, tasks, opened, status } = await get('/api/state');
     Object.assign(this, { cases, tasks });
     if (opened) this.show(opened, status);
+  }
+
+  // where the cases stand: work on one may have begun, or have taken back that it is done
+  async learnStates() {
+    try {
+      this.cases = (await get('/api/state')).cases;
+    } catch (error) {
+      toast(error.message);
+    }
+  }
+
+  async exportDone() {
+    const found = await this.work('Exporting', () => post('/api/export-done'));
+    if (found) toast(`${found.cases} done: ${found.path}`, 'done');
   }
 
   // why it could not be opened, "" if it is open now; the case before stays open until then
@@ -112,13 +138,15 @@ export class App {
       if (this.opened !== opened) throw new Error('Another case was opened meanwhile.');
       const { changes, status } = await this.asked(path, { case: opened.case, ...body });
       if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window was at work
+      this.edits += 1;
+      const renamed = JSON.stringify(status.names) !== JSON.stringify(this.status.names);
       if (status.modality !== this.status.modality) this.setWindow([...status.window]);
       this.status = status;
       const seen = changes.filter(({ box }) => box);
       if (seen.length) this.visible = true;
       seen.forEach(({ index, box, runs }) => this.masks.get(index)?.patch(box, runs));
       if (!this.mask) await this.fetchMask(this.index);
-      if (seen.length) this.learnLesions();
+      if (seen.length || renamed) this.learnLesions();
       this.draw();
       return changes;
     }));
@@ -134,6 +162,7 @@ export class App {
       if (opened?.case !== this.opened.case) throw error;
       this.status = status;
       this.masks.clear();
+      this.edits += 1;
       this.learnLesions();
       await this.fetchMask(this.index);
       throw new Lost(LOST);
@@ -173,6 +202,14 @@ export class App {
     }, SOON);
   }
 
+  mergeLesions([first, second]) {
+    return this.change('Merging', '/api/merge-lesions', { first, second });
+  }
+
+  nameLesion([index, row, column], name) {
+    return this.change('Naming', '/api/name-lesion', { index, row, column, name });
+  }
+
   removeLesion([index, row, column]) {
     return this.change('Removing', '/api/remove-lesion', { index, row, column });
   }
@@ -190,6 +227,15 @@ export class App {
     this.index = to;
     this.draw();
     return Promise.all([this.fetchImage(), this.fetchMaskInTurn(this.index)]);
+  }
+
+  // row, column and slice, moved into the volume: the other planes are cut there
+  cross(place) {
+    const [row, column, index] = place.map((value, axis) => Math.min(this.opened.shape[axis] - 1, Math.max(0, Math.round(value))));
+    this.point = { row, column };
+    if (this.cursor) this.cursor = this.point;
+    if (index !== this.index) this.go(index);
+    this.draw();
   }
 
   // of many changes of slice and window in a row only the newest is asked for
@@ -236,6 +282,36 @@ export class App {
     this.draw();
   }
 
+  // slice after slice, round and round, no faster than their pictures come
+  async play(rate) {
+    const { opened } = this;
+    this.playing = true;
+    while (this.playing && this.opened === opened) {
+      const pause = new Promise((done) => { setTimeout(done, 1000 / rate); });
+      await Promise.all([this.go((this.index + 1) % this.depth), pause]);
+    }
+    this.draw();
+  }
+
+  // of many places in a row only the newest is asked for
+  async learnPixel() {
+    const place = () => this.seen && (this.cursor ?? this.hovered);
+    const known = ({ row, column }) => this.pixel?.index === this.index && this.pixel.row === row && this.pixel.column === column;
+    if (this.asking) return;
+    this.asking = true;
+    for (let at = place(); at && !known(at) && !this.opening; at = place()) {
+      const [{ opened, index }, { row, column }] = [this, at];
+      try {
+        const found = await get('/api/pixel', { case: opened.case, index, row, column });
+        if (this.opened === opened) this.pixel = { index, row, column, ...found };
+      } catch {
+        break; // a value that does not come is not shown
+      }
+      this.draw();
+    }
+    this.asking = false;
+  }
+
   // -- what a person does
 
   click(pixel, other) {
@@ -249,6 +325,13 @@ export class App {
     this.visible = true;
     const points = pixels.map(({ row, column }) => [row, column]);
     return this.change('Segmenting', '/api/scribble', { index: this.index, points, positive: this.positive(other) });
+  }
+
+  box(start, end) {
+    if (!this.seen) return toast(LOADING);
+    this.visible = true;
+    const corner = ({ row, column }) => [row, column];
+    return this.change('Segmenting', '/api/box', { index: this.index, start: corner(start), end: corner(end) });
   }
 
   // a stroke is seen until the server has made pixels of it
@@ -318,6 +401,15 @@ export class App {
     if (changes?.[0]?.box && changes[0].index !== this.index) await this.go(changes[0].index);
   }
 
+  // marks the case as done, which saves it, or as not done
+  async markDone(empty = false) {
+    const done = !this.status.done;
+    const { opened } = this;
+    const answer = await this.change(done ? 'Saving' : 'Changing', '/api/done', { done, empty });
+    if (!answer || !done || this.opened !== opened) return;
+    toast('Marked as done and saved.', 'done');
+  }
+
   save(empty = false) {
     const { opened } = this;
     return this.work('Saving', () => inTurn(async () => {
@@ -347,9 +439,10 @@ export class App {
 
   moveCursor(down, across) {
     const [rows, columns] = this.opened.shape;
-    const { row, column } = this.cursor ?? { row: rows >> 1, column: columns >> 1 };
+    const { row, column } = this.cursor ?? this.point;
     const within = (value, end) => Math.min(end - 1, Math.max(0, value));
-    this.cursor = { row: within(row + down, rows), column: within(column + across, columns) };
+    this.point = { row: within(row + down, rows), column: within(column + across, columns) };
+    this.cursor = this.point;
     this.draw();
   }
 }

@@ -1,6 +1,6 @@
 // Which case to open, and for which task: asked where there is more than one answer.
 
-import { options, otherModality, words } from './panel.js';
+import { options, otherModality, toast, words } from './panel.js';
 
 const byId = (id) => document.getElementById(id);
 
@@ -8,6 +8,8 @@ export class Chooser {
   constructor(app) {
     this.app = app;
     byId('choose-case').addEventListener('change', () => this.propose());
+    byId('choose-search').addEventListener('input', () => this.list());
+    byId('choose-export').addEventListener('click', () => app.exportDone());
     byId('choose-task').addEventListener('change', () => this.warn());
     byId('chooser').addEventListener('cancel', (event) => { if (!app.opened) event.preventDefault(); });
     byId('chooser').querySelector('form').addEventListener('submit', (event) => {
@@ -19,31 +21,67 @@ export class Chooser {
   // one case is opened at once, if it says what it is
   async begin() {
     const { cases, opened } = this.app;
-    byId('cases').hidden = cases.length < 2;
+    byId('turning').hidden = cases.length < 2;
     if (opened) return;
     const wrong = cases.length === 1 ? await this.app.open(0, null) : '';
     if (!this.app.opened) this.ask(wrong);
   }
 
-  get number() { return Number(byId('choose-case').value); }
+  // of the case that is chosen, -1 where no case has what is searched for
+  get number() { return Number(byId('choose-case').value || -1); }
 
-  ask(wrong = '') {
-    const { cases, tasks, opened } = this.app;
-    const pairs = cases.map(({ name, kept }, n) => [String(n), `${n + 1}. ${name}${kept ? ` · ${kept}` : ''}`]);
-    options(byId('choose-case'), pairs, String(opened?.case ?? 0));
+  // the next case or the one before; what a case does not say itself is asked
+  async turn(step) {
+    const { app } = this;
+    const number = app.opened.case + step;
+    if (app.opening || app.cases.length < 2) return;
+    if (number < 0 || number >= app.cases.length) toast(step > 0 ? 'This is the last case.' : 'This is the first case.', 'done');
+    else if (app.cases[number].begun || app.cases[number].task) {
+      const wrong = await app.open(number, null);
+      if (wrong) this.ask(wrong, number);
+    } else this.ask('', number);
+  }
+
+  async ask(wrong = '', number = this.app.opened?.case ?? 0) {
+    byId('choose-search').value = '';
+    const { tasks } = this.app;
     options(byId('choose-task'), [['', 'none: clicks and exemplars'], ...tasks.map((one) => [one, words(one)])], '');
+    this.list(number);
     this.propose();
     byId('choose-error').textContent = wrong;
-    byId('chooser').showModal();
+    if (!byId('chooser').open) byId('chooser').showModal();
+    byId('choose-case').focus();
+    await this.app.learnStates();
+    this.list();
+  }
+
+  // the cases whose name or state has all words that are searched for
+  list(number = this.number) {
+    const { cases } = this.app;
+    const wanted = byId('choose-search').value.toLowerCase().split(/\s+/).filter(Boolean);
+    const pairs = cases.map(({ name, kept }, n) => [String(n), `${n + 1}. ${name}${kept ? ` · ${kept}` : ''}`]);
+    const found = pairs.filter(([, text]) => wanted.every((word) => text.toLowerCase().includes(word)));
+    const kept = found.some(([n]) => n === String(number)) ? String(number) : found[0]?.[0] ?? '';
+    const before = this.number;
+    options(byId('choose-case'), found, kept);
+    const states = ['done', 'saved', 'begun'].map((state) => [cases.filter((one) => one.kept === state).length, state]);
+    const told = [`${found.length} of ${cases.length} cases`, ...states.filter(([count]) => count).map((one) => one.join(' '))];
+    byId('choose-count').textContent = told.join(' · ');
+    byId('choose-export').disabled = !cases.some((one) => one.kept === 'done');
+    if (this.number !== before) this.propose();
   }
 
   // what the case itself says; never the task of another case
   propose() {
+    byId('choose-open').disabled = this.number < 0;
+    byId('choose-note').textContent = this.number < 0 ? 'No case has this in its name or state.' : '';
+    byId('choose-error').textContent = '';
+    byId('choose-warning').textContent = '';
+    if (this.number < 0) return;
     const { task, note, begun } = this.app.cases[this.number];
     byId('choose-task').value = task ?? '';
     byId('choose-task').disabled = begun;
     byId('choose-note').textContent = begun ? 'It opens as it was left, its task too.' : note;
-    byId('choose-error').textContent = '';
     this.warn();
   }
 

@@ -3,13 +3,16 @@
 import { attachActions } from './actions.js';
 import { App } from './app.js';
 import { Chooser } from './chooser.js';
-import { toast } from './panel.js';
+import { ticked, toast } from './panel.js';
+import { Planes } from './planes.js';
 import { attachPointer } from './pointer.js';
 import { Screen } from './screen.js';
 
 const byId = (id) => document.getElementById(id);
 const screen = new Screen();
 const app = new App(() => screen.draw(app));
+screen.planes = new Planes(app);
+screen.name = askName;
 const chooser = new Chooser(app);
 
 const slice = (doing, path) => app.change(doing, path, { index: app.index });
@@ -21,6 +24,7 @@ const DOES = {
   point: () => app.take('point'),
   brush: () => app.take('brush', 1),
   eraser: () => app.take('brush', -1),
+  box: () => app.take('box', 1),
   lasso: () => app.take('lasso'),
   piece: () => app.take('piece'),
   ruler: () => app.take('ruler'),
@@ -42,13 +46,21 @@ const DOES = {
   last: () => app.go(app.depth - 1),
   up: () => app.propagate(1, steps(), byId('by').value),
   down: () => app.propagate(-1, steps(), byId('by').value),
-  stop: () => Object.assign(app, { stopped: true, cursor: null, corners: [], ruler: null }),
+  stop: () => Object.assign(app, { stopped: true, playing: false, cursor: null, corners: [], ruler: null }),
   accept: () => slice('Accepting', '/api/accept'),
   exemplar: () => slice('Adding', '/api/exemplar/slice'),
+  play: () => { if (app.playing) app.playing = false; else app.play(Math.min(60, Math.max(1, Number(byId('rate').value) || 10))); },
+  axes: () => { app.axes = !app.axes; },
+  invert: () => { app.inverted = !app.inverted; },
   window: () => app.setWindow([...app.status.window]),
   larger: () => app.view.zoomBy(1.25),
   smaller: () => app.view.zoomBy(0.8),
-  fit: () => app.view.fit(),
+  fit: () => { app.view.fit(); screen.planes.fit(); },
+  planes: () => {
+    app.three = !app.three;
+    if (!app.three && app.tool === 'cross') app.take('point');
+  },
+  cross: () => app.take('cross'),
   outline: () => { app.outline = !app.outline; },
   hide: () => { app.visible = !app.visible; },
   fainter: () => fade(-10),
@@ -56,17 +68,28 @@ const DOES = {
   task: () => byId('task').focus(),
   'use-class': () => byId('use-class').click(),
   save: () => save(),
+  done: () => markDone(),
+  later: () => chooser.turn(1),
+  earlier: () => chooser.turn(-1),
+  'accept-all': () => app.change('Accepting', '/api/accept-all'),
 };
 
 function drawWith(points, pixel, other) {
   app.cursor = null;
+  if (pixel) crossAt(points.at(-1));
+  if (app.tool === 'cross') return;
   if (app.tool === 'brush') app.drawn(points, other);
   else if (app.tool === 'lasso') {
     if (points.length > 2) app.drawn(points, other);
     else app.corner(points[0], other);
+  } else if (app.tool === 'box') {
+    if (points.length > 1) app.box(points[0], points.at(-1));
   } else if (app.tool === 'ruler') app.ruler = points.length > 1 ? { index: app.index, points: [points[0], points.at(-1)] } : null;
   else if (pixel) app.removePiece(pixel);
 }
+
+// the other planes show what a person does on this one
+const crossAt = ({ row, column }) => app.cross([row, column, app.index]);
 
 const once = (work) => (...given) => {
   if (!app.opened) return;
@@ -82,6 +105,13 @@ function run(name) {
 
 // with the focus on the picture, a cross hair clicks without a mouse
 function crossHair(event) {
+  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+  const far = (value) => value * (event.ctrlKey ? 10 : 1);
+  const plane = app.opened && screen.planes.focused();
+  if (plane && event.shiftKey && step) {
+    plane.step(...step.map(far));
+    return true;
+  }
   if (!app.opened || document.activeElement !== byId('canvas')) return false;
   if (event.key === 'Enter' && app.cursor) {
     const { cursor } = app;
@@ -95,17 +125,37 @@ function crossHair(event) {
     app.close(event.shiftKey);
     return true;
   }
-  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   if (!event.shiftKey || !step) return false;
-  app.moveCursor(...step.map((value) => value * (event.ctrlKey ? 10 : 1)));
+  app.moveCursor(...step.map(far));
   return true;
 }
 
 // an empty mask says that there is no lesion: a person says so, not a slip of the hand
 function save() {
   if (!app.status.empty) return app.save();
-  byId('empty').returnValue = '';
-  return byId('empty').showModal();
+  return askEmpty(() => app.save(true));
+}
+
+function markDone() {
+  if (app.status.done || !app.status.empty) return app.markDone();
+  return askEmpty(() => app.markDone(true));
+}
+
+function askEmpty(work) {
+  const dialog = byId('empty');
+  dialog.returnValue = '';
+  dialog.onclose = () => { if (dialog.returnValue === 'save') work(); }; // the event of an earlier closing may come late
+  dialog.showModal();
+}
+
+function askName({ number, name, place }) {
+  const [dialog, field] = [byId('naming'), byId('naming-name')];
+  byId('naming-title').textContent = `Name of lesion ${number}`;
+  field.value = name;
+  dialog.returnValue = '';
+  dialog.onclose = () => { if (dialog.returnValue === 'save') app.nameLesion(place, field.value); };
+  dialog.showModal();
+  field.select();
 }
 
 async function copySaved() {
@@ -153,10 +203,11 @@ async function encoded(file) {
 attachActions(run, crossHair);
 attachPointer(byId('canvas'), app.view, {
   about: () => app.opened, // what a movement begins on, it ends on
-  click: once((pixel, other) => { app.cursor = null; app.click(pixel, other); }),
-  scribble: once((pixels, other) => app.scribble(pixels, other)),
+  click: once((pixel, other) => { app.cursor = null; crossAt(pixel); app.click(pixel, other); }),
+  scribble: once((pixels, other) => { crossAt(pixels.at(-1)); app.scribble(pixels, other); }),
   stroke: once((points, other) => {
-    app.stroke = points && { tool: app.tool, points, positive: app.positive(other), index: app.index };
+    if (app.tool === 'cross' && points) crossAt(points.at(-1));
+    else app.stroke = points && { tool: app.tool, points, positive: app.positive(other), index: app.index };
   }),
   draws: () => app.tool !== 'point',
   draw: once((points, pixel, other) => drawWith(points, pixel, other)),
@@ -178,12 +229,12 @@ on('diameter', 'input', ({ value }) => brush(Number(value)));
 on('opacity', 'input', ({ value }) => { app.opacity = Number(value); });
 on('colour', 'change', ({ value }) => { app.colour = value; });
 on('slice', 'input', ({ value }) => app.go(Number(value) - 1));
+on('merge', 'click', () => app.mergeLesions(ticked()));
 on('mask-open', 'click', () => openMask());
 on('exemplar-add', 'click', () => addPair());
 new ResizeObserver(() => screen.resize(app)).observe(byId('stage'));
 
 byId('saved-copy').addEventListener('click', () => copySaved());
 byId('saved-close').addEventListener('click', () => { app.saved = null; app.draw(); });
-byId('empty').addEventListener('close', () => { if (byId('empty').returnValue === 'save') app.save(true); });
 
 app.learnCases().then(() => chooser.begin(), (error) => toast(error.message));

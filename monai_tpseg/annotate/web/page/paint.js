@@ -14,13 +14,23 @@ export function paint(canvas, view, scene) {
   const box = [view.x, view.y, view.columns * view.sx, view.rows * view.sy];
   context.imageSmoothingEnabled = view.zoom * ratio < SMOOTH_BELOW;
   context.drawImage(scene.image, ...box);
+  if (scene.inverted) invert(context, box);
   if (scene.mask && scene.visible) paintMask(context, view, box, scene);
+  if (scene.cross) paintCross(context, view, scene.cross);
+  scene.axes.forEach((lesion) => paintAxes(context, view, lesion, scene));
   scene.strokes.forEach((one) => HAND[one.tool](context, view, one, scene));
   if (scene.corners.length) paintCorners(context, view, scene);
   if (scene.ruler) paintRuler(context, view, { points: scene.ruler }, scene);
   if (scene.brush) paintRing(context, view, scene);
   if (scene.visible) scene.clicks.forEach((click) => paintClick(context, view, click));
-  if (scene.cursor) paintCursor(context, view, scene.cursor);
+  if (scene.cursor && !scene.cross) paintCursor(context, view, scene.cursor);
+}
+
+function invert(context, box) {
+  context.globalCompositeOperation = 'difference';
+  context.fillStyle = '#fff';
+  context.fillRect(...box);
+  context.globalCompositeOperation = 'source-over';
 }
 
 function paintMask(context, view, box, { mask, colour, opacity, outline, proposed }) {
@@ -40,7 +50,7 @@ function paintMask(context, view, box, { mask, colour, opacity, outline, propose
   context.setLineDash([]);
 }
 
-const HAND = { point: paintLine, brush: paintBrush, lasso: paintLasso, ruler: paintRuler, piece: () => undefined };
+const HAND = { point: paintLine, box: paintBox, brush: paintBrush, lasso: paintLasso, ruler: paintRuler, piece: () => undefined, cross: () => undefined };
 
 function way(view, points) {
   const path = new Path2D();
@@ -53,6 +63,14 @@ function paintLine(context, view, { points, positive }) {
   context.lineCap = context.lineJoin = 'round';
   stroke(context, path, '#000a', 5);
   stroke(context, path, positive ? ADDED : REMOVED, 3);
+}
+
+function paintBox(context, view, { points }) {
+  const [[x0, y0], [x1, y1]] = [points[0], points.at(-1)].map(({ row, column }) => view.toScreen(row, column));
+  const path = new Path2D();
+  path.rect(Math.min(x0, x1), Math.min(y0, y1), Math.abs(x1 - x0), Math.abs(y1 - y0));
+  stroke(context, path, '#000a', 4);
+  stroke(context, path, ADDED, 2);
 }
 
 // as wide as what it will cover
@@ -86,6 +104,13 @@ function paintCorners(context, view, scene) {
     dot.arc(x, y, n ? 3.5 : 6, 0, 2 * Math.PI); // the first one closes the line
     stroke(context, dot, '#000', 4);
     stroke(context, dot, '#fff', 2);
+  });
+}
+
+function paintAxes(context, view, { axes }, scene) {
+  [axes.long, axes.short].forEach((axis) => {
+    const points = axis.map(([row, column]) => ({ row, column }));
+    paintRuler(context, view, { points }, scene);
   });
 }
 
@@ -134,6 +159,20 @@ function paintClick(context, view, [row, column, polarity]) {
   context.fill(shape);
   stroke(context, shape, '#fff', 1.5);
   stroke(context, sign, '#000', 1.8);
+}
+
+const GAP = 14; // screen pixels around the place that a cross hair leaves free
+
+// where the other two planes are cut: lines across the whole picture
+function paintCross(context, view, { row, column }) {
+  const [x, y] = view.toScreen(row, column);
+  const path = new Path2D();
+  [[0, y, x - GAP, y], [x + GAP, y, view.width, y], [x, 0, x, y - GAP], [x, y + GAP, x, view.height]].forEach(([a, b, c, d]) => {
+    path.moveTo(a, b);
+    path.lineTo(c, d);
+  });
+  stroke(context, path, '#0008', 3);
+  stroke(context, path, '#ffd75e', 1);
 }
 
 function paintCursor(context, view, { row, column }) {

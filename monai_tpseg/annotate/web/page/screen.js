@@ -20,10 +20,20 @@ export function measured([from, to], spacing) {
   return `${length.toFixed(1)} ${spacing ? 'mm' : 'px'}`;
 }
 
+// the value with its unit, and where it lies: in the patient, or on a picture whose pixels have a size
+function valued({ values, unit, position }) {
+  const value = `${values.map(brief).join(', ')}${unit ? ` ${unit}` : ''}`;
+  const letters = position?.length === 3 ? ['R', 'A', 'S'] : ['down', 'right'];
+  const sides = { R: 'L', A: 'P', S: 'I' };
+  const part = (one, n) => `${one < 0 ? sides[letters[n]] ?? letters[n] : letters[n]} ${Math.abs(one).toFixed(1)}`;
+  return [value, position ? `${position.map(part).join(' ')} mm` : ''].filter(Boolean).join(' · ');
+}
+
 export class Screen {
   constructor() {
     this.due = false;
     this.exemplars = '';
+    this.name = () => undefined; // asks what a lesion is called
     this.lesions = '';
   }
 
@@ -58,12 +68,15 @@ export class Screen {
     const brush = app.tool === 'brush' ? app.over : null;
     const hand = { strokes, ruler: strokes.length && app.tool === 'ruler' ? null : ruler, brush, diameter: app.diameter };
     const length = (points) => measured(points, app.opened.spacing);
-    const scene = { image, mask, colour, outline, visible, cursor, clicks, corners: app.corners, positive: app.mode > 0, length, ...hand };
+    const axes = app.axes ? app.lesions.filter((one) => one.axes.slice === app.index) : [];
+    app.learnPixel();
+    const scene = { inverted: app.inverted, axes, image, mask, colour, outline, visible, cursor, clicks, corners: app.corners, cross: app.linked ? app.point : null, positive: app.mode > 0, length, ...hand };
     const proposed = app.state === 'proposed';
     paint(byId('canvas'), app.view, { ...scene, proposed, opacity: app.opacity / 100 });
     byId('canvas').dataset.shown = app.current ? app.index + 1 : '';
     fillAbout(app);
     fillTools(app);
+    this.planes.show();
     this.corners(app);
     say('measured', ruler ? `Ruler ${length(ruler)}` : '');
     this.exemplarList(app);
@@ -72,14 +85,16 @@ export class Screen {
     if (app.depth > 1) this.strip(app);
   }
 
-  corners({ index, depth, state, window, view, cursor, hovered, mask, opened }) {
-    const known = depth > 1 || state !== 'empty' ? ` · ${state}` : '';
-    say('where', `${depth > 1 ? `Slice ${index + 1} of ${depth}` : 'Picture'}${known}`);
+  corners({ index, depth, state, window, view, cursor, hovered, mask, opened, pixel }) {
+    const named = depth > 1 || state !== 'empty' ? ` · ${state}` : '';
+    say('where', `${depth > 1 ? `Slice ${index + 1} of ${depth}` : 'Picture'}${named}`);
     say('shown', `W ${brief(window[1] - window[0])}   L ${brief((window[0] + window[1]) / 2)}`);
     say('scale', `${Math.round(view.zoom * 100)} %`);
     const at = cursor ?? hovered;
     const marked = mask ? `${mask.area} ${mask.area === 1 ? 'pixel' : 'pixels'} marked` : 'mask not there yet';
     say('place', `${at ? `row ${at.row}, column ${at.column} · ` : ''}${marked}`);
+    const known = at && pixel?.index === index && pixel.row === at.row && pixel.column === at.column;
+    say('value', known ? valued(pixel) : '');
     SIDES.forEach((side) => say(`side-${side}`, opened.sides[side] ?? ''));
   }
 
@@ -96,9 +111,9 @@ export class Screen {
     this.lesions = key;
     const go = ([index, row, column]) => {
       app.view.show(row, column);
-      app.go(index);
+      app.cross([row, column, index]);
     };
-    fillLesions(app.lesions, app.depth > 1, go, (place) => app.removeLesion(place));
+    fillLesions(app.lesions, app.depth > 1, { go, name: (lesion) => this.name(lesion), remove: (place) => app.removeLesion(place) });
   }
 
   strip({ index, depth, state, status }) {

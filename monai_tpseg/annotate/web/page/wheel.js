@@ -20,8 +20,9 @@ export class Wheel {
     const begun = timeStamp - this.time > PAUSE || sign !== this.sign;
     Object.assign(this, { time: timeStamp, sign }, begun ? { way: 0, notched: whole } : {});
     if (this.notched && whole) return sign * ticks; // a stroke on a touchpad passes through whole numbers too
-    const before = Math.ceil(this.way); // the first event of a gesture counts at once
+    const gone = () => Math.ceil(this.way - 1e-6); // the first event of a gesture counts at once
+    const before = gone();
     this.way += Math.abs(deltaY) / WAY[deltaMode];
-    return sign * (Math.ceil(this.way - 1e-6) - before);
+    return sign * (gone() - before);
   }
 }

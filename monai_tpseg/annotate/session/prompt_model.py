@@ -1,0 +1,88 @@
+"""K-Prism with its weights, loaded once for all sessions."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.defaults import THRESHOLD
+from monai_tpseg.inferers.task_inferer import image_size_2d, resize_antialiased
+from monai_tpseg.networks import KPrism, Prompt
+from monai_tpseg.networks.described import build_described
+from monai_tpseg.networks.kprism import ImageState, Memory
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
+from monai_tpseg.segment import Finish, PrepareImage
+from monai_tpseg.studies.model import choose_device, other_preprocessing
+from monai_tpseg.trust import Judge
+from monai_tpseg.weights import choose_weights
+
+__all__ = ["PromptModel"]
+
+logger = logging.getLogger(__name__)
+
+
+class PromptModel:
+    """A network that takes prompts, and what its weights say about themselves.
+
+    Args:
+        checkpoint: weights of K-Prism, their description beside them; or a name in the catalogue; the starter weights
+            by default. The digest is checked, loading is strict.
+        device: name of a device; by default the first GPU, or the CPU.
+        threshold: probability from which a pixel is marked, in (0, 1).
+
+    Raises:
+        CatalogueError: no such weights in the catalogue.
+        CheckpointError: weights or description are missing, damaged, or do not fit, or what lies beside them does not.
+        SessionError: weights of another network, or a threshold out of its range.
+        StudyError: no such device.
+    """
+
+    def __init__(
+        self, checkpoint: str | Path | None = None, device: str | None = None, threshold: float = THRESHOLD
+    ) -> None:
+        checkpoint = choose_weights(checkpoint, "kprism")
+        self.info: WeightsInfo = read_info(checkpoint, verify=True)
+        architecture = self.info.network.get("architecture", "tpseg")
+        if architecture != "kprism":
+            raise SessionError(f"Weights of '{architecture}' take no clicks; give weights of K-Prism (docs/kprism.md).")
+        try:
+            self.finish = Finish(threshold)
+        except ValueError as error:
+            raise SessionError(f"{error}") from error
+        if other_preprocessing(self.info):
+            logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+        self.prepare = PrepareImage()
+        self.judge = Judge.beside(checkpoint, self.info)
+        self.device = choose_device(device)
+        self.image_size = image_size_2d(self.info.image_size)
+        network = build_described(checkpoint)
+        assert isinstance(network, KPrism)
+        self.network: KPrism = network.to(self.device)
+
+    @torch.no_grad()
+    def encode(self, image: Tensor) -> ImageState:
+        """Encode a picture or slice.
+
+        Args:
+            image: (1, 3, H, W) of any size, normalised; resized to `image_size`.
+        """
+        return self.network.encode(resize_antialiased(image.to(self.device), self.image_size))
+
+    @torch.no_grad()
+    def remember(self, image: Tensor, label: Tensor) -> Memory:
+        """Encode exemplars.
+
+        Args:
+            image: (1, K, 3, h, w), normalised, at a size that the network takes.
+            label: (1, K, 1, h, w) in {0, 1}.
+        """
+        return self.network.remember(image.to(self.device), label.to(self.device))
+
+    @torch.no_grad()
+    def decode(self, state: ImageState, prompt: Prompt, memory: Memory | None = None) -> Tensor:
+        """Answer a prompt: one decoder pass. Logits (1, 1, h, w) of `image_size`, float32, on the CPU."""
+        return self.network.decode(state, prompt, memory).float().cpu()

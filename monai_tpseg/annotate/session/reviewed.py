@@ -1,0 +1,73 @@
+"""A case whose masks a person has looked at: slices that are accepted, and the whole case as done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from monai_tpseg.annotate.session.checks import check_flag
+from monai_tpseg.annotate.session.edited import Edited
+from monai_tpseg.annotate.session.history import SliceState
+from monai_tpseg.annotate.session.masks import Change
+from monai_tpseg.annotate.session.opened import alone
+from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.words import count
+
+__all__ = ["Reviewed"]
+
+
+class Reviewed(Edited):
+    """What a person can say about masks; arguments are those of `Opened`."""
+
+    @alone
+    def accept(self, index: int = 0) -> Change:
+        """Mark the mask of slice `index`, also an empty one, as looked at and right.
+
+        Raises:
+            SessionError: no such slice.
+        """
+        index = self._index(index)
+        state = self._history.at(index)
+        return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
+
+    @alone
+    def accept_all(self) -> list[Change]:
+        """Mark the masks of all slices that are proposed as looked at and right, in one step.
+
+        Raises:
+            SessionError: no slice is proposed.
+        """
+        steps = [
+            self._history.step(index, replace(state, status="accepted"))
+            for index, state in sorted(self._history.slices.items())
+            if state.status == "proposed"
+        ]
+        if not steps:
+            raise SessionError("No slice is proposed; there is nothing to accept.")
+        return self._take_together(steps, [None] * len(steps))
+
+    @alone
+    def set_done(self, done: bool = True) -> Change:
+        """Say that the case is done, every slice of it, or that it is not; a later change takes that back.
+
+        Raises:
+            SessionError: there is no task, or masks are only proposed.
+        """
+        if check_flag(done, "done"):
+            self.check_done()
+        return self._take(self._history.step(setup=replace(self._history.setup, done=done)))
+
+    @alone
+    def check_done(self) -> None:
+        """Check that the case can be marked as done.
+
+        Raises:
+            SessionError: see `set_done`.
+        """
+        if self._history.setup.task is None:
+            raise SessionError("A case that is done needs a task, which says what was marked; choose one first.")
+        proposed = sum(state.status == "proposed" for state in self._history.slices.values())
+        if proposed:
+            raise SessionError(
+                f"{count(proposed, 'mask')} of the case {'is' if proposed == 1 else 'are'} only proposed; look at them "
+                "and accept them, then mark the case as done."
+            )

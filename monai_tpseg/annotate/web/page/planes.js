@@ -1,0 +1,174 @@
+// The two planes across the slices of a volume, cut where the cross hair is.
+
+import { address, Dropped, get, inTurn } from './api.js';
+import { Images } from './images.js';
+import { Mask } from './masks.js';
+import { paint } from './paint.js';
+import { toast } from './panel.js';
+import { attachPointer } from './pointer.js';
+import { View } from './view.js';
+
+const KEPT = 24; // pictures of a plane
+const byId = (id) => document.getElementById(id);
+const capital = (word) => word[0].toUpperCase() + word.slice(1);
+
+// where the cross hair is in the volume
+const placeOf = ({ point, index }) => [point.row, point.column, index];
+
+// what is asked for follows what is wanted: of many changes in a row only the newest
+class Newest {
+  constructor(ask, took) {
+    Object.assign(this, { ask, took, key: null, value: null, wanted: null, failed: null, round: 0 });
+  }
+
+  get current() { return this.value !== null && this.key === this.wanted; }
+
+  async follow(key) {
+    this.wanted = key;
+    if (this.asking) return;
+    this.asking = true;
+    while (this.wanted !== this.key && this.wanted !== this.failed) {
+      const [now, round] = [this.wanted, this.round];
+      try {
+        const value = await this.ask(now);
+        if (round === this.round) Object.assign(this, { key: now, value, failed: null });
+      } catch (error) {
+        if (round === this.round) this.failed = now;
+        if (now === this.wanted && !(error instanceof Dropped)) toast(error.message);
+      }
+      this.took();
+    }
+    this.asking = false;
+  }
+
+  // what is on its way belongs to a case that is not open any more
+  forget() {
+    Object.assign(this, { key: null, value: null, failed: null, round: this.round + 1 });
+  }
+}
+
+class Plane {
+  constructor(app, number) {
+    Object.assign(this, { app, number, canvas: byId(`plane-${number}`), view: new View(), images: new Images(KEPT) });
+    this.image = new Newest((url) => this.images.get(url), () => app.draw());
+    this.mask = new Newest((url) => inTurn(() => this.read(url)), () => app.draw());
+    this.opened = null;
+    attachPointer(this.canvas, this.view, this.hand());
+    new ResizeObserver(() => this.resize()).observe(this.canvas);
+  }
+
+  get about() { return this.app.reformats[this.number]; }
+
+  async read(url) {
+    const [rows, columns] = this.about.shape;
+    return new Mask(rows, columns, (await get(url)).runs);
+  }
+
+  hand() {
+    const { app, view } = this;
+    const open = (work) => (...given) => {
+      if (!app.linked) return;
+      work(...given);
+      app.draw();
+    };
+    return {
+      about: () => app.opened,
+      draws: () => true,
+      stroke: open((points) => { if (points) this.cross(points.at(-1)); }),
+      draw: () => undefined,
+      hover: () => undefined,
+      move: open((dx, dy) => view.move(dx, dy)),
+      zoom: open((factor, x, y) => view.zoomBy(factor, x, y)),
+      window: open((dx, dy) => app.turnWindow(dx, dy)),
+      scroll: open((pictures) => app.cross(this.moved(this.about.across, pictures))),
+    };
+  }
+
+  moved(axis, by) {
+    const place = [...placeOf(this.app)];
+    place[axis] += by;
+    return place;
+  }
+
+  // a place of this picture, in the volume
+  cross(at) {
+    const { axes, flipped, shape } = this.about;
+    const place = [...placeOf(this.app)];
+    [at.row, at.column].forEach((value, n) => { place[axes[n]] = flipped[n] ? shape[n] - 1 - value : value; });
+    this.app.cross(place);
+  }
+
+  // the other way round: where the cross hair is on this picture
+  get place() {
+    const { axes, flipped, shape } = this.about;
+    const at = placeOf(this.app);
+    const [row, column] = axes.map((axis, n) => (flipped[n] ? shape[n] - 1 - at[axis] : at[axis]));
+    return { row, column };
+  }
+
+  // with the keyboard: by pixels of this picture
+  step(down, across) {
+    const { row, column } = this.place;
+    this.cross({ row: row + down, column: column + across });
+  }
+
+  resize() {
+    const ratio = window.devicePixelRatio || 1;
+    const box = this.canvas.getBoundingClientRect();
+    this.canvas.width = Math.max(1, Math.round(box.width * ratio));
+    this.canvas.height = Math.max(1, Math.round(box.height * ratio));
+    this.view.resize(box.width, box.height);
+    this.app.draw();
+  }
+
+  open() {
+    const { plane, shape, spacing, sides } = this.about;
+    this.opened = this.app.opened;
+    this.images.clear();
+    this.image.forget();
+    this.mask.forget();
+    this.view.open(...shape, spacing);
+    this.canvas.setAttribute('aria-label', `${capital(plane)} plane through the cross hair. Click, drag or Shift + arrow keys to move it.`);
+    Object.entries(sides).forEach(([side, letter]) => { this.canvas.parentElement.querySelector(`.${side}`).textContent = letter; });
+  }
+
+  show() {
+    const { app, about } = this;
+    if (this.opened !== app.opened) this.open();
+    const index = placeOf(app)[about.across];
+    const [low, high] = app.window;
+    const asked = { case: app.opened.case, plane: about.plane, index };
+    this.image.follow(address('/api/reformat', { ...asked, low, high }));
+    this.mask.follow(`${address('/api/reformat-mask', asked)}#${app.edits}`); // what follows # is not sent
+    const { current } = this.image;
+    if (current) this.canvas.parentElement.dataset.shown = index + 1;
+    else delete this.canvas.parentElement.dataset.shown;
+    const name = `${capital(about.plane)} ${index + 1} of ${app.opened.shape[about.across]}`;
+    if (byId(`plane-${this.number}-name`).textContent !== name) byId(`plane-${this.number}-name`).textContent = name;
+    const { colour, outline, visible, inverted } = app;
+    const scene = { image: this.image.value, inverted, mask: this.mask.current && current ? this.mask.value : null, visible, colour, outline };
+    const none = { axes: [], strokes: [], corners: [], clicks: [] };
+    paint(this.canvas, this.view, { ...none, ...scene, opacity: app.opacity / 100, cross: this.place });
+  }
+}
+
+export class Planes {
+  constructor(app) {
+    this.app = app;
+    this.planes = [0, 1].map((number) => new Plane(app, number));
+  }
+
+  show() {
+    byId('planes').hidden = !this.app.linked;
+    if (this.app.linked) this.planes.forEach((plane) => plane.show());
+  }
+
+  // of the canvas that has the focus, or none
+  focused() {
+    return this.app.linked ? this.planes.find(({ canvas }) => canvas === document.activeElement) : undefined;
+  }
+
+  fit() {
+    this.planes.forEach(({ view }) => view.fit());
+  }
+}

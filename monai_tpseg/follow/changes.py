@@ -1,0 +1,172 @@
+"""What became of every lesion from study to study: the rows of the tables, and names that persist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from monai_tpseg.follow.matching import Group
+from monai_tpseg.follow.visits import Visit
+from monai_tpseg.io.dicom.tracking import SEGMENTS
+
+__all__ = ["Change", "Tracker", "percent", "rows_of"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of `changes.csv`.
+
+    Attributes:
+        patient: 1, 2, ...: the order of the page; no name or number of the patient is written.
+        task: name of the task.
+        tracking_id: what the lesion is called since it first appeared.
+        other_ids: of the lesions that merged with it, or that split from it.
+        change: see `monai_tpseg.follow.matching.Change`; `all` for the sum over all lesions.
+        study_a, study_b: 1, 2, ...: of the patient, in the order of time.
+        days: between them; None where a header does not say.
+        case_a, case_b: names of the cases in their runs.
+        lesions_a, lesions_b: numbers in their `lesions.csv`.
+        size_a, size_b: sum over the lesions, in `size_unit`.
+        size_unit: `mm3`.
+        size_percent: change in percent of the earlier size.
+        diameter_a, diameter_b: of the longest lesion, in `diameter_unit`.
+        diameter_unit: `mm`.
+        diameter_percent: change in percent of the earlier diameter.
+        distance_mm: of the centroids after the alignment.
+    """
+
+    patient: int
+    task: str
+    tracking_id: str
+    other_ids: tuple[str, ...]
+    change: str
+    study_a: int
+    study_b: int
+    days: int | None
+    case_a: str
+    case_b: str
+    lesions_a: tuple[int, ...]
+    lesions_b: tuple[int, ...]
+    size_a: float
+    size_b: float
+    size_unit: str
+    size_percent: float | None
+    diameter_a: float
+    diameter_b: float
+    diameter_unit: str
+    diameter_percent: float | None
+    distance_mm: float | None = None
+
+    def cells(self) -> dict[str, Any]:
+        """The line for a CSV: several values in a cell are apart by spaces, what is not known is empty."""
+        return {
+            name: " ".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value
+            for name, value in asdict(self).items()
+        }
+
+
+COLUMNS = tuple(one.name for one in fields(Change))
+
+
+@dataclass
+class Tracker:
+    """Names of lesions over the studies of one patient.
+
+    Attributes:
+        names: case -> number of a lesion -> its name.
+    """
+
+    names: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def begin(self, visit: Visit) -> None:
+        """Give the lesions of a study their own names: those of the first one, or where nothing was safe."""
+        self.names[visit.case] = {int(row["lesion"]): own_name(row) for row in visit.rows}
+
+    def carry(self, first: Visit, second: Visit, groups: Sequence[Group]) -> None:
+        """Carry names on: what merged keeps that of the largest; of what split the largest keeps it."""
+        before = self.names[first.case]
+        self.begin(second)
+        for group in groups:
+            if group.first and group.second:
+                self.names[second.case][min(group.second)] = before[min(group.first)]  # 1 is the largest
+
+
+def own_name(row: Mapping[str, str]) -> str:
+    """Return the tracking id of a lesion; those that share one in the DICOM segmentation are numbered."""
+    shared = int(row["lesion"]) > SEGMENTS and row["tracking_id"].endswith("_others")
+    return row["tracking_id"].removesuffix("others") + row["lesion"] if shared else row["tracking_id"]
+
+
+def percent(before: float, after: float) -> float | None:
+    """Return the change in percent of `before`; None where there was nothing.
+
+    >>> percent(200.0, 150.0), percent(0.0, 5.0)
+    (-25.0, None)
+    """
+    return round(100 * (after - before) / before, 1) if before else None
+
+
+def rows_of(
+    patient: int, studies: tuple[int, int], first: Visit, second: Visit, groups: Sequence[Group], tracker: Tracker
+) -> list[Change]:
+    """Return a line for every group, and one for all lesions together.
+
+    Args:
+        patient: its number.
+        studies: numbers of both studies.
+        first: the earlier study.
+        second: the later study.
+        groups: of `match_lesions`; none where nothing was safe.
+        tracker: that has carried the names on.
+    """
+    days = (second.day - first.day).days if first.day and second.day else None
+    whole = Group(tuple(_numbers(first)), tuple(_numbers(second)), "matched", None)
+    lines = [
+        Change(
+            patient=patient,
+            task=first.task,
+            tracking_id="" if name == "all" else _names(group, first, second, tracker)[0],
+            other_ids=() if name == "all" else _names(group, first, second, tracker)[1:],
+            change=name,
+            study_a=studies[0],
+            study_b=studies[1],
+            days=days,
+            case_a=first.case,
+            case_b=second.case,
+            lesions_a=group.first,
+            lesions_b=group.second,
+            **_sizes(first, second, group),
+            distance_mm=group.distance,
+        )
+        for name, group in [("all", whole), *((group.change, group) for group in groups)]
+    ]
+    return lines
+
+
+def _numbers(visit: Visit) -> list[int]:
+    return [int(row["lesion"]) for row in visit.rows]
+
+
+def _names(group: Group, first: Visit, second: Visit, tracker: Tracker) -> tuple[str, ...]:
+    """The name that is kept, then the others of both sides."""
+    before = [tracker.names[first.case][number] for number in sorted(group.first)]
+    after = [tracker.names[second.case][number] for number in sorted(group.second)]
+    return tuple(dict.fromkeys([*before, *after]))
+
+
+def _sizes(first: Visit, second: Visit, group: Group) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for side, visit, numbers in (("a", first, group.first), ("b", second, group.second)):
+        rows = [row for row in visit.rows if int(row["lesion"]) in numbers]
+        found[f"size_{side}"] = round(sum(float(row["size"]) for row in rows), 3)
+        found[f"diameter_{side}"] = max((float(row["diameter"]) for row in rows), default=0.0)
+        if rows:
+            found |= {"size_unit": rows[0]["size_unit"], "diameter_unit": rows[0]["diameter_unit"]}
+    units = {"size_unit": "", "diameter_unit": ""}
+    return {
+        **units,
+        **found,
+        "size_percent": percent(found["size_a"], found["size_b"]),
+        "diameter_percent": percent(found["diameter_a"], found["diameter_b"]),
+    }

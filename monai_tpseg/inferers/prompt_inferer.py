@@ -1,0 +1,199 @@
+"""Inference with prompts: a class, exemplars or clicks on pictures and volumes, and a simulated user for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor
+
+from monai_tpseg.clicks import next_clicks, scale_clicks
+from monai_tpseg.defaults import THRESHOLD
+from monai_tpseg.inferers.task_inferer import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
+from monai_tpseg.networks import KPrism, Prompt, unwrap
+from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
+from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
+
+__all__ = ["PromptInferer", "SimulatedUser"]
+
+
+class PromptInferer(TaskInferer):
+    """Probabilities of pictures and volumes at their own size, for whatever prompt.
+
+    Slices are resized to `image_size` as a whole and their probabilities back. A class and exemplars hold for every
+    slice of a volume; exemplars are encoded once. Clicks are for pictures.
+
+    Args:
+        image_size: (H, W) of the network's input.
+        slice_batch, amp, device: see `TaskInferer`.
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 512,
+        slice_batch: int = 8,
+        amp: Amp = "none",
+        device: str | torch.device | None = None,
+    ) -> None:
+        super().__init__(image_size, slice_batch=slice_batch, amp=amp, device=device)
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Any,
+        *args: Any,
+        task: int | Tensor | None = None,
+        clicks: Tensor | None = None,
+        exemplar_image: Tensor | None = None,
+        exemplar_label: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Segment `inputs`.
+
+        Args:
+            inputs: (B, 3, H, W) or (B, 3, H, W, D).
+            network: K-Prism.
+            task: row of the class, or None.
+            clicks: (B, N, 3) in pixels of `inputs`, see `Prompt`, or None.
+            exemplar_image, exemplar_label: (B, K, 3, h, w) and (B, K, 1, h, w) at sizes that the network takes, or
+                (1, K, ...) for all; or None.
+
+        Returns:
+            probabilities, float32, (B, 1, H, W) or (B, 1, H, W, D).
+
+        Raises:
+            ValueError: no prompt, clicks on a volume, or one volume of several with exemplars of its own.
+        """
+        if task is None and clicks is None and exemplar_image is None:
+            raise ValueError("Inference has no default prompt: pass a task, clicks or exemplars.")
+        if clicks is not None:
+            if inputs.ndim != 4:
+                raise ValueError(f"Clicks are for pictures (B, 3, H, W), got shape {tuple(inputs.shape)}.")
+            clicks = scale_clicks(plain_tensor(clicks), (inputs.shape[2], inputs.shape[3]), self.image_size)
+        net: KPrism = unwrap(network)  # type: ignore[assignment]
+        memory = self._memory(net, inputs, exemplar_image, exemplar_label)
+
+        def bound(image: Tensor, rows: Tensor) -> Tensor:
+            prompt = Prompt(task=None if task is None else rows, clicks=clicks)
+            return net.decode(net.encode(image), prompt, _for_batch(memory, len(image)))
+
+        return super().__call__(inputs, bound, task=0 if task is None else task)
+
+    def _memory(self, net: KPrism, inputs: Tensor, image: Tensor | None, label: Tensor | None) -> Memory | None:
+        if image is None or label is None:
+            return None
+        if inputs.ndim == 5 and len(image) > 1:
+            raise ValueError("Exemplars of volumes must be (1, K, ...): the same for every slice.")
+        target = self.device or inputs.device
+        with autocast(target, self.amp):
+            return net.remember(sent(plain_tensor(image), target), sent(plain_tensor(label), target))
+
+
+def _for_batch(memory: Memory | None, batch: int) -> Memory | None:
+    """Return exemplars of one sample as those of a batch."""
+    if memory is None or len(memory.present) == batch:
+        return memory
+
+    def every(x: Tensor) -> Tensor:
+        return x.expand(batch, *x.shape[1:])
+
+    keys, values, summaries, valid, present = memory
+    whole = None if valid is None else every(valid)
+    return Memory(every(keys), every(values), tuple(every(s) for s in summaries), whole, every(present))
+
+
+class SimulatedUser(Inferer):
+    """Starts from a class, from exemplars or from nothing, and corrects the mask with simulated clicks.
+
+    Clicks are made on masks of the network's size. Who is satisfied does not click any more: the mask stays. Without
+    clicks, volumes are segmented too, slice by slice.
+
+    Args:
+        image_size: (H, W) of the network's input.
+        start: "semantic", "in_context" or "interactive" (the first mask is empty).
+        clicks: N, 0 or more; 1 or more for "interactive".
+        threshold: probability from which a pixel is marked.
+        amp: "none", "bf16" or "fp16".
+        device: where slices of volumes are sent to, see `TaskInferer`.
+
+    Raises:
+        ValueError: an unknown start or too few clicks.
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 512,
+        start: Mode = "interactive",
+        clicks: int = 10,
+        threshold: float = THRESHOLD,
+        amp: Amp = "none",
+        device: str | torch.device | None = None,
+    ) -> None:
+        if start not in MODES:
+            raise ValueError(f"Unknown start {start!r}; choose one of {', '.join(MODES)}.")
+        if clicks < (start == "interactive"):
+            raise ValueError(
+                f"clicks must be at least {int(start == 'interactive')} for start '{start}', got {clicks}."
+            )
+        self.image_size, self.start, self.clicks = image_size_2d(image_size), start, clicks
+        self.threshold, self.amp, self.device = threshold, amp, device
+
+    def __call__(
+        self,
+        inputs: Tensor,
+        network: Any,
+        *args: Any,
+        label: Tensor | None = None,
+        task: Tensor | None = None,
+        exemplar_image: Tensor | None = None,
+        exemplar_label: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Segment pictures as a user would who sees their labels.
+
+        Args:
+            inputs: (B, 3, H, W); without clicks also (B, 3, H, W, D).
+            network: K-Prism.
+            label: (B, 1, H, W) in {0, 1}; not looked at for a volume.
+            task, exemplar_image, exemplar_label: what the start needs.
+
+        Returns:
+            probabilities (B, 1 + N, H, W), float32: before the first click and after each; (B, 1, H, W, D) of a volume.
+
+        Raises:
+            ValueError: clicks on a volume, no label, or a start without what it needs.
+        """
+        given: dict[str, Any] = {"task": task}
+        if self.start == "in_context":
+            given = {"exemplar_image": exemplar_image, "exemplar_label": exemplar_label}
+        if inputs.ndim == 5 and not self.clicks:
+            return PromptInferer(self.image_size, amp=self.amp, device=self.device)(inputs, network, **given)
+        if inputs.ndim != 4 or label is None:
+            raise ValueError(f"A simulated user needs pictures (B, 3, H, W) and labels, got {tuple(inputs.shape)}.")
+        net: KPrism = unwrap(network)  # type: ignore[assignment]
+        start = first_prompt(self.start, torch.as_tensor(task), exemplar_image, exemplar_label)
+        truth = resize_antialiased(plain_tensor(label), self.image_size) >= 0.5
+        with autocast(inputs.device, self.amp):
+            state = net.encode(resize_antialiased(plain_tensor(inputs), self.image_size))
+            maps = self._rounds(net, state, start, truth)
+        return with_meta_of(inputs, torch.cat([resize_antialiased(m, inputs.shape[-2:]) for m in maps], dim=1))
+
+    def _rounds(self, net: KPrism, state: Any, prompt: Prompt, truth: Tensor) -> list[Tensor]:
+        """Return probabilities (B, 1, H, W) at the network's size, 1 + N of them."""
+        memory = None
+        if prompt.exemplar_image is not None and prompt.exemplar_label is not None:
+            memory = net.remember(plain_tensor(prompt.exemplar_image), plain_tensor(prompt.exemplar_label))
+            prompt = Prompt()
+        logits = None if self.start == "interactive" else net.decode(state, prompt, memory).float()
+        maps = [torch.zeros_like(truth, dtype=torch.float32) if logits is None else logits.sigmoid()]
+        for _ in range(self.clicks):
+            click = next_clicks(maps[-1] >= self.threshold, truth)
+            given = click if prompt.clicks is None else torch.cat([prompt.clicks, click], dim=1)
+            prompt = replace(prompt, clicks=given, previous_logits=logits)
+            logits = net.decode(state, prompt, memory).float()
+            satisfied = click[..., 2:].unsqueeze(-1) == 0  # (B, 1, 1, 1)
+            maps.append(torch.where(satisfied, maps[-1], logits.sigmoid()))
+        return maps

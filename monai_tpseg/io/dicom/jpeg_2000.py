@@ -1,0 +1,78 @@
+"""What a JPEG 2000 codestream says of itself (ISO/IEC 15444-1, annex A): its size, and whether all tiles are there."""
+
+from __future__ import annotations
+
+__all__ = ["codestream", "is_whole", "jpeg_2000_size", "transforms_colour"]
+
+_SOC_SIZ = b"\xff\x4f\xff\x51"  # start of a codestream, followed by its size
+_COD = b"\xff\x52"  # how tiles are coded
+_TILE = b"\xff\x90"  # begins a part of a tile
+_JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
+_MOST_TILES = 65535
+
+
+def codestream(code: bytes) -> int | None:
+    """Return where a codestream begins in a frame: at once, or in the box of a JP2 file that holds it; or None."""
+    place = 0
+    while code.startswith(_JP2) and place + 8 <= len(code) and code[place + 4 : place + 8] != b"jp2c":
+        size = _number(code, place, 4)
+        if size == 1:
+            size = _number(code, place + 8, 8)
+        if size < 8:
+            return None
+        place += size
+    if place:
+        place += 16 if code[place : place + 4] == b"\x00\x00\x00\x01" else 8
+    return place if code[place : place + 4] == _SOC_SIZ else None
+
+
+def jpeg_2000_size(code: bytes, start: int) -> tuple[int, int, int]:
+    """Return rows, columns and samples that the codestream at `start` declares."""
+    x1, y1, x0, y0 = (_number(code, start + n, 4) for n in (8, 12, 16, 20))
+    return y1 - y0, x1 - x0, _number(code, start + 40, 2)
+
+
+def transforms_colour(code: bytes, start: int) -> bool:
+    """Say whether the codestream at `start` has its own colour transform, which decoders undo."""
+    place = start + 2
+    while (mark := code[place : place + 2]) not in (_COD, _TILE, b"") and mark[0] == 0xFF:
+        place += 2 + _number(code, place + 2, 2)
+    return code[place : place + 2] == _COD and _number(code, place + 8, 1) == 1
+
+
+def is_whole(code: bytes, start: int) -> bool:
+    """Say whether each tile has a part in the codestream at `start`, and the last part does not end early.
+
+    OpenJPEG fills what is missing with grey and says so in a warning only.
+    """
+    missing = _tiles(code, start)
+    if missing is None:
+        return False
+    place = start + 2
+    while (mark := code[place : place + 2]) not in (_TILE, b""):
+        if mark[0] != 0xFF:
+            return False
+        place += 2 + _number(code, place + 2, 2)
+    seen = set()
+    while code[place : place + 2] == _TILE:
+        seen.add(_number(code, place + 4, 2))
+        size = _number(code, place + 6, 4)
+        if size == 0:  # up to the end of the codestream
+            break
+        place += size
+        if size < 12 or place > len(code):
+            return False
+    return len(seen) == missing
+
+
+def _tiles(code: bytes, start: int) -> int | None:
+    """How many tiles there must be; None where that cannot be."""
+    x1, y1, width, height, left, top = (_number(code, start + n, 4) for n in (8, 12, 24, 28, 32, 36))
+    if not width or not height or x1 <= left or y1 <= top:
+        return None
+    tiles = -(-(x1 - left) // width) * -(-(y1 - top) // height)
+    return tiles if tiles <= _MOST_TILES else None
+
+
+def _number(code: bytes, place: int, size: int) -> int:
+    return int.from_bytes(code[place : place + size], "big")

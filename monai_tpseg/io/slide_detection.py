@@ -1,0 +1,91 @@
+"""Whole slides, told from other sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import TiffImagePlugin
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, JPEGBaseline8Bit, VLWholeSlideMicroscopyImageStorage
+
+from monai_tpseg.io.dicom.attributes import number
+from monai_tpseg.io.dicom.compression import syntax_name
+from monai_tpseg.io.dicom.object import is_dicom, read_dataset
+from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.safety import MAX_PIXELS, base_name, read_safely
+from monai_tpseg.suffixes import SLIDE_SUFFIXES, TIFF_SUFFIXES
+
+__all__ = ["check_dicom_slide", "is_slide"]
+
+_SUBFILE, _WIDTH, _HEIGHT, _TILE_WIDTH = 254, 256, 257, 322  # tags of TIFF
+_PACKED = frozenset({JPEGBaseline8Bit, JPEG2000Lossless, JPEG2000})  # what OpenSlide unpacks of DICOM
+_REDUCED = 1  # the bit of _SUBFILE that says "a smaller version of another page"
+_PAGES = 64  # of a TIFF file that are looked at: a pyramid has about ten
+
+
+def is_slide(path: Path) -> bool:
+    """Say whether `path` is a whole slide: by its suffix, as a tiled TIFF with smaller versions of itself or too large
+    to be read at once, or as a DICOM whole slide image, a file or the folder of one.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.name[0] != "." and file.is_file())
+        return bool(files) and all(_is_dicom_slide(file) for file in files)
+    if not path.is_file():
+        return False
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return read_safely(lambda: _is_tiled_pyramid(path), base_name(path))
+    return path.suffix.lower() in SLIDE_SUFFIXES or _is_dicom_slide(path)
+
+
+def check_dicom_slide(path: Path) -> None:
+    """Refuse a DICOM slide whose pixels OpenSlide does not read; other slides pass.
+
+    Args:
+        path: a file, or the folder of a slide.
+
+    Raises:
+        ReadError: `E_CODEC`, its compression; `E_FORMAT`, its kind of pixels.
+    """
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    for header in (read_dataset(file, pixels=False) for file in files if is_dicom(file)):
+        syntax = UID(str(header.file_meta.TransferSyntaxUID))
+        if syntax.is_transfer_syntax and syntax.is_encapsulated and syntax not in _PACKED:
+            raise ReadError(
+                "E_CODEC", f"{base_name(path)} is a slide in {syntax_name(header)}, which is not read; convert it."
+            )
+        bits, samples = (number(header, word) for word in ("BitsAllocated", "SamplesPerPixel"))
+        if (bits, samples) != (8, 3):
+            found = "other pixels" if None in (bits, samples) else f"{samples:.0f} samples of {bits:.0f} bits per pixel"
+            raise ReadError("E_FORMAT", f"{base_name(path)} is a slide of {found}; convert it to RGB with 8 bits.")
+
+
+def _is_dicom_slide(path: Path) -> bool:
+    try:
+        return bool(read_safely(lambda: _sop_class(path), base_name(path)) == VLWholeSlideMicroscopyImageStorage)
+    except ReadError:
+        return False
+
+
+def _sop_class(path: Path) -> str:
+    return str(read_dataset(path, pixels=False).get("SOPClassUID")) if is_dicom(path) else ""
+
+
+def _is_tiled_pyramid(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(16)
+        if head[:4] not in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
+            return False
+        if head[:4] == b"MM\x00+":  # PIL reads no BigTIFF of this byte order; as a picture it is refused for that
+            return False
+        pages = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:4] == b"+\x00" else head[:8])
+        for number in range(_PAGES):
+            if not pages.next:
+                return False
+            file.seek(pages.next)
+            pages.load(file)
+            if number == 0 and _TILE_WIDTH not in pages:
+                return False
+            if int(pages.get(_SUBFILE, 0)) & _REDUCED:
+                return True
+            if number == 0 and int(pages.get(_WIDTH, 0)) * int(pages.get(_HEIGHT, 0)) > MAX_PIXELS:
+                return True
+    return False

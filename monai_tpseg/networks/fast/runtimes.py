@@ -1,0 +1,144 @@
+"""TP-Seg as another program than PyTorch runs it on a CPU: ONNX Runtime or OpenVINO, the same function.
+
+Each task becomes a file of its own when it is first asked for, which takes some seconds; it stays in the user's folder
+for caches, where the next process finds it. Which program is faster depends on the CPU and the network:
+`benchmarks/speed_runtimes.py` measures it. Quantisation to eight bits is not offered: it moves the masks too far.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import platformdirs
+import torch
+from monai.utils import optional_import
+from torch import Tensor, nn
+
+from monai_tpseg import __version__
+from monai_tpseg.networks.export import export_task
+from monai_tpseg.networks.layers import plain_tensor, with_meta_of
+from monai_tpseg.networks.task import expand_task, row_numbers
+from monai_tpseg.networks.tpseg import TPSeg
+from monai_tpseg.words import how_to_install
+
+__all__ = ["RUNTIMES", "Runtime", "RuntimeNetwork", "check_runtime"]
+
+Runtime = Literal["pytorch", "onnxruntime", "openvino"]
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+_EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
+_PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+_Run = Callable[[Tensor], Tensor]
+
+
+def check_runtime(runtime: str, device: torch.device, precision: str) -> None:
+    """Check that another program than PyTorch can run here.
+
+    Args:
+        runtime: one of `RUNTIMES`; "pytorch" always can.
+        device: of the network.
+        precision: "fp32", "bf16" or "fp16".
+
+    Raises:
+        ValueError: one line: an unknown name, a GPU, a precision that it has not, or it is not installed.
+    """
+    if runtime not in RUNTIMES:
+        raise ValueError(f"Unknown runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
+    if runtime == "pytorch":
+        return
+    if device.type != "cpu":
+        raise ValueError(f"Runtime '{runtime}' is for a CPU, not for {device}; use --device cpu or --runtime pytorch.")
+    if precision not in _PRECISIONS[runtime]:
+        offered = " and ".join(_PRECISIONS[runtime])
+        raise ValueError(f"Runtime '{runtime}' computes in {offered}, not in {precision}; change --precision.")
+    for module in ("onnxruntime", "onnx", runtime):
+        if not find_spec(module):
+            raise ValueError(f"Runtime '{runtime}' needs {module}: {how_to_install(_EXTRAS[runtime])}.")
+
+
+class RuntimeNetwork(nn.Module):
+    """A trained TP-Seg whose logits another program computes; called with (image, task) as the fast form is.
+
+    Args:
+        network: with its weights and hard gates, on the CPU.
+        runtime: "onnxruntime" or "openvino".
+        weights_sha256: of its weights, by which the files of its tasks are found again.
+        precision: "fp32", or "bf16" with OpenVINO.
+        folder: of the files; by default in the user's folder for caches. One that cannot be written is replaced by a
+            temporary folder.
+
+    Raises:
+        ValueError: a network without a fast form.
+    """
+
+    def __init__(
+        self, network: nn.Module, runtime: str, weights_sha256: str, precision: str = "fp32", folder: Path | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(network, TPSeg):
+            raise ValueError(f"{type(network).__name__} runs in PyTorch alone; leave --runtime out.")
+        self.network, self.runtime, self.precision = network.eval(), runtime, precision
+        self.name = f"{weights_sha256[:16]}-{__version__}"
+        self.folder = folder or platformdirs.user_cache_path("monai_tpseg", appauthor=False) / "runtimes"
+        self._runs: dict[int, _Run] = {}
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+
+    def forward(self, image: Tensor, task: int | Tensor) -> Tensor:
+        """Segment `image` (B, 3, H, W) for `task`, an int, a 0-d or a (B,) tensor -> float32 logits (B, 1, H, W)."""
+        numbers = row_numbers(task, self.network.num_tasks)
+        rows = expand_task(numbers, len(image), self.network.num_tasks, numbers.device).tolist()
+        plain = plain_tensor(image)
+        logits = plain.new_empty((len(plain), 1, *plain.shape[2:]))
+        for row in set(rows):
+            chosen = torch.tensor([own == row for own in rows])
+            logits[chosen] = self._run(row)(plain[chosen])
+        return with_meta_of(image, logits)
+
+    def _run(self, row: int) -> _Run:
+        if row not in self._runs:
+            self._runs[row] = _OPENERS[self.runtime](self._file(row), self.precision)
+        return self._runs[row]
+
+    def _file(self, row: int) -> Path:
+        """Return the ONNX file of a task; it is compared with the network before it gets its name."""
+        folder = self._writable()
+        file = folder / f"{self.name}-{row}.onnx"
+        if not file.is_file():
+            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                made = Path(unfinished) / file.name
+                export_task(self.network, row, made, "onnx")
+                os.replace(made, file)
+        return file
+
+    def _writable(self) -> Path:
+        with contextlib.suppress(OSError):  # what cannot be made is not a folder
+            self.folder.mkdir(parents=True, exist_ok=True)
+        if self.folder.is_dir() and os.access(self.folder, os.W_OK):
+            return self.folder
+        self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="tpseg-runtime-")
+        return Path(self._temporary.name)
+
+
+def _onnxruntime(file: Path, _precision: str) -> _Run:
+    onnxruntime, _ = optional_import("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
+
+
+def _openvino(file: Path, precision: str) -> _Run:
+    openvino, _ = optional_import("openvino")
+    hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(file), "CPU", settings)
+    return lambda image: torch.from_numpy(compiled(image.numpy())[0].copy())
+
+
+_OPENERS: dict[str, Callable[[Path, str], _Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -1,0 +1,199 @@
+"""Images out of an archive into a folder: C-FIND and C-GET, or QIDO-RS and WADO-RS."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import requests
+from pydicom.dataset import Dataset
+from pynetdicom import AE, AllStoragePresentationContexts, build_role, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as Find
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as Get
+
+from monai_tpseg.files import complete
+from monai_tpseg.pacs.receiver import SYNTAXES
+from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, WebPeer, connected
+
+__all__ = ["Got", "Wanted", "fetch"]
+
+logger = logging.getLogger(__name__)
+
+_NO_IMAGES = frozenset(
+    {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "REG", "PLAN", "AU", "ECG", "HD"}
+)
+_PENDING = (0xFF00, 0xFF01)
+_CONTEXTS = 127  # of an association at most, beside that of the query
+_NAME = 20  # hexadecimal digits
+
+
+class Wanted(NamedTuple):
+    """Which series are fetched; an empty text allows any.
+
+    Attributes:
+        accession, patient, study: accession number, patient id, study instance UID.
+        date: of the study, `YYYYMMDD` or a range of two.
+        modality: of the series.
+    """
+
+    accession: str = ""
+    patient: str = ""
+    study: str = ""
+    date: str = ""
+    modality: str = ""
+
+
+class Series(NamedTuple):
+    """UIDs of a series."""
+
+    study: str
+    series: str
+
+
+class Got(NamedTuple):
+    """What was fetched.
+
+    Attributes:
+        studies, series: that fit.
+        fetched, there, failed: images that came, were in the folder already, or did not come.
+    """
+
+    studies: int
+    series: int
+    fetched: int
+    there: int
+    failed: int
+
+
+def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
+    """Fetch the images that fit into `out`, a folder for each study and series; names tell nothing of the patient.
+
+    Args:
+        peer: the archive.
+        wanted: which series.
+        out: made with mode 0700; what is there is kept.
+
+    Raises:
+        PeerError: nobody answers, or the archive does not offer this.
+    """
+    out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = _Folder(out)
+    try:
+        series = _find(peer, wanted) if isinstance(peer, DicomPeer) else list(_search(peer, wanted))
+        for one in series:
+            if isinstance(peer, DicomPeer):
+                _get(peer, one, folder)
+            else:
+                _retrieve(peer, one, folder)
+    except requests.RequestException as error:
+        raise PeerError(f"The archive does not answer as DICOMweb does ({type(error).__name__}).") from error
+    return Got(len({one.study for one in series}), len(series), folder.fetched, folder.there, folder.failed)
+
+
+class _Folder:
+    """Where images go, and how many came."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.fetched, self.there, self.failed = out, 0, 0, 0
+
+    def keep(self, series: Series, uid: str, write: Callable[[Path], None]) -> None:
+        path = self.out / _hashed(series.study) / _hashed(series.series) / f"{_hashed(uid)}.dcm"
+        if path.exists():
+            self.there += 1
+            return
+        with complete(path) as part:
+            write(part)
+            part.chmod(0o600)
+        self.fetched += 1
+
+
+def _hashed(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:_NAME]
+
+
+def _find(peer: DicomPeer, wanted: Wanted) -> list[Series]:
+    ae = AE(peer.own)
+    ae.add_requested_context(Find)
+    with connected(ae, peer) as association:
+        if not association.accepted_contexts:
+            raise PeerError(f"'{peer.title}' offers no queries (C-FIND) to {peer.own}; allow them there.")
+        study = Dataset()
+        study.QueryRetrieveLevel, study.StudyInstanceUID = "STUDY", wanted.study
+        study.AccessionNumber, study.PatientID, study.StudyDate = wanted.accession, wanted.patient, wanted.date
+        study.ModalitiesInStudy = wanted.modality
+        found = []
+        for answer in _answers(association, study):
+            inside = Dataset()
+            inside.QueryRetrieveLevel, inside.StudyInstanceUID = "SERIES", answer.StudyInstanceUID
+            inside.SeriesInstanceUID, inside.Modality = "", wanted.modality
+            found += [
+                Series(str(answer.StudyInstanceUID), str(one.SeriesInstanceUID))
+                for one in _answers(association, inside)
+                if wanted.modality or str(one.get("Modality")) not in _NO_IMAGES
+            ]
+    return found
+
+
+def _answers(association: Any, asked: Dataset) -> Iterator[Dataset]:
+    for status, answer in list(association.send_c_find(asked, Find)):
+        if not status:
+            raise PeerError("The archive broke the connection off during a query; try again.")
+        if status.Status in _PENDING:
+            yield answer
+        elif status.Status != 0:
+            raise PeerError(f"The archive refused a query with status 0x{status.Status:04X}.")
+
+
+def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
+    ae = AE(peer.own)
+    ae.add_requested_context(Get)
+    images = [cx.abstract_syntax for cx in AllStoragePresentationContexts if "Image Storage" in cx.abstract_syntax.name]
+    for image in images[:_CONTEXTS]:
+        ae.add_requested_context(image, list(SYNTAXES))
+    roles = [build_role(image, scp_role=True) for image in images[:_CONTEXTS]]
+
+    def stored(event: Any) -> int:
+        folder.keep(
+            series, str(event.request.AffectedSOPInstanceUID), lambda part: _write(part, event.encoded_dataset())
+        )
+        return 0x0000
+
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", series.study, series.series
+    with connected(ae, peer, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, stored)]) as association:
+        if not any(context.abstract_syntax == Get for context in association.accepted_contexts):
+            raise PeerError(f"'{peer.title}' offers no C-GET to {peer.own}; allow it there, or use its DICOMweb URL.")
+        last = Dataset()
+        for status, _ in association.send_c_get(asked, Get):
+            last = status
+    if "Status" not in last:
+        raise PeerError(f"'{peer.title}' broke the connection off while it sent a series; the same command goes on.")
+    folder.failed += int(last.get("NumberOfFailedSuboperations") or 0)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _search(peer: WebPeer, wanted: Wanted) -> Iterator[Series]:
+    named = {
+        "AccessionNumber": wanted.accession, "PatientID": wanted.patient, "StudyInstanceUID": wanted.study,
+        "StudyDate": wanted.date, "ModalitiesInStudy": wanted.modality,
+    }  # fmt: skip
+    client = peer.client
+    for study in client.search_for_studies(search_filters={key: value for key, value in named.items() if value}):
+        uid = str(Dataset.from_json(study).StudyInstanceUID)
+        for found in client.search_for_series(uid):
+            series = Dataset.from_json(found)
+            kind = str(series.get("Modality") or "")
+            if kind == wanted.modality if wanted.modality else kind not in _NO_IMAGES:
+                yield Series(uid, str(series.SeriesInstanceUID))
+
+
+def _retrieve(peer: WebPeer, series: Series, folder: _Folder) -> None:
+    for image in peer.client.iter_series(series.study, series.series):
+        folder.keep(series, str(image.SOPInstanceUID), partial(image.save_as, enforce_file_format=True))

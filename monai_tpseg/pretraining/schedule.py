@@ -1,0 +1,87 @@
+"""How long a pretraining is on this machine, chosen once and kept for a resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from monai_tpseg.engines.masked_pretraining import MaskedInferer, MaskedPixelLoss, draw_hidden
+from monai_tpseg.files import write_atomically
+from monai_tpseg.networks.masked_autoencoder import MaskedAutoencoder
+from monai_tpseg.parsing import read_json
+from monai_tpseg.pretraining.pretrain_options import PretrainOptions
+
+__all__ = ["Plan", "make_plan"]
+
+_PLAN = "plan.json"
+_EPOCHS = 20  # checkpoints of a pretraining of so many minutes
+_SLOWER = 1.3  # a step with its pictures and the optimiser, in passes through the network
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A pretraining.
+
+    Attributes:
+        epochs: after each, everything that is needed to go on is written.
+        cases: pictures that an epoch draws.
+        batch: pictures of a step.
+        minutes: that the steps should take on this machine.
+    """
+
+    epochs: int
+    cases: int
+    batch: int
+    minutes: float
+
+    @property
+    def steps(self) -> int:
+        """Of the optimiser, in all."""
+        return self.epochs * math.ceil(self.cases / self.batch)
+
+
+def make_plan(
+    asked: PretrainOptions, pictures: int, network: MaskedAutoencoder, device: torch.device, out: Path
+) -> Plan:
+    """Return the plan of a pretraining, that of `out`/plan.json where there is one.
+
+    Args:
+        asked: minutes or epochs.
+        pictures: number of them.
+        network: on `device`; a few steps say how long one takes.
+        device: where it runs.
+        out: folder of the pretraining.
+    """
+    path = out / _PLAN
+    if path.is_file():
+        return Plan(**read_json(path))
+    batch = min(asked.batch_size, pictures)
+    a_step = _seconds_a_step(asked, batch, network, device) * _SLOWER
+    if asked.epochs:
+        epochs, cases = asked.epochs, pictures
+    else:
+        steps = max(1, int(60 * asked.minutes / a_step))
+        epochs = min(_EPOCHS, steps)
+        cases = steps // epochs * batch
+    plan = Plan(epochs, cases, batch, epochs * math.ceil(cases / batch) * a_step / 60)
+    write_atomically(path, (json.dumps(asdict(plan), indent=1) + "\n").encode())
+    return plan
+
+
+def _seconds_a_step(asked: PretrainOptions, batch: int, network: MaskedAutoencoder, device: torch.device) -> float:
+    image = torch.rand(batch, 3, *network.image_size, device=device)
+    hidden = draw_hidden(batch, network.units, asked.mask_ratio).to(device)
+    infer, loss, seconds = MaskedInferer(asked.amp), MaskedPixelLoss(), []  # type: ignore[arg-type]
+    for _ in range(3):
+        begin = time.monotonic()
+        loss(infer(image, network, hidden), image).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.monotonic() - begin)
+    network.zero_grad(set_to_none=True)
+    return min(seconds)

@@ -1,0 +1,200 @@
+"""The steps of `tpseg train`: lists, start weights, a look before, the bundle's training, a look after."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigWorkflow
+
+from monai_tpseg.files import write_atomically
+from monai_tpseg.networks.encoder_file import EncoderInfo, read_encoder_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
+from monai_tpseg.parsing import read_json
+from monai_tpseg.training.lists import DATALIST, Lists, write_lists
+from monai_tpseg.training.plan import Plan, choose_device, make_plan, network_around
+from monai_tpseg.training.start import write_start
+from monai_tpseg.training.train_options import TrainingError, TrainOptions, begin
+from monai_tpseg.weights import choose_weights
+
+__all__ = ["Trained", "bundle_config", "train"]
+
+logger = logging.getLogger(__name__)
+
+_BUNDLE = "tpseg_lesion_segmentation"
+_START, _MODEL, _DONE = "start.pt", "model.pt", "trained"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of a training.
+
+    Attributes:
+        weights: the file, with its description beside it.
+        pictures: that were held out.
+        before: mean Dice of the start weights a task, and `mean`, over the held-out part; empty from scratch.
+        after: of the new weights.
+        untrained: tasks of the weights that the data do not have: their rows are as they were, what they share is not.
+        licence: of the weights that it started from, "" where they say none.
+    """
+
+    weights: Path
+    pictures: int
+    before: dict[str, float]
+    after: dict[str, float]
+    untrained: tuple[str, ...]
+    licence: str = ""
+
+
+def bundle_config(name: str) -> Path:
+    """Return a config of the TP-Seg bundle: in a wheel below `monai_tpseg/bundles`, in a checkout beside the package.
+
+    Raises:
+        TrainingError: it is in neither.
+    """
+    package = Path(str(files("monai_tpseg")))
+    for folder in (package / "bundles", package.parent / "bundles"):
+        path = folder / _BUNDLE / "configs" / f"{name}.json"
+        if path.is_file():
+            return path
+    raise TrainingError(f"No bundle beside '{package}'; install monai-tpseg again.")
+
+
+def train(asked: TrainOptions, out: Path, resume: bool = False) -> Trained:
+    """Train on one's own data.
+
+    Args:
+        asked: data, start, length.
+        out: folder of the training; it holds `model.pt`, the lists, the two evaluations and what a training writes.
+        resume: go on with what is there; what is done is not done again.
+
+    Raises:
+        TrainingError: what was asked for cannot be done; one line.
+        ValueError: a picture, a datalist or weights that cannot be used; one line.
+    """
+    device = choose_device(asked.device)
+    start = None if asked.anew else choose_weights(asked.checkpoint)
+    encoder = read_encoder_info(asked.encoder) if asked.encoder else None
+    known = None if start is None else read_info(start, verify=True)
+    _check_options(asked.options)
+    begin(asked, out, resume)
+    lists = write_lists(asked, out, {} if known is None else known.modalities)
+    logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
+    info, before = _start(asked, encoder, start, known, lists, device, out)
+    plan = make_plan(asked, lists, info, device, out)
+    if not (out / _DONE).is_file():
+        _announce(plan, info, device)
+        _run(bundle_config("train"), out, output_dir=out, resume="auto", **plan.options, **_from(asked, start, out))
+        write_atomically(out / _DONE, b"")
+    after = _evaluated(out / _MODEL, out, "after", device)
+    untrained = tuple(task for task in info.tasks if task not in lists.tasks)
+    licence = "" if known is None else str(known.card.get("licence", ""))
+    return Trained(out / _MODEL, len(lists.validation), before, after, untrained, licence)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    keys = read_json(bundle_config("train"))
+    for name in options:
+        if name.partition("::")[0] not in keys:
+            close = difflib.get_close_matches(name, keys, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise TrainingError(f"Unknown option {name!r} of --set: {hint}docs/bundle.md lists them under train.json.")
+
+
+def _start(
+    asked: TrainOptions,
+    encoder: EncoderInfo | None,
+    start: Path | None,
+    known: WeightsInfo | None,
+    lists: Lists,
+    device: torch.device,
+    out: Path,
+) -> tuple[WeightsInfo, dict[str, float]]:
+    """The description of what is trained, and how good it is before."""
+    if start is None or known is None:
+        size = (asked.image_size, asked.image_size)
+        beyond = {task: lists.modalities[task] for task in lists.tasks if task in lists.modalities}
+        return WeightsInfo(lists.tasks, network_around(encoder), size, modalities=beyond), {}
+    if not (out / _START).is_file():
+        write_start(start, lists.training, {**known.modalities, **lists.modalities}, device, asked.seed, out / _START)
+    before = _evaluated(out / _START, out, "before", device)
+    logger.info("Before: mean Dice %.1f on the held-out part.", before["mean"])
+    return read_info(out / _START, verify=True), before
+
+
+def _announce(plan: Plan, info: WeightsInfo, device: torch.device) -> None:
+    size = " x ".join(map(str, info.image_size))
+    batch = plan.options["batch_size"]
+    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
+    line = (
+        "Training: %d steps of %d pictures at %s pixels on %s, about %.0f minutes. Stopped, it goes on with --resume."
+    )
+    logger.info(line, plan.steps, batch, size, where, max(1, plan.minutes))
+
+
+def _from(asked: TrainOptions, start: Path | None, out: Path) -> dict[str, Any]:
+    if asked.encoder:
+        return {"encoder_checkpoint": str(Path(asked.encoder).absolute())}
+    return {} if start is None else {"checkpoint": str(out / _START)}
+
+
+def _evaluated(weights: Path, out: Path, name: str, device: torch.device) -> dict[str, float]:
+    """Dice a task in percent over the held-out part, by the bundle's evaluation, unless it is there."""
+    path = out / name / "metrics.json"
+    if not path.is_file():
+        options = {"output_dir": out / name, "checkpoint": str(weights), "device": str(device), "num_workers": 0}
+        options["progress"] = False
+        _run(bundle_config("evaluate"), out, **options)
+    metrics: Mapping[str, Mapping[str, float]] = read_json(path)
+    return {task: 100 * row["dice"] for task, row in metrics.items() if row.get("n", 1)}
+
+
+def _run(config: Path, out: Path, **options: Any) -> None:
+    """Run a config of the bundle in this process."""
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
+    with _one_line(), _calm():
+        workflow = ConfigWorkflow(
+            str(config), logging_file=False, dataset_dir=str(out), datalist=str(out / DATALIST), **given
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+
+
+_CHATTY = (
+    "monai.bundle.workflows",  # writes to standard output that no file of logging is used
+    *(
+        f"monai_tpseg.{name}"
+        for name in ("bundle.config", "bundle.preflight", "handlers.gates", "handlers.lesion_metrics")
+    ),
+)
+
+
+@contextmanager
+def _calm() -> Iterator[None]:
+    """Epochs and the time that is left are told; tables of every validation lie in the folder."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR if one.name.startswith("monai.") else logging.WARNING)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """The bundle's checks end a program; here they are errors like all others."""
+    try:
+        yield
+    except SystemExit as end:
+        raise TrainingError(str(end.code).removeprefix("Error: ")) from end

@@ -1,0 +1,230 @@
+"""What lies beside a weights file: `model.trust.safetensors` (refusal, expected Dice) and `model.contours.json`.
+
+Both name the digest of the weights that they were fitted for, and are read for no others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.networks.checkpoint import CheckpointError
+from monai_tpseg.parsing import check_safetensors, json_of, read_json
+from monai_tpseg.trust.contours import Threshold, Thresholds
+from monai_tpseg.trust.quality import DiceModel
+from monai_tpseg.trust.refusal import Refusal
+
+__all__ = [
+    "ContourFile",
+    "Fitted",
+    "FittedFiles",
+    "contours_path",
+    "read_contours",
+    "read_fitted",
+    "trust_path",
+    "write_contours",
+    "write_fitted",
+]  # fmt: skip
+
+_HALF = {"references": np.float16}  # most of the file, and of unit variance
+_AGAIN = "fit it again with tpseg calibrate, or remove the file"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted for weights.
+
+    Attributes:
+        refusal: of pictures that are none of the task; None where the network gives nothing to go by.
+        dice: the expected Dice.
+        about: for the reader: number of cases per task; list, number and digest of the cases (`data`); the same of
+            those that set the limits of the refusal (`limits`), null where the former did; those of the expected Dice
+            (`dice`), where it was fitted alone.
+    """
+
+    refusal: Refusal | None
+    dice: DiceModel | None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def with_dice(self, dice: DiceModel, about: Mapping[str, Any]) -> Fitted:
+        """Return the same with another expected Dice.
+
+        Args:
+            dice: new.
+            about: added to what is said.
+        """
+        return replace(self, dice=dice, about={**self.about, **about})
+
+
+@dataclass(frozen=True)
+class ContourFile:
+    """Thresholds of the tasks that were calibrated.
+
+    Attributes:
+        miss: promised share of the lesion's pixels outside of the outer contour, at most.
+        false: promised share of the inner contour's pixels that are no lesion, at most.
+        tasks: by name.
+        data: list, number of cases and digest, for the reader.
+    """
+
+    miss: float
+    false: float
+    tasks: dict[str, Thresholds]
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def trust_path(weights: str | os.PathLike[str]) -> Path:
+    """Return the path of the fitted file of weights."""
+    return Path(weights).with_suffix(".trust.safetensors")
+
+
+def contours_path(weights: str | os.PathLike[str]) -> Path:
+    """Return the path of the thresholds of weights."""
+    return Path(weights).with_suffix(".contours.json")
+
+
+def write_fitted(weights: str | os.PathLike[str], sha256: str, fitted: Fitted) -> Path:
+    """Write what was fitted beside the weights and return its path.
+
+    Args:
+        weights: their file.
+        sha256: of the weights.
+        fitted: to write.
+    """
+    parts = {"refusal": fitted.refusal, "dice": fitted.dice}
+    tensors = {
+        f"{part}.{name}": np.ascontiguousarray(value, _HALF.get(name, np.float32))
+        for part, model in parts.items()
+        if model is not None
+        for name, value in model.tensors().items()
+    }
+    about = json.dumps({**fitted.about, "format": 1, "weights_sha256": sha256}, sort_keys=True)
+    path = trust_path(weights)
+    with complete(path) as part_file:
+        save_file(tensors, part_file, metadata={"about": about})
+    return path
+
+
+def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
+    """Return what was fitted for weights, None where nothing was.
+
+    Args:
+        weights: their file.
+        sha256: of the weights.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to other weights; one line.
+    """
+    path = trust_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        check_safetensors(path)
+        with safe_open(path, framework="np") as file:
+            about = json_of((file.metadata() or {})["about"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        _check(path, about, sha256)
+        refusal, dice = (_part(tensors, part) for part in ("refusal", "dice"))
+        return Fitted(
+            Refusal.of_tensors(refusal) if refusal else None, DiceModel.of_tensors(dice) if dice else None, about
+        )
+    except CheckpointError:
+        raise
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}); {_AGAIN}.") from error
+
+
+def write_contours(weights: str | os.PathLike[str], sha256: str, content: ContourFile) -> Path:
+    """Write thresholds beside the weights and return their path.
+
+    Args:
+        weights: their file.
+        sha256: of the weights.
+        content: to write.
+    """
+    record = {"format": 1, "weights_sha256": sha256, **asdict(content)}
+    path = contours_path(weights)
+    write_atomically(path, (json.dumps(record, indent=2) + "\n").encode())
+    return path
+
+
+def read_contours(weights: str | os.PathLike[str], sha256: str) -> ContourFile | None:
+    """Return the thresholds of weights, None where none were calibrated.
+
+    Args:
+        weights: their file.
+        sha256: of the weights.
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to other weights; one line.
+    """
+    path = contours_path(weights)
+    if not path.is_file():
+        return None
+    try:
+        record = read_json(path)
+        _check(path, record, sha256)
+        tasks = {
+            name: Thresholds(*(Threshold(**found[kind]) for kind in ("outer", "inner")))
+            for name, found in record["tasks"].items()
+        }
+        return ContourFile(float(record["miss"]), float(record["false"]), tasks, dict(record["data"]))
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}); {_AGAIN}.") from error
+
+
+@dataclass(frozen=True)
+class FittedFiles:
+    """All that lies beside weights, on its way to a copy of them.
+
+    Attributes:
+        fitted: None where nothing was fitted.
+        contours: None where none were calibrated.
+    """
+
+    fitted: Fitted | None
+    contours: ContourFile | None
+
+    @classmethod
+    def of(cls, weights: str | os.PathLike[str], sha256: str) -> FittedFiles:
+        """Return what lies beside weights.
+
+        Raises:
+            CheckpointError: see `read_fitted` and `read_contours`.
+        """
+        return cls(read_fitted(weights, sha256), read_contours(weights, sha256))
+
+    def write(self, weights: str | os.PathLike[str], sha256: str) -> list[Path]:
+        """Write it beside other weights, bound to these, and remove what lay there; return the files.
+
+        Args:
+            weights: a copy of those that it was fitted for, e.g. in another precision.
+            sha256: of the copy.
+        """
+        for path, there in ((trust_path(weights), self.fitted), (contours_path(weights), self.contours)):
+            if there is None:
+                path.unlink(missing_ok=True)
+        written = [] if self.fitted is None else [write_fitted(weights, sha256, self.fitted)]
+        return written if self.contours is None else [*written, write_contours(weights, sha256, self.contours)]
+
+
+def _check(path: Path, about: Mapping[str, Any], sha256: str) -> None:
+    if about.get("format") != 1:
+        raise CheckpointError(f"'{path}' was written by another version (format {about.get('format')}); {_AGAIN}.")
+    if about.get("weights_sha256") != sha256:
+        raise CheckpointError(f"'{path}' was made for other weights than those beside it; {_AGAIN}.")
+
+
+def _part(tensors: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{part}.")}
