@@ -94,6 +94,7 @@ def test_box_and_merge_on_the_page(
         assert signs == [1, -1, -1, -1, -1]
         page.keyboard.press("z")
         page.locator("#where", has_text=re.compile("empty")).wait_for()
+        page.locator("#lesions li").first.wait_for(state="detached")
 
         page.locator("#diameter").fill("4")
         page.keyboard.press("b")
@@ -102,6 +103,7 @@ def test_box_and_merge_on_the_page(
         page.locator("#lesions li").nth(1).wait_for()
         assert page.locator("#merge").is_disabled()
         assert page.evaluate(_WITHIN)
+        assert page.evaluate("[...document.querySelectorAll('#lesions input')].every((one) => one.labels.length === 1)")
         for number in (1, 2):
             page.get_by_label(f"Lesion {number}, to be merged").check()
         page.locator("#merge").click()

@@ -149,7 +149,9 @@ function tick({ number, place }) {
   box.value = JSON.stringify(place);
   box.setAttribute('aria-label', `Lesion ${number}, to be merged`);
   box.addEventListener('change', () => { byId('merge').disabled = ticked().length !== 2; });
-  return box;
+  const label = document.createElement('label'); // a field of this page has one, and it makes the target larger
+  label.append(box);
+  return label;
 }
 
 // places of the lesions that are ticked
