@@ -15,7 +15,7 @@ from benchmarks.new_task import RESULT
 from benchmarks.timing import ROOT
 
 PAGE = ROOT / "docs" / "new-task.md"
-HEADING = "## How good it is\n"
+HEADING = "## Accuracy\n"
 STARTS = ("nearest", "identity")
 PAIRS = (("nearest", "row"), ("nearest", "random"), ("identity", "row"), ("identity", "random"), ("tuned", "nearest"))
 WIDTH = 118  # letters of a line
@@ -62,7 +62,7 @@ def borrowed(task: dict[str, Any]) -> str:
         found.setdefault(run["nearest"], []).append(run["similarity"][run["nearest"]])
     each = [f"`{name}` in {len(s)} of {len(task['runs'])} draws, {mean(s):.2f}" for name, s in found.items()]
     best = max(task["rows"], key=lambda name: task["rows"][name])
-    own = f"The own rows of `{best}` are the best of all old ones on these pictures: {100 * task['rows'][best]:.1f}."
+    own = f"Of all old tasks, the rows of `{best}` are the best on these pictures: {100 * task['rows'][best]:.1f}."
     return fill(f"Nearest task and its mean similarity: {'; '.join(each)}. {own}", WIDTH)
 
 
@@ -90,7 +90,7 @@ def summary(content: dict[str, Any]) -> str:
         means = {start: mean(run["dice"][start] for run in task["runs"]) for start in STARTS}
         better[name] = max(means, key=lambda start: means[start])
     each = ", ".join(f"`{start}` on {name}" for name, start in better.items())
-    return fill(f"In short: {text}. The better start over all draws is {each}.", WIDTH, break_on_hyphens=False)
+    return fill(f"Summary: {text}. The better start over all draws is {each}.", WIDTH, break_on_hyphens=False)
 
 
 def section(content: dict[str, Any]) -> str:
@@ -99,16 +99,16 @@ def section(content: dict[str, Any]) -> str:
     height, width = s["size"]
     suites = ", ".join(f"`benchmarks/suites/without_{task}.yaml`" for task in content["tasks"])
     text = (
-        f"A very small TP-Seg is trained from nothing on the real lesions without one task, at {height} x {width} "
+        f"A very small TP-Seg is trained from scratch on real lesions with one task left out, at {height} x {width} "
         f"pixels ({suites}). Exemplars are drawn {s['draws']} times from that task's training list. Dice is the mean "
         f"over its {s['scored_on']} pictures at their "
-        "own size; ± is the standard deviation over draws. Start, prototypes and fine-tuning were chosen on training "
-        "pictures of skin_lesion that were no exemplars; breast_lesion had no part in any choice. Fine-tuning: "
+        "original size; ± is the standard deviation over draws. Start, prototypes and fine-tuning were chosen on training "
+        "pictures of skin_lesion that were not exemplars; breast_lesion was not used for any choice. Fine-tuning: "
         f"{s['steps']} steps, learning rate {s['lr']:g}, for the first {s['tuned_draws']} draws. {content['machine']}."
     )
     made = (
-        "`benchmarks/new_task_page.py` writes this from `docs/results/new_task.json`, which `benchmarks/new_task.py` "
-        "makes."
+        "`benchmarks/new_task.py` measures `docs/results/new_task.json`; `benchmarks/new_task_page.py` writes this section "
+        "from it."
     )
     lines = [fill(made, WIDTH), "", fill(text, WIDTH, break_on_hyphens=False), "", summary(content)]
     for name, task in content["tasks"].items():
