@@ -29,7 +29,7 @@ AFTER = (0, 1, 3, 5, 10)
 WRONG = {
     "other_task": "of another task",
     "inverted": "mask inverted",
-    "shifted": "mask moved by half of the picture",
+    "shifted": "mask shifted by half of the picture",
 }
 
 
@@ -177,29 +177,29 @@ def page(results: Results) -> str:
 
 
 NOTES = """
-Six pictures of wet_amd and four of breast_lesion show no lesion: an empty mask has a Dice of 1 there and any other 0,
-so the mean of an empty first mask is 4.2. After so few steps the network marks nothing in wet_amd by class (27.3 is the
-share of the six), and few brain tumours; a click finds them.
+Six pictures of wet_amd and four of breast_lesion contain no lesion: there, an empty mask has a Dice of 1 and any other
+mask 0, so the mean for an empty first mask is 4.2. After so few steps the network marks nothing in wet_amd by class
+(27.3 is the share of the six) and few brain tumours; a click finds them.
 
-At an equal number of steps the specialists are ahead at what they were trained for: the mixed training has spent 30 %
-of its batches on classes and 40 % on clicks. An exemplar does as well as a class here, but mostly tells the kind of
-picture: more exemplars change nothing measurable, and a wrong one costs little. These networks have not learned yet to
-read the exemplar's mask closely.
+At an equal number of steps the specialists lead in their own mode: the mixed training has spent 30 % of its batches on
+classes and 40 % on clicks. An exemplar performs as well as a class here, but mainly conveys the kind of picture: more
+exemplars make no measurable difference, and a wrong one costs little. These networks have not yet learned to use the
+mask of the exemplar.
 """
 
 TEXT = """# Results of K-Prism
 
 Written by `benchmarks/kprism_results_page.py` from [results/kprism_lesions.json](results/kprism_lesions.json).
-TP-Seg and its peers: [results.md](results.md). What the network is: [kprism.md](kprism.md).
+For TP-Seg and its peers, see [results.md](results.md); for the network, [kprism.md](kprism.md).
 
-1,471 training and 374 validation pictures of public research data sets, eight tasks, those of [results.md](results.md).
-Three trainings from nothing, which differ in what a batch starts from: a class, one exemplar or a click (mixed), always
-a click (clicks only), always a class (class only). Each batch then gets simulated clicks in two more rounds. Everything
-else is equal: {steps} steps of batch {batch_size} at {image_size} x {image_size}, the same order of pictures, one seed,
-`{backbone}` with {channels} channels, learning rate {lr}. These are minutes on a processor where the paper has days on
-GPUs and other data, so the figures compare rows with each other, not with the paper. Weights are those of the last
-step; nothing was chosen on the validation list. Metrics are taken at the pictures' own size.
-Machine: {machine}, one thread, beside other work.
+The data are the 1,471 training and 374 validation pictures of [results.md](results.md), from public research data sets,
+with eight tasks. Three trainings from scratch differ in the initial prompt of a batch: a class, one exemplar or a click
+(mixed), always a click (clicks only), or always a class (class only). Each batch then gets simulated clicks in two more
+rounds. Everything else is equal: {steps} steps with batch size {batch_size} at {image_size} x {image_size}, the same
+order of pictures, one seed, `{backbone}` with {channels} channels, learning rate {lr}. These are minutes on a CPU; the
+paper used days on GPUs and other data. Compare the rows with each other, not with the paper. The weights are those of
+the last step; no choice was made on the validation list. Metrics are computed at the original size of the pictures.
+Machine: {machine}, one thread, shared with other work.
 
 {verdict}
 
@@ -210,34 +210,32 @@ Machine: {machine}, one thread, beside other work.
 {modes}
 ## Clicks
 
-Simulated clicks in the middle of the largest error ([kprism.md](kprism.md)); the mask before the first click of "from
-nothing" is empty. NoC is the mean number of clicks until the IoU is 0.85 or 0.9, and 10 for a picture that never gets
-there.
+Clicks are simulated in the middle of the largest error ([kprism.md](kprism.md)); "from nothing" starts with an empty
+mask. NoC is the mean number of clicks until the IoU reaches 0.85 or 0.9, with 10 for a picture that never reaches it.
 
 {clicks}
 ![Dice against clicks](figures/kprism_clicks.png)
 
-Mixed training, clicks alone:
+Mixed training, clicks only:
 
 {by_task}
-Mixed training, clicks after a class:
+Mixed training, clicks after a class prompt:
 
 {from_class}
 ## Exemplars, right and wrong
 
-Exemplars come from the training list, the first of three and of five being the one that is shown alone. Wrong ones: the
-picture and mask of the next task in the list, the right picture with background and lesion exchanged, and with the mask
-moved by half of height and width.
+Exemplars come from the training list; the single exemplar is also the first of three and of five. Wrong exemplars are
+the picture and mask of the next task in the list, and the right picture with an inverted mask or with a mask shifted by
+half its height and width.
 
 {exemplars}
 ## Trainings
 
 {trainings}
-## Choices made on a part of the training list
+## Choices made on part of the training list
 
-Mixed training of {trial_steps} steps on nine tenths of each task's training list, validated on the last tenth from a
-class, with five clicks. The trainings above took the first; the other was run after them, and what the table does not
-name was not tried.
+Mixed training of {trial_steps} steps on nine tenths of the training list of each task, validated on the last tenth from
+a class, with five clicks. The trainings above used the first; the other was run afterwards, and nothing else was tried.
 
 {trials}
 ## Commands

@@ -102,13 +102,13 @@ def section(content: dict[str, Any]) -> str:
         f"A very small TP-Seg is trained from scratch on real lesions with one task left out, at {height} x {width} "
         f"pixels ({suites}). Exemplars are drawn {s['draws']} times from that task's training list. Dice is the mean "
         f"over its {s['scored_on']} pictures at their "
-        "original size; ± is the standard deviation over draws. Start, prototypes and fine-tuning were chosen on training "
-        "pictures of skin_lesion that were not exemplars; breast_lesion was not used for any choice. Fine-tuning: "
-        f"{s['steps']} steps, learning rate {s['lr']:g}, for the first {s['tuned_draws']} draws. {content['machine']}."
+        "original size; ± is the standard deviation over draws. Start, prototypes and fine-tuning were chosen on "
+        "training pictures of skin_lesion that were not exemplars; breast_lesion was not used for any choice. "
+        f"Fine-tuning: {s['steps']} steps, learning rate {s['lr']:g}, for the first {s['tuned_draws']} draws. {content['machine']}."
     )
     made = (
-        "`benchmarks/new_task.py` measures `docs/results/new_task.json`; `benchmarks/new_task_page.py` writes this section "
-        "from it."
+        "`benchmarks/new_task.py` measures `docs/results/new_task.json`; `benchmarks/new_task_page.py` writes this "
+        "section from it."
     )
     lines = [fill(made, WIDTH), "", fill(text, WIDTH, break_on_hyphens=False), "", summary(content)]
     for name, task in content["tasks"].items():

@@ -45,14 +45,14 @@ def scored(results: dict[str, Any]) -> dict[str, Scores]:
 
 
 def verdict(results: dict[str, Any]) -> list[str]:
-    """Return one sentence a peer on whether the reference row is ahead of it, with the interval."""
+    """Return one sentence per peer on whether the reference row is ahead of it, with the interval."""
     scores, titles = scored(results), {row["id"]: row["title"] for row in results["rows"]}
     reference = results["reference"]
     lines = []
     for peer in PEERS:
         if peer in scores and reference in scores:
             c = compare(scores[reference], scores[peer])
-            word = "ahead of" if c.low > 0 else "behind" if c.high < 0 else "not clearly apart from"
+            word = "ahead of" if c.low > 0 else "behind" if c.high < 0 else "not clearly different from"
             span = f"95 % interval {100 * c.low:+.1f} to {100 * c.high:+.1f}"
             gap = f"{100 * c.difference:+.1f} points of mean Dice, {span}"
             lines.append(f"- {titles[reference]} is {word} {titles[peer]}: {gap}.")
@@ -152,14 +152,14 @@ def order_found(results: dict[str, Any]) -> str:
     """Return one sentence on whether A1 < A2 < A3 < A4 and B1, B2 below A4 appear, by the means alone."""
     means = {row: 100 * float(np.mean(scores.mean())) for row, scores in scored(results).items()}
     if not {"A1", "A2", "A3", "A4", "B1", "B2"} <= set(means):
-        return "Not all of A1 to A4, B1 and B2 have been run yet, so nothing is said of the paper's order."
+        return "A1 to A4, B1 and B2 have not all been run yet, so the paper's order cannot be judged."
     chain = [row for row, _ in sorted(means.items(), key=lambda pair: pair[1])]
     found = [row for row in chain if row.startswith("A")] == ["A1", "A2", "A3", "A4"]
     below = max(means["B1"], means["B2"]) < means["A4"]
     told = "appears" if found else "does not appear"
     others = "are both below A4" if below else "are not both below A4"
     shown = " < ".join(f"{row} {means[row]:.1f}" for row in chain)
-    return f"By the means the order A1 < A2 < A3 < A4 {told}, and LoRA and the plain adapter {others}: {shown}."
+    return f"In the means, the order A1 < A2 < A3 < A4 {told}, and LoRA and the plain adapter {others}: {shown}."
 
 
 def same_minutes(docs: Path) -> str:
@@ -198,7 +198,7 @@ def page(results: dict[str, Any], docs: Path) -> str:
         verdict="\n".join(verdict(results)) or "No peer has been run yet.",
         tables=tables_of(results, 2, 3, 4, 5),
         ordering="\n".join(ordering(results)),
-        tuning="\n".join(tuning(docs)) or "No choice was made: the recipe is as it was.",
+        tuning="\n".join(tuning(docs)) or "No choice was made: the recipe is unchanged.",
         longer=longer(docs, f"{results['suite']}_long"),
         shorter=shorter(docs, f"{results['suite']}_368"),
         repeated="\n".join(repeated(results, docs)),
@@ -211,8 +211,8 @@ SHORTER = """## All rows after {steps} steps
 
 The same networks, data and seeds with a smaller budget and the prototype momentum 0.9 of the paper
 ([results/{suite}.json](results/{suite}.json), suite `{suite}`).
-One row more: the paper's recipe as it is, but for the trunk, which cannot stay frozen where it has not been trained.
-What the recipe `from_scratch` changes is in the [README](../README.md#recipes).
+One additional row uses the paper's recipe unchanged except for the trunk, which is trained because it has no pretrained
+weights. The [README](../README.md#recipes) lists the changes of the recipe `from_scratch`.
 
 {verdict}
 
@@ -226,7 +226,7 @@ The paper's ordering, as above:
 LONGER = """## The closest rows after {steps} steps
 
 The same networks, data and recipe with 4.8 times the steps, one seed, one validation after the last step
-([results/{suite}.json](results/{suite}.json), suite `{suite}`): whether the order holds when all train longer.
+([results/{suite}.json](results/{suite}.json), suite `{suite}`), to see whether the order holds in longer training.
 
 {verdict}
 
@@ -239,13 +239,13 @@ The paper's ordering, as above:
 
 FROZEN = """## Frozen pretrained trunk
 
-The paper's claim is about a frozen pretrained trunk. SAM 2's weights are not at hand, so this one was pretrained
+The paper's claim concerns a frozen pretrained trunk. The SAM 2 weights are not available, so this trunk was pretrained
 without labels (`tpseg pretrain`, [pretraining.md](pretraining.md)) on {pictures} training pictures, those of this data
-and more public ones of the same kinds: {seen} steps of {batch} pictures at 128 x 128, {ratio:g} of each hidden,
-{minutes:.1f} CPU minutes. Its error on what was hidden fell from {first:.2f} to {last:.2f} (1 is plain grey). That is
-very little beside SAM 2's pretraining.
+and further public ones of the same kinds: {seen} steps of {batch} pictures at 128 x 128, {ratio:g} of each hidden,
+{minutes:.1f} CPU minutes. Its error on the hidden part fell from {first:.2f} to {last:.2f} (1 is uniform grey). This is
+very little compared with the pretraining of SAM 2.
 
-Then the trunk stayed as it was, and every row was trained for {steps} steps of batch 8 on the training list, in bf16,
+The trunk was then frozen, and every row was trained for {steps} steps with batch size 8 on the training list, in bf16,
 with one validation after the last step ([results/frozen_trunk.json](results/frozen_trunk.json), suite `frozen_trunk`).
 
 {order}
@@ -259,10 +259,10 @@ The paper's ordering, as above:
 
 NOT_FROZEN = """## Frozen pretrained trunk
 
-The paper's claim is about a frozen pretrained trunk: does its order A1 < A2 < A3 < A4, with LoRA and the plain adapter
-below, appear as soon as the trunk is frozen? Not run yet: neither the pretraining without labels
-([pretraining.md](pretraining.md)) nor a row on it has been trained on these pictures, so this page says nothing of it.
-The suite is ready, eight rows of one budget over two seeds, with one validation after the last step:
+The paper's claim concerns a frozen pretrained trunk: does its order A1 < A2 < A3 < A4, with LoRA and the plain adapter
+below A4, appear once the trunk is frozen? Not run yet: neither the pretraining without labels
+([pretraining.md](pretraining.md)) nor any row on it has been trained on these pictures. The suite contains eight rows
+with equal budgets, two seeds and one validation after the last step:
 """
 
 FROZEN_COMMANDS = """
@@ -271,12 +271,12 @@ FROZEN_COMMANDS = """
     python benchmarks/results_page.py --trunk mae --add OUT/results.json
 """
 
-SAME_MINUTES = """## The recipe of the starter weights and its peers, the same data and minutes
+SAME_MINUTES = """## The recipe of the starter weights and its peers with equal data and time
 
-All rows learn from the 7,839 training pictures of both lists, at 128 x 128 in batches of 16, as many steps as fit into
-the same minutes: a step of each network is timed first, so that a cheaper network makes more of them. TP-Seg has the
-trunk, stem, skip and averaged weights of `starter-tpseg` ([weights.md](weights.md)), which has learned some 30 times as
-long and at 192 x 192 in the end.
+All rows train on the 7,839 training pictures of both lists, at 128 x 128 with batch size 16, for as many steps as fit
+into the same time: a step of each network is timed first, so cheaper networks get more steps. TP-Seg has the trunk,
+stem, skip and weight averaging of `starter-tpseg` ([weights.md](weights.md)), which was trained about 30 times as
+long and finally at 192 x 192.
 
     python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
     python benchmarks/results_page.py --add OUT/results.json
@@ -284,21 +284,22 @@ long and at 192 x 192 in the end.
 
 TEXT = """# Results
 
-Written by `benchmarks/results_page.py` from the files under [results](results); every table can be made again with
-`tpseg table docs/results/{suite}.json` ([experiments.md](experiments.md)).
-K-Prism on the same pictures, by class, exemplars and clicks: [results-kprism.md](results-kprism.md).
+Written by `benchmarks/results_page.py` from the files under [results](results); `tpseg table docs/results/{suite}.json`
+builds every table again ([experiments.md](experiments.md)).
+[results-kprism.md](results-kprism.md) has K-Prism on the same pictures, by class, exemplars and clicks.
 
 ## Real lesions of eight tasks, from scratch
 
-1,471 training and 374 validation pictures of public research data sets, all eight tasks (OCT, MR, histopathology,
-ultrasound, endoscopy, CT, dermoscopy). They are a fraction of the paper's data, and for some tasks other sources. SAM 2
-weights were not available: the trunk is a very small Hiera trained from nothing. So the figures compare rows with each
-other under one small budget, and not with the paper's table.
+The data are 1,471 training and 374 validation pictures from public research data sets, covering all eight tasks (OCT,
+MR, histopathology, ultrasound, endoscopy, CT, dermoscopy). They are a fraction of the paper's data, and for some tasks
+come from other sources. SAM 2 weights were not available: the trunk is a very small Hiera trained from scratch. The
+figures therefore compare rows with each other at one small budget, not with the paper's table.
 
-Every row: {steps} steps of batch 8 at 128 x 128, recipe `from_scratch`, the same pictures in the same order for a seed.
-One validation after the last step; nothing was chosen on the validation list. TP-Seg is told the task; peers have no
-input for it. Metrics are taken at the pictures' own size ([conventions.md](conventions.md)).
-Machine: {machine}, CPU, one thread, beside other work: CPU minutes say more than wall minutes.
+Every row has {steps} steps with batch size 8 at 128 x 128, the recipe `from_scratch`, the same pictures in the same
+order for a given seed, and one validation after the last step; no choice was made on the validation list. TP-Seg is
+given the task; peers have no input for it. Metrics are computed at the original size of the pictures
+([conventions.md](conventions.md)).
+Machine: {machine}, CPU, one thread, shared with other work: CPU minutes are more reliable than wall minutes.
 
 {verdict}
 
@@ -306,15 +307,15 @@ Machine: {machine}, CPU, one thread, beside other work: CPU minutes say more tha
 
 ### The paper's ordering
 
-Difference to TP-Seg (A4) in mean Dice, in points: the paper's, with SAM 2's weights, and ours, without them.
+Difference from TP-Seg (A4) in mean Dice, in points: in the paper, with SAM 2's weights, and here, without them.
 
 {ordering}
 
-### Rows run again
+### Repeated rows
 
-The same commands into an empty folder, after the network's arithmetic on a CPU had become faster, which rounds
-otherwise ([results/{suite}_again.json](results/{suite}_again.json)): small differences of rounding grow over a
-training, so that two runs of one seed differ too.
+The same commands with an empty folder, after faster CPU arithmetic had changed the rounding of the network
+([results/{suite}_again.json](results/{suite}_again.json)): rounding differences grow during training, so two runs with
+the same seed differ.
 
 {repeated}
 
@@ -328,12 +329,12 @@ training, so that two runs of one seed differ too.
 
 ![Gates](figures/gates.png)
 
-The first validation picture with a lesion of every task: the label in blue, predictions in amber. The pictures
-themselves are not ours to pass on; without `--outlines` a run of your own draws them.
+The first validation picture with a lesion of every task: label in blue, predictions in amber. We may not redistribute
+the pictures; without `--outlines`, your own run draws them.
 
 ![Outlines](figures/outlines.png)
 
-## Choices made on a part of the training list
+## Choices made on part of the training list
 
 {tuning}
 
@@ -343,7 +344,7 @@ themselves are not ours to pass on; without `--outlines` a run of your own draws
 {same_minutes}
 ## Commands
 
-DATA holds `datalist.json` with the lists `training` and `validation`.
+DATA contains `datalist.json` with the lists `training` and `validation`.
 
     tpseg experiment benchmarks/suites/{suite}.yaml --data DATA --out OUT
     tpseg table OUT/results.json --out tables
@@ -351,14 +352,14 @@ DATA holds `datalist.json` with the lists `training` and `validation`.
     tpseg experiment benchmarks/suites/tune128.yaml --data DATA --out TUNE
     tpseg experiment benchmarks/suites/{suite}_long.yaml --data DATA --out LONG
 
-The full table of the paper needs its eight data sets, SAM 2's weights (`sam2.1_hiera_large.pt`, put as
-`encoder_checkpoint` into `options` of the suite) and a GPU:
+The full table of the paper needs its eight data sets, the SAM 2 weights (`sam2.1_hiera_large.pt`, given as
+`encoder_checkpoint` in `options` of the suite) and a GPU:
 
     tpseg experiment benchmarks/suites/paper.yaml --data DATA --out OUT
 
 ## Phantoms
 
-`make demo` prints its own table. Phantoms show that the program works, not how it does on patients.
+`make demo` prints its own table. Phantoms show that the program works, not how well it works on patients.
 """
 
 

@@ -45,7 +45,7 @@ def test_a_control_that_wins_is_said_to(content: dict[str, Any]) -> None:
     assert "The better start over all draws is `nearest` on skin_lesion." in " ".join(text.split())
     assert "minus `--start nearest` (default): +15.0 at 1 (1 of 1 draws better)" in text
     assert "`b` in 2 of 2 draws, 0.60" in text
-    assert "The own rows of `a` are the best" in " ".join(text.split())
+    assert "the rows of `a` are the best" in " ".join(text.split())
 
 
 def test_the_page_is_what_its_results_say() -> None:

@@ -63,7 +63,7 @@ def frozen_results(*hits: float) -> dict[str, Any]:
     [
         ((0.3, 0.4, 0.5, 0.9, 0.6, 0.7), "A4 appears, and LoRA and the plain adapter are both below A4: A1 "),
         ((0.5, 0.4, 0.3, 0.6, 0.6, 0.9), "A4 does not appear, and LoRA and the plain adapter are not both"),
-        ((0.5, 0.4), "Not all of A1 to A4, B1 and B2 have been run yet"),
+        ((0.5, 0.4), "A1 to A4, B1 and B2 have not all been run yet"),
     ],
 )
 def test_the_order_on_a_frozen_trunk_is_told_as_it_is(
@@ -82,7 +82,7 @@ def test_the_order_on_a_frozen_trunk_is_told_as_it_is(
     section = " ".join(script.frozen(tmp_path).split())
     assert said in section
     assert "on 1,200 training pictures" in section
-    assert "0.6 of each hidden, 1.5 CPU minutes. Its error on what was hidden fell from 1.25 to 0.50" in section
+    assert "0.6 of each hidden, 1.5 CPU minutes. Its error on the hidden part fell from 1.25 to 0.50" in section
 
 
 def test_verdict_and_ordering_name_what_is_clear(script: Any) -> None:
