@@ -104,7 +104,8 @@ def section(content: dict[str, Any]) -> str:
         f"over its {s['scored_on']} pictures at their "
         "original size; ± is the standard deviation over draws. Start, prototypes and fine-tuning were chosen on "
         "training pictures of skin_lesion that were not exemplars; breast_lesion was not used for any choice. "
-        f"Fine-tuning: {s['steps']} steps, learning rate {s['lr']:g}, for the first {s['tuned_draws']} draws. {content['machine']}."
+        f"Fine-tuning: {s['steps']} steps, learning rate {s['lr']:g}, for the first {s['tuned_draws']} draws. "
+        f"{content['machine']}."
     )
     made = (
         "`benchmarks/new_task.py` measures `docs/results/new_task.json`; `benchmarks/new_task_page.py` writes this "
