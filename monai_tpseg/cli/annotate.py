@@ -18,9 +18,9 @@ __all__ = ["add_annotate_command"]
 logger = logging.getLogger(__name__)
 
 _ABOUT = """\
-Open a picture, a volume, a DICOM series or a folder of them in a browser: click a lesion, correct the mask, carry it
-from slice to slice, save. Runs K-Prism. The page is served to this machine alone, with a secret in its
-address. What you do is kept in OUT at once; OUT/manifest.csv says which source a case is: keep it private.
+Open a picture, a volume, a DICOM series or a folder of them in a browser: click a lesion, correct the mask, propagate
+it from slice to slice, save. Uses K-Prism. The page is served to this machine only, with a secret in its address. Every
+action is stored in OUT immediately; OUT/manifest.csv maps cases to their sources: keep it private.
 """
 
 
@@ -33,19 +33,19 @@ def add_annotate_command(commands: Any) -> None:
     command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
     command.add_argument(
         "--checkpoint", metavar="W",
-        help="weights of K-Prism (with model.json beside), or their name in tpseg weights list (the starter weights)",
+        help="K-Prism weights (beside their model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
     names = ", ".join(TASK_NAMES)
-    command.add_argument("--task", metavar="T", help=f"to begin with, a task of the weights: {names}")
+    command.add_argument("--task", metavar="T", help=f"initial task, one of the weights: {names}")
     command.add_argument(
-        "--out", default="annotations", metavar="OUT", help="folder of sessions and results (annotations)"
+        "--out", default="annotations", metavar="OUT", help="folder for sessions and results (annotations)"
     )
     command.add_argument(
-        "--masks", metavar="RUN", help="begin new cases with the masks in RUN, the --out of tpseg run on IN"
+        "--masks", metavar="RUN", help="start new cases with the masks in RUN, the --out of tpseg run on IN"
     )
-    command.add_argument("--port", type=int, default=0, metavar="P", help="of 127.0.0.1; a free one by default")
-    command.add_argument("--no-browser", action="store_true", help="only say which address to open")
-    command.add_argument("--resume", action="store_true", help="go on with the sessions in OUT")
+    command.add_argument("--port", type=int, default=0, metavar="P", help="port on 127.0.0.1; a free one by default")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.add_argument("--resume", action="store_true", help="continue the sessions in OUT")
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
 
 

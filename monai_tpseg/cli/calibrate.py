@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 _OTHERS = 2  # tasks that each picture is asked for besides its own
 
 _CALIBRATE = """\
-Fit what says how far a mask can be trusted, and write it beside the weights.
+Fit models that estimate how far a mask can be trusted, and write them beside the weights.
 
-contours: for each task the threshold at which at most the share --miss of a lesion's pixels is missed, in expectation,
-          and the one at which at most the share --false of the contour's pixels is no lesion. Needs cases that training
-          did not see, at least 9 a task for a tenth; tpseg run --contours uses them.
-trust:    which pictures are none of the task, and the Dice to expect of a mask; tpseg run uses both wherever the file
-          lies beside the weights. Takes pictures of the training list, and asks each for two other tasks; those of
-          --limits, which training did not see, say where a picture is too far off.
-dice:     the expected Dice alone; which pictures are refused stays as it is.
+contours: for each task, the threshold that misses at most the share --miss of a lesion's pixels in expectation, and the
+          threshold with at most the share --false of non-lesion pixels inside. Needs cases unseen in training, at least
+          9 per task for a share of 0.1; used by tpseg run --contours.
+trust:    which pictures do not belong to the task, and the expected Dice of a mask; tpseg run uses both if the file is
+          beside the weights. Uses pictures of the training list and runs each for two other tasks; the pictures of
+          --limits, unseen in training, determine the limit.
+dice:     only the expected Dice; the rule for refusing pictures stays unchanged.
 
-An expected Dice of pictures that training saw is too high. Altered copies, which stand for pictures that it did not
-see, go into it with each picture (--copies); a list that it did not see needs none.
+The expected Dice of training pictures is too high. Altered copies of each picture (--copies) stand in for unseen
+pictures; a list unseen in training needs none.
 
 tpseg calibrate --data datalist.json --checkpoint model.pt --miss 0.1
 tpseg calibrate --data datalist.json --checkpoint model.pt --fit trust --list training
@@ -41,34 +41,40 @@ def add_calibrate_command(commands: Any) -> None:
     """Add the command to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
     command = commands.add_parser(
-        "calibrate", help="fit how far masks can be trusted", description=_CALIBRATE, formatter_class=raw
+        "calibrate", help="estimate how far masks can be trusted", description=_CALIBRATE, formatter_class=raw
     )
     command.add_argument(
         "--data", required=True, action="append", metavar="JSON",
-        help="datalist with images, labels and tasks; paths start from its folder; can be given several times",
+        help="datalist with images, labels and tasks, paths relative to its folder; can be given several times",
     )  # fmt: skip
     command.add_argument(
         "--checkpoint", metavar="W",
-        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
-    command.add_argument("--list", default="validation", metavar="NAME", help="which list of it (%(default)s)")
     command.add_argument(
-        "--limits", default="validation", metavar="NAME", help="which list sets the limits of trust (%(default)s)"
+        "--list", default="validation", metavar="NAME", help="list of the datalist to fit on (%(default)s)"
+    )
+    command.add_argument(
+        "--limits", default="validation", metavar="NAME", help="list that determines the limits of trust (%(default)s)"
     )
     command.add_argument(
         "--fit", choices=("contours", "trust", "dice"), default="contours", help="what to fit (%(default)s)"
     )
     command.add_argument(
-        "--miss", type=float, default=0.1, metavar="SHARE", help="of the lesion's pixels (%(default)s)"
+        "--miss", type=float, default=0.1, metavar="SHARE", help="share of missed lesion pixels (%(default)s)"
     )
-    command.add_argument("--false", type=float, metavar="SHARE", help="of the inner contour's pixels (as --miss)")
-    command.add_argument("--most", type=int, default=0, metavar="N", help="cases of a task, drawn at random (all)")
     command.add_argument(
-        "--copies", type=int, metavar="N", help="altered copies of each picture (2; none where --list is --limits)"
+        "--false", type=float, metavar="SHARE", help="share of false pixels in the inner contour (as --miss)"
     )
-    command.add_argument("--seed", type=int, default=0, help="of that draw (%(default)s)")
+    command.add_argument(
+        "--most", type=int, default=0, metavar="N", help="maximum number of cases per task, drawn at random (all)"
+    )
+    command.add_argument(
+        "--copies", type=int, metavar="N", help="altered copies of each picture (2; none if --list equals --limits)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="seed of that draw (%(default)s)")
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="no progress bar, only errors")
     command.set_defaults(command=_calibrate)
 
 

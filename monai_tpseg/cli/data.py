@@ -13,11 +13,11 @@ from monai_tpseg.words import count
 __all__ = ["add_data_commands"]
 
 _CHECK = """\
-Read every file that a datalist names, the way training does, and list what would break a training or silently spoil it:
-files that are missing or damaged, masks that are none or of another size, pictures that stand in both lists, tasks with
-one picture or without validation, empty masks. The table is Markdown on standard output.
+Read every file of a datalist as training does, and report what would break training or silently spoil it: missing or
+damaged files, invalid masks or masks of a different size, pictures in both lists, tasks with one picture or without
+validation, empty masks. The table is printed as Markdown.
 """
-_CHECK_STATUS = "exit status: 0 nothing but notes, 3 warnings, 1 errors or no datalist, 2 the command line is wrong"
+_CHECK_STATUS = "exit status: 0 notes only, 3 warnings, 1 errors or no datalist, 2 invalid command line"
 
 
 def add_data_commands(commands: Any) -> None:
@@ -25,36 +25,39 @@ def add_data_commands(commands: Any) -> None:
     raw = argparse.RawDescriptionHelpFormatter
     check = commands.add_parser(
         "check",
-        help="check a datalist before a training",
+        help="check a datalist before training",
         description=_CHECK,
         epilog=_CHECK_STATUS,
         formatter_class=raw,
     )
     check.add_argument(
-        "--data", required=True, metavar="JSON", help="lists training and validation of image, label and task"
+        "--data",
+        required=True,
+        metavar="JSON",
+        help="datalist with lists training and validation of image, label and task",
     )
-    check.add_argument("--root", metavar="DIR", help="folder that relative paths start from (that of the datalist)")
-    check.add_argument("--tasks", metavar="A,B", help="the tasks of the training (all eight)")
-    check.add_argument("--json", action="store_true", help="JSON with every finding instead of the table")
-    check.add_argument("--workers", type=int, metavar="N", help="processes that read (one per core, 8 at most)")
+    check.add_argument("--root", metavar="DIR", help="folder to which relative paths refer (that of the datalist)")
+    check.add_argument("--tasks", metavar="A,B", help="tasks to train (all eight)")
+    check.add_argument("--json", action="store_true", help="print every finding as JSON instead of the table")
+    check.add_argument("--workers", type=int, metavar="N", help="number of reader processes (one per core, at most 8)")
     check.add_argument("--quiet", action="store_true", help="no progress bar")
     check.set_defaults(command=_check)
     _add_prepare(commands)
 
 
 _PREPARE = """\
-Write a datalist from a public data set as it was downloaded and unpacked, or from folders of one's own. Each picture
-is read with its mask; what is damaged or without partner is left out and named. The summary on standard output compares
-the numbers with the paper's Table 1. docs/datasets.md says where each data set is from and how it is divided.
+Write a datalist from a public data set as downloaded and unpacked, or from your own folders. Each picture is read with
+its mask; damaged files and files without a partner are left out and reported. The printed summary compares the numbers
+with Table 1 of the paper. docs/datasets.md describes the source and split of each data set.
 
-one of the paper's: tpseg prepare busi --source Dataset_BUSI_with_GT --out data/busi.json
-one's own:          tpseg prepare folders --images scans --masks masks --task skin_lesion --out data/own.json
+of the paper:       tpseg prepare busi --source Dataset_BUSI_with_GT --out data/busi.json
+your own:           tpseg prepare folders --images scans --masks masks --task skin_lesion --out data/own.json
 from the viewer:    tpseg prepare annotated annotations --out data/ours.json
 several as one:     tpseg prepare merge data/busi.json data/own.json --out data/datalist.json
 """
 _PREPARE_STATUS = """\
-exit status: 0 written, 3 written, but something was left out as damaged or without partner, or stands in both lists,
-1 nothing was written, 2 the command line is wrong
+exit status: 0 written, 3 written, but files were left out (damaged or without a partner) or occur in both lists,
+1 nothing was written, 2 invalid command line
 """
 # name -> data set; the layouts themselves need PyTorch
 _DATASETS = {
@@ -83,59 +86,64 @@ def _add_prepare(commands: Any) -> None:
     for name, title in _DATASETS.items():
         dataset = kinds.add_parser(name, help=title, description=title)
         dataset.add_argument(
-            "--source", type=Path, required=True, metavar="DIR", help="folder that it was unpacked into"
+            "--source", type=Path, required=True, metavar="DIR", help="folder with the unpacked data set"
         )
         dataset.add_argument(
             "--split", choices=("paper", "official", "seeded"), default="paper",
-            help="paper: as docs/datasets.md says (default); official: as published; seeded: drawn, patients together",
+            help="paper: see docs/datasets.md (default); official: as published; seeded: random, patients together",
         )  # fmt: skip
-        dataset.add_argument("--with-empty", action="store_true", help="keep pictures without lesion")
+        dataset.add_argument("--with-empty", action="store_true", help="keep pictures without a lesion")
         _add_dividing(dataset)
         dataset.set_defaults(command=_prepare, dataset=name)
-    own = kinds.add_parser(
-        "folders", help="pictures and masks of one's own", description="pictures and masks of one's own"
-    )
-    own.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, with any folders in it")
+    own = kinds.add_parser("folders", help="your own pictures and masks", description="your own pictures and masks")
+    own.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in any folder structure")
     own.add_argument(
-        "--masks", type=Path, required=True, metavar="DIR", help="masks, named and laid out like the pictures"
+        "--masks", type=Path, required=True, metavar="DIR", help="masks, with the same names and folder structure"
+    )
+    own.add_argument("--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or a new name")
+    own.add_argument(
+        "--val-share", type=float, default=0.2, metavar="S", help="share of the pictures for validation (0.2)"
     )
     own.add_argument(
-        "--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or the name of a task of one's own"
+        "--patient-regex",
+        default="",
+        metavar="RE",
+        help="regular expression that finds the patient in a path below --images",
     )
-    own.add_argument(
-        "--val-share", type=float, default=0.2, metavar="S", help="part of the pictures that validates (0.2)"
-    )
-    own.add_argument("--patient-regex", default="", metavar="RE", help="finds the patient in a path below --images")
     _add_dividing(own)
     own.set_defaults(command=_prepare, dataset="folders")
     annotated = kinds.add_parser(
         "annotated",
-        help="masks that were saved in tpseg annotate",
-        description="masks that were saved in tpseg annotate",
+        help="masks saved in tpseg annotate",
+        description="masks saved in tpseg annotate",
     )
     annotated.add_argument("source", type=Path, metavar="OUT", help="the --out of tpseg annotate")
-    annotated.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write: all in training")
-    annotated.add_argument("--done", action="store_true", help="only the cases that were marked as done there")
-    annotated.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    annotated.add_argument(
+        "--out", type=Path, required=True, metavar="JSON", help="datalist to write; all cases go to training"
+    )
+    annotated.add_argument("--done", action="store_true", help="only cases marked as done")
+    annotated.add_argument("--quiet", action="store_true", help="print only errors")
     annotated.set_defaults(command=_annotated)
-    merge = kinds.add_parser("merge", help="several datalists as one", description="several datalists as one")
+    merge = kinds.add_parser("merge", help="merge datalists", description="merge datalists")
     merge.add_argument("lists", type=Path, nargs="+", metavar="JSON", help="datalists, paths relative to their folders")
     merge.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
-    merge.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    merge.add_argument("--quiet", action="store_true", help="print only errors")
     merge.set_defaults(command=_merge)
 
 
 def _add_dividing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
-    command.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
-    command.add_argument("--folds", type=int, default=0, metavar="N", help="cross-validation: one list a fold")
-    command.add_argument("--fold", type=int, default=0, metavar="I", help="with --folds: write this fold alone, 1 to N")
+    command.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    command.add_argument("--folds", type=int, default=0, metavar="N", help="cross-validation: one list per fold")
+    command.add_argument("--fold", type=int, default=0, metavar="I", help="with --folds: write only this fold, 1 to N")
     command.add_argument(
         "--drop-duplicates",
         action="store_true",
-        help="leave out of training what has the pixels of a validation picture",
+        help="exclude training pictures whose pixels equal those of a validation picture",
     )
-    command.add_argument("--workers", type=int, metavar="N", help="processes that read (one per core, 8 at most)")
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="number of reader processes (one per core, at most 8)"
+    )
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -22,25 +22,25 @@ def add_commands(commands: Any) -> None:
         commands: what `ArgumentParser.add_subparsers` gave.
     """
     _add_experiment(commands.add_parser("experiment", help="run the rows of a comparison over seeds"))
-    _add_table(commands.add_parser("table", help="results of experiments as the paper's tables and figures"))
-    _add_grid(commands.add_parser("grid", help="pictures of several trained networks side by side"))
-    _add_cost(commands.add_parser("cost", help="parameters and multiply-adds of a network and its parts"))
+    _add_table(commands.add_parser("table", help="print results of experiments as the paper's tables and figures"))
+    _add_grid(commands.add_parser("grid", help="draw the results of several networks side by side"))
+    _add_cost(commands.add_parser("cost", help="count parameters and multiply-adds of a network"))
 
 
 def _add_experiment(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Train and evaluate every row of a suite, one after another. What is done is skipped, what was interrupted "
-        "goes on: repeat the same command. OUT/results.json holds all figures, image by image."
+        "Train and evaluate the rows of a suite one after another. Finished runs are skipped, and interrupted ones "
+        "continue: repeat the same command. OUT/results.json contains all results, image by image."
     )
     command.add_argument("suite", metavar="SUITE", help="YAML file, e.g. benchmarks/suites/paper.yaml")
-    command.add_argument("--data", required=True, metavar="DIR", help="folder that holds datalist.json")
-    command.add_argument("--out", required=True, metavar="OUT", help="folder of the runs and of results.json")
+    command.add_argument("--data", required=True, metavar="DIR", help="folder that contains datalist.json")
+    command.add_argument("--out", required=True, metavar="OUT", help="folder for the runs and results.json")
     command.add_argument(
         "--bundle", default="bundles/tpseg_lesion_segmentation", metavar="B", help="folder of the bundle (%(default)s)"
     )
-    command.add_argument("--only", nargs="+", default=[], metavar="ROW", help="run these rows alone")
-    command.add_argument("--list", action="store_true", help="write the training commands instead of running them")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--only", nargs="+", default=[], metavar="ROW", help="run only these rows")
+    command.add_argument("--list", action="store_true", help="print the training commands instead of running them")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_experiment)
 
 
@@ -62,18 +62,20 @@ def _experiment(options: argparse.Namespace) -> int:
 
 def _add_table(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Write results as the layouts of the paper's Tables 2 to 5 and as Table 6, boundary and lesions (HD95, surface "
-        "Dice, lesions found, false positives, calibration), in Markdown on standard output, and with --out as "
-        "tableN.md and tableN.csv beside figures: learning curves, prototypes (Figures 7 and 8), gates."
+        "Print results as Markdown in the layout of the paper's Tables 2 to 5, and as Table 6 with boundary and lesion "
+        "metrics (HD95, surface Dice, detected lesions, false positives, calibration). With --out, also write "
+        "tableN.md, tableN.csv and figures: learning curves, prototypes (Figures 7 and 8), gates."
     )
     command.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files of one suite")
-    command.add_argument("--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5, 6; those that have rows")
+    command.add_argument(
+        "--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5, 6 (default: all that have rows)"
+    )
     command.add_argument(
         "--iou", default="iou_mean", metavar="M",
-        help="reading of mIoU: iou_mean, iou_foreground or iou_dataset (%(default)s)",
+        help="definition of mIoU: iou_mean, iou_foreground or iou_dataset (%(default)s)",
     )  # fmt: skip
     command.add_argument("--out", metavar="DIR", help="folder for tables and figures")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_table)
 
 
@@ -105,12 +107,12 @@ def _add_grid(command: argparse.ArgumentParser) -> None:
         "each network (amber), like Figure 5 of the paper."
     )
     command.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, e.g. OUT/runs/A4-0 OUT/runs/UNet-0")
-    command.add_argument("--data", required=True, metavar="DIR", help="folder that the datalist's paths start from")
+    command.add_argument("--data", required=True, metavar="DIR", help="folder to which the paths of the datalist refer")
     command.add_argument("--out", required=True, metavar="PNG", help="picture to write")
     command.add_argument(
-        "--outlines", action="store_true", help="leave the pictures out; they may not be yours to show"
+        "--outlines", action="store_true", help="omit the pictures, which you may not be allowed to share"
     )
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_grid)
 
 
@@ -126,19 +128,19 @@ def _grid(options: argparse.Namespace) -> int:
 
 def _add_cost(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Count parameters and multiply-adds (torch's own counter, one image, one task) of a network, of its parts, "
-        "and their growth with the tasks: Table 5. Nothing is computed; Hiera-L takes a few seconds."
+        "Count parameters and multiply-adds (torch's counter, one image, one task) of a network and its parts, and "
+        "their growth with the number of tasks (Table 5). Nothing is executed; Hiera-L takes a few seconds."
     )
-    command.add_argument("--backbone", help="of TP-Seg (hiera_large) or K-Prism (the paper's)")
+    command.add_argument("--backbone", help="backbone of TP-Seg (hiera_large) or K-Prism (that of the paper)")
     command.add_argument("--image-size", nargs="+", type=int, default=[512], metavar="N", help="side, or H and W (512)")
     command.add_argument(
-        "--num-tasks", nargs=2, type=int, default=[1, 8], metavar="N", help="two numbers of tasks (1 8)"
+        "--num-tasks", nargs=2, type=int, default=[1, 8], metavar="N", help="two numbers of tasks to compare (1 8)"
     )
     command.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE",
         help="arguments of the network, e.g. layout=released, adapter=lora, architecture=unet, without_pgtd=[1]",
     )  # fmt: skip
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_cost)
 
 

@@ -13,13 +13,13 @@ from monai_tpseg.files import check_writable
 __all__ = ["add_export_command"]
 
 _EXPORT = """\
-Write one task of a model to a file that runs without this package. The file is loaded again and compared with the
-model before the command ends. It takes images as docs/conventions.md says, (B, 3, H, W), and gives logits (B, 1, H, W);
-torchscript and onnx take any batch and any H and W divisible by 32, program one image of the model's own size.
+Export one task of a model to a file that runs without this package. The file is loaded again and compared with the
+model. Its input is an image as defined in docs/conventions.md, (B, 3, H, W), its output are logits (B, 1, H, W);
+torchscript and onnx accept any batch size and any H and W divisible by 32, program one image of the model's input size.
 
-K-Prism goes to two ONNX files, NAME_encoder.onnx and NAME_decoder.onnx of --out NAME.onnx: an image of the model's own
-size is encoded once, then clicks and the mask before are decoded (docs/deployment.md); --task is the class that clicks
-refine, and may be left out.
+K-Prism is exported to two ONNX files: --out NAME.onnx gives NAME_encoder.onnx and NAME_decoder.onnx. An image of the
+model's input size is encoded once, then clicks and the previous mask are decoded (docs/deployment.md); --task is the
+class that clicks refine, and is optional.
 """
 
 
@@ -27,15 +27,15 @@ def add_export_command(commands: Any) -> None:
     """Add the command to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
     export = commands.add_parser(
-        "export", help="write one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
+        "export", help="export one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
     )
-    export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt, with model.json beside)")
-    export.add_argument("--task", metavar="T", help=f"one of the model's: {', '.join(TASK_NAMES)}; TP-Seg needs one")
+    export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt beside its model.json)")
+    export.add_argument("--task", metavar="T", help=f"task of the model: {', '.join(TASK_NAMES)}; required for TP-Seg")
     export.add_argument(
         "--format", choices=("torchscript", "onnx", "program"), help="torchscript by default, onnx for K-Prism"
     )
     export.add_argument("--out", required=True, metavar="FILE", help="file to write")
-    export.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    export.add_argument("--quiet", action="store_true", help="print only errors")
     export.set_defaults(command=_export)
 
 

@@ -13,22 +13,22 @@ __all__ = ["add_follow_command"]
 logger = logging.getLogger(__name__)
 
 _FOLLOW = """\
-Compare the lesions of a patient's studies: which is which, how each has changed in size and longest diameter, which
-are new, gone, merged or split. DIR gets follow.html with both studies side by side, changes.csv with a line for each
-change, tracked_lesions.csv with a name for each lesion that persists through all studies, and follow.json.
+Compare the lesions of a patient's studies: match them, report changes in size and longest diameter, and list lesions
+that are new, gone, merged or split. DIR gets follow.html with both studies side by side, changes.csv with one line per
+change, tracked_lesions.csv with a permanent name for each lesion, and follow.json.
 
 tpseg follow results_may results_august --out change      two runs
-tpseg follow results --out change                         one run that holds several dates of each patient
+tpseg follow results --out change                         one run with several dates of each patient
 
-A patient is known by the Patient ID of DICOM. Other files must have the same path in both runs, or each run holds one
-case. Studies are put in the order of their dates, or of the command line where a header has none.
+Patients are identified by the DICOM Patient ID. Other files must have the same path in both runs, or each run must
+contain a single case. Studies are ordered by date, or as on the command line if a header has none.
 
-Lesions are matched where the patient spaces agree: by the frame of reference, or by a rigid registration of the scans
-that passes its check. Pictures and scans that fail it are shown side by side, and not matched: the page says why.
+Lesions are matched if the patient spaces agree: by the frame of reference, or by a rigid registration of the scans that
+passes its checks. Otherwise the studies are shown side by side without matching, and the page gives the reason.
 """
 _STATUS = """\
-exit status: 0 all studies were matched, 3 at least two of a patient were not (the page and follow.json say why),
-1 nothing could be compared, 2 the command line is wrong
+exit status: 0 all studies matched, 3 at least one pair not matched (the page and follow.json give the reason),
+1 nothing could be compared, 2 invalid command line
 """
 
 
@@ -41,15 +41,17 @@ def add_follow_command(commands: Any) -> None:
     command.add_argument(
         "outs", nargs="+", metavar="OUT", help="one or two --out folders of tpseg run, the earlier first"
     )
-    command.add_argument("--out", required=True, metavar="DIR", help="folder of the follow-up")
+    command.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
     command.add_argument(
         "--tolerance", type=float, default=10.0, metavar="MM",
-        help="largest distance of the middles of two lesions that do not overlap (%(default)s)",
+        help="maximum distance between the centres of matching lesions without overlap (%(default)s)",
     )  # fmt: skip
     command.add_argument(
-        "--no-register", action="store_true", help="match only scans of one frame of reference; register none"
+        "--no-register",
+        action="store_true",
+        help="match only scans with the same frame of reference, without registration",
     )
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_follow)
 
 

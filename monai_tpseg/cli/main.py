@@ -38,18 +38,18 @@ _TOP = """\
 Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
 
 one task:      tpseg run scans/ --task lung_infection --out results --checkpoint model.pt
-several tasks: tpseg scan scans/ --out manifest.csv        (then fill in the column 'task' where it is empty)
+several tasks: tpseg scan scans/ --out manifest.csv        (then fill in empty cells of the column 'task')
                tpseg run --data manifest.csv --out results --checkpoint model.pt
 then:          tpseg report results                        (open results/report.html)
-across dates:  tpseg follow results_may results_august --out change   (which lesion grew, is new, is gone)
-your own data: tpseg train --data moles/ --task skin_lesion --out run  (weights that know your pictures better)
+across dates:  tpseg follow results_may results_august --out change   (which lesions grew, appeared or disappeared)
+your own data: tpseg train --data moles/ --task skin_lesion --out run  (adapt the weights to your pictures)
 by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
 
-Stopped half way? The same command with --resume goes on; what is complete is left alone.
+Interrupted? Repeat the command with --resume to continue; complete cases are kept.
 """
 _STATUS = """\
-exit status: 0 every case is segmented, 3 at least one was skipped or failed (its result.json says why and what to do),
-1 nothing could be run, 2 the command line is wrong, 130 stopped with Ctrl-C
+exit status: 0 all cases segmented, 3 at least one case skipped or failed (its result.json gives the reason and remedy),
+1 nothing could be run, 2 invalid command line, 130 stopped with Ctrl-C
 """
 
 
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
-    _add_report(commands.add_parser("report", help="write one HTML file about a run"))
+    _add_report(commands.add_parser("report", help="write an HTML report on a run"))
     add_follow_command(commands)
     add_annotate_command(commands)
     add_data_commands(commands)
@@ -100,29 +100,29 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_scan(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "List the studies of a folder by their headers and propose a task for each. What is ambiguous, such as "
-        "ultrasound (thyroid or breast) or NIfTI, gets no task and is skipped until you write one into the CSV. "
-        "A CSV that is there keeps its rows; what is new is added."
+        "List the studies of a folder by their headers and propose a task for each. Ambiguous studies, such as "
+        "ultrasound (thyroid or breast) or NIfTI, get no task and are skipped until you enter one in the CSV. "
+        "An existing CSV keeps its rows; new studies are added."
     )
     command.add_argument("input", metavar="IN", help="a folder of studies, or one study")
     command.add_argument(
-        "--out", required=True, metavar="CSV", help="manifest to write or add to; holds paths, mode 0600"
+        "--out", required=True, metavar="CSV", help="manifest to write or extend; contains paths, mode 0600"
     )
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_scan)
 
 
 def _add_report(command: argparse.ArgumentParser) -> None:
     command.description = (
-        "Write OUT/report.html: pictures worst first, every lesion, what made it; no network. cases.csv and "
-        "lesions.csv of the whole run, which tpseg run wrote beside it, are brought up to date."
+        "Write OUT/report.html: pictures with the worst first, all lesions, and their provenance. The page loads "
+        "nothing from the network. Also update cases.csv and lesions.csv of the whole run."
     )
     command.add_argument("out", metavar="OUT", help="the --out of a run")
     command.add_argument(
         "--sources", action="store_true",
-        help="name the source of each case, out of manifest.csv; file names may name patients: keep the page private",
+        help="show the source of each case from manifest.csv; file names may identify patients: keep the page private",
     )  # fmt: skip
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_report)
 
 
@@ -159,10 +159,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 _HINTS = {
-    run_studies: " The same command with --resume goes on.",
-    train_own: " The same command with --resume goes on.",
-    pretrain_own: " The same command with --resume goes on.",
-    _scan: " Nothing was written; the same command begins anew.",
+    run_studies: " Repeat the command with --resume to continue.",
+    train_own: " Repeat the command with --resume to continue.",
+    pretrain_own: " Repeat the command with --resume to continue.",
+    _scan: " Nothing was written; repeat the command to start again.",
 }
 
 

@@ -12,9 +12,9 @@ from monai_tpseg.words import count
 __all__ = ["add_new_task_command"]
 
 _NEW_TASK = """\
-Add a task to TP-Seg weights from a few pictures with masks, without training: prototypes from the features under the
-masks, the other rows from the task that is most similar. The new weights know the task by name wherever a task is
-named; the tasks that were there give what they gave. docs/new-task.md says how good that is.
+Add a task to TP-Seg weights from a few pictures with masks, without training: prototypes come from the features inside
+the masks, the other rows from the most similar task. The new weights support the task by name in every command; results
+of the old tasks are unchanged. docs/new-task.md reports the accuracy.
 
 tpseg new-task liver_lesion --modality ct --exemplars liver/ --checkpoint model.pt --out with_liver.pt
 tpseg run scan.nii.gz --task liver_lesion --checkpoint with_liver.pt --out results
@@ -27,29 +27,31 @@ def add_new_task_command(commands: Any) -> None:
     command = commands.add_parser(
         "new-task", help="add a task to weights from a few exemplars", description=_NEW_TASK, formatter_class=raw
     )
-    command.add_argument("name", metavar="NAME", help="of the new task, e.g. liver_lesion")
+    command.add_argument("name", metavar="NAME", help="name of the new task, e.g. liver_lesion")
     command.add_argument(
         "--exemplars", required=True, metavar="DIR",
         help="folder with images/ and masks/, or pictures with masks beside them (a.png, a_mask.png); or a datalist",
     )  # fmt: skip
     command.add_argument(
         "--checkpoint", metavar="W",
-        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
-    command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt; a .json comes beside")
+    command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt, with a .json beside")
     known = ", ".join(modality.value for modality in Modality)
-    command.add_argument("--modality", metavar="M", help=f"how its pictures were made: {known}")
+    command.add_argument("--modality", metavar="M", help=f"modality of its pictures: {known}")
     command.add_argument(
         "--start", choices=("nearest", "identity"), default="nearest",
         help="nearest: all rows of the most similar task, its prototypes moved half way to those of the exemplars; "
-        "identity: no adapter, the prototypes of the exemplars alone, heads of that task (%(default)s)",
+        "identity: no adapter, only the prototypes of the exemplars, heads of that task (%(default)s)",
     )  # fmt: skip
-    tuning = command.add_argument_group("a short training of the new rows alone")
-    tuning.add_argument("--fine-tune", type=int, default=0, metavar="STEPS", help="steps of 4 exemplars (0)")
+    tuning = command.add_argument_group("short training of the new rows only")
+    tuning.add_argument(
+        "--fine-tune", type=int, default=0, metavar="STEPS", help="number of steps, with 4 exemplars each (0)"
+    )
     tuning.add_argument("--lr", type=float, default=1e-3, help="learning rate (%(default)s)")
-    tuning.add_argument("--seed", type=int, default=0, help="of everything that is drawn (0)")
+    tuning.add_argument("--seed", type=int, default=0, help="random seed (0)")
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_new_task)
 
 

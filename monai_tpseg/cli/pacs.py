@@ -27,9 +27,9 @@ _GIB = 2**30
 _PEER = "AET@HOST:PORT, e.g. ORTHANC@127.0.0.1:4242, or the URL of a DICOMweb server"
 
 _LISTEN = """\
-Be a DICOM node: take studies in (C-STORE), segment them once they are complete, send SEG and SR back. Which task a
-series is segmented for is written in a rule file; a series that fits no rule is left alone. What was acknowledged
-survives a kill at any moment, and nothing is sent twice. docs/pacs.md is the page for the administrator of the archive.
+Run a DICOM node that receives studies (C-STORE), segments them once they are complete, and sends SEG and SR back. A
+rule file assigns series to tasks; series that match no rule are ignored. Acknowledged images survive a kill at any
+moment, and nothing is sent twice. docs/pacs.md is for the administrator of the archive.
 
 tpseg listen --out /srv/tpseg --rules rules.yaml --allow ORTHANC --send-to ORTHANC@127.0.0.1:4242
 """
@@ -40,7 +40,7 @@ tpseg send results --to ORTHANC@127.0.0.1:4242
 tpseg send results --to http://127.0.0.1:8042/dicom-web
 """
 _FETCH = """\
-Fetch the images of studies from an archive into a folder, for tpseg scan and tpseg run. What is there is left alone.
+Fetch the images of studies from an archive into a folder, for tpseg scan and tpseg run. Existing files are kept.
 
 tpseg fetch --from ORTHANC@127.0.0.1:4242 --date 20240101 --modality CT --out studies
 tpseg scan studies --out manifest.csv
@@ -55,7 +55,7 @@ def add_pacs_commands(commands: Any) -> None:
     """
     raw = argparse.RawDescriptionHelpFormatter
     _add_listen(
-        commands.add_parser("listen", help="a DICOM node that segments", description=_LISTEN, formatter_class=raw)
+        commands.add_parser("listen", help="run a DICOM node that segments", description=_LISTEN, formatter_class=raw)
     )
     _add_send(commands.add_parser("send", help="send results to an archive", description=_SEND, formatter_class=raw))
     _add_fetch(
@@ -64,51 +64,63 @@ def add_pacs_commands(commands: Any) -> None:
 
 
 def _add_listen(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", required=True, metavar="OUT", help="folder of queue, studies and results; mode 0700")
-    command.add_argument("--rules", required=True, metavar="YAML", help="which series is segmented for which task")
-    command.add_argument("--checkpoint", metavar="W", help="weights, as of tpseg run (the starter weights)")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--out", required=True, metavar="OUT", help="folder for queue, studies and results; mode 0700")
+    command.add_argument("--rules", required=True, metavar="YAML", help="rules that assign series to tasks")
+    command.add_argument("--checkpoint", metavar="W", help="weights, as in tpseg run (default: the starter weights)")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     _add_line(command.add_argument_group("receiving"))
     _add_results(command.add_argument_group("results"))
     _add_tls(command)
-    run = command.add_argument_group("segmenting, as of tpseg run")
+    run = command.add_argument_group("segmentation, as in tpseg run")
     run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     run.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32", help="of the network (fp32)"
+        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32", help="precision of the network (fp32)"
     )
-    run.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is lesion (0.5)")
-    run.add_argument("--min-lesion-area", type=int, default=0, help="drop lesions of fewer pixels or voxels (0)")
-    run.add_argument("--read-timeout", type=float, default=300, metavar="S", help="seconds to read one case (300)")
+    run.add_argument("--threshold", type=float, default=0.5, help="probability at which a pixel counts as lesion (0.5)")
+    run.add_argument(
+        "--min-lesion-area", type=int, default=0, help="remove lesions smaller than this number of pixels or voxels (0)"
+    )
+    run.add_argument(
+        "--read-timeout", type=float, default=300, metavar="S", help="time limit for reading one case, in seconds (300)"
+    )
     command.set_defaults(command=_listen)
 
 
 def _add_line(group: Any) -> None:
     group.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this node (TPSEG)")
-    group.add_argument("--bind", default="127.0.0.1", metavar="HOST", help="address to listen at (127.0.0.1)")
-    group.add_argument("--port", type=int, default=11112, help="port (11112); 0 for any free one")
-    group.add_argument("--allow", required=True, metavar="A,B", help="AE titles that may send; all others are refused")
-    group.add_argument("--associations", type=int, default=10, metavar="N", help="at the same time (10)")
+    group.add_argument("--bind", default="127.0.0.1", metavar="HOST", help="address to listen on (127.0.0.1)")
+    group.add_argument("--port", type=int, default=11112, help="port (11112); 0 for a free one")
+    group.add_argument(
+        "--allow", required=True, metavar="A,B", help="AE titles allowed to send; all others are refused"
+    )
+    group.add_argument(
+        "--associations", type=int, default=10, metavar="N", help="maximum number of simultaneous associations (10)"
+    )
     group.add_argument(
         "--quiet-period", type=float, default=60, metavar="S",
-        help="seconds after its last image until a study counts as complete (60)",
+        help="seconds without a new image until a study counts as complete (60)",
     )  # fmt: skip
-    group.add_argument("--quota", type=float, default=100, metavar="GIB", help="of studies and results on disc (100)")
+    group.add_argument(
+        "--quota", type=float, default=100, metavar="GIB", help="maximum size of studies and results on disk (100)"
+    )
 
 
 def _add_results(group: Any) -> None:
-    group.add_argument("--send-to", metavar="PEER", help=f"where SEG and SR go: {_PEER}; without it they stay")
+    group.add_argument(
+        "--send-to", metavar="PEER", help=f"destination of SEG and SR: {_PEER}; without it they are only stored"
+    )
     group.add_argument(
         "--send-tls", action="store_true", help="send over TLS, with the files of --tls-cert and --tls-key"
     )
     group.add_argument(
-        "--keep", type=float, default=24, metavar="H", help="hours that a study stays after its end (24)"
+        "--keep", type=float, default=24, metavar="H", help="hours to keep a study after it is finished (24)"
     )
-    group.add_argument("--no-seg", action="store_true", help="no DICOM SEG")
+    group.add_argument("--no-seg", action="store_true", help="do not write a DICOM SEG")
     add_encoding(group)
-    group.add_argument("--no-sr", action="store_true", help="no DICOM SR")
+    group.add_argument("--no-sr", action="store_true", help="do not write a DICOM SR")
     group.add_argument(
         "--monitor-port", type=int, default=11113, metavar="N",
-        help="of /health and /metrics on 127.0.0.1 (11113); 0 for any free one, -1 for none",
+        help="port of /health and /metrics on 127.0.0.1 (11113); 0 for a free one, -1 to disable",
     )  # fmt: skip
 
 
@@ -117,31 +129,29 @@ def _add_tls(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--tls-cert", metavar="PEM", help="certificate of this node; with it, plain connections are refused"
     )
-    group.add_argument("--tls-key", metavar="PEM", help="its key")
-    group.add_argument(
-        "--tls-ca", metavar="PEM", help="who signs the certificates of others, which they must show then"
-    )
+    group.add_argument("--tls-key", metavar="PEM", help="private key of this node")
+    group.add_argument("--tls-ca", metavar="PEM", help="CA of the peers; with it, peers must present a certificate")
 
 
 def _add_send(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", metavar="OUT", help="the --out of a run")
     command.add_argument("--to", required=True, metavar="PEER", help=_PEER)
     command.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this end (TPSEG)")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     _add_tls(command)
     command.set_defaults(command=_send)
 
 
 def _add_fetch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", required=True, dest="source", metavar="PEER", help=_PEER)
-    command.add_argument("--out", required=True, metavar="DIR", help="folder of the images; mode 0700")
+    command.add_argument("--out", required=True, metavar="DIR", help="folder for the images; mode 0700")
     command.add_argument("--accession", metavar="N", help="accession number")
     command.add_argument("--patient", metavar="ID", help="patient id")
     command.add_argument("--study", metavar="UID", help="study instance UID")
     command.add_argument("--date", metavar="D", help="study date: 20240131, or a range 20240101-20240131")
-    command.add_argument("--modality", metavar="M", help="of the series, e.g. CT")
+    command.add_argument("--modality", metavar="M", help="modality of the series, e.g. CT")
     command.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this end (TPSEG)")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     _add_tls(command)
     command.set_defaults(command=_fetch)
 

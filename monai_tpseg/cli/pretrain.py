@@ -18,42 +18,45 @@ if TYPE_CHECKING:
 __all__ = ["add_pretrain_command", "pretrain_own"]
 
 _PRETRAIN = """\
-Let a trunk look at pictures that nobody has labelled, so that the training on the labelled ones begins further ahead.
-It sees two fifths of a picture and guesses the rest (masked autoencoding, as Hiera's authors do it). No mask is read.
+Pretrain a trunk on unlabelled pictures, so that training on the labelled ones starts from a better point. The trunk
+sees two fifths of a picture and a decoder predicts the rest (masked autoencoding, as by the authors of Hiera). Masks
+are not read.
 
 DATA are datalists (their list `training`; masks are not needed), folders with a datalist.json, pictures, DICOM series,
-NIfTI files, or folders of them. DICOM says how it was made; for all others name it with --modality.
-Masks in a folder would count as pictures: name its images/.
+NIfTI files, or folders of them. DICOM headers give the modality; for all other files, give it with --modality.
+Masks in a folder would count as pictures: give its images/ folder.
 
 tpseg pretrain --data archive/ --modality dermoscopy --out eyes --minutes 120
-tpseg pretrain --data labelled/datalist.json ct_archive/ --out eyes    (several sources; volumes give slices)
-tpseg train --data moles/ --task skin_lesion --out run --encoder eyes/encoder.pt    and this uses the result
-tpseg pretrain --data archive/ --modality dermoscopy --out eyes --minutes 120 --resume    (stopped half way? it goes on)
+tpseg pretrain --data labelled/datalist.json ct_archive/ --out eyes    (several sources, including volumes)
+tpseg train --data moles/ --task skin_lesion --out run --encoder eyes/encoder.pt    (uses the result)
+tpseg pretrain --data archive/ --modality dermoscopy --out eyes --minutes 120 --resume    (continues an interrupted run)
 
-Look at eyes/reconstruction.png: input, what was seen, what was guessed. A loss of 1 is a guess of plain grey.
-A trunk for SAM 2's names (hiera_tiny ...) needs a GPU; hiera_mini is the trunk of the starter weights.
+See eyes/reconstruction.png: input, visible part, reconstruction. Predicting uniform grey gives a loss of 1.
+The trunks of SAM 2 (hiera_tiny ...) need a GPU; hiera_mini is the trunk of the starter weights.
 """
-_STATUS = "exit status: 0 pretrained, 1 nothing could be done, 2 the command line is wrong"
+_STATUS = "exit status: 0 pretrained, 1 nothing could be done, 2 invalid command line"
 
 
 def add_pretrain_command(commands: Any) -> None:
     """Add the command to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
     command = commands.add_parser(
-        "pretrain", help="let a trunk look at pictures without labels", description=_PRETRAIN, epilog=_STATUS,
+        "pretrain", help="pretrain a trunk on pictures without labels", description=_PRETRAIN, epilog=_STATUS,
         formatter_class=raw,
     )  # fmt: skip
     command.add_argument(
         "--data", nargs="+", required=True, metavar="DATA", help="datalists, pictures, series, or folders of them"
     )
     command.add_argument("--out", required=True, metavar="RUN", help="folder; RUN/encoder.pt is the result")
-    command.add_argument("--resume", action="store_true", help="go on with the pretraining in RUN")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    command.add_argument("--resume", action="store_true", help="continue the pretraining in RUN")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
     known = ", ".join(modality.value for modality in Modality)
-    command.add_argument("--modality", default="", metavar="M", help=f"how what does not say so was made: {known}")
-    command.add_argument("--slices", type=int, default=32, metavar="N", help="of a volume, evenly spread (32)")
+    command.add_argument(
+        "--modality", default="", metavar="M", help=f"modality of sources that do not state it: {known}"
+    )
+    command.add_argument("--slices", type=int, default=32, metavar="N", help="evenly spaced slices per volume (32)")
     _add_trunk(command.add_argument_group("the trunk"))
-    _add_length(command.add_argument_group("how long, and where"))
+    _add_length(command.add_argument_group("duration and device"))
     command.set_defaults(command=pretrain_own)
 
 
@@ -63,22 +66,24 @@ def _add_trunk(group: Any) -> None:
         help="hiera_demo, hiera_mini, hiera_tiny, hiera_small, hiera_base_plus, hiera_large (hiera_mini)",
     )  # fmt: skip
     group.add_argument(
-        "--stem", default="", metavar="S", help="patch or conv (conv for hiera_demo and hiera_mini, else patch)"
+        "--stem", default="", metavar="S", help="patch or conv (conv for hiera_demo and hiera_mini, otherwise patch)"
     )
-    group.add_argument("--image-size", type=int, default=192, metavar="N", help="pixels of a side (192)")
-    group.add_argument("--mask-ratio", type=float, default=0.6, metavar="R", help="part that is hidden (0.6)")
+    group.add_argument("--image-size", type=int, default=192, metavar="N", help="side of the input in pixels (192)")
+    group.add_argument("--mask-ratio", type=float, default=0.6, metavar="R", help="hidden fraction (0.6)")
 
 
 def _add_length(group: Any) -> None:
-    group.add_argument("--minutes", type=float, default=60, metavar="M", help="that the steps may take (60)")
-    group.add_argument("--epochs", type=int, default=0, metavar="N", help="instead: passes over the pictures")
-    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures of a step (32)")
-    group.add_argument("--lr", type=float, default=1e-3, metavar="L", help="learning rate at its highest (0.001)")
+    group.add_argument("--minutes", type=float, default=60, metavar="M", help="time for the steps in minutes (60)")
     group.add_argument(
-        "--amp", default="none", metavar="P", help="none, bf16 or fp16; bf16 where the processor has it (none)"
+        "--epochs", type=int, default=0, metavar="N", help="passes over the pictures, instead of --minutes"
+    )
+    group.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures per step (32)")
+    group.add_argument("--lr", type=float, default=1e-3, metavar="L", help="maximum learning rate (0.001)")
+    group.add_argument(
+        "--amp", default="none", metavar="P", help="none, bf16 or fp16; use bf16 if the processor supports it (none)"
     )
     group.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (0)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
 
 
 def pretrain_own(options: argparse.Namespace) -> int:
@@ -96,7 +101,7 @@ def pretrain_own(options: argparse.Namespace) -> int:
 
 
 def _lines(pretrained: Pretrained) -> Iterator[str]:
-    yield f"Error on what was hidden of {count(pretrained.pictures, 'picture')} (1 is plain grey):"
+    yield f"Error on the hidden parts of {count(pretrained.pictures, 'picture')} (1 is uniform grey):"
     yield f"  first epoch {pretrained.first:.3f}, last epoch {pretrained.last:.3f}"
-    yield f"Look at {pretrained.picture}: input, what was seen, what was guessed."
+    yield f"See {pretrained.picture}: input, visible part, reconstruction."
     yield f"Use it: tpseg train --data DATA --out RUN --encoder {shlex.quote(str(pretrained.encoder))}"

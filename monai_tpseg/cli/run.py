@@ -37,13 +37,13 @@ _READ = "monai_tpseg.transforms.transfer:read_packed"  # by name: PyTorch is imp
 _SHOWN = 5  # numbers of cases in a message
 
 _RUN = """\
-Segment one input for one task or several, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with
-its mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv says which source a NAME is: keep it
-private. Of a single input, the mask's path, the lesions and their size are printed.
+Segment one input for one or several tasks, or the studies of a manifest. Each case gets a folder OUT/cases/NAME with
+its mask, lesions.csv, an overlay picture and result.json. OUT/manifest.csv maps each NAME to its source: keep it
+private. For a single input, the command prints the path of the mask and the size of each lesion.
 
 tpseg run mole.png --task skin_lesion                        results in ./tpseg_results
-tpseg run mole.png --task skin_lesion --out mask.png         the mask alone, where you say (volumes: .nii.gz)
-tpseg run series/ --task lung_infection --out seg.dcm        a DICOM segmentation of a DICOM source
+tpseg run mole.png --task skin_lesion --out mask.png         only the mask, in this file (volumes: .nii.gz)
+tpseg run series/ --task lung_infection --out seg.dcm        a DICOM SEG for a DICOM source
 tpseg run scans/ --task brain_tumor --out results            a folder of scans
 """
 
@@ -63,9 +63,9 @@ def add_run_command(commands: Any, status: str) -> None:
     command = commands.add_parser("run", help="segment studies", description=_RUN, epilog=status, formatter_class=raw)
     command.set_defaults(command=run_studies)
     add_sources(command)
-    add_settings(command.add_argument_group("what is lesion, what is written"))
+    add_settings(command.add_argument_group("segmentation and output"))
     add_reading(command.add_argument_group("reading"))
-    add_engine(command.add_argument_group("where it runs"))
+    add_engine(command.add_argument_group("execution"))
 
 
 def run_studies(options: argparse.Namespace) -> int:

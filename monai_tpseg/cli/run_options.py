@@ -16,59 +16,65 @@ OUT = "tpseg_results"
 
 def add_sources(command: Any) -> None:
     command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
+    command.add_argument("--task", metavar="T", help=f"task of the weights: {', '.join(TASK_NAMES)}, or a new one")
     command.add_argument(
-        "--task", metavar="T", help=f"what to segment, a task of the weights: {', '.join(TASK_NAMES)}, or a new one"
+        "--tasks", metavar="A,B", help="several tasks instead of --task; shared parts are computed once per input"
     )
-    command.add_argument(
-        "--tasks", metavar="A,B", help="instead of --task: several; what they share is computed once for each input"
-    )
-    command.add_argument("--data", metavar="CSV", help="instead of IN and --task: the manifest that tpseg scan wrote")
-    command.add_argument("--root", metavar="DIR", help="folder that the manifest's paths start at, where it has moved")
+    command.add_argument("--data", metavar="CSV", help="manifest written by tpseg scan, instead of IN and --task")
+    command.add_argument("--root", metavar="DIR", help="new root of the paths in the manifest, if the data have moved")
     command.add_argument(
         "--out", metavar="OUT",
-        help=f"folder of the results (./{OUT}, which grows); or a file for the one mask: .png, .nii.gz, .dcm",
+        help=f"folder for the results (./{OUT}, which accumulates), or a file for one mask: .png, .nii.gz, .dcm",
     )  # fmt: skip
-    command.add_argument("--overwrite", action="store_true", help="replace the file that --out names")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file given as --out")
     command.add_argument(
         "--checkpoint", metavar="W",
-        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
-    command.add_argument("--resume", action="store_true", help="go on in OUT; recompute what has changed or failed")
-    command.add_argument("--quiet", action="store_true", help="no progress bar, nothing but errors")
+    command.add_argument(
+        "--resume", action="store_true", help="continue in OUT; recompute only changed or failed cases"
+    )
+    command.add_argument("--quiet", action="store_true", help="no progress bar, only errors")
 
 
 def add_settings(command: Any) -> None:
     command.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="probability from which a pixel is lesion (%(default)s)"
+        "--threshold", type=float, default=THRESHOLD, help="probability at which a pixel counts as lesion (%(default)s)"
     )
     command.add_argument(
         "--min-lesion-area",
         type=int,
         default=MIN_LESION_AREA,
-        help="drop lesions of fewer pixels or voxels (%(default)s)",
+        help="remove lesions smaller than this number of pixels or voxels (%(default)s)",
     )
-    command.add_argument("--no-seg", action="store_true", help="no DICOM SEG; by default DICOM sources get one")
+    command.add_argument("--no-seg", action="store_true", help="do not write a DICOM SEG for DICOM sources")
     add_encoding(command)
     command.add_argument(
-        "--no-sr", action="store_true", help="no DICOM SR; by default DICOM sources get one, of empty masks too"
+        "--no-sr",
+        action="store_true",
+        help="do not write a DICOM SR for DICOM sources (by default also for empty masks)",
     )
     command.add_argument(
         "--contours", action="store_true",
-        help="also the inner and the outer contour of a calibrated promise (tpseg calibrate makes them)",
+        help="also write the inner and outer contours (calibrated by tpseg calibrate)",
     )  # fmt: skip
-    command.add_argument("--refuse", action="store_true", help="no mask for a picture that is none of the task")
-    command.add_argument("--probabilities", action="store_true", help="also the probabilities that masks are cut from")
+    command.add_argument(
+        "--refuse", action="store_true", help="write no mask for a picture that does not belong to the task"
+    )
+    command.add_argument("--probabilities", action="store_true", help="also write the probability maps")
     command.add_argument(
         "--also", metavar="A,B", default="",
-        help="of a volume also: seg.nrrd (3D Slicer), itksnap (numbered lesions and their label descriptions)",
+        help="further formats for volumes: seg.nrrd (3D Slicer), itksnap (numbered lesions and label descriptions)",
     )  # fmt: skip
-    command.add_argument("--mpp", type=float, help="micrometres per pixel that whole slides are read at", metavar="UM")
-    command.add_argument("--slide-mpp", type=float, help="the same, of slides that do not say theirs", metavar="UM")
-    command.add_argument("--all-windows", action="store_true", help="run windows of slides that show no tissue too")
-    command.add_argument("--skip-empty", action="store_true", help="do not run slices of a volume that show nothing")
+    command.add_argument("--mpp", type=float, help="micrometres per pixel at which to read whole slides", metavar="UM")
+    command.add_argument(
+        "--slide-mpp", type=float, help="micrometres per pixel of slides that do not state it", metavar="UM"
+    )
+    command.add_argument("--all-windows", action="store_true", help="also run windows of slides without tissue")
+    command.add_argument("--skip-empty", action="store_true", help="do not run blank slices of a volume")
     command.add_argument(
         "--names", choices=("salted", "source"), default="salted",
-        help="names of the cases: salted ids, or those of the sources (which may hold patients' names)",
+        help="case names: salted ids, or the names of the sources (which may contain patient names)",
     )  # fmt: skip
 
 
@@ -76,21 +82,27 @@ def add_encoding(command: Any) -> None:
     """Add `--seg`, how a DICOM segmentation is encoded."""
     command.add_argument(
         "--seg", choices=("binary", "labelmap"), default="binary", dest="encoding",
-        help="encoding of the DICOM SEG: binary, which every reader takes, or labelmap (DICOM 2024 and later) (binary)",
+        help="encoding of the DICOM SEG: binary, which every reader supports, or labelmap (DICOM 2024 on) (binary)",
     )  # fmt: skip
 
 
 def add_reading(command: Any) -> None:
     command.add_argument(
-        "--allow-secondary-capture", action="store_true", help="segment DICOM pictures of screens and paper too"
+        "--allow-secondary-capture", action="store_true", help="also segment DICOM pictures of screens and paper"
     )
     command.add_argument(
-        "--readers", type=int, default=0, metavar="N", help="processes that read ahead (half of the cores, up to 4)"
+        "--readers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of processes that read ahead (half of the cores, up to 4)",
     )
-    command.add_argument("--read-timeout", type=float, default=300, metavar="S", help="seconds to read one case (300)")
+    command.add_argument(
+        "--read-timeout", type=float, default=300, metavar="S", help="time limit for reading one case, in seconds (300)"
+    )
     command.add_argument(
         "--read-memory", type=float, default=0, metavar="GIB",
-        help="GiB to read one case (half of the machine's, divided among the readers)",
+        help="memory limit for reading one case, in GiB (half of the machine's, divided among the readers)",
     )  # fmt: skip
 
 
@@ -98,32 +110,44 @@ def add_engine(command: Any) -> None:
     command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
     command.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
-        help="of the network: fp32, the faster bf16 and fp16 (GPU), auto: what the device is fastest at (fp32)",
+        help="precision of the network: fp32, the faster bf16 and fp16 (GPU), or auto for the fastest (fp32)",
     )  # fmt: skip
     command.add_argument(
         "--runtime", choices=("pytorch", "onnxruntime", "openvino"), default="pytorch",
-        help="what computes the network; the others are for CPUs, may be faster and know no refusal (pytorch)",
+        help="inference runtime; the others are for CPUs, may be faster and do not support refusal (pytorch)",
     )  # fmt: skip
     command.add_argument(
         "--slice-batch", type=_batch, default="auto", metavar="N",
-        help="slices or windows that run together: a number, or auto: what fits into --batch-memory (auto)",
+        help="slices or windows per forward pass: a number, or auto for as many as fit into --batch-memory (auto)",
     )  # fmt: skip
     command.add_argument(
         "--batch-memory",
         type=float,
         default=1024,
         metavar="MIB",
-        help="MiB that a batch may take beside weights and volume (1024)",
-    )
-    command.add_argument("--shard", default="", metavar="i/n", help="the i-th of n parts of a manifest, e.g. 1/4")
-    command.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="this process, or workers on a Ray cluster (local)"
+        help="memory for a batch in MiB, excluding weights and volume (1024)",
     )
     command.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="of Ray: one for each GPU, or for each 4 CPUs without GPU"
+        "--shard", default="", metavar="i/n", help="process the i-th of n parts of a manifest, e.g. 1/4"
     )
     command.add_argument(
-        "--ray-address", default="", metavar="A", help="of a cluster, e.g. auto; by default one starts on this machine"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="run in this process, or on the workers of a Ray cluster (local)",
+    )
+    command.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="number of Ray workers (one per GPU, or per 4 CPUs without a GPU)",
+    )
+    command.add_argument(
+        "--ray-address",
+        default="",
+        metavar="A",
+        help="address of a Ray cluster, e.g. auto; by default one is started on this machine",
     )
 
 

@@ -18,38 +18,38 @@ if TYPE_CHECKING:
 __all__ = ["add_train_command", "train_own"]
 
 _TRAIN = """\
-Train TP-Seg on pictures and masks of your own, from the starter weights or from others, and say how much better it got.
-A fifth of the pictures is held out (whole patients, where they are known): its Dice is measured before and after.
+Train TP-Seg on your own pictures and masks, from the starter weights or others, and report the improvement. A fifth of
+the pictures is held out (whole patients, if known): its Dice is measured before and after.
 
-DATA is a datalist.json (as of tpseg prepare, or of what tpseg annotate saved), a folder with one, or a folder with
+DATA is a datalist.json (e.g. from tpseg prepare), a folder with one, the --out folder of tpseg annotate, a folder with
 images/ and masks/, or pictures with their masks beside them (a.png, a_mask.png).
 
 tpseg train --data moles/ --task skin_lesion --out run       ten minutes from the starter weights
 tpseg train --data datalist.json --out run --minutes 60      several tasks, an hour
-tpseg train --data liver/ --task liver_lesion --modality ct --out run     a new task: it gets a row
-tpseg run mole.png --task skin_lesion --checkpoint run/model.pt   and this uses the result
+tpseg train --data liver/ --task liver_lesion --modality ct --out run     a new task, which gets a new row
+tpseg run mole.png --task skin_lesion --checkpoint run/model.pt   uses the result
 
-It uses the training of the bundle (docs/bundle.md): --set KEY=VALUE reaches every option there. Stopped half way? The
-same command with --resume goes on from the last complete epoch.
+The command runs the training of the bundle (docs/bundle.md): --set KEY=VALUE sets any of its options. Interrupted?
+Repeat the command with --resume to continue from the last complete epoch.
 """
-_STATUS = "exit status: 0 trained, 1 nothing could be trained, 2 the command line is wrong"
+_STATUS = "exit status: 0 trained, 1 nothing could be trained, 2 invalid command line"
 
 
 def add_train_command(commands: Any) -> None:
     """Add the command to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
     command = commands.add_parser(
-        "train", help="train on pictures and masks of your own", description=_TRAIN, epilog=_STATUS, formatter_class=raw
+        "train", help="train on your own pictures and masks", description=_TRAIN, epilog=_STATUS, formatter_class=raw
     )
     command.add_argument("--data", required=True, metavar="DATA", help="a datalist, or a folder of pictures and masks")
     command.add_argument(
-        "--out", required=True, metavar="RUN", help="folder of the training; RUN/model.pt is the result"
+        "--out", required=True, metavar="RUN", help="folder for the training; RUN/model.pt is the result"
     )
-    command.add_argument("--resume", action="store_true", help="go on with the training in RUN")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    _add_data(command.add_argument_group("the data"))
-    _add_start(command.add_argument_group("what it starts from"))
-    _add_length(command.add_argument_group("how long, and where"))
+    command.add_argument("--resume", action="store_true", help="continue the training in RUN")
+    command.add_argument("--quiet", action="store_true", help="print only errors")
+    _add_data(command.add_argument_group("data"))
+    _add_start(command.add_argument_group("initial weights"))
+    _add_length(command.add_argument_group("duration and device"))
     command.set_defaults(command=train_own)
 
 
@@ -57,47 +57,55 @@ def _add_data(group: Any) -> None:
     known = ", ".join(modality.value for modality in Modality)
     group.add_argument(
         "--task", default="", metavar="T",
-        help=f"of all pictures of a folder: {', '.join(TASK_NAMES)}, or a new name",
+        help=f"task of all pictures of a folder: {', '.join(TASK_NAMES)}, or a new name",
     )  # fmt: skip
-    group.add_argument("--tasks", default="", metavar="A,B", help="of a datalist: train these alone (all)")
+    group.add_argument("--tasks", default="", metavar="A,B", help="train only these tasks of a datalist (all)")
     group.add_argument(
         "--modality",
         action="append",
         default=[],
         metavar="[T=]M",
-        help=f"how the pictures of a new task were made: {known}",
+        help=f"modality of a new task: {known}",
     )
     group.add_argument(
         "--val-share",
         type=float,
         default=0.2,
         metavar="S",
-        help="part that is held out, where the data name none (0.2)",
+        help="share to hold out if the data define none (0.2)",
     )
-    group.add_argument("--patient-regex", default="", metavar="RE", help="finds the patient in a path of a folder")
+    group.add_argument(
+        "--patient-regex", default="", metavar="RE", help="regular expression that finds the patient in a path"
+    )
 
 
 def _add_start(group: Any) -> None:
     group.add_argument(
         "--checkpoint", default="", metavar="W",
-        help="weights (model.pt, with model.json beside), or their name in tpseg weights list (the starter weights)",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
     group.add_argument(
         "--encoder", default="", metavar="E",
-        help="a pretrained trunk alone: encoder.pt of tpseg pretrain, or SAM 2's file; the rest starts from nothing",
+        help="only a pretrained trunk: encoder.pt of tpseg pretrain, or a SAM 2 file; the rest starts from scratch",
     )  # fmt: skip
-    group.add_argument("--from-scratch", action="store_true", help="start from nothing: needs much data and many hours")
+    group.add_argument("--from-scratch", action="store_true", help="start from scratch; needs much data and many hours")
     group.add_argument(
-        "--image-size", type=int, default=192, metavar="N", help="of the input, with --encoder or --from-scratch (192)"
+        "--image-size",
+        type=int,
+        default=192,
+        metavar="N",
+        help="side of the input in pixels, with --encoder or --from-scratch (192)",
     )
 
 
 def _add_length(group: Any) -> None:
-    group.add_argument("--minutes", type=float, default=10, metavar="M", help="that it may take (10)")
-    group.add_argument("--epochs", type=int, default=0, metavar="N", help="instead: passes over the training pictures")
-    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures of a step (8)")
+    group.add_argument("--minutes", type=float, default=10, metavar="M", help="time for the training in minutes (10)")
+    group.add_argument(
+        "--epochs", type=int, default=0, metavar="N", help="passes over the training pictures, instead of --minutes"
+    )
+    group.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures per step (8)")
     group.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (0)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     group.add_argument(
         "--set",
         action="append",
@@ -158,11 +166,11 @@ def _lines(trained: Trained) -> Iterator[str]:
         before = f"{trained.before[task]:7.1f}" if task in trained.before else f"{'-':>7}"
         yield f"  {task:20} {before} {value:7.1f}"
     if trained.before and trained.after["mean"] < trained.before["mean"]:
-        yield "It got worse: keep the weights that you had, or train longer or on more pictures."
+        yield "The result is worse: keep the old weights, or train longer or on more pictures."
     if trained.untrained:
         others = ", ".join(trained.untrained)
-        yield f"Not in your data: {others}. Layers that all tasks share have moved: use other weights for these."
+        yield f"Not in your data: {others}. The shared layers have changed: use other weights for these tasks."
     if trained.licence:
-        yield f"Licence of the weights that it started from, and so of these: {trained.licence}"
+        yield f"Licence of the initial weights, which also applies to these: {trained.licence}"
     task = next(task for task in trained.after if task != "mean")
     yield f"Use it: tpseg run FILE --task {task} --checkpoint {shlex.quote(str(trained.weights))}"

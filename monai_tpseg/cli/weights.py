@@ -17,53 +17,57 @@ from monai_tpseg.words import count
 __all__ = ["add_weights_command"]
 
 _ABOUT = """\
-Weights that run by name, and without one: those of the package, and those that a site or a user puts beside them.
+The catalogue of weights that can be used by name: those of the package, and those added by a site or a user.
 
-tpseg weights list                  what there is
-tpseg weights show starter-tpseg    what it was trained on, how good it was there, its licence
-tpseg weights where                 folders of the catalogue; copy a weights file with its .json there
-tpseg weights where starter-tpseg   the folder of these weights, for scripts
-tpseg weights verify                compare every file with its sha256
-tpseg weights pack RUN/model.pt --name liver-2026 --licence "..."   half precision, with a card, into your folder
+tpseg weights list                  list all weights
+tpseg weights show starter-tpseg    training data, accuracy and licence
+tpseg weights where                 folders of the catalogue; copy a weights file with its .json into one
+tpseg weights where starter-tpseg   folder of these weights, for scripts
+tpseg weights verify                verify the SHA-256 of every file
+tpseg weights pack RUN/model.pt --name liver-2026 --licence "..."   add weights to your folder, in half precision
 """
 
 
 def add_weights_command(commands: Any) -> None:
     """Add `weights` to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
-    command = commands.add_parser("weights", help="the catalogue of weights", description=_ABOUT, formatter_class=raw)
+    command = commands.add_parser(
+        "weights", help="manage the catalogue of weights", description=_ABOUT, formatter_class=raw
+    )
     actions = command.add_subparsers(required=True, metavar="ACTION")
-    _add(actions, "list", _list, "what there is").add_argument("--json", action="store_true", help="all of it as JSON")
-    where = _add(actions, "where", _where, "the folders of the catalogue, or the folder of some weights")
-    where.add_argument("name", metavar="NAME", nargs="?", help="of weights in the catalogue: print their folder alone")
-    show = _add(actions, "show", _show, "the card of weights")
-    show.add_argument("name", metavar="NAME", help="of weights in the catalogue")
-    show.add_argument("--json", action="store_true", help="as JSON")
-    verify = _add(actions, "verify", _verify, "compare files with their sha256")
-    verify.add_argument("names", metavar="NAME", nargs="*", help="of weights in the catalogue (all)")
-    fetch = _add(actions, "fetch", _fetch, "download a file whose description names a URL and a sha256")
-    fetch.add_argument("name", metavar="NAME", help="of weights in the catalogue")
-    _add_pack(_add(actions, "pack", _pack, "make a training's model.pt ready for the catalogue"))
+    _add(actions, "list", _list, "list all weights").add_argument("--json", action="store_true", help="print JSON")
+    where = _add(actions, "where", _where, "print the folders of the catalogue, or the folder of given weights")
+    where.add_argument("name", metavar="NAME", nargs="?", help="weights of the catalogue: print only their folder")
+    show = _add(actions, "show", _show, "show the card of weights")
+    show.add_argument("name", metavar="NAME", help="weights of the catalogue")
+    show.add_argument("--json", action="store_true", help="print JSON")
+    verify = _add(actions, "verify", _verify, "verify the SHA-256 of weights")
+    verify.add_argument("names", metavar="NAME", nargs="*", help="weights of the catalogue (all)")
+    fetch = _add(actions, "fetch", _fetch, "download weights whose description has a URL and a SHA-256")
+    fetch.add_argument("name", metavar="NAME", help="weights of the catalogue")
+    _add_pack(_add(actions, "pack", _pack, "prepare the model.pt of a training for the catalogue"))
 
 
 def _add(actions: Any, name: str, function: Any, about: str) -> Any:
     command = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    command.add_argument("--quiet", action="store_true", help="say nothing but errors and what was asked for")
+    command.add_argument("--quiet", action="store_true", help="print only errors and the requested output")
     command.set_defaults(command=function)
     return command
 
 
 def _add_pack(command: Any) -> None:
-    command.add_argument("weights", metavar="MODEL", help="model.pt of a training, with model.json beside")
-    command.add_argument("--name", required=True, metavar="N", help="in the catalogue, e.g. liver-2026")
+    command.add_argument("weights", metavar="MODEL", help="model.pt of a training, beside its model.json")
+    command.add_argument("--name", required=True, metavar="N", help="name in the catalogue, e.g. liver-2026")
     command.add_argument("--out", metavar="DIR", help=f"folder of the catalogue ({user_folder()})")
-    command.add_argument("--licence", default="", metavar="TEXT", help="of the weights")
-    command.add_argument("--status", default="", metavar="TEXT", help="a word or two that every result repeats")
-    command.add_argument("--intended-use", default="", metavar="TEXT", help="in a sentence")
-    command.add_argument("--date", default="", metavar="YYYY-MM-DD", help="of the training's end")
-    command.add_argument("--sources", metavar="JSON", help="list of the data: name, tasks, pictures, terms, link")
-    command.add_argument("--url", default="", metavar="URL", help="where others can fetch the file")
-    command.add_argument("--replace", action="store_true", help="write over weights of that name")
+    command.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
+    command.add_argument("--status", default="", metavar="TEXT", help="a word or two, repeated in every result")
+    command.add_argument("--intended-use", default="", metavar="TEXT", help="intended use, in one sentence")
+    command.add_argument("--date", default="", metavar="YYYY-MM-DD", help="date when training ended")
+    command.add_argument(
+        "--sources", metavar="JSON", help="list of the training data: name, tasks, pictures, terms, link"
+    )
+    command.add_argument("--url", default="", metavar="URL", help="URL where others can download the file")
+    command.add_argument("--replace", action="store_true", help="replace existing weights of that name")
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -189,6 +189,6 @@ def test_ctrl_c_ends_a_scan_in_one_line_and_writes_nothing(tmp_path: Path) -> No
             assert process.stdout is not None
             assert process.stdout.readline() == "begun\n"
             os.killpg(process.pid, number)  # a terminal tells all processes, those that look among them
-            assert process.communicate()[1] == "Stopped. Nothing was written; the same command begins anew.\n"
+            assert process.communicate()[1] == "Stopped. Nothing was written; repeat the command to start again.\n"
         assert process.returncode == status
     assert [path.name for path in tmp_path.iterdir() if "csv" in path.name] == []

@@ -121,7 +121,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 143
-    assert said == "Stopped. The same command with --resume goes on.\n"
+    assert said == "Stopped. Repeat the command with --resume to continue.\n"
     assert not list(tmp_path.glob("cases/.*"))
     end = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
     assert (end["event"], end["complete"]) == ("end", False)
