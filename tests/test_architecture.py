@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "transforms trust weights",
         "annotate": "catalogue clicks defaults files inferers io keys lesions networks parsing results segment studies "
         "subprocesses transforms trust weights",
+        "deploy_app": "io parsing results studies",
         "label_app": "annotate catalogue files io keys networks results studies transforms weights",
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
         "training": "catalogue data engines files io keys networks parsing studies transforms weights",

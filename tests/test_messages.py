@@ -49,6 +49,7 @@ FOREIGN = {
     "mkdocs": {"strict"},
     "vips": {"pyramid", "tile"},
     "sbatch": {"array", "cpus-per-task", "gres"},
+    "MONAI Deploy": {"input", "output", "model", "log-level"},
     "trtexec": {"onnx", "saveEngine", "fp16", "minShapes", "optShapes", "maxShapes"},
 }
 """Programs that the pages call, and their options."""
@@ -134,7 +135,7 @@ def _installed() -> set[str]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     return {re.split("[>=[]", word)[0] for word in setup["options"]["install_requires"].split()} | {
-        "monailabel",  # into an environment of its own
+        *("monailabel", "monai-deploy-app-sdk", "holoscan-cu13", "holoscan-cli"),  # into environments of their own
         "setuptools",
         "wheel",
     }
@@ -154,7 +155,7 @@ def test_what_is_to_be_installed_can_be_from_a_checkout(file: str) -> None:
         words = line.partition(" in ")[0].replace('"', " ").replace("'", " ").split()
         for word in (word for word in words if not word.startswith("-")):
             own = re.fullmatch(r"\.(?:\[([\w,]+)\])?", word)
-            assert own or re.split("[>=]", word)[0] in _installed() or (ROOT / word).is_file(), line
+            assert own or re.split("[<>=]", word)[0] in _installed() or (ROOT / word).is_file(), line
             assert own is None or {*(own[1] or "").split(",")} - {""} <= _extras(), line
 
 

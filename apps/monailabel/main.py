@@ -42,7 +42,8 @@ class SegmentTask(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the file of the mask and what is said about it."""
-        path, said = answer_task(self.models.tpseg(), Path(request["image"]), self.task, Path(tempfile.mkdtemp()))
+        folder = Path(tempfile.mkdtemp())
+        path, said = answer_task(self.models.tpseg(), Path(request["image"]), self.task, request, folder)
         return str(path), said
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from monai_tpseg.annotate.session import Session
 from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.catalogue import get_title
+from monai_tpseg.label_app.mask_format import in_asked_format
 from monai_tpseg.label_app.places import places_of
 from monai_tpseg.results.measurements import measure_lesions
 from monai_tpseg.studies import Model
@@ -19,13 +20,16 @@ __all__ = ["answer_clicks", "answer_task"]
 _CASE = "case"
 
 
-def answer_task(model: Model, image: Path, task: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+def answer_task(
+    model: Model, image: Path, task: str, request: Mapping[str, Any], folder: Path
+) -> tuple[Path, dict[str, Any]]:
     """Segment an image for a task.
 
     Args:
         model: TP-Seg.
         image: a file, or the folder of one DICOM series.
         task: of the weights.
+        request: what kind of file is asked for, see `in_asked_format`.
         folder: an empty one, that the mask goes to.
 
     Returns:
@@ -33,13 +37,14 @@ def answer_task(model: Model, image: Path, task: str, folder: Path) -> tuple[Pat
 
     Raises:
         ReadError: the image cannot be read.
+        ValueError: a kind of file that no mask is written as.
     """
     found = model.segment(image, task)
     meta, prob = found.image.meta, found.prob[0].numpy()
     written = MaskWriter(folder, save_overlay=False).write(found.mask, None, meta, task, _CASE)
     lesions = measure_lesions(found.lesions, prob, meta, task, _CASE)
     dice = found.trust.dice
-    return written["mask"], {
+    return in_asked_format(written["mask"], request), {
         "label_names": {get_title(task): 1},
         "task": task,
         "weights_sha256": model.info.sha256,
@@ -61,7 +66,7 @@ def answer_clicks(
         image: a file, or the folder of one DICOM series.
         task: of the weights; says how values become input, and what class is meant.
         request: `foreground` and `background`, lists of points as `places_of` takes them; `propagate`: go on from the
-            clicked slices to their neighbours until the lesion is lost.
+            clicked slices to their neighbours until the lesion is lost; what kind of file is asked for.
         folder: an empty one, that the mask goes to.
 
     Returns:
@@ -70,7 +75,7 @@ def answer_clicks(
     Raises:
         ReadError: the image cannot be read.
         SessionError: a click outside of the image, or an unknown task.
-        ValueError: a point is none; no point at all.
+        ValueError: a point is none; no point at all; a kind of file that no mask is written as.
     """
     session = Session(image, model, task)
     clicks = [
@@ -86,7 +91,7 @@ def answer_clicks(
     if request.get("propagate"):
         _propagate(session, slices)
     files = session.export(folder, _CASE)
-    return files["mask"], {
+    return in_asked_format(files["mask"], request), {
         "label_names": {get_title(task): 1},
         "task": task,
         "weights_sha256": model.info.sha256,

@@ -15,6 +15,7 @@ from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.label_app.answers import answer_clicks, answer_task
 from monai_tpseg.label_app.choose import worst_first
 from monai_tpseg.label_app.corrected import write_corrected
+from monai_tpseg.label_app.mask_format import in_asked_format
 from monai_tpseg.label_app.models import Models
 from monai_tpseg.label_app.places import places_of
 from monai_tpseg.testing.phantoms import make_volume, write_nifti
@@ -62,13 +63,50 @@ def test_points_of_a_picture_are_x_and_y(tmp_path: Path) -> None:
 
 def test_a_task_is_answered_with_a_mask_on_the_grid(tmp_path: Path, volume: Path) -> None:
     models = Models(tmp_path, str(write_weights(tmp_path / "model.pt")), device="cpu")
-    path, said = answer_task(models.tpseg(), volume, TASK, tmp_path)
+    path, said = answer_task(models.tpseg(), volume, TASK, {}, tmp_path)
     mask, source = nibabel.load(path), nibabel.load(volume)
     assert mask.shape == source.shape
     np.testing.assert_allclose(mask.affine, source.affine)
     assert said["label_names"] == {"lung infection": 1}
     assert said["expected_dice"] is None  # nothing was fitted for these weights
     assert json.loads(json.dumps(said)) == said
+
+
+def _read_nrrd(path: Path) -> tuple[dict[str, str], np.ndarray]:
+    """Read a file as nrrd-js does, which OHIF uses: fields, then raw voxels, x first."""
+    head, _, body = path.read_bytes().partition(b"\n\n")
+    fields = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
+    assert fields["encoding"] == "raw"
+    kinds = {"unsigned char": np.uint8, "uint8": np.uint8, "unsigned short": np.uint16, "uint16": np.uint16}
+    shape = [int(size) for size in fields["sizes"].split()]
+    return fields, np.frombuffer(body, kinds[fields["type"]]).reshape(shape, order="F")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_a_mask_is_given_in_the_format_that_ohif_asks_for(
+    tmp_path: Path, volume: Path, trained: PromptModel, kind: str
+) -> None:
+    i, j, k = (int(x) for x in np.argwhere(np.asarray(nibabel.load(volume).dataobj) > -700)[0])
+    points = {"foreground": [[i, j, k]], "background": []}
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "nrrd").mkdir()
+    plain, _ = answer_clicks(trained, volume, TASK, points, tmp_path / "plain")
+    asked = {"result_extension": ".nrrd", "result_dtype": kind, "result_compress": False}
+    path, _ = answer_clicks(trained, volume, TASK, {**points, **asked}, tmp_path / "nrrd")
+    fields, voxels = _read_nrrd(path)
+    expected = nibabel.load(plain)
+    np.testing.assert_array_equal(voxels, np.asarray(expected.dataobj))
+    assert voxels.dtype == kind
+    assert set(np.unique(voxels)) == {0, 1}
+    axes = np.array([[float(x) for x in axis.strip("()").split(",")] for axis in fields["space directions"].split()]).T
+    turn = np.diag([-1.0, -1.0, 1.0]) if fields["space"] == "left-posterior-superior" else np.eye(3)
+    np.testing.assert_allclose(turn @ axes, expected.affine[:3, :3], atol=1e-4)
+
+
+@pytest.mark.parametrize(("key", "value"), [("result_extension", ".mha"), ("result_dtype", "float64")])
+def test_a_format_that_no_mask_has_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} '{value}'; choose one of"):
+        in_asked_format(tmp_path / "mask.nii.gz", {"result_extension": ".nrrd", key: value})
 
 
 def test_clicks_mark_what_the_same_session_marks(tmp_path: Path, volume: Path, trained: PromptModel) -> None:

@@ -1,0 +1,40 @@
+"""The mask in the kind of file that a viewer asks for: OHIF reads NRRD alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+__all__ = ["in_asked_format"]
+
+_SUFFIXES = (".nrrd", ".nii.gz", ".nii")
+_TYPES = {"uint8": sitk.sitkUInt8, "uint16": sitk.sitkUInt16}
+
+
+def in_asked_format(mask: Path, request: Mapping[str, Any]) -> Path:
+    """Return a mask as a request asks for it: voxels in the order of the source, 1 where lesion is.
+
+    Args:
+        mask: as `monai_tpseg.transforms.MaskWriter` has written it.
+        request: `result_extension`: one of .nrrd, .nii.gz, .nii; by default the file stays as it is. `result_dtype`:
+            uint8 (default) or uint16. `result_compress`: whether the voxels are compressed.
+
+    Raises:
+        ValueError: another format or type.
+    """
+    suffix = request.get("result_extension")
+    if not suffix:
+        return mask
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"No mask is written as result_extension {suffix!r}; choose one of {', '.join(_SUFFIXES)}.")
+    kind = request.get("result_dtype") or "uint8"
+    if kind not in _TYPES:
+        raise ValueError(f"No mask is written as result_dtype {kind!r}; choose one of {', '.join(_TYPES)}.")
+    read = sitk.ReadImage(str(mask))
+    asked = mask.with_name(f"{mask.name.split('.')[0]}_asked{suffix}")
+    sitk.WriteImage(sitk.Cast(read > 0, _TYPES[kind]), str(asked), useCompression=bool(request.get("result_compress")))
+    mask.unlink()
+    return asked
