@@ -305,6 +305,59 @@ def threads(r: dict[str, Any]) -> str:
     )
 
 
+def studies(r: dict[str, Any]) -> str:
+    """Where the time of many studies goes."""
+    runs, s = r["stages"], r["settings"]
+    names = sorted(runs["after"], key=lambda stage: -runs["after"][stage])
+    columns = [name for name in ("before", "after") if name in runs]
+    titles = {"before": "an earlier commit", "after": "now"}
+    rows = [f"| {stage} | {' | '.join(f'{runs[name][stage]:.2f}' for name in columns)} |" for stage in names]
+    totals = " | ".join(f"{r['totals'][name]:.2f}" for name in columns)
+    parts = [
+        "## Many studies",
+        f"\n`python -m benchmarks.speed_studies`: {s['studies']} studies of {s['size']} pixels per side, hiera_demo,",
+        f"{r['machine']}, PyTorch {r['torch'].split('+')[0]}.\n",
+        "CPU seconds of `tpseg run` by stage; what runs inside another stage counts for itself alone. `start` is",
+        "importing and loading the weights.\n",
+        f"| | {' | '.join(titles[name] for name in columns)} |\n|---|{'---|' * len(columns)}",
+        *rows,
+        f"| all | {totals} |",
+    ]
+    if "before" not in runs:
+        return text(*parts)
+    fixed = ("start", "reading, in other processes")
+    after, before = (sum(t for stage, t in runs[name].items() if stage not in fixed) for name in ("after", "before"))
+    alike = f"are the same {r['files']} files, byte by byte" if r["same_bytes"] else "differ"
+    return text(
+        *parts,
+        f"\nBeyond start and reading, a study takes {before / after:.2f} times as much CPU time in the earlier commit.",
+        f"The results of both {alike}.",
+    )
+
+
+def waiting(r: dict[str, Any]) -> str:
+    """Threads of two programs that wait for each other."""
+    times, s = r["times"], r["settings"]
+    ways = list(dict.fromkeys(key.rpartition(" ")[0] for key in times))
+    one = times[f"{ways[0]} beside"]["seconds"]
+    places = {way: [times[f"{way} {place}"] for place in ("alone", "beside")] for way in ways}
+    rows = [
+        f"| {way} | {' | '.join(f'{t[key]:.2f}' for t in found for key in KEYS)} | {found[1]['seconds'] / one:.2f} |"
+        for way, found in places.items()
+    ]
+    return text(
+        "## Two programs on the same cores",
+        f"\n`python -m benchmarks.speed_waiting`: {s['pictures']} pictures of {s['size']} x {s['size']}, hiera_demo,",
+        f"{r['machine']}, PyTorch {r['torch'].split('+')[0]}; load of the machine {r['load']:.0f}.\n",
+        "One process, and two at once; of each the time for its pictures. Threads of OpenMP spin before they sleep,",
+        "and take the core from those that they wait for. `tpseg` sets `OMP_WAIT_POLICY=passive` where the environment",
+        "does not say how they wait.\n",
+        "| | one process, seconds | CPU seconds | two, seconds | CPU seconds | seconds / one thread each |",
+        "|---|---|---|---|---|---|",
+        *rows,
+    )
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "inference": inference,
     "inference_one": inference,
@@ -318,6 +371,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "scaling": scaling,
     "start": start,
     "threads": threads,
+    "waiting": waiting,
+    "studies": studies,
     "masks": masks,
     "runtimes": runtimes,
     "runtimes_avx2": runtimes,

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cores", "crowded", "fit_threads", "reading_processes", "threads"]
+__all__ = ["cores", "crowded", "fit_threads", "let_threads_sleep", "reading_processes", "threads"]
 
 _MOST_READERS = 4
+_WAITING = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"})
 _BUSY = 1.5  # programs that want to run, for each core
 
 
@@ -59,6 +60,16 @@ def fit_threads() -> int:
     if torch.get_num_threads() > threads():
         torch.set_num_threads(threads())
     return torch.get_num_threads()
+
+
+def let_threads_sleep() -> None:
+    """Let OpenMP's threads sleep where they wait for each other, unless the environment says how they wait.
+
+    They spin by default, which takes a core from the threads that they wait for as soon as two programs share it.
+    OpenMP looks at the environment once, when PyTorch is imported: call this before.
+    """
+    if not _WAITING & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def crowded(computing: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_tpseg.cores import cores, crowded, reading_processes, threads
+from monai_tpseg.cores import cores, crowded, let_threads_sleep, reading_processes, threads
 
 BOUND = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="control groups are Linux's")
@@ -116,3 +116,23 @@ def test_a_process_bound_to_one_core_has_one_thread_and_one_reader() -> None:
 
     assert said(free) == ["1", "1", "1", "1", "1", "1"]
     assert said({**free, "OMP_NUM_THREADS": "2"}) == ["1", "2", "2", "1", "1", "2"]  # who asks for two gets two
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "9"}, None)]
+)
+def test_threads_sleep_unless_the_environment_says_how_they_wait(
+    said: dict[str, str], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", said)
+    let_threads_sleep()
+    assert said.get("OMP_WAIT_POLICY") == expected
+
+
+@needs_linux
+def test_the_command_says_so_before_openmp_looks() -> None:
+    code = "from monai_tpseg.cli import main; main(['run', 'nothing', '--task', 'none']); import torch"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_", "KMP_"))}
+    environment["OMP_DISPLAY_ENV"] = "true"
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in shown

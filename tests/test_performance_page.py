@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from benchmarks.floor import compute_floor, multiply_adds, product_rate
-from benchmarks.performance_page import compiled, empty, inference, masks, runtimes, start, training, volume
+from benchmarks.performance_page import (
+    compiled,
+    empty,
+    inference,
+    masks,
+    runtimes,
+    start,
+    studies,
+    training,
+    volume,
+    waiting,
+)
 from benchmarks.timing import target
 
 SETTINGS: dict[str, Any] = {
@@ -143,3 +154,39 @@ def test_runtimes() -> None:
     assert "| ONNX Runtime, int8 | 0.100 | 4.00 | 2.00 | 0.9910 |" in page
     assert "openvino not installed" in page
     assert "## Other runtimes, AVX2" in page
+
+
+def test_studies_and_what_they_cost_before() -> None:
+    fixed = {"start": 9.0, "reading, in other processes": 8.0}
+    result = {
+        **SETTINGS,
+        "settings": {"studies": 30, "size": 64},
+        "stages": {
+            "after": {**fixed, "network": 2.0, "structured report": 3.0},
+            "before": {**fixed, "network": 2.0, "structured report": 5.5},
+        },
+        "totals": {"after": 22.0, "before": 24.5},
+        "same_bytes": True,
+        "files": 99,
+    }
+    page = studies(result)
+    assert "| structured report | 5.50 | 3.00 |\n| network | 2.00 | 2.00 |\n| all | 24.50 | 22.00 |" in page
+    assert "takes 1.50 times as much" in page
+    assert "the same 99 files" in page
+    assert "differ" in studies({**result, "same_bytes": False})
+    alone = studies({**result, "stages": {"after": result["stages"]["after"]}, "totals": {"after": 22.0}})
+    assert "| network | 2.00 |" in alone
+    assert "earlier" not in alone
+
+
+def test_waiting() -> None:
+    result = {
+        **SETTINGS,
+        "settings": {"pictures": 10, "size": 128},
+        "load": 4.2,
+        "times": {
+            **{f"one thread {place}": timed(1.0) for place in ("alone", "beside")},
+            **{"as PyTorch comes alone": timed(0.5), "as PyTorch comes beside": timed(2.5)},
+        },
+    }
+    assert "| as PyTorch comes | 0.50 | 1.00 | 2.50 | 5.00 | 2.50 |" in waiting(result)

@@ -26,6 +26,7 @@ from monai_tpseg.cli.pretrain import add_pretrain_command, pretrain_own
 from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.weights import add_weights_command
+from monai_tpseg.cores import let_threads_sleep
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.words import count
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     complete(parser)
     options = parser.parse_args(argv)
+    let_threads_sleep()
     try:
         with _speaking(options.quiet), _stoppable():
             return int(options.command(options))

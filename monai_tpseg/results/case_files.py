@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from monai_tpseg.catalogue import get_task
 from monai_tpseg.files import complete, file_sha256, write_atomically
@@ -93,19 +97,15 @@ def write_segmented(
     write_atomically(files["lesions"], lesions_csv(lesions))
     files |= write_label_maps(base, found.lesions, meta, known, outputs.also) if outputs.also else {}
     why_no_object = ""
-    if str(meta[meta_keys.FORMAT]) == "dicom":
-        from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: with highdicom, for DICOM alone
+    with ExitStack() as beside:
+        overlay = beside.enter_context(_drawn_beside(base, found, task, modalities)) if outputs.overlay else {}
+        if str(meta[meta_keys.FORMAT]) == "dicom":
+            from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: with highdicom, for DICOM alone
 
-        objects, why_no_object = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
-        files |= objects
-        flags |= {"no_seg"} if why_no_object else set()
-    if outputs.overlay:
-        files["overlay"] = base.with_name(f"{base.name}_overlay.png")
-        with complete(files["overlay"]) as file:
-            display = _display(tuple(modalities.items()))
-            outlines = () if contours is None else (contours.inner[0].numpy(), contours.outer[0].numpy())
-            overlay = draw_case(found.image, found.mask[0], task, display, found.lesions, outlines, found.trust.caption)
-            overlay.save(file, format="PNG")
+            objects, why_no_object = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
+            files |= objects
+            flags |= {"no_seg"} if why_no_object else set()
+    files |= overlay
     more = {
         "files": {kind: path.relative_to(base.parent).as_posix() for kind, path in files.items()},
         "sha256": {path.relative_to(base.parent).as_posix(): file_sha256(path) for path in _each(files)},
@@ -121,6 +121,26 @@ def refused(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
     """Return how a case ends that gets no mask since its picture is none of the task, and what its record says."""
     code = "S_NOT_THIS_TASK"
     return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]), {"trust": trust.record()}
+
+
+@contextmanager
+def _drawn_beside(
+    base: Path, found: Segmentation, task: str, modalities: Mapping[str, str]
+) -> Iterator[dict[str, Path]]:
+    """Draw the lesion on the picture; it is compressed while other files are written, and complete at the end."""
+    path, contours = base.with_name(f"{base.name}_overlay.png"), found.trust.contours
+    outlines = () if contours is None else (contours.inner[0].numpy(), contours.outer[0].numpy())
+    display = _display(tuple(modalities.items()))
+    drawn = draw_case(found.image, found.mask[0], task, display, found.lesions, outlines, found.trust.caption)
+    with ThreadPoolExecutor(1) as beside:  # Pillow compresses without the interpreter's lock
+        saved = beside.submit(_save_png, path, drawn)
+        yield {"overlay": path}
+        saved.result()
+
+
+def _save_png(path: Path, picture: Image.Image) -> None:
+    with complete(path) as file:
+        picture.save(file, format="PNG")
 
 
 def _each(files: Mapping[str, Path]) -> Iterator[Path]:

@@ -118,6 +118,9 @@ def _build(
         imaging_measurements=list(groups.of(lesions, expected_dice)),
         title=codes.DCM.ImagingMeasurementReport,
     )
+    measurements = report[0].ContentSequence[-1]  # nearly all of the document
+    content = measurements.ContentSequence
+    measurements.ContentSequence = []  # ComprehensiveSR copies what it gets and looks through it several times
     made = hd.ComprehensiveSR(
         evidence=[described(header), *_others(frames), *([] if seg is None else [seg])],
         content=report,
@@ -136,6 +139,7 @@ def _build(
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set="ISO_IR 192",  # UTF-8 holds what any source may have
     )
+    measurements.ContentSequence = content
     del made.InstanceCreationDate, made.InstanceCreationTime  # the clock's
     for item in made.get("ContributingEquipmentSequence", []):
         if "ContributionDateTime" in item:

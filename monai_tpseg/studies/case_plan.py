@@ -143,7 +143,7 @@ class CasePlanner:
 
     def _key(self, entry: Entry, identity: str) -> str:
         """Input, weights, task and settings in one keyed digest."""
-        parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self.model.config_sha256)
+        parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self._made_by["config_sha256"])
         return entry.keyed(json.dumps(parts))
 
 

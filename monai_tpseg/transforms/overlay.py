@@ -17,6 +17,7 @@ __all__ = ["draw_overlay", "montage_slices"]
 
 _INNER, _OUTER = (255, 64, 255), (255, 160, 0)  # magenta and orange: contours with a promise
 _FILL = 0.25  # share of the lesion colour inside
+_FILLED = [int(np.float32((1 - _FILL) * n + _FILL * one).round()) for one in LESION_COLOUR for n in range(256)]
 _CONTOUR = 2  # pixels
 _RING = (255, 214, 0)  # yellow: around a lesion, and not to be taken for its outline
 _TINY = 8  # pixels of a tile: a lesion of no more than that on both sides gets a ring
@@ -112,14 +113,10 @@ def _tile(
     values = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     picture = Image.fromarray(np.ascontiguousarray(values.transpose(1, 2, 0))).resize(size, Image.Resampling.BILINEAR)
     inside = _shrunk(mask > 0, size)
-    contour = _outline(inside)
-    pixels = np.asarray(picture, dtype=np.float32).copy()
-    colour = np.array(LESION_COLOUR, dtype=np.float32)
-    pixels[inside] = (1 - _FILL) * pixels[inside] + _FILL * colour
-    for one, shade in zip(contours, (_INNER, _OUTER), strict=False):
-        pixels[_outline(_shrunk(one > 0, size))] = np.array(shade, dtype=np.float32)
-    pixels[contour] = colour
-    tile = Image.fromarray(pixels.round().astype(np.uint8))
+    tile = Image.composite(picture.point(_FILLED), picture, Image.fromarray(inside))
+    outlines = [*((_shrunk(one > 0, size), shade) for one, shade in zip(contours, (_INNER, _OUTER), strict=False))]
+    for region, shade in (*outlines, (inside, LESION_COLOUR)):
+        tile.paste(shade, mask=Image.fromarray(_outline(region)))
     _ring(tile, inside)
     return tile
 

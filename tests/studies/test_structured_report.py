@@ -120,6 +120,32 @@ def test_numbers_of_a_volume_and_what_they_refer_to(tmp_path: Path) -> None:
     assert made.SeriesNumber != seg.SeriesNumber
 
 
+def test_highdicom_makes_the_same_document_of_the_whole_content(tmp_path: Path) -> None:
+    source = write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), tmp_path / "series")
+    mask = np.zeros(load(source).shape[1:], np.uint8)
+    mask[4:9, 10:13, 1:3] = mask[20:24, 20:25, 2:5] = 1
+    made = pydicom.dcmread(report(tmp_path, source, "lung_infection", mask, dice=0.8))
+    content = pydicom.Dataset()
+    names = "ValueType", "ConceptNameCodeSequence", "ContinuityOfContent", "ContentTemplateSequence", "ContentSequence"
+    for name in names:
+        setattr(content, name, made[name].value)
+    sources = {str(header.SOPInstanceUID): header for header in map(pydicom.dcmread, source.iterdir())}
+    (study,) = made.CurrentRequestedProcedureEvidenceSequence
+    first = [item for series in study.ReferencedSeriesSequence for item in series.ReferencedSOPSequence]
+    ordered = [sources[uid] for item in first if (uid := str(item.ReferencedSOPInstanceUID)) in sources]
+    again = highdicom.sr.ComprehensiveSR(
+        [*ordered, pydicom.dcmread(tmp_path / "seg.dcm")],
+        content,
+        made.SeriesInstanceUID,
+        int(made.SeriesNumber),
+        made.SOPInstanceUID,
+        1,
+        is_complete=True,
+    )  # it refuses content that refers to what is no evidence
+    assert len(ordered) == len(sources)
+    assert all(again[name] == made[name] for name in (*names, "CurrentRequestedProcedureEvidenceSequence"))
+
+
 def test_an_empty_mask_is_reported_as_looked_at(tmp_path: Path) -> None:
     source = write_dicom_picture(make_phantom("thyroid_nodule", 1, 40), tmp_path / "a.dcm")
     made = highdicom.sr.srread(report(tmp_path, source, "thyroid_nodule", np.zeros((40, 40), np.uint8)))

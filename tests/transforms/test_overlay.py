@@ -47,6 +47,14 @@ def test_contour_lies_on_the_edge_and_the_fill_lets_the_picture_through() -> Non
     assert (sheet[:24] == 255).any()  # the name of the task
 
 
+def test_each_grey_inside_is_mixed_with_the_colour() -> None:
+    greys = np.tile(np.repeat(np.arange(256), 2), (400, 1))
+    sheet = np.asarray(draw_overlay(np.stack([greys] * 3) / 255, np.ones((400, 512), np.uint8), "skin lesion"))
+    inside = sheet[-400:].astype(int)[200, 2:-2]
+    right = np.rint(0.75 * greys[200, 2:-2, None] + 0.25 * np.array([0, 255, 255])).astype(int)
+    np.testing.assert_array_equal(inside, right)
+
+
 def test_a_lesion_of_one_pixel_is_not_lost_and_gets_a_ring() -> None:
     mask = np.zeros((3000, 4001), dtype=np.uint8)
     mask[501, 803] = 1
