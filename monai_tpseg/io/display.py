@@ -79,7 +79,7 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
 
 
 def _with_meta(values: torch.Tensor, affine: torch.Tensor, meta: dict[str, Any]) -> MetaTensor:
-    whole = meta | {meta_keys.LOADED_SHAPE: np.array(values.shape[1:])}
+    whole = meta | {meta_keys.LOADED_SHAPE: np.array(values.shape[1:]), meta_keys.CHANNEL_DIM: 0}
     if meta_keys.SPACING in meta:
         whole[meta_keys.LOADED_SPACING] = np.asarray(meta[meta_keys.SPACING])
     return MetaTensor(values, affine=affine, meta=GridMeta(whole))

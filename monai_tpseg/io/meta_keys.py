@@ -9,6 +9,7 @@ from typing import Literal
 
 __all__ = [
     "AFFINE",
+    "CHANNEL_DIM",
     "COLOUR_DOUBTFUL",
     "EXIF",
     "FILENAME",
@@ -77,6 +78,9 @@ FORMAT = "source_format"
 
 AFFINE = "affine"
 """(4, 4) index of this tensor -> RAS millimetres; identity for a picture. MONAI's own key."""
+
+CHANNEL_DIM = "original_channel_dim"
+"""0: channels come first. MONAI's own key, by which `EnsureChannelFirstd` leaves the tensor as it is."""
 
 ORIGINAL_AFFINE = "original_affine"
 """(4, 4) index of the source array -> RAS millimetres; identity for a picture."""

@@ -21,6 +21,7 @@ __all__ = [
     "cast",
     "cast_norms",
     "check_image",
+    "check_precision",
     "full_precision",
     "is_exported",
     "is_recorded",
@@ -107,6 +108,26 @@ def check_image(image: Tensor) -> None:
         raise ValueError(f"image must be (B, 3, H, W), got shape {tuple(image.shape)}.")
     if image.shape[-2] % 32 or image.shape[-1] % 32:
         raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
+
+
+def check_precision(image: Tensor, network: nn.Module) -> None:
+    """Check that a network that computes in float32 still does, and that `image` is of that type.
+
+    Prototypes and prompts stay in float32 under autocast too, so a network that was cast as a whole would fail within.
+
+    Raises:
+        ValueError: `net.half()`, `net.double()` or the like has cast the weights, or the image is of another type;
+            under autocast it may be of any floating one.
+    """
+    weights = next(network.parameters()).dtype
+    if weights != torch.float32:
+        raise ValueError(
+            f"This network computes in float32, and its weights were cast to {weights}: call net.float(). For half "
+            "precision there is torch.autocast, and for TP-Seg net.optimize_for_inference(dtype=torch.bfloat16)."
+        )
+    cast_for_us = image.is_floating_point() and not is_recorded() and torch.is_autocast_enabled(image.device.type)
+    if image.dtype != torch.float32 and not cast_for_us:
+        raise ValueError(f"image must be float32, ImageNet-normalised, got {image.dtype}; call image.float().")
 
 
 def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:

@@ -18,7 +18,7 @@ from monai_tpseg.networks.hiera import (
     HIERA_VARIANTS,
     TaskConditionedHiera,
 )
-from monai_tpseg.networks.layers import check_image, is_recorded, plain_tensor, resize, with_meta_of
+from monai_tpseg.networks.layers import check_image, check_precision, is_recorded, plain_tensor, resize, with_meta_of
 from monai_tpseg.networks.script import TracedForScript
 from monai_tpseg.networks.task import TaskNetwork, expand_task
 
@@ -104,10 +104,12 @@ class TPSeg(TracedForScript, TaskNetwork):
             logits (B, 1, H, W), with the metadata of `image`; or the `TPSegOutput` they are part of, plain tensors.
 
         Raises:
-            ValueError: a size that is not divisible by 32, no task, or one that does not exist.
+            ValueError: a size that is not divisible by 32, another type than float32, no task, or one that does not
+                exist.
         """
         pixels = plain_tensor(image)
         check_image(pixels)
+        check_precision(pixels, self)
         rows = expand_task(self.named_task(task), pixels.shape[0], self.num_tasks, pixels.device)
         self._count_step()
         logits, features = self.decoder(self.encoder(pixels, rows), rows, pixels)
@@ -164,6 +166,7 @@ class TPSeg(TracedForScript, TaskNetwork):
         """
         pixels, rows = plain_tensor(image), check_rows(tasks, range(self.num_tasks))
         check_image(pixels)
+        check_precision(pixels, self)
         steps = PlainSteps(self.encoder, self.decoder, self.fusion, self.align_corners)
         return with_meta_of(image, segment_tasks(steps, pixels, rows))
 

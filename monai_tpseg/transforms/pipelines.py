@@ -190,7 +190,10 @@ class NormalizeByModalityd(MapTransform):
         """
         intensity = getattr(image, "meta", {}).get(INTENSITY)
         if intensity not in ("physical", "display"):
-            raise ValueError(f"{name!r} does not say what its values mean; read it with LoadMedicalImaged.")
+            raise ValueError(
+                f"{name!r} does not say what its values mean; read it with LoadMedicalImaged. A dataset that keeps "
+                "images on disc forgets their meta: PersistentDataset needs track_meta=True and weights_only=False."
+            )
         normalised: MetaTensor = self.pipelines[modality, intensity]({IMAGE: image})[IMAGE].to(torch.float32)
         return normalised
 

@@ -253,3 +253,28 @@ def test_training_says_once_that_prototypes_stand_still() -> None:
         net.update_prototypes(output.features, torch.ones(1, 1, 32, 32), task)
         assert net.steps_without_update == 0
         tpseg_hiera_demo(num_tasks=2, decoder="unet").train()(image, task)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("name", ["tpseg", "fast", "kprism"])
+def test_a_network_that_was_cast_as_a_whole_says_so(name: str, dtype: torch.dtype) -> None:
+    plain = differing(kprism_demo(num_tasks=8) if name == "kprism" else tpseg_hiera_demo(num_tasks=8))
+    net: Any = plain.optimize_for_inference() if name == "fast" else plain
+    before = net(IMAGE, 5)
+    for image in (IMAGE, IMAGE.to(dtype)):
+        with pytest.raises(ValueError, match=f"weights were cast to {dtype}: call"):
+            net.to(dtype)(image, 5)
+    if name != "fast":  # whose float32 parts are packed for good
+        assert torch.allclose(net.float()(IMAGE, 5), before, atol=0.5)
+    with pytest.raises(ValueError, match=r"image must be float.*got torch.uint8"):
+        (net.float() if name != "fast" else plain.optimize_for_inference())((255 * IMAGE).byte(), 5)
+
+
+@torch.no_grad()
+def test_images_of_another_type(tpseg: TPSeg, kprism: KPrism) -> None:
+    for net in (tpseg, kprism):
+        with pytest.raises(ValueError, match=r"image must be float32, .*got torch.float64; call image.float"):
+            net(IMAGE.double(), 5)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert net(IMAGE.bfloat16(), 5).isfinite().all()

@@ -11,15 +11,26 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
-from monai.inferers import SliceInferer
+from monai.data import (
+    CacheNTransDataset,
+    DataLoader,
+    Dataset,
+    MetaTensor,
+    PersistentDataset,
+    SmartCacheDataset,
+    decollate_batch,
+)
+from monai.engines import EnsembleEvaluator
+from monai.inferers import SaliencyInferer, SliceInferer
 from monai.networks.nets import UNet
 from monai.transforms import (
     AsDiscreted,
     Compose,
     CropForegroundd,
+    EnsureChannelFirstd,
     Flipd,
     Invertd,
+    MeanEnsembled,
     Orientationd,
     Resized,
     Rotate90d,
@@ -217,3 +228,69 @@ def test_a_volume_is_no_picture(volume: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"got shape \(3, 30, 40, 7\); write volumes as \.nii\.gz"):
         PictureWriter().set_data_array(loaded(volume)[IMAGE], channel_dim=0)
     assert not list(tmp_path.rglob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for n in range(3):
+        Image.fromarray(rng.integers(0, 255, (50 + n, 70, 3)).astype(np.uint8)).save(folder / f"{n}.png")
+    return [{IMAGE: str(path), TASK: "skin_lesion"} for path in sorted(folder.glob("*.png"))]
+
+
+def picture_steps() -> Compose:
+    steps = [LoadMedicalImaged(), EnsureChannelFirstd(IMAGE), TaskToIndexd(), NormalizeByModalityd()]
+    return Compose([*steps, Resized(IMAGE, spatial_size=(64, 64))])
+
+
+def test_datasets_that_keep_what_they_have_read(pictures: list[dict[str, str]], tmp_path: Path) -> None:
+    steps = picture_steps()
+    expected = [steps(dict(one)) for one in pictures]
+    kept = PersistentDataset(pictures, steps, tmp_path / "kept", track_meta=True, weights_only=False)
+    smart = SmartCacheDataset(pictures, steps, replace_rate=0.5, cache_num=2, shuffle=False, progress=False)
+    found = [*kept, *kept, *smart]  # made, then from disc; then the first two
+    for one, right in zip(found, [*expected, *expected, *expected[:2]], strict=True):
+        assert torch.equal(one[IMAGE], right[IMAGE])
+        assert isinstance(one[IMAGE].meta, GridMeta)
+        assert one[IMAGE].meta.keys() == right[IMAGE].meta.keys()
+    plain = Compose([step for step in steps.transforms if not isinstance(step, EnsureChannelFirstd)])
+    cut = CacheNTransDataset(pictures, plain, cache_n_trans=1, cache_dir=tmp_path / "cut")
+    assert torch.equal(cut[0][IMAGE], expected[0][IMAGE])
+    with pytest.raises(RuntimeError, match="NormalizeByModalityd") as error:
+        assert cut[0]  # from disc
+    assert "PersistentDataset needs track_meta=True and weights_only=False" in str(error.value.__cause__)
+
+
+def test_several_networks_and_the_pictures_they_leave(pictures: list[dict[str, str]], tmp_path: Path) -> None:
+    steps, nets = picture_steps(), [networks()["tpseg"], networks()["fast"]]
+    names = ["first", "second"]
+    save = SaveImaged(
+        PRED, output_dir=tmp_path, output_ext=".png", output_dtype=np.uint8, scale=255, writer=PictureWriter,
+        separate_folder=False, print_log=False,
+    )  # fmt: skip
+    after = [MeanEnsembled(names, PRED), Invertd(PRED, transform=steps, orig_keys=IMAGE)]
+    loader = DataLoader(Dataset(pictures, steps), batch_size=2)
+    last = Compose([*after, AsDiscreted(PRED, threshold=0), save])
+    EnsembleEvaluator(torch.device("cpu"), loader, nets, names, postprocessing=last).run()
+    sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
+    assert sizes == {f"{n}_trans.png": (70, 50 + n) for n in range(3)}
+
+
+def test_where_a_network_looks(pictures: list[dict[str, str]]) -> None:
+    image = picture_steps()(pictures[0])[IMAGE][None]
+    for name in ("GradCAM", "GradCAMpp"):
+        seen = SaliencyInferer(name, "net.decoder.pgtds.0.encode.0", class_idx=0)(image, networks()["tpseg"])
+        assert seen.shape == (1, 1, 64, 64)
+        assert seen.isfinite().all()
+        assert seen.max() > seen.min()
+
+
+def test_a_picture_as_nifti(pictures: list[dict[str, str]], tmp_path: Path) -> None:
+    """As MONAI writes those that its own reader has read: with `resample` alone."""
+    case = Compose([LoadMedicalImaged()])(pictures[0])
+    save = SaveImaged(
+        IMAGE, output_dir=tmp_path, output_ext=".nii.gz", resample=True, separate_folder=False, print_log=False
+    )
+    save(case)
+    written = nib.load(next(tmp_path.glob("*.nii.gz"))).get_fdata()
+    np.testing.assert_allclose(np.moveaxis(written.squeeze(), -1, 0), case[IMAGE].numpy())

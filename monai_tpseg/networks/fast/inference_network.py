@@ -105,7 +105,8 @@ class InferenceNetwork(TaskNetwork):
         the logits.
 
         Raises:
-            ValueError: a size that is not divisible by 32, no task, or one that this network was not built for.
+            ValueError: a size that is not divisible by 32, integers, no task, one that this network was not built
+                for, or weights that were cast after it was built.
         """
         if task is None and len(self.rows) == 1:
             task = self.rows[0]
@@ -113,7 +114,7 @@ class InferenceNetwork(TaskNetwork):
             return with_meta_of(image, self._segment(plain_tensor(image), self.named_task(task)))
 
     def _segment(self, image: Tensor, task: int | Tensor) -> Tensor:
-        check_image(image)
+        self._check(image)
         if isinstance(task, int):
             return self._one_task(image, task)
         numbers = row_numbers(task, self.num_tasks)
@@ -129,9 +130,20 @@ class InferenceNetwork(TaskNetwork):
     def segment_tasks(self, image: Tensor, tasks: Iterable[int]) -> Tensor:
         """Segment `image` (B, 3, H, W) for several tasks -> logits (B, tasks, H, W); see `TPSeg.segment_tasks`."""
         pixels, rows = plain_tensor(image), multi_task.check_rows(tasks, self.rows)
-        check_image(pixels)
+        self._check(pixels)
         with _without_autocast(image.device):
             return with_meta_of(image, multi_task.segment_tasks(self, pixels, rows))
+
+    def _check(self, image: Tensor) -> None:
+        check_image(image)
+        weights = next(self.stem.patch_embed.parameters()).dtype
+        if weights != self.dtype:
+            raise ValueError(
+                f"This network was built in {self.dtype}, and its weights were cast to {weights}: call "
+                f"optimize_for_inference(dtype={weights}) of the network that it was made from."
+            )
+        if not image.is_floating_point():
+            raise ValueError(f"image must be floating point, ImageNet-normalised, got {image.dtype}.")
 
     def compile_parts(self, **options: Any) -> None:
         """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""

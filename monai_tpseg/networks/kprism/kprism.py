@@ -20,7 +20,7 @@ from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
 from monai_tpseg.networks.kprism.prompt import Prompt, check_exemplars, check_prompt
 from monai_tpseg.networks.kprism.queries import Queries, join
 from monai_tpseg.networks.kprism.semantic import SemanticPrompt
-from monai_tpseg.networks.layers import plain_tensor, resize, sent, with_meta_of
+from monai_tpseg.networks.layers import check_precision, plain_tensor, resize, sent, with_meta_of
 from monai_tpseg.networks.script import TracedForScript
 from monai_tpseg.networks.task import TaskNetwork, expand_task, is_passed_to_windows
 
@@ -150,10 +150,11 @@ class KPrism(TracedForScript, TaskNetwork):
             valid: (B, 1, H, W) 1 where an image has pixels, 0 where it is padding that no query shall look at.
 
         Raises:
-            ValueError: a size that the encoder cannot take, or another shape.
+            ValueError: a size that the encoder cannot take, another shape, or another type than float32.
         """
         image = plain_tensor(image)
         self._check_size(image)
+        check_precision(image, self)
         features = tuple(reversed(self.encoder(image)))
         pixels = tuple(self.fusion(feature, level) for level, feature in enumerate(features))
         fine = None if self.detail is None else self.detail.encode_image(image)
