@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from monai_tpseg import __version__
@@ -132,12 +133,14 @@ def _scan(options: argparse.Namespace) -> int:
     warm_up("monai_tpseg.io.file_access:answer")
     from monai_tpseg.io.probing import IsolatedFileAccess
     from monai_tpseg.studies import merge_scan, read_manifest, scan, write_manifest
+    from monai_tpseg.studies.manifest_merge import with_real_roots
 
     known = read_manifest(options.out) if os.path.exists(options.out) else []
     with IsolatedFileAccess() as access:
         check_exists(options.input, access)
         found = scan(options.input, access, options.quiet)
-    merged = merge_scan(known, found, options.input)
+        known, top = with_real_roots(known, access), access.real(Path(options.input).absolute())
+    merged = merge_scan(known, found, top)
     write_manifest(options.out, merged.rows)
     said = [count(len(merged.rows), "case")]
     if known:

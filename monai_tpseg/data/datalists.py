@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
 from typing import Any
 
 from monai_tpseg.catalogue import resolve_task
@@ -12,6 +14,8 @@ from monai_tpseg.keys import IMAGE, LABEL, SOURCE, TASK
 from monai_tpseg.parsing import ParseError, read_json
 
 __all__ = ["Case", "DatalistError", "checked_entry", "read_datalist", "read_lists", "task_rows"]
+
+_PATIENCE = 60.0  # seconds to wait for a disc
 
 Case = dict[str, Any]
 """One entry of a datalist: `image`, `label`, `task`, and what else it holds."""
@@ -108,7 +112,7 @@ def checked_entry(entry: Any, keys: Sequence[str], where: str, base_dir: Path, t
         if not entry.get(key):
             raise DatalistError(f"{where} has no '{key}'; every entry needs {', '.join(keys)} and task.")
         file = base_dir / str(entry[key])
-        if not file.exists():
+        if not _is_there(file, where):
             raise DatalistError(f"{where}: no {key} at '{file}'.")
         case[key] = str(file)
     if TASK not in entry:
@@ -118,3 +122,13 @@ def checked_entry(entry: Any, keys: Sequence[str], where: str, base_dir: Path, t
     except ValueError as error:
         raise DatalistError(f"{where}: {error}") from error
     return case
+
+
+def _is_there(file: Path, where: str) -> bool:
+    """Whether there is a file; a disc that does not answer ends in a line, and not in a process that hangs."""
+    found: Queue[bool] = Queue(1)
+    Thread(target=lambda: found.put(file.exists()), daemon=True).start()
+    try:
+        return found.get(timeout=_PATIENCE)
+    except Empty:
+        raise DatalistError(f"{where}: '{file}' does not answer; see to the disc that it lies on.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,9 @@ class FileAccess(Protocol):
 
     def place(self, path: Path) -> Place:
         """Return what a path leads to."""
+
+    def real(self, path: Path) -> Path:
+        """Return a path without links in it, which names the same place in one way only."""
 
     def folder(self, path: Path) -> Listing:
         """List a folder."""
@@ -45,6 +49,10 @@ class LocalFileAccess:
     def place(self, path: Path) -> Place:
         """Return what a path leads to."""
         return place_of(path)
+
+    def real(self, path: Path) -> Path:
+        """Return a path without links in it, which names the same place in one way only."""
+        return Path(os.path.realpath(path))
 
     def folder(self, path: Path, skip: frozenset[str] = frozenset()) -> Listing:
         """List a folder but for some names."""

@@ -57,6 +57,14 @@ class IsolatedFileAccess:
             return "silent"  # who asks says so
         return place
 
+    def real(self, path: Path) -> Path:
+        """Return a path without links in it; as it is where nothing answers, which is said when it is looked at."""
+        try:
+            found: Path = self._ask("real", path)
+        except CallLost:
+            return path
+        return found
+
     def folder(self, path: Path) -> Listing:
         """List a folder; what a link of it leads to may not answer, which costs the link."""
         try:

@@ -144,7 +144,8 @@ def read_manifest(
         salted: refuse rows without a salt: the shards of a run would name the same case differently.
 
     Raises:
-        StudyError: no such file, no table, no column `path`, a row without a path, or a salt or part that is none.
+        StudyError: no such file, no table, no column `path`, a row without a path, a salt or part that is none, or a
+            salt without a root.
     """
     path = Path(path)
     if path.is_dir():
@@ -185,6 +186,11 @@ def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
     if part and not _is_part(part):
         raise StudyError(
             f"Line {line} of the manifest has a part that is not 'i of n'; leave the column as tpseg scan wrote it."
+        )
+    if cells["salt"] and not cells["root"] and root is None:
+        raise StudyError(
+            f"Line {line} of the manifest has a salt and no root, so a column was deleted: name the folder that its "
+            "paths start from with --root, or scan again."
         )
     start = folder / cells["root"] if root is None else Path(root).absolute()
     path = _below(cells["path"], start)

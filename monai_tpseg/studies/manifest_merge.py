@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.io.file_access import FileAccess
 from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.names import Names, case_names
 
-__all__ = ["Grown", "Merged", "grow", "merge_scan"]
+__all__ = ["Grown", "Merged", "grow", "merge_scan", "with_real_roots"]
 
 _Place = tuple[str, str]  # path of a source on this machine, and its part
 
@@ -45,6 +46,17 @@ class Merged(NamedTuple):
     new: int
     gone: int
     divided: int
+
+
+def with_real_roots(rows: Sequence[Entry], access: FileAccess) -> list[Entry]:
+    """Return rows whose roots have no links in them: a source is the same whatever way leads to it.
+
+    Args:
+        rows: of a manifest.
+        access: what touches the file system.
+    """
+    real = {root: access.real(root) for root in {row.root for row in rows}}
+    return [row if real[row.root] == row.root else replace(row, root=real[row.root]) for row in rows]
 
 
 def grow(

@@ -9,13 +9,14 @@ from itertools import chain
 from pathlib import Path
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.io.probing import IsolatedFileAccess
 from monai_tpseg.results.codes import ExitStatus, Status, StudyError
 from monai_tpseg.results.folder import read_result, sweep
 from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.events import EVENTS, events
 from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
-from monai_tpseg.studies.manifest_merge import grow
+from monai_tpseg.studies.manifest_merge import grow, with_real_roots
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
@@ -61,6 +62,9 @@ def prepare_output(
             raise StudyError(f"'{out}' holds the results of a run; add --resume to go on, or choose another --out.")
         manifest = folder / MANIFEST
         known = read_manifest(manifest) if manifest.is_file() else []
+        if not moved and known and {row.root for row in entries} - {row.root for row in known}:
+            with IsolatedFileAccess() as access:
+                known, entries = with_real_roots(known, access), with_real_roots(entries, access)
         grown = grow(known, entries, names, tasks, moved)
         cases.mkdir(parents=True, exist_ok=True)
         for entry in grown.obsolete:

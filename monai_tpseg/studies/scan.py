@@ -134,7 +134,7 @@ def find_cases(source: Path, salt: str, access: FileAccess = LOCAL) -> list[tupl
 def _found(
     source: Path, task: str, salt: str, access: FileAccess, counted: _Counted, out: str | Path | None = None
 ) -> list[tuple[Entry, Case]]:
-    path = source.absolute()  # not resolved: links inside the folder keep the names that people see
+    path = access.real(source.absolute())  # links inside the folder keep the names that people see
     with counted as step:
         found = discover(path, access, step, () if out is None else (Path(out), Path(out) / CASES))
     left_out = describe_left_out(found.left_out)

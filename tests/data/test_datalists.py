@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
-from monai_tpseg.data import DatalistError, read_datalist, task_rows
+from monai_tpseg.data import DatalistError, datalists, read_datalist, task_rows
 
 TASKS = ("wet_amd", "skin_lesion")
 
@@ -74,3 +75,14 @@ def test_missing_and_damaged_files(folder: Path) -> None:
 def test_labels_are_not_needed_for_inference(folder: Path) -> None:
     path = write(folder, {"validation": [entry(label=None)]})
     assert read_datalist(path, "validation", folder, TASKS, label=False)[0]["task"] == "skin_lesion"
+
+
+def test_a_disc_that_does_not_answer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, gone, exists = write(folder, {"training": [entry()]}), Event(), Path.exists
+    monkeypatch.setattr(datalists, "_PATIENCE", 0.1)
+    monkeypatch.setattr(Path, "exists", lambda file: gone.wait() and exists(file))
+    try:
+        with pytest.raises(DatalistError, match=r"training\[0\]: '.*' does not answer; see to the disc"):
+            read_datalist(path, "training", folder, TASKS)
+    finally:
+        gone.set()

@@ -309,3 +309,42 @@ def test_memory_that_runs_out_in_a_transform_is_memory(reason: Exception) -> Non
         Compose([Lambda(fail)])(0)
     assert outcome_of(caught.value).code == "E_MEMORY"
     assert outcome_of(RuntimeError("another")).code == "E_INTERNAL"
+
+
+def test_links_lead_to_the_same_sources(tmp_path: Path) -> None:
+    """One case, whatever way leads to it: a link to its folder, to itself, or a manifest of older versions."""
+    real, out = pictures(tmp_path / "real", "a.png", "b.png"), tmp_path / "out"
+    (tmp_path / "linked").symlink_to(real)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "c.png").symlink_to(real / "a.png")
+    first = prepare_output(out, find_entries(real, "skin_lesion"), "salted", True)
+    assert len(first) == 2
+    linked = find_entries(tmp_path / "linked", "skin_lesion")
+    assert prepare_output(out, linked, "salted", True) == first
+    named = find_entries(tmp_path / "links" / "c.png", "skin_lesion")
+    assert [entry.source() for entry in named] == [real / "a.png"]  # named itself, it leads out of no folder
+    assert prepare_output(out, named, "salted", True) == first[:1]
+    rows = [replace(row, root=tmp_path / "linked") for row in read_manifest(out / "manifest.csv")]
+    write_manifest(out / "manifest.csv", rows)
+    assert [name for name, _ in prepare_output(out, linked, "salted", True)] == [name for name, _ in first]
+    assert len(read_manifest(out / "manifest.csv")) == 2
+
+
+def test_a_scan_through_a_link_finds_what_is_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real, manifest = pictures(tmp_path / "real", "a.png", "b.png"), tmp_path / "m.csv"
+    (tmp_path / "linked").symlink_to(real)
+    assert main(["scan", str(real), "--out", str(manifest)]) == 0
+    (real / "b.png").unlink()
+    assert main(["scan", str(tmp_path / "linked"), "--out", str(manifest)]) == 0
+    assert "2 cases, 0 new, 1 not found any more" in capsys.readouterr().err
+    assert [row.path for row in read_manifest(manifest)] == ["a.png", "b.png"]
+
+
+def test_a_deleted_root_is_told(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.csv", find_entries(pictures(tmp_path / "in", "a.png"), "skin_lesion"))
+    lines = [line.split(",") for line in (tmp_path / "m.csv").read_text("utf-8-sig").splitlines()]
+    place = lines[0].index("root")
+    (tmp_path / "m.csv").write_text("\n".join(",".join(cells[:place] + cells[place + 1 :]) for cells in lines))
+    with pytest.raises(StudyError, match=r"Line 2 .* has a salt and no root.*--root, or scan again"):
+        read_manifest(tmp_path / "m.csv")
+    assert read_manifest(tmp_path / "m.csv", root=tmp_path / "in")[0].source() == tmp_path / "in" / "a.png"
