@@ -60,9 +60,9 @@ def measure(folder: Path, environment: Path) -> dict[str, Any]:
         shutil.move(folder / f"{name}.nii.gz", studies)
     shutil.copytree(ROOT / "apps" / "monailabel", folder / "app")
     port = free_port()
-    server = start(folder, environment, port)
+    server = start(folder, environment, port, studies)
     try:
-        wait_for(lambda: answers(port) and server.poll() is None, 300)
+        wait_for_server(server, port)
         calls = list(made_calls(folder, environment, port, sorted(volumes)))
     finally:
         server.terminate()
@@ -71,14 +71,16 @@ def measure(folder: Path, environment: Path) -> dict[str, Any]:
     return {"machine": f"2 cores, {platform.machine()}", "monailabel": "0.8.5", "calls": calls}
 
 
-def start(folder: Path, environment: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start the server, as docs/monailabel.md says."""
+def start(folder: Path, environment: Path, port: int, studies: str | Path, **more: str) -> subprocess.Popen[bytes]:
+    """Start the server, as docs/monailabel.md says, on a folder or the address of an archive."""
     path = os.pathsep.join((str(ROOT / "apps" / "monailabel" / "compat"), str(ROOT)))
+    programs = os.pathsep.join((str(environment / "bin"), os.environ["PATH"]))  # dcmqi, which it downloads otherwise
     command = [environment / "bin" / "python", "-m", "monailabel.main", "start_server", "--app", folder / "app"]
-    command += ["--studies", folder / "studies", "--host", "127.0.0.1", "--port", port, "--conf", "task", TASK]
+    command += ["--studies", studies, "--host", "127.0.0.1", "--port", port, "--conf", "task", TASK]
+    settings = {**os.environ, "PYTHONPATH": path, "PATH": programs, **more}
     with (folder / "server.log").open("wb") as log:
-        return subprocess.Popen([str(word) for word in command], stdout=log, stderr=log,
-                                env={**os.environ, "PYTHONPATH": path}, cwd=folder)  # fmt: skip
+        words = [str(word) for word in command]
+        return subprocess.Popen(words, stdout=log, stderr=log, env=settings, cwd=folder)
 
 
 def made_calls(folder: Path, environment: Path, port: int, images: list[str]) -> Any:
@@ -100,6 +102,10 @@ def made_calls(folder: Path, environment: Path, port: int, images: list[str]) ->
     point = [int(x) for x in inside[len(inside) // 2]]
     yield "POST /infer/kprism_clicks", inferred(client, folder, "kprism_clicks", images[0],
                                                 {"foreground": [point], "background": []})  # fmt: skip
+    session = client.create_session(str(folder / "studies" / f"{images[1]}.nii.gz"))["session_id"]
+    path, _ = client.infer(f"tpseg_{TASK}", "", {"result_extension": ".nrrd", "result_dtype": "uint8"},
+                           session_id=session)  # fmt: skip
+    yield "PUT /session/, POST /infer/tpseg_lung_infection", {"suffix": "".join(Path(path).suffixes)}
     for image in images:
         client.save_label(image, str(folder / f"{image}_label.nii.gz"), "final",
                           {"label_info": [{"name": "lung infection", "idx": 1}]})  # fmt: skip
@@ -127,6 +133,13 @@ def answers(port: int) -> bool:
             return True
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def wait_for_server(server: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until the server answers; one that has ended never will."""
+    wait_for(lambda: server.poll() is not None or answers(port), 600)
+    if server.poll() is not None:
+        raise SystemExit(f"The server ended with {server.returncode}; see server.log in {tempfile.gettempdir()}.")
 
 
 def wait_for(what: Callable[[], bool], seconds: float) -> None:
