@@ -115,7 +115,7 @@ def train(folder: Path, data: Path, datalist: Path, options: Mapping[str, Any]) 
     """
     written, state = json.dumps(dict(options), indent=1) + "\n", folder / "options.json"
     if state.is_file() and state.read_text() != written:
-        raise SystemExit(f"'{folder}' holds a training of other options; remove it, or choose another --out.")
+        raise SystemExit(f"'{folder}' contains a training with other options; remove it, or choose another --out.")
     write_atomically(state, written.encode())
     if (folder / "trained").is_file():
         return

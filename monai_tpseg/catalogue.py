@@ -204,9 +204,7 @@ def check_name(name: str) -> str:
     'liver_lesion'
     """
     if not (name.isascii() and name.isidentifier() and name == name.lower() and len(name) <= _LONGEST):
-        raise ValueError(
-            f"'{name}' is no name for a task; use up to {_LONGEST} small letters, digits and _, e.g. liver_lesion."
-        )
+        raise ValueError(f"'{name}' is not a valid task name; use up to {_LONGEST} lower-case letters, digits and _.")
     return name
 
 
@@ -282,5 +280,5 @@ def task_names(tasks: Iterable[str | Task]) -> tuple[str, ...]:
     """
     names = tuple(task.name if isinstance(task, Task) else task for task in tasks)
     if not names or len(set(names)) != len(names):
-        raise ValueError(f"Task names must be a non-empty list without repetition, got {list(names)}.")
+        raise ValueError(f"Task names must be a non-empty list without duplicates, got {list(names)}.")
     return names

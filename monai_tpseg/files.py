@@ -78,7 +78,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise OSError(f"'{path}' cannot be written ({error.strerror}); choose another --out.") from error
     if target.is_dir():
-        raise IsADirectoryError(f"'{path}' is a folder; name a file with --out.")
+        raise IsADirectoryError(f"'{path}' is a folder; give a file with --out.")
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -163,7 +163,7 @@ class LesionMetrics:
         names = [str(len(self) + i) for i in range(len(pred))] if case is None else case
         if not len(pred) == len(label) == len(task) == len(names):
             lengths = f"{len(pred)}, {len(label)}, {len(task)} and {len(names)}"
-            raise ValueError(f"Predictions, labels, tasks and cases must be of one number, got {lengths}.")
+            raise ValueError(f"Predictions, labels, tasks and cases must have the same length, got {lengths}.")
         tasks = [resolve_task(t if isinstance(t, str) else int(t), self.task_names) for t in task]
         counts = [confusion(p[None], q[None])[0] for p, q in zip(pred, label, strict=True)]
         self._counts += counts

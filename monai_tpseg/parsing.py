@@ -92,11 +92,11 @@ def json_of(text: str | bytes) -> Any:
     except RecursionError:
         raise ParseError(f"nested over {MAX_DEPTH} levels deep") from None
     except UnicodeDecodeError as error:
-        raise ParseError(f"no UTF-8 at byte {error.start}") from None
+        raise ParseError(f"invalid UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise ParseError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except ValueError:  # a number of thousands of digits
-        raise ParseError("it holds a number that is too long") from None
+        raise ParseError("it contains a number that is too long") from None
     level, depth = [content], 0
     while level := [part for one in level for part in _parts(one) if isinstance(part, dict | list)]:
         depth += 1
@@ -132,7 +132,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     except RecursionError:
         raise ParseError(f"nested over {MAX_DEPTH} levels deep") from None
     except UnicodeDecodeError as error:
-        raise ParseError(f"no UTF-8 at byte {error.start}") from None
+        raise ParseError(f"invalid UTF-8 at byte {error.start}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark is not None else ""
@@ -154,7 +154,7 @@ def _check_nodes(root: yaml.Node) -> None:
             open_nodes.discard(key)
             sizes[key] = 1 + sum(sizes[id(child)] for child in _children(node))
             if sizes[key] > MAX_YAML_NODES:
-                raise ParseError(f"over {MAX_YAML_NODES} values once its references are written out")
+                raise ParseError(f"over {MAX_YAML_NODES} values after expanding its references")
         elif key not in sizes:
             if key in open_nodes:
                 raise ParseError("it refers to itself")

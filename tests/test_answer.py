@@ -109,7 +109,7 @@ def test_nothing_is_overwritten_unasked(sources: Path, tmp_path: Path, capsys: p
     out.write_bytes(b"mine")
     assert run(sources / "mole.png", "--task", "skin_lesion", "--out", out) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"Error: '{out}' is there already; add --overwrite to replace it, or choose another --out."
+        f"Error: '{out}' already exists; add --overwrite to replace it, or choose another --out."
     ]
     assert out.read_bytes() == b"mine"
     assert run(sources / "mole.png", "--task", "skin_lesion", "--out", out, "--overwrite", "--quiet") == 0
@@ -125,10 +125,10 @@ def test_nothing_is_overwritten_unasked(sources: Path, tmp_path: Path, capsys: p
         (("mole.png", "--task", "skin_lesion", "--out", "m.dcm"), "The mask of a picture is .png, not .dcm"),
         (("chest.nii.gz", "--task", "lung_infection", "--out", "m.png"), "The mask of a volume is .nii.gz, not .png"),
         (("mole.png", "--tasks", "skin_lesion,wet_amd", "--out", "m.png"), "holds one mask"),
-        (("mole.png", "--task", "skin_lesion", "--out", "no/m.png"), "is not there; make it"),
+        (("mole.png", "--task", "skin_lesion", "--out", "no/m.png"), "does not exist; create it"),
         (("mole.png", "--task", "skin_lesion", "--out", "mole.png", "--overwrite"), "is a source"),
         (("series", "--task", "lung_infection", "--out", "series/{first}", "--overwrite"), "is a source"),
-        ((".", "--task", "skin_lesion", "--out", "m.png"), "a file one mask: name a folder"),
+        ((".", "--task", "skin_lesion", "--out", "m.png"), "a file holds one mask: give a folder"),
         (("mole.png", "--task", "skin_lesion", "--out", "results", "--overwrite"), "--overwrite is for a file"),
     ],
 )  # fmt: skip
@@ -178,5 +178,5 @@ def test_folders_stay_folders(tmp_path: Path) -> None:
     assert not is_mask_file(str(tmp_path / "looks_like.png"))
     assert not is_mask_file("results_v1.2")
     assert is_mask_file("M.NII.GZ")
-    with pytest.raises(AnswerError, match="is not there; make it"):
+    with pytest.raises(AnswerError, match="does not exist; create it"):
         check_target("a.dcm", str(tmp_path / "no" / "m.dcm"), overwrite=False)

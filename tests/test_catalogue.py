@@ -39,5 +39,5 @@ def test_unknown_name() -> None:
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
 def test_lists_of_names_are_checked(names: list[str]) -> None:
-    with pytest.raises(ValueError, match="without repetition"):
+    with pytest.raises(ValueError, match="without duplicates"):
         task_names(names)

@@ -83,7 +83,7 @@ if __name__ == "__main__":
         (["run", "in", "--out", "o", "--checkpoint", "w"], "no default task"),
         (["run", "--out", "o", "--checkpoint", "w"], "either IN"),
         (["run", "in", "--data", "m", "--out", "o", "--checkpoint", "w"], "not both"),
-        (["run", "--data", "m", "--task", "wet_amd", "--out", "o", "--checkpoint", "w"], "leave --task out"),
+        (["run", "--data", "m", "--task", "wet_amd", "--out", "o", "--checkpoint", "w"], "omit --task"),
         (["run", "in", "--task", "wet_amd", "--shard", "1/2", "--out", "o", "--checkpoint", "w"], "need --data"),
         (["run", "in", "--task", "wet_amd", "--slice-batch", "0", "--out", "o", "--checkpoint", "w"], "1 or more"),
         (["run", "in", "--task", "wet_amd", "--read-timeout", "0", "--out", "o", "--checkpoint", "w"], "more than 0"),

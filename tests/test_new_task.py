@@ -175,7 +175,7 @@ def _volume(folder: Path) -> None:
     ("spoil", "message"),
     [
         (_empty, "No mask of 1 exemplar holds a lesion"),
-        (_full, "covers everything"),
+        (_full, "covers the whole picture"),
         (_larger, "sizes 20 x 41 and 40 x 40 differ"),
         (_alone, "'p0.png' has no partner"),
         (_none, "No pictures in"),
@@ -200,13 +200,13 @@ def test_exemplars_that_show_nothing_are_refused(
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
-        ("wet_amd", (), "know a task 'wet_amd' already"),
-        ("../mole", (), "'../mole' is no name for a task"),
-        ("Mole", (), "'Mole' is no name for a task"),
-        ("3", (), "'3' is no name for a task"),
-        ("m" * 33, (), "is no name for a task"),
+        ("wet_amd", (), "already have a task 'wet_amd'"),
+        ("../mole", (), "'../mole' is not a valid task name"),
+        ("Mole", (), "'Mole' is not a valid task name"),
+        ("3", (), "'3' is not a valid task name"),
+        ("m" * 33, (), "is not a valid task name"),
         ("mole", ("--modality", "xray"), "Unknown modality 'xray' of task 'mole'; choose one of oct, "),
-        ("mole", ("--quiet",), "say how its pictures were made, one of oct, "),
+        ("mole", ("--quiet",), "give its modality, one of oct, "),
         ("mole", ("--modality", "ct", "--fine-tune", "-1"), "must be 0 or more, got -1"),
         ("mole", ("--modality", "ct", "--lr", "0"), "above 0 and below 1, got 0.0"),
         ("mole", ("--modality", "ct", "--device", "quantum"), "Device 'quantum' is not available"),
@@ -245,7 +245,7 @@ def test_other_networks_are_refused(
     assert main(command(exemplars, tmp_path / "model.pt", tmp_path / "w2.pt")) == 1
     _one_line(capsys, message)
     if "without_pgtd" in network:
-        with pytest.raises(ValueError, match="needs a TP-Seg with prototypes"):
+        with pytest.raises(ValueError, match="needs TP-Seg with prototypes"):
             load_tpseg(tmp_path / "model.pt")
 
 
@@ -253,13 +253,13 @@ def test_files_in_the_way_are_refused(
     exemplars: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.json").write_text("{}")
-    for out, message in (("a.pt", "a.json' exists"), ("w2.json", "ends with .pt"), ("w2", "ends with .pt")):
+    for out, message in (("a.pt", "a.json' exists"), ("w2.json", "with the suffix .pt"), ("w2", "with the suffix .pt")):
         assert main(command(exemplars, weights, tmp_path / out)) == 1
         _one_line(capsys, message)
     patches = tmp_path / "patches.pt"
     save_weights(patches, read_checkpoint(weights), replace(read_info(weights), window="sliding"))
     assert main(command(exemplars, patches, tmp_path / "w2.pt")) == 1
-    _one_line(capsys, "The weights run on patches")
+    _one_line(capsys, "The weights work on patches")
     assert main(command(tmp_path / "absent", weights, tmp_path / "w2.pt")) == 1
     _one_line(capsys, "No exemplars at")
     if Path("/proc/self").exists():  # nobody makes files there

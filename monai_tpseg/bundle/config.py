@@ -87,7 +87,9 @@ def prepared(
     """
     if flag(checkpoint_activations, "checkpoint_activations"):
         if not isinstance(network, TPSeg):
-            raise ValueError(f"checkpoint_activations=true is for TP-Seg, not {type(network).__name__}; leave it out.")
+            raise ValueError(
+                f"checkpoint_activations=true is only for TP-Seg, not {type(network).__name__}; leave it out."
+            )
         network.checkpoint_activations()
     network = network.to(device)
     if flag(channels_last, "channels_last"):
@@ -208,7 +210,7 @@ def _full_disc(error: BaseException) -> OSError | None:
         return None
     where = f" '{found.filename}'" if found.filename else ""
     return OSError(
-        f"Cannot write{where}: {found.strerror}. Make room; a training then goes on from the last complete epoch with "
+        f"Cannot write{where}: {found.strerror}. Make room; training then continues from the last complete epoch with "
         "--resume true."
     )
 
@@ -218,8 +220,8 @@ def _lost_process(error: BaseException) -> RuntimeError | None:
     if found is None or not (dist.is_available() and dist.is_initialized() and _LOST.search(str(found))):
         return None
     return RuntimeError(
-        f"Process {dist.get_rank()} of {dist.get_world_size()} lost another one, whose own output says why; "
-        "go on from the last complete epoch with --resume true."
+        f"Process {dist.get_rank()} of {dist.get_world_size()} lost another process, whose output gives the "
+        "reason; continue from the last complete epoch with --resume true."
     )
 
 

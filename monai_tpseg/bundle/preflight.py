@@ -228,7 +228,7 @@ def check_inference(
     if isinstance(read_timeout, bool) or not isinstance(read_timeout, int | float) or not read_timeout > 0:
         raise ValueError(f"read_timeout must be more than 0 seconds, got {read_timeout!r}.")
     if not dataset_dir and not datalist:
-        raise ValueError("No input: name a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
+        raise ValueError("No input: give a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
     if flag(check_inputs):
         check_readable((case["image"] for case in cases), read_timeout)
@@ -248,7 +248,7 @@ def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequen
     errors = [finding for finding in report.findings if finding.level == "error"]
     if errors:
         first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
-        raise DatalistError(f"Entries that cannot be trained on: {len(errors)}, e.g. {first}; tpseg check lists all.")
+        raise DatalistError(f"Entries unusable for training: {len(errors)}, e.g. {first}; tpseg check lists all.")
     logger.info("Datalist\n%s", report.markdown())
 
 
@@ -270,7 +270,7 @@ def _say(findings: Sequence[Finding]) -> None:
 def _named_cases(datalist: str, section: str, dataset_dir: str, tasks: Sequence[str]) -> list[dict[str, Any]]:
     if not dataset_dir:
         raise ValueError(
-            "No data: name a folder that holds datalist.json with --dataset_dir (and --datalist if elsewhere)."
+            "No data: give a folder that contains datalist.json with --dataset_dir (and --datalist if elsewhere)."
         )
     return read_datalist(datalist, section, dataset_dir, tasks)
 
@@ -286,7 +286,7 @@ def _check_scale(
     if size != info.image_size:
         raise ValueError(
             f"An input of {size[0]} x {size[1]} does not fit weights trained at {info.image_size[0]} x "
-            f"{info.image_size[1]}; leave image_size and roi_size alone."
+            f"{info.image_size[1]}; do not set image_size and roi_size."
         )
 
 

@@ -45,7 +45,7 @@ def exemplar_cases(exemplars: str | None, task: str | int | None, tasks: Sequenc
     if not exemplars:
         return []
     if task is None or task == "":
-        raise ValueError(f"Exemplars need --task, which says how pixels become input: one of {', '.join(tasks)}.")
+        raise ValueError(f"Exemplars need --task, which determines how pixels become input: one of {', '.join(tasks)}.")
     return read_exemplars(exemplars, tasks[resolve_task(task, tasks)])
 
 
@@ -91,7 +91,7 @@ def check_recipe(
     utnet = backbone.startswith("utnet")
     for key, given in (("encoder_checkpoint", encoder_checkpoint), ("freeze_encoder", flag(freeze_encoder))):
         if utnet and given:
-            raise ValueError(f"{key} is for SAM 2's trunks, and backbone '{backbone}' is none; leave it out.")
+            raise ValueError(f"{key} is only for SAM 2's trunks, not for backbone '{backbone}' is none; leave it out.")
     for key, number in (("rounds", rounds), ("exemplars", exemplars)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")

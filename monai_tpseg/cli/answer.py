@@ -32,7 +32,7 @@ def is_mask_file(out: str) -> bool:
         return False
     name = out.lower()
     if name.endswith(UNWRITTEN_SUFFIXES):
-        raise AnswerError(f"No mask is written as '{out}': {_ALL}; a name without suffix is a folder.")
+        raise AnswerError(f"No mask is written as '{out}': {_ALL}; a name without a suffix is a folder.")
     return name.endswith(tuple(MASK_SUFFIXES.values()))
 
 
@@ -45,12 +45,12 @@ def check_target(source: str, out: str, overwrite: bool) -> None:
     if os.path.lexists(out):
         inside = Path(os.path.realpath(source)) in (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
         if inside:
-            raise AnswerError(f"'{out}' is a source: a mask would take its place; choose another --out.")
+            raise AnswerError(f"'{out}' is a source: the mask would replace it; choose another --out.")
         if not overwrite:
-            raise AnswerError(f"'{out}' is there already; add --overwrite to replace it, or choose another --out.")
+            raise AnswerError(f"'{out}' already exists; add --overwrite to replace it, or choose another --out.")
     parent = Path(out).absolute().parent
     if not parent.is_dir():
-        raise AnswerError(f"The folder '{parent}' of --out is not there; make it or choose another --out.")
+        raise AnswerError(f"The folder '{parent}' of --out does not exist; create it or choose another --out.")
     source_fits(source, out)
 
 

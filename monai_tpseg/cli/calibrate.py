@@ -123,7 +123,7 @@ def _limit_cases(data: list[str], name: str, tasks: tuple[str, ...]) -> list[dic
 
     holding = [path for path in data if name in read_json(path)]
     if not holding:
-        logger.warning("No list %s in --data: limits are those of pictures that training saw.", name)
+        logger.warning("No list %s in --data: the limits come from pictures seen in training.", name)
     return _cases(holding, name, tasks)
 
 
@@ -145,5 +145,5 @@ def _warn_of_few(samples: list[Sample], tasks: tuple[str, ...], share: float) ->
         if 0 < count < least:
             logger.warning(
                 "%s has %d cases: a share of %g needs at least %d, so its outer contour is the whole picture and its "
-                "inner one empty.", task, count, share, least,
+                "inner contour is empty.", task, count, share, least,
             )  # fmt: skip

@@ -56,7 +56,7 @@ def _experiment(options: argparse.Namespace) -> int:
         return 0
     failed = run_suite(suite, data, out, bundle, options.only)
     if failed:
-        logger.error("%d runs failed: %s. The same command tries them again.", len(failed), ", ".join(failed))
+        logger.error("%d runs failed: %s. Repeat the command to retry them.", len(failed), ", ".join(failed))
     return 3 if failed else 0
 
 
@@ -152,13 +152,13 @@ def _cost(options: argparse.Namespace) -> int:
     settings = dict(_setting(word) for word in options.set)
     if not 1 <= options.num_tasks[0] < options.num_tasks[1]:
         raise ValueError(
-            f"--num-tasks needs two growing numbers such as 1 8, got {options.num_tasks[0]} {options.num_tasks[1]}."
+            f"--num-tasks needs two increasing numbers such as 1 8, got {options.num_tasks[0]} {options.num_tasks[1]}."
         )
     try:
         named = {"backbone": options.backbone} if options.backbone else {}
         table = cost_table({**named, **settings}, image_size_2d(size), options.num_tasks)
     except TypeError as error:
-        raise ValueError(f"--set has what the network does not take: {error}.") from error
+        raise ValueError(f"--set has an option that the network does not accept: {error}.") from error
     sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")
     return 0
 

@@ -51,14 +51,16 @@ def _export(options: argparse.Namespace) -> int:
     info = read_info(options.checkpoint)
     net = build_described(options.checkpoint)
     if not isinstance(net, TPSeg | KPrism):
-        raise ValueError(f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg and K-Prism are exported.")
+        raise ValueError(
+            f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg and K-Prism can be exported."
+        )
     if isinstance(net, KPrism) and options.format not in (None, "onnx"):
-        raise ValueError(f"K-Prism is exported as onnx, not as {options.format}; leave --format out.")
+        raise ValueError(f"K-Prism is exported as onnx, not as {options.format}; omit --format.")
     if isinstance(net, TPSeg) and not options.task:
         raise ValueError(f"TP-Seg is exported for one task: give --task, one of {', '.join(info.tasks)}.")
     row = None if options.task is None else resolve_task(options.task, info.tasks)
     if not Path(options.out).absolute().parent.is_dir():
-        raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; make it, or correct --out.")
+        raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; create it, or correct --out.")
     for file in file_pair(options.out) if isinstance(net, KPrism) else (options.out,):
         check_writable(file)
     if isinstance(net, KPrism):

@@ -195,7 +195,7 @@ def _listen(options: argparse.Namespace) -> int:
         try:
             _node(options, work, Queue(work / "queue.sqlite", options.quiet_period)).run()
         except KeyboardInterrupt:
-            logger.info("Stopped; what is left is done after the next start.")
+            logger.info("Stopped; the remaining work is done after the next start.")
     return 0
 
 
@@ -265,10 +265,11 @@ def _fetch(options: argparse.Namespace) -> int:
     named = ("accession", "patient", "study", "date", "modality")
     wanted = Wanted(*(getattr(options, name) or "" for name in named))
     if not any(wanted):
-        raise UsageError(f"Say which studies: give one or more of {', '.join(f'--{name}' for name in named)}.")
+        raise UsageError(f"No study was selected: give one or more of {', '.join(f'--{name}' for name in named)}.")
     got = fetch(_peer(options.source, options, _tls(options)), wanted, Path(options.out))
     logger.info(
-        "%d series of %d studies: %d images fetched, %d were there, %d failed. Next: tpseg scan %s --out manifest.csv",
+        "%d series of %d studies: %d images fetched, %d already present, %d failed. "
+        "Next: tpseg scan %s --out manifest.csv",
         got.series, got.studies, got.fetched, got.there, got.failed, options.out,
     )  # fmt: skip
     return 3 if got.failed else 0

@@ -90,11 +90,13 @@ def _names_file(options: argparse.Namespace) -> bool:
         if not is_mask_file(options.out):
             if options.overwrite:
                 raise UsageError(
-                    "--overwrite is for a file that --out names; a folder of results goes on with --resume."
+                    "--overwrite is for a file given as --out; continue a folder of results with --resume."
                 )
             return False
         if options.data or options.tasks is not None or options.resume:
-            raise UsageError(f"'{options.out}' holds one mask: give IN and --task; several need a folder as --out.")
+            raise UsageError(
+                f"'{options.out}' holds one mask: give IN and --task; for several, give a folder as --out."
+            )
         if options.input:
             _check_named(options.input)
             check_target(options.input, options.out, options.overwrite)
@@ -169,7 +171,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         entries = _entries(options, info.tasks)
         if alone and len(entries) != 1:
             raise UsageError(
-                f"'{options.input}' holds {len(entries)} cases, and a file one mask: name a folder as --out."
+                f"'{options.input}' holds {len(entries)} cases, but a file holds one mask: give a folder as --out."
             )
         _check_tasks(entries, info)
         if other_preprocessing(info):
@@ -211,18 +213,18 @@ def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     if bool(options.input) == bool(options.data):
-        raise UsageError("Give either IN with --task, or --data; not both, not neither.")
+        raise UsageError("Give either IN with --task, or --data.")
     tasks = _tasks(options, TASK_NAMES)
     if options.task and options.tasks is not None:
         raise UsageError("Give --task or --tasks, not both.")
     if len(set(tasks)) < len(tasks):
-        raise UsageError(f"--tasks names a task twice: {', '.join(tasks)}; name each once.")
+        raise UsageError(f"--tasks contains a task twice: {', '.join(tasks)}; give each once.")
     if options.input and not tasks:
         raise UsageError(f"There is no default task: give --task, one of {', '.join(TASK_NAMES)}.")
     if options.data and (options.task or options.tasks is not None):
-        raise UsageError("The manifest names the task of each case: leave --task out.")
+        raise UsageError("The manifest gives the task of each case: omit --task.")
     if not options.data and (options.shard or options.root):
-        raise UsageError("--shard and --root need --data, the manifest that tpseg scan writes.")
+        raise UsageError("--shard and --root need --data, the manifest of tpseg scan.")
     if options.slice_batch != "auto" and options.slice_batch < 1:
         raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
     if not options.batch_memory > 0:
@@ -232,13 +234,13 @@ def _check(options: argparse.Namespace) -> None:
     if options.engine == "local" and (options.workers or options.ray_address):
         raise UsageError("--workers and --ray-address need --engine ray; --readers is for both engines.")
     if options.engine == "ray" and options.shard:
-        raise UsageError("--engine ray divides the cases itself: leave --shard out.")
+        raise UsageError("--engine ray divides the cases itself: omit --shard.")
 
 
 def _check_input(source: str, out: str, access: IsolatedFileAccess) -> None:
     check_exists(source, access)
     if access.same(Path(source), Path(out)):
-        raise UsageError(f"'{out}' is IN and --out: results would lie among the sources; choose another --out.")
+        raise UsageError(f"'{out}' is both IN and --out: results would mix with the sources; choose another --out.")
 
 
 def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
@@ -275,4 +277,4 @@ def check_exists(source: str, access: IsolatedFileAccess) -> None:
     if place == "absent":
         raise ValueError(f"'{source}' does not exist; check the path.")
     if place == "silent":
-        raise ValueError(f"'{source}' does not answer; see to the disc that it lies on.")
+        raise ValueError(f"'{source}' does not answer; check its disk.")

@@ -142,7 +142,7 @@ def _modalities(options: argparse.Namespace) -> dict[str, str]:
     pairs = [text.partition("=") for text in options.modality]
     found = {name if sign else options.task: value if sign else name for name, sign, value in pairs}
     if "" in found:
-        raise ValueError("--modality without a task is for --task; with a datalist write it as TASK=MODALITY.")
+        raise ValueError("--modality without a task refers to --task; with a datalist, give TASK=MODALITY.")
     return found
 
 
@@ -151,7 +151,7 @@ def _settings(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         key, sign, value = text.partition("=")
         if not sign or not key:
-            raise ValueError(f"--set takes KEY=VALUE, e.g. lr=0.0001, got {text!r}.")
+            raise ValueError(f"--set needs KEY=VALUE, e.g. lr=0.0001, got {text!r}.")
         try:
             found[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

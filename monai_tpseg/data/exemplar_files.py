@@ -34,7 +34,7 @@ def find_exemplars(source: Path, task: str) -> list[Case]:
         raise DatalistError(f"No exemplars at '{source}'; give a folder of pictures and masks, or a datalist.")
     found = own_layout(*find_pictures_and_masks(source), task).find(source)
     if found.unpaired:
-        raise DatalistError(f"'{found.unpaired[0]}' has no partner; every exemplar is a picture with a mask.")
+        raise DatalistError(f"'{found.unpaired[0]}' has no partner; every exemplar needs a picture and a mask.")
     exemplars = [pair for one in found.sources for pair in one.read(source)]
     return [{IMAGE: str(pair.image.absolute()), LABEL: str(pair.label.absolute()), TASK: task} for pair in exemplars]
 

@@ -90,7 +90,7 @@ def prepare(layout: Layout, source: Path, out: Path, options: Options) -> list[S
         raise LayoutError(f"No folder at '{source}'; name the one that {layout.title} was unpacked into.")
     files = out.parent / f"{layout.name}_prepared"
     if source.resolve().is_relative_to(files.resolve()):
-        raise LayoutError(f"'{source}' is where converted files go; write the list elsewhere with --out.")
+        raise LayoutError(f"'{source}' is the folder for converted files; write the list elsewhere with --out.")
     found = layout.find(source)
     pairs, left_out = _pairs(found, files, options.progress)
     workers = default_workers() if options.workers is None else options.workers
@@ -185,7 +185,7 @@ def _folded(layout: Layout, read: Sequence[_Read], options: Options, fold: int) 
     """Return the list of every picture for one fold; what is held out by its owners stays out, as `testing`."""
     pool = [n for n, r in enumerate(read) if _drawable(layout, r.pair)]
     if not pool:
-        raise LayoutError(f"{layout.title} has fixed lists; there is nothing to divide into folds.")
+        raise LayoutError(f"{layout.title} has fixed lists, which cannot be divided into folds.")
     published = {read[n].pair.fold for n in pool} == set(range(1, options.folds + 1))
     if published:
         numbers = [read[n].pair.fold for n in pool]

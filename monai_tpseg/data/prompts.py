@@ -63,7 +63,7 @@ def clicks_of(clicks: Mapping[str, list[list[float]]], image: str | os.PathLike[
     if "" in clicks:
         return clicks[""]
     if name not in clicks:
-        raise DatalistError(f"There are no clicks for '{name}'; the file has clicks for {', '.join(clicks)}.")
+        raise DatalistError(f"The file has no clicks for '{name}', only for {', '.join(clicks)}.")
     return clicks[name]
 
 
@@ -151,5 +151,5 @@ class ClicksToTensord(Transform):
         if bool(outside.any()):
             row, column, _ = clicks[outside][0].tolist()
             area = f"{height} x {width} pixels" + (f" from row {top}, column {left}" if (top, left) != (0, 0) else "")
-            raise DatalistError(f"The click at row {row:g}, column {column:g} lies outside of '{name}' ({area}).")
+            raise DatalistError(f"The click at row {row:g}, column {column:g} lies outside '{name}' ({area}).")
         return {**data, CLICKS: torch.cat([place, clicks[:, 2:]], dim=1)}

@@ -125,11 +125,11 @@ def add_task_to_weights(
 def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
     """The description of the weights with one task more."""
     if name in info.tasks:
-        raise ValueError(f"The weights know a task '{name}' already; choose another name.")
+        raise ValueError(f"The weights already have a task '{name}'; choose another name.")
     check_name(name)
     if info.window != "none":
         raise CheckpointError(
-            "The weights run on patches, and exemplars are whole pictures; use weights of whole ones."
+            "The weights work on patches, but exemplars are whole pictures; use weights for whole pictures."
         )
     known = ", ".join(choice.value for choice in Modality)
     if name in TASK_NAMES:
@@ -138,7 +138,7 @@ def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInf
             raise ValueError(f"Task '{name}' of the catalogue is of modality '{own}', not '{modality}'; leave it out.")
         return replace(info, tasks=(*info.tasks, name))
     if modality is None:
-        raise ValueError(f"Task '{name}' is not in the catalogue: say how its pictures were made, one of {known}.")
+        raise ValueError(f"Task '{name}' is not in the catalogue: give its modality, one of {known}.")
     modalities = {**info.modalities, name: modality}
     get_task(name, modalities)
     return replace(info, tasks=(*info.tasks, name), modalities=modalities)
@@ -146,7 +146,7 @@ def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInf
 
 def _check_out(out: Path) -> None:
     if out.suffix != ".pt":
-        raise ValueError(f"Weights are written to a file that ends with .pt, not '{out}'; correct it.")
+        raise ValueError(f"Weights are written to a file with the suffix .pt, not '{out}'; correct it.")
     for path in (out, info_path(out)):
         if path.exists():
             raise FileExistsError(f"'{path}' exists; choose another name.")
@@ -161,7 +161,7 @@ def load_tpseg(checkpoint: str | Path) -> TPSeg:
     network = build_described(checkpoint)
     if not isinstance(network, TPSeg) or not network.pgtds:
         kind = "an ablation without prototypes" if isinstance(network, TPSeg) else f"a {type(network).__name__}"
-        raise CheckpointError(f"'{checkpoint}' holds {kind}; a new task needs a TP-Seg with prototypes.")
+        raise CheckpointError(f"'{checkpoint}' holds {kind}; a new task needs TP-Seg with prototypes.")
     return network
 
 
@@ -205,10 +205,10 @@ def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) ->
         labels.append(torch.as_tensor(read[LABEL]))
     image, label = torch.stack(images), torch.stack(labels)
     if not label.any():
-        raise DatalistError(f"No mask of {count(len(label), 'exemplar')} holds a lesion; give pictures that show one.")
+        raise DatalistError(f"No mask of {count(len(label), 'exemplar')} holds a lesion; give pictures with a lesion.")
     if label.all():
         raise DatalistError(
-            f"The mask of each of {count(len(label), 'exemplar')} covers everything; a background must be left."
+            f"The mask of each of {count(len(label), 'exemplar')} covers the whole picture; exemplars need background."
         )
     return image, label
 

@@ -88,7 +88,7 @@ class TaskAdamW(AdamW):
     def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
         refused = [name for name in ("maximize", "amsgrad") if kwargs.get(name)]
         if refused:
-            raise ValueError(f"TaskAdamW does not have {' and '.join(refused)}; leave it out.")
+            raise ValueError(f"TaskAdamW does not support {' and '.join(refused)}; leave it out.")
         super().__init__(params, **kwargs)
         for group in self.param_groups:
             group.setdefault("task_rows", False)

@@ -32,7 +32,9 @@ class PrepareTaskBatch(PrepareBatch):
         """Return (image, label or None, (), {"task": (B,) int64}), image and label moved to `device`."""
         task = batchdata.get(TASK)
         if not isinstance(task, torch.Tensor):
-            raise ValueError(f"The batch's task must be rows; TaskToIndexd makes them of names, got {task!r}.")
+            raise ValueError(
+                f"The batch's task must be row numbers, which TaskToIndexd makes from names, got {task!r}."
+            )
         volume = batchdata[IMAGE].ndim == 5
         target = batchdata[IMAGE].device if volume else device
         moved = {key: _to(batchdata.get(key), target, non_blocking, **kwargs) for key in (IMAGE, LABEL)}

@@ -105,4 +105,4 @@ class _StopOnNaN:
         loss = float(engine.state.output["loss"].detach())
         if not math.isfinite(loss):
             step = engine.state.iteration
-            raise TuningError(f"The loss is {loss} at step {step}; use a lower --lr, or look at the exemplars.")
+            raise TuningError(f"The loss is {loss} at step {step}; use a lower --lr, or check the exemplars.")

@@ -34,7 +34,7 @@ def write_figures(results: dict[str, Any], folder: Path) -> list[Path]:
         SuiteError: there is no run yet.
     """
     if not results["runs"]:
-        raise SuiteError("The results hold no run yet; nothing can be drawn.")
+        raise SuiteError("The results contain no run yet, so nothing can be drawn.")
     figures = {"curves": draw_curves(results)}
     reference = [run for run in results["runs"] if run["row"] == results["reference"]]
     run = reference[0] if reference else {}

@@ -49,7 +49,7 @@ def draw_grid(runs: Sequence[Path], data: Path, outlines: bool = False) -> Figur
         SuiteError: no run is named, a folder holds none, or no task is common to all.
     """
     if not runs:
-        raise SuiteError("Name at least one folder of a run, e.g. OUT/runs/A4-0.")
+        raise SuiteError("Give at least one folder of a run, e.g. OUT/runs/A4-0.")
     networks = [_trained(folder) for folder in runs]
     cases = _cases(runs[0], data, [trained.info for trained in networks])
     if not cases:

@@ -86,7 +86,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     """
     file = Path(path)
     if not file.is_file():
-        raise SuiteError(f"No results at '{file}'; tpseg experiment writes them.")
+        raise SuiteError(f"No results at '{file}'; run tpseg experiment first.")
     try:
         content: Results = read_json(file)
         found = content["schema"]
@@ -105,6 +105,6 @@ def merge(results: Sequence[Results]) -> Results:
     """
     names = {content["suite"] for content in results}
     if len(names) != 1:
-        raise SuiteError(f"Results of one suite can be joined, got {', '.join(sorted(names)) or 'none'}.")
+        raise SuiteError(f"Only results of one suite can be merged, got {', '.join(sorted(names)) or 'none'}.")
     runs = {run["name"]: run for content in results for run in content["runs"]}
     return {**results[-1], "runs": list(runs.values())}

@@ -149,10 +149,10 @@ def _suite(content: Mapping[str, Any], file: Path) -> Suite:
     rows = tuple(_row(entry, f"'{file}', rows[{i}]", tasks, seeds) for i, entry in enumerate(content["rows"]))
     ids = [row.id for row in rows]
     if len(set(ids)) < len(ids):
-        raise SuiteError(f"rows must have ids of their own, got {', '.join(ids)}.")
+        raise SuiteError(f"rows must have unique ids, got {', '.join(ids)}.")
     reference, holdout = str(content.get("reference", ids[0])), int(content.get("holdout", 0))
     if reference not in ids:
-        raise SuiteError(f"reference '{reference}' is no row; choose one of {', '.join(ids)}.")
+        raise SuiteError(f"reference '{reference}' is not a row; choose one of {', '.join(ids)}.")
     if holdout < 0 or holdout == 1:
         raise SuiteError(f"holdout must be 0 or at least 2 parts, got {holdout}.")
     name = str(content.get("name", file.stem))

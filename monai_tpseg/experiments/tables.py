@@ -76,7 +76,7 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
     if number not in TITLES:
         raise SuiteError(f"There is no table {number} here; choose one of {', '.join(map(str, TITLES))}.")
     if iou not in IOU_READINGS:
-        raise SuiteError(f"Unknown reading of mIoU {iou!r}; choose one of {', '.join(IOU_READINGS)}.")
+        raise SuiteError(f"Unknown definition of mIoU {iou!r}; choose one of {', '.join(IOU_READINGS)}.")
     if number == DETAILS:
         return _details(results)
     rows = [row for row in results["rows"] if number in row["tables"] or number == 5]
@@ -93,7 +93,7 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
 def _details(results: dict[str, Any]) -> Table:
     done = [row for row in results["rows"] if has_details(results, row["id"])]
     if not done:
-        raise SuiteError(f"No run of suite '{results['suite']}' has measured boundary and lesions; run it anew.")
+        raise SuiteError(f"No run of suite '{results['suite']}' has boundary and lesion metrics; run it again.")
     header, cells = details_cells(results, done, _label)
     missing = tuple(_label(row) for row in results["rows"] if row not in done)
     return Table(TITLES[DETAILS], tuple(header), tuple(tuple(row) for row in cells), missing)

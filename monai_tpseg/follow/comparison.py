@@ -118,8 +118,8 @@ def follow(
     found = courses(visits)
     if not found:
         raise StudyError(
-            "No two cases are known to show one patient: DICOM needs the same Patient ID, other files the same path "
-            "below the folder that was segmented; or give two runs of one case each."
+            "No two cases are known to belong to one patient: DICOM needs the same Patient ID, other files the same "
+            "path below the folder that was segmented; or give two runs of one case each."
         )
     followed = [_followed(patient, course, tolerance, register) for patient, course in _numbered(found)]
     folder = Path(out)

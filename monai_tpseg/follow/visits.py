@@ -86,7 +86,7 @@ def read_visits(out: str | Path, run: int) -> list[Visit]:
     entries = {entry.case: entry for entry in read_manifest(manifest)} if manifest.is_file() else {}
     found = [_visit(run, folder, record, entries.get(folder.name)) for folder, record in _segmented(folders)]
     if not found:
-        raise StudyError(f"'{out}' holds no masks; name the --out of a tpseg run.")
+        raise StudyError(f"'{out}' contains no masks; give the --out of tpseg run.")
     return found
 
 

@@ -68,7 +68,7 @@ class WeightAverage:
             ValueError: the run had no average and this one has, or the reverse.
         """
         if bool(state) != bool(self.decay):
-            raise ValueError("the run to resume was started with another ema; resume with the same")
+            raise ValueError("the run to resume was started with a different ema; resume with the same")
         if state:
             self.network.load_state_dict(state["network"])
             self.updates = state["updates"]

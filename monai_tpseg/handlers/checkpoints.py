@@ -153,7 +153,7 @@ class RunCheckpoint:
             raise CheckpointError(f"'{path}' is not the state of a run: it has no {', '.join(missing)}.")
         digest = state.pop("sha256", None)
         if digest is None:
-            logger.warning("'%s' has no digest, as it was written by an older version: damage goes unnoticed.", path)
+            logger.warning("'%s' has no digest because an older version wrote it: damage cannot be detected.", path)
         elif digest != content_sha256(state):
             raise CheckpointError(
                 f"'{path}' is damaged: its digest differs; start from model.pt with --checkpoint in a new --output_dir."
@@ -162,16 +162,16 @@ class RunCheckpoint:
             raise CheckpointError(
                 f"'{path}' has {count(state['epoch_length'], 'iteration')} an epoch, this run "
                 f"{engine.state.epoch_length}: "
-                "data, batch_size or the number of processes changed; resume with the same."
+                "data, batch_size or the number of processes changed; resume with the same ones."
             )
         if state["max_epochs"] != engine.state.max_epochs:
             raise CheckpointError(
-                f"'{path}' is of a run over {count(state['max_epochs'], 'epoch')}, this one asks for "
-                f"{engine.state.max_epochs}: "
-                "the schedules would jump; resume with the same max_epochs, or start a new run from model.pt."
+                f"'{path}' is from a run over {count(state['max_epochs'], 'epoch')}, this one has "
+                f"{engine.state.max_epochs}: the schedules would jump; resume with the "
+                "same max_epochs, or start a new run from model.pt."
             )
         if tuple(state["tasks"]) != self.info.tasks:
-            raise CheckpointError(f"'{path}' is of a run on {', '.join(state['tasks'])}; resume with the same tasks.")
+            raise CheckpointError(f"'{path}' is from a run on {', '.join(state['tasks'])}; resume with the same tasks.")
         load_strictly(unwrap(engine.network), state["network"], str(path), "Resume with the settings of that run.")
         if self.average is not None:
             try:

@@ -97,7 +97,7 @@ class LesionMetricsHandler(Metric):
         """
         self._rows = self.lesion_metrics.rows()
         if not self._rows:
-            raise NotComputableError("No case was measured; the evaluator's data loader gave none.")
+            raise NotComputableError("No case was measured; the evaluator's data loader yielded none.")
         self._summary = self.lesion_metrics.summarise(self._rows)
         if self.details is not None:
             self._add_details(gather(self._measured))

@@ -102,7 +102,7 @@ def contact_sheet(
     """
     if not tiles or len(tiles) != len(titles) or columns < 1:
         counts = f"{count(len(tiles), 'place')}, {count(len(titles), 'title')} and {count(columns, 'column')}"
-        raise ValueError(f"A sheet needs places, a title for each and columns, got {counts}.")
+        raise ValueError(f"A sheet needs cells, a title for each and columns, got {counts}.")
     font, gap, line = ImageFont.load_default(size=font_size), 6, font_size + 6
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     width = max((tile.shape[1] for tile in tiles if tile is not None), default=1)
@@ -262,7 +262,9 @@ class _Row:
 def _largest_slice(image: Tensor, pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the slice with the most label, else the most prediction, of volumes (C, H, W, D)."""
     if image.shape[-1] != pred.shape[-1]:
-        raise ValueError(f"Image and prediction must have as many slices, got {image.shape[-1]} and {pred.shape[-1]}.")
+        raise ValueError(
+            f"Image and prediction must have the same number of slices, got {image.shape[-1]} and {pred.shape[-1]}."
+        )
     area = (label if label.any() else pred).bool().flatten(0, 2).sum(0)
     index = int(area.argmax())
     return image[..., index], pred[..., index], label[..., index]

@@ -183,6 +183,6 @@ class StartWeights:
             self.load()
         if hiera.frozen and hiera.trunk_is_random:
             raise CheckpointError(
-                "freeze_encoder=true, and nothing was loaded into the trunk: give encoder_checkpoint or checkpoint, "
+                "freeze_encoder=true, but nothing was loaded into the trunk: give encoder_checkpoint or checkpoint, "
                 "or train the trunk too with freeze_encoder=false."
             )

@@ -117,20 +117,20 @@ def discover(
     if place == "absent":
         raise ReadError("E_NOT_FOUND", f"{name} does not exist; check the path.")
     if place == "denied":
-        raise ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
+        raise ReadError("E_NOT_FOUND", f"{name} cannot be opened; check its permissions.")
     if place == "file":
         return Found(_of_file(path, access), Counter())
     if place == "silent":
-        raise ReadError("E_NOT_FOUND", f"{name} does not answer; see to the disc that it lies on.")
+        raise ReadError("E_NOT_FOUND", f"{name} does not answer; check its disk.")
     if place != "folder":
-        raise ReadError("E_FORMAT", f"{name} is a {place} and not a regular file; give a file or a folder.")
+        raise ReadError("E_FORMAT", f"{name} is a {place}, not a regular file; give a file or a folder.")
     left_out: Counter[str] = Counter()
     folders = _walk(path, access, left_out, _identities(leave_out))
     cases = [case for folder, files in folders for case in _own(folder, files, access, left_out, step)]
     cases = _without_copies(cases, access, left_out)
     if not cases:
         more = f" ({describe_left_out(left_out)} left out)" if +left_out else ""
-        raise ReadError("E_EMPTY", f"{name} holds nothing that could be a case{more}; check the path.")
+        raise ReadError("E_EMPTY", f"{name} contains nothing that could be a case{more}; check the path.")
     return Found(_with_twins(cases, access), left_out)
 
 
@@ -170,7 +170,7 @@ def _of_file(path: Path, access: FileAccess) -> list[Case]:
     stacks, _ = _split(headers, access)
     known = {one.path: one for one in headers}
     if not stacks:
-        raise ReadError("E_EMPTY", f"{base_name(path)} lists no image; give the folder of the disc.")
+        raise ReadError("E_EMPTY", f"{base_name(path)} lists no image; give the folder of the disk.")
     return [_of_stack(path, stack, known, f"{n}/{len(stacks)}") for n, stack in enumerate(stacks, start=1)]
 
 
@@ -198,8 +198,8 @@ def _walk(
             listed = access.folder(folder)
         except OSError as error:
             if folder == top:
-                raise ReadError("E_NOT_FOUND", f"{base_name(top)} may not be opened; check its permissions.") from error
-            logger.warning("A folder may not be opened and is left out: %s", base_name(folder))
+                raise ReadError("E_NOT_FOUND", f"{base_name(top)} cannot be opened; check its permissions.") from error
+            logger.warning("A folder cannot be opened and is left out: %s", base_name(folder))
             left_out["folder that may not be opened"] += 1
             continue
         if listed.identity in seen:

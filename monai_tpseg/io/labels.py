@@ -28,7 +28,7 @@ def binary_picture(values: Array, name: object) -> Array:
     """
     if len(values) == 3:
         if np.abs(values - values[:1]).max() > _NOISE:
-            raise ReadError("E_LABEL_VALUES", f"Label {name} is coloured; save it as one channel of 0 and 255.")
+            raise ReadError("E_LABEL_VALUES", f"Label {name} is in colour; save it as one channel of 0 and 255.")
         values = values[:1]
     if np.isin(values, (0, 1)).all():
         return values.astype(np.float32)
@@ -49,5 +49,5 @@ def binary_volume(values: Array, name: object) -> Array:
         ReadError: `E_LABEL_VALUES`, it has several channels.
     """
     if len(values) != 1:
-        raise ReadError("E_LABEL_VALUES", f"Label {name} is coloured; save it as one number per voxel.")
+        raise ReadError("E_LABEL_VALUES", f"Label {name} is in colour; save it as one number per voxel.")
     return (values > 0).astype(np.float32)

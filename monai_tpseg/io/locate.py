@@ -107,19 +107,19 @@ def locate(path: Path, root: Path, part: str, files: tuple[Path, ...] = ()) -> C
     try:
         real = root.resolve()
         if not path.resolve().is_relative_to(real):
-            raise ReadError("E_OUTSIDE", "The path leads out of the folder of the manifest; correct it or its root.")
+            raise ReadError("E_OUTSIDE", "The path leads outside the folder of the manifest; correct it or its root.")
         source = (files or _part(path, part)) if part else path
         for file in files_of_source(source):
             if file.is_symlink() and not file.resolve().is_relative_to(real):
-                raise ReadError("E_OUTSIDE", "A link of the case leads out of the folder of the manifest; remove it.")
+                raise ReadError("E_OUTSIDE", "A link of the case leads outside the folder of the manifest; remove it.")
     except PermissionError:
-        raise ReadError("E_NOT_FOUND", "The source may not be opened; check its permissions.") from None
+        raise ReadError("E_NOT_FOUND", "The source cannot be opened; check its permissions.") from None
     except (OSError, RuntimeError) as error:  # a name too long, a circle of links
         raise ReadError("E_NOT_FOUND", f"The path leads nowhere ({type(error).__name__}); correct it.") from None
     except ValueError as error:
         if isinstance(error, ReadError):
             raise
-        raise ReadError("E_NOT_FOUND", "The path holds a zero byte; correct it.") from None
+        raise ReadError("E_NOT_FOUND", "The path contains a zero byte; correct it.") from None
     return source
 
 
@@ -138,7 +138,7 @@ def _part(path: Path, part: str) -> tuple[Path, ...]:
     parts = known_parts(path)
     if len(parts) != count:
         raise ReadError(
-            "E_NOT_FOUND", f"Stack {number} of {count} is named, and {len(parts)} found; scan the folder again."
+            "E_NOT_FOUND", f"Stack {number} of {count} is requested, but {len(parts)} found; scan the folder again."
         )
     return parts[number - 1]
 

@@ -92,7 +92,7 @@ def finite(
 
 def _check_any(good: NDArray[np.bool_], name: object) -> None:
     if not good.any():
-        raise ReadError("E_NO_PIXELS", f"{name} holds no value but padding or NaN; export it again.")
+        raise ReadError("E_NO_PIXELS", f"{name} contains only padding or NaN; export it again.")
 
 
 def no_data_mask(image: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.bool_] | None:

@@ -93,7 +93,7 @@ def base_path(output_dir: Path, name: str | Path, task: str) -> Path:
     """
     name = Path(name)
     if name.is_absolute() or ".." in name.parts or not name.name or Path(task).name != task:
-        raise ValueError(f"{f'{name}_{task}'!r} leads out of the output folder; use a relative name and a plain task.")
+        raise ValueError(f"{f'{name}_{task}'!r} leads outside the output folder; use a relative name and a plain task.")
     return output_dir / name.with_name(f"{name.name}_{task}")
 
 

@@ -77,10 +77,12 @@ def read_picture(path: Path, label: bool = False) -> Source:
             upright = ImageOps.exif_transpose(picture)  # that of a TIFF was applied by load()
     except UnidentifiedImageError as error:
         raise ReadError(
-            "E_FORMAT", f"{base_name(path)} is not a PNG, JPEG, TIFF or BMP that can be read; convert it."
+            "E_FORMAT", f"{base_name(path)} is not a readable PNG, JPEG, TIFF or BMP; convert it."
         ) from error
     except Image.DecompressionBombError as error:
-        raise ReadError("E_TOO_LARGE", f"{base_name(path)} is too large to read at once; cut it into tiles.") from error
+        raise ReadError(
+            "E_TOO_LARGE", f"{base_name(path)} is too large to read at once; split it into tiles."
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
             raise
@@ -101,10 +103,12 @@ def _check_size(picture: Image.Image, path: Path) -> None:
     if picture.width * picture.height > MAX_PIXELS:
         size = f"{picture.height} x {picture.width}"
         raise ReadError(
-            "E_TOO_LARGE", f"{base_name(path)} has {size} pixels, too many to read at once; cut it into tiles."
+            "E_TOO_LARGE", f"{base_name(path)} has {size} pixels, too many to read at once; split it into tiles."
         )
     if picture.width * picture.height > _PIXELS_PER_BYTE.get(str(picture.format), np.inf) * path.stat().st_size:
-        raise ReadError("E_TRUNCATED", f"{base_name(path)} claims more pixels than it holds; copy or export it again.")
+        raise ReadError(
+            "E_TRUNCATED", f"{base_name(path)} declares more pixels than it contains; copy or export it again."
+        )
 
 
 def _check_pages(picture: Image.Image, path: Path) -> None:
@@ -113,9 +117,7 @@ def _check_pages(picture: Image.Image, path: Path) -> None:
         check_strips(picture, path)
     # a camera's MPO holds the photograph first and its previews after it
     elif getattr(picture, "is_animated", False) and picture.format != "MPO":
-        raise ReadError(
-            "E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a picture of its own."
-        )
+        raise ReadError("E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a separate picture.")
 
 
 def _check_jpeg(picture: Image.Image, path: Path) -> None:
@@ -166,7 +168,7 @@ def _wide(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
     wide = _planes(picture)
     if wide.min() < 0 or wide.max() > grey.white:
         found = f"values from {wide.min():.0f} to {wide.max():.0f}"
-        raise ReadError("E_FORMAT", f"{base_name(path)} has {found}; save it with 8 or 16 bits, without a sign.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has {found}; save it as unsigned 8 or 16 bits.")
     values: Array = (grey.white - wide if grey.inverted else wide) * np.float32(255 / grey.white)
     return values
 

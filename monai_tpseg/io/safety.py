@@ -51,7 +51,7 @@ def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
     """
     if prod(frame) > MAX_PIXELS or prod(frame) * frames > MAX_VOXELS:
         size = " x ".join(str(n) for n in (*frame, frames))
-        raise ReadError("E_TOO_LARGE", f"{name} claims {size} pixels, too many to read at once; cut it into parts.")
+        raise ReadError("E_TOO_LARGE", f"{name} declares {size} pixels, too many to read at once; split it.")
 
 
 def read_safely(read: Callable[[], _Result], name: object) -> _Result:
@@ -74,11 +74,11 @@ def read_safely(read: Callable[[], _Result], name: object) -> _Result:
     except ReadError as error:
         failure = error.with_traceback(None)
     except MemoryError:
-        failure = ReadError("E_TOO_LARGE", f"{name} does not fit into memory; cut it into parts.")
+        failure = ReadError("E_TOO_LARGE", f"{name} does not fit into memory; split it.")
     except PermissionError:
-        failure = ReadError("E_NOT_FOUND", f"{name} may not be opened; check its permissions.")
+        failure = ReadError("E_NOT_FOUND", f"{name} cannot be opened; check its permissions.")
     except FileNotFoundError:
-        failure = ReadError("E_NOT_FOUND", f"{name} is not there, or not all of it; check the path.")
+        failure = ReadError("E_NOT_FOUND", f"{name} does not exist or is incomplete; check the path.")
     except EOFError:
         failure = ReadError("E_TRUNCATED", f"{name} ends early; copy or export it again.")
     except (KeyboardInterrupt, SystemExit, GeneratorExit):

@@ -50,7 +50,7 @@ def check_dicom_slide(path: Path) -> None:
         syntax = UID(str(header.file_meta.TransferSyntaxUID))
         if syntax.is_transfer_syntax and syntax.is_encapsulated and syntax not in _PACKED:
             raise ReadError(
-                "E_CODEC", f"{base_name(path)} is a slide in {syntax_name(header)}, which is not read; convert it."
+                "E_CODEC", f"{base_name(path)} is a slide in {syntax_name(header)}, which is not supported; convert it."
             )
         bits, samples = (number(header, word) for word in ("BitsAllocated", "SamplesPerPixel"))
         if (bits, samples) != (8, 3):

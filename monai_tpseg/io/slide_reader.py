@@ -89,9 +89,7 @@ class SlideReader:
         slide = self._slide()
         stated = _stated_mpp(slide.properties) or (None if slide_mpp is None else (slide_mpp, slide_mpp))
         if stated is None:
-            raise ReadError(
-                "E_NO_MPP", f"{base_name(self._path)} does not say how large its pixels are; give --slide-mpp."
-            )
+            raise ReadError("E_NO_MPP", f"{base_name(self._path)} does not state its pixel size; give --slide-mpp.")
         height, width = (int(n) for n in self._reader.get_size(slide, 0))
         shape = max(round(height * stated[0] / mpp), 1), max(round(width * stated[1] / mpp), 1)
         levels = (float(self._reader.get_downsample_ratio(slide, n)) for n in range(slide.level_count))
@@ -166,7 +164,7 @@ class SlideReader:
             return self._reader.read(file)
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise ReadError(
-                "E_FORMAT", f"{base_name(self._path)} is no slide that can be read; convert it to a pyramidal TIFF."
+                "E_FORMAT", f"{base_name(self._path)} is not a readable slide; convert it to a pyramidal TIFF."
             ) from error
         except openslide.OpenSlideError:
             check_dicom_slide(self._path)

@@ -38,7 +38,7 @@ def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> Non
     """
     if picture.is_animated:
         raise ReadError(
-            "E_FORMAT", f"{base_name(path)} has several pages; save the page to segment as a picture of its own."
+            "E_FORMAT", f"{base_name(path)} has several pages; save the page to segment as a separate picture."
         )
     tags = picture.tag_v2
     text = str(tags.get(TiffImagePlugin.IMAGEDESCRIPTION, ""))
@@ -50,7 +50,7 @@ def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> Non
     planes = tags.get(_STK_PLANES, ())  # a value for each
     if max([depth, len(planes), *map(int, found)]) > 1:
         raise ReadError(
-            "E_MOSAIC", f"{base_name(path)} is a stack of pictures behind one page; save the one to segment on its own."
+            "E_MOSAIC", f"{base_name(path)} is a stack of pictures behind one page; save the one to segment separately."
         )
 
 
@@ -80,18 +80,18 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
     sizes = _sizes(tags, len(offsets), path)
     compression = int(tags.get(TiffImagePlugin.COMPRESSION, _PLAIN))
     if compression in _UNREAD:
-        raise ReadError("E_FORMAT", f"{base_name(path)} is packed in a way that is not read; save it uncompressed.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has an unsupported compression; save it uncompressed.")
     if compression == _PLAIN and len(counts) < len(offsets):
         counts = sizes  # old writers leave them out
     if not offsets or len(counts) != len(offsets):
-        raise ReadError("E_DECODE", f"{base_name(path)} does not say where its pixels lie; export it again.")
+        raise ReadError("E_DECODE", f"{base_name(path)} does not give the position of its pixels; export it again.")
     unpack = _UNPACK.get(compression)
     if compression == _JPEG:
         joined = bytes(tags.get(_JPEG_TABLES, b""))
         unpack = lambda packed, size: _decode(joined, packed)  # noqa: E731
     halved = int(tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)) == _YCBCR
     if halved and compression != _JPEG and tuple(tags.get(_SUBSAMPLING, (2, 2))) != (1, 1):
-        raise ReadError("E_FORMAT", f"{base_name(path)} is YCbCr with chroma of half the size; save it as RGB.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} is YCbCr with subsampled chroma; save it as RGB.")
     with path.open("rb") as file:
         for offset, count, size in zip(offsets, counts, sizes, strict=True):
             if offset + count > whole or (compression == _PLAIN and count < size and not halved):

@@ -51,7 +51,9 @@ def _read_to_the_end(stream: Any, path: Path) -> None:
     while chunk := stream.read(_CHUNK):
         more += len(chunk)
         if more > _MORE:
-            raise ReadError("E_DECODE", f"{base_name(path)} holds far more than its header says; export it again.")
+            raise ReadError(
+                "E_DECODE", f"{base_name(path)} contains far more data than its header declares; export it again."
+            )
 
 
 def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any] | None:
@@ -104,7 +106,9 @@ def _inflated(path: Path, data: Path, start: int, size: int) -> Iterator[bytes]:
                 break
             yield chunk
     if left:
-        raise ReadError("E_DECODE", f"{base_name(path)} holds more or fewer voxels than it declares; export it again.")
+        raise ReadError(
+            "E_DECODE", f"{base_name(path)} contains more or fewer voxels than it declares; export it again."
+        )
 
 
 def metaimage_scale(path: Path) -> tuple[float, float]:
@@ -123,7 +127,7 @@ def metaimage_scale(path: Path) -> tuple[float, float]:
         except ValueError:
             value = np.nan
         if not np.isfinite(value) or (absent == 1 and value == 0):
-            raise ReadError("E_FORMAT", f"{base_name(path)} scales its values by no usable number; correct its header.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} has an unusable scale factor; correct its header.")
         found.append(value)
     return found[0], found[1]
 
@@ -158,7 +162,7 @@ def nrrd_encoding(path: Path) -> str:
     found = re.search(rb"^encoding: *(.*?) *\r?$", head, re.M | re.I)
     encoding = found[1].decode("latin-1").lower() if found is not None else "raw"
     if encoding not in _NRRD_ENCODINGS:
-        raise ReadError("E_FORMAT", f"{base_name(path)} is packed in a way that is not read; save it raw or with gzip.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has an unsupported compression; save it raw or with gzip.")
     return encoding
 
 
@@ -185,7 +189,7 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
     if found < count:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
     if path == data and found >= 2 * count and not _field(head, b"HeaderSize"):  # e.g. MET_LONG, of 4 bytes, with 8
-        raise ReadError("E_DECODE", f"{base_name(path)} holds far more voxels than it declares; export it again.")
+        raise ReadError("E_DECODE", f"{base_name(path)} contains far more voxels than it declares; export it again.")
 
 
 def _header_end(file: BinaryIO) -> int:

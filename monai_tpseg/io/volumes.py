@@ -141,7 +141,7 @@ def read_itk(path: Path) -> Source:
         if shape and (of_meta or nrrd_encoding(path) == "raw"):  # header, length and stream are as they should be
             raise
         raise ReadError(
-            "E_DECODE", f"{base_name(path)} is damaged or not what its suffix says; copy or export it again."
+            "E_DECODE", f"{base_name(path)} is damaged or does not match its suffix; copy or export it again."
         ) from error
     if components == 3 and stored.dtype == np.uint8:
         stored = np.moveaxis(stored, -1, 0).astype(np.float32)
@@ -224,7 +224,7 @@ def _check_header(path: Path, header_class: Any) -> None:
             "E_DECODE", f"{base_name(path)} says that its voxels begin at byte {begin:.0f}; export it again."
         )
     if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(header["scl_inter"])):
-        raise ReadError("E_FORMAT", f"{base_name(path)} scales its values by no usable numbers; correct its header.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has unusable scale factors; correct its header.")
 
 
 def _stored_header(path: Path, header: Any) -> Any:
@@ -258,9 +258,7 @@ def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
             "E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how})."
         )
     if prod(shape) > MAX_VOXELS:
-        raise ReadError(
-            "E_TOO_LARGE", f"{base_name(path)} has shape {shape}, too large to read at once; cut it into parts."
-        )
+        raise ReadError("E_TOO_LARGE", f"{base_name(path)} has shape {shape}, too large to read at once; split it.")
 
 
 def _check_content(size: int, files: list[Path], path: Path) -> None:
@@ -280,11 +278,13 @@ def _data_files(path: Path) -> list[Path]:
     if name.upper().startswith("LIST") or "%" in name:
         raise ReadError("E_FORMAT", f"{base_name(path)} is spread over several files; save it as one .nrrd or .mha.")
     if name.startswith("/") or any(part == ".." or ":" in part for part in re.split(r"[/\\]", name)):
-        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels from outside its folder; do not trust it.")
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} refers to voxels outside its folder; do not trust it.")
     if not (path.parent / name).resolve().is_relative_to(path.parent.resolve()):
-        raise ReadError("E_OUTSIDE", f"{base_name(path)} takes its voxels through a link out of its folder; copy them.")
+        raise ReadError("E_OUTSIDE", f"{base_name(path)} refers to voxels through a link out of its folder; copy them.")
     if not (path.parent / name).is_file():
-        raise ReadError("E_NOT_FOUND", f"{base_name(path)} names a file of voxels that is not beside it; copy both.")
+        raise ReadError(
+            "E_NOT_FOUND", f"{base_name(path)} refers to a file of voxels that is not beside it; copy both."
+        )
     return [path, path.parent / name]
 
 
@@ -297,10 +297,10 @@ def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], In
     """(x, y, z) as stored -> (1 or 3, x, y, z) float32 and what the values mean."""
     if stored.dtype.names is not None:
         if stored.dtype.names[:3] != ("R", "G", "B"):
-            raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of type {stored.dtype}; save plain numbers.")
         return np.stack([stored[name] for name in ("R", "G", "B")]).astype(np.float32), "display"
     if not (np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)):
-        raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of kind {stored.dtype}; save plain numbers.")
+        raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of type {stored.dtype}; save plain numbers.")
     # unsigned bytes without a scale hold neither HU nor MR units: a volume that was windowed when it was exported
     intensity: Intensity = "display" if stored.dtype == np.uint8 else "physical"
     return np.ascontiguousarray(stored[None], dtype=np.float32), intensity

@@ -37,11 +37,11 @@ def write_corrected(entries: Iterable[Corrected], task: str, path: Path) -> int:
             continue
         if len(names) > 1:
             raise ValueError(
-                f"A label has the segments {', '.join(names)}: save '{get_title(task)}' alone, as a training needs."
+                f"A label has the segments {', '.join(names)}: save '{get_title(task)}' alone, as training requires."
             )
         listed.append({IMAGE: image, LABEL: label, TASK: task})
     if len(listed) < 2:
-        raise ValueError(f"{len(listed)} of the saved labels show '{get_title(task)}'; a training needs two or more.")
+        raise ValueError(f"{len(listed)} of the saved labels show '{get_title(task)}'; training needs two or more.")
     write_atomically(path, (json.dumps({"training": listed}, indent=1) + "\n").encode())
     return len(listed)
 

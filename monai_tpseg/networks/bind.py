@@ -32,7 +32,7 @@ class BoundTask(nn.Module):
             ValueError: something is given beside the image, as `TaskInferer` gives a task.
         """
         if task is not None:
-            raise ValueError(f"This network is bound to the task of row {self.row}: give it the image alone.")
+            raise ValueError(f"This network is bound to the task of row {self.row}: pass only the image.")
         logits: Tensor = self.net(image, self.row)
         return logits
 
@@ -58,7 +58,9 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
     """
     inner: Any = unwrap(net)
     if isinstance(inner, BoundTask):
-        raise ValueError(f"The network is bound to the task of row {inner.row} already: bind what is in it, `net.net`.")
+        raise ValueError(
+            f"The network is bound to the task of row {inner.row} already: bind its inner network, `net.net`."
+        )
     names, number = getattr(inner, "task_names", ()), getattr(inner, "num_tasks", None)
     if isinstance(task, str):
         name = match_task(task, names)

@@ -112,7 +112,7 @@ def check_options(architecture: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name not in known.keys() | _OF_ALL and value is not None and value is not False:
             raise ValueError(
-                f"{name} {value!r} is no option of architecture '{architecture}', which has "
+                f"{name} {value!r} is not an option of architecture '{architecture}', which has "
                 f"{', '.join(sorted(known))}; leave it out."
             )
 

@@ -36,7 +36,7 @@ def describe(net: nn.Module) -> dict[str, Any]:
     """
     inner: Any = unwrap(net)
     if not getattr(inner, "built_with", None):
-        raise ValueError(f"This {type(inner).__name__} does not know what built it; build it with build_network.")
+        raise ValueError(f"This {type(inner).__name__} has no description; build it with build_network.")
     names = {"task_names": list(inner.task_names)} if getattr(inner, "task_names", ()) else {}
     return {key: list(v) if isinstance(v, tuple) else v for key, v in inner.built_with.items()} | names
 
@@ -54,7 +54,7 @@ def new_described(info: WeightsInfo) -> nn.Module:
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"The weights are of a network that this version of monai-tpseg does not build ({reason}); update it."
+            f"The weights belong to a network that this version of monai-tpseg cannot build ({reason}); update it."
         ) from error
 
 

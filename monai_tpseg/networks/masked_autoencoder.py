@@ -137,7 +137,7 @@ def _visible(image: Tensor, hidden: Tensor, size: tuple[int, int]) -> _Visible:
         raise ValueError(f"The image must be {size[0]} x {size[1]} pixels, got {tuple(image.shape[-2:])}.")
     left = {int(n) for n in (~hidden).sum(1).tolist()}
     if len(left) != 1 or not min(left):
-        raise ValueError(f"Every picture must have equally many visible units, at least one; got {sorted(left)}.")
+        raise ValueError(f"Every picture must have the same number of visible units, at least one; got {sorted(left)}.")
     index = (~hidden).nonzero()[:, 1].view(len(hidden), -1)
     grid = size[0] // UNIT, size[1] // UNIT
     return _Visible(index, index // grid[1], index % grid[1], grid)

@@ -65,7 +65,7 @@ def convert_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif key.endswith(_DERIVED):
             if key.endswith("proto_initialized") and not bool(value.all()):
                 raise CheckpointError(
-                    f"'{key}' says that prototypes of some tasks were never initialised: train first."
+                    f"'{key}' states that the prototypes of some tasks were never initialised: train first."
                 )
         else:
             new = _rename(key)

@@ -159,5 +159,5 @@ class TaskNetwork(KeepsArguments, nn.Module):
             self._warned = True
             why = "while the network is exported" if self.default_task is None else "the default of this bundle"
             name = f" ({self.task_names[row]})" if self.task_names else ""
-            warnings.warn(f"No task was named: row {row}{name} is used, {why}.", stacklevel=3)
+            warnings.warn(f"No task was given: row {row}{name} is used, {why}.", stacklevel=3)
         return row

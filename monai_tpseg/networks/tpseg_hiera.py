@@ -80,7 +80,7 @@ def tpseg_hiera(
     if decoder not in DECODERS:
         raise ValueError(f"Unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
     if layout == "released" and (adapter, decoder, list(options.get("without_pgtd") or ())) != ("tca", "pgtd", []):
-        raise ValueError("layout 'released' has parts of its own; use layout 'paper' for another adapter or decoder.")
+        raise ValueError("layout 'released' has fixed parts; use layout 'paper' for another adapter or decoder.")
     if detail and (is_published(backbone) or decoder != "pgtd"):
         raise ValueError(
             f"detail is for backbones without published weights and decoder 'pgtd', not {backbone!r}, {decoder!r}."

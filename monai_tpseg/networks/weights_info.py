@@ -100,7 +100,7 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
         raise CheckpointError(f"No weights file at '{weights}'; train first, or give the path with --checkpoint.")
     path = info_path(weights)
     if path == Path(weights):
-        raise CheckpointError(f"'{weights}' holds no weights; give the .pt or .safetensors file that training wrote.")
+        raise CheckpointError(f"'{weights}' holds no weights; give the .pt or .safetensors file written by training.")
     if not path.is_file():
         raise CheckpointError(
             f"'{weights}' has no description: expected '{path.name}' beside it (training writes both)."

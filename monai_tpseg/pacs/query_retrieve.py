@@ -90,7 +90,7 @@ def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
             else:
                 _retrieve(peer, one, folder)
     except requests.RequestException as error:
-        raise PeerError(f"The archive does not answer as DICOMweb does ({type(error).__name__}).") from error
+        raise PeerError(f"The archive does not answer as a DICOMweb server ({type(error).__name__}).") from error
     return Got(len({one.study for one in series}), len(series), folder.fetched, folder.there, folder.failed)
 
 
@@ -120,7 +120,7 @@ def _find(peer: DicomPeer, wanted: Wanted) -> list[Series]:
     ae.add_requested_context(Find)
     with connected(ae, peer) as association:
         if not association.accepted_contexts:
-            raise PeerError(f"'{peer.title}' offers no queries (C-FIND) to {peer.own}; allow them there.")
+            raise PeerError(f"'{peer.title}' does not offer queries (C-FIND) to {peer.own}; allow them there.")
         study = Dataset()
         study.QueryRetrieveLevel, study.StudyInstanceUID = "STUDY", wanted.study
         study.AccessionNumber, study.PatientID, study.StudyDate = wanted.accession, wanted.patient, wanted.date
@@ -141,7 +141,7 @@ def _find(peer: DicomPeer, wanted: Wanted) -> list[Series]:
 def _answers(association: Any, asked: Dataset) -> Iterator[Dataset]:
     for status, answer in list(association.send_c_find(asked, Find)):
         if not status:
-            raise PeerError("The archive broke the connection off during a query; try again.")
+            raise PeerError("The archive closed the connection during a query; try again.")
         if status.Status in _PENDING:
             yield answer
         elif status.Status != 0:
@@ -166,12 +166,14 @@ def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
     asked.QueryRetrieveLevel, asked.StudyInstanceUID, asked.SeriesInstanceUID = "SERIES", series.study, series.series
     with connected(ae, peer, ext_neg=roles, evt_handlers=[(evt.EVT_C_STORE, stored)]) as association:
         if not any(context.abstract_syntax == Get for context in association.accepted_contexts):
-            raise PeerError(f"'{peer.title}' offers no C-GET to {peer.own}; allow it there, or use its DICOMweb URL.")
+            raise PeerError(
+                f"'{peer.title}' does not offer C-GET to {peer.own}; allow it there, or use its DICOMweb URL."
+            )
         last = Dataset()
         for status, _ in association.send_c_get(asked, Get):
             last = status
     if "Status" not in last:
-        raise PeerError(f"'{peer.title}' broke the connection off while it sent a series; the same command goes on.")
+        raise PeerError(f"'{peer.title}' closed the connection while sending a series; repeat the command to continue.")
     folder.failed += int(last.get("NumberOfFailedSuboperations") or 0)
 
 

@@ -180,5 +180,5 @@ class Receiver:
         with self._lock:
             studies = self._open.pop(association, set())
         if studies and not released:
-            logger.warning("An association was cut off; %d studies wait for their sender.", len(studies))
+            logger.warning("An association was aborted; %d studies wait for their sender.", len(studies))
             self.queue.postpone(studies, self.queue.quiet * CUT_OFF)

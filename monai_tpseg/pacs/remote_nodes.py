@@ -125,7 +125,7 @@ class DicomPeer:
                     )
                     continue
                 if status is None:
-                    raise PeerError(f"'{self.title}' broke the connection off while an object was sent.")
+                    raise PeerError(f"'{self.title}' closed the connection while an object was sent.")
                 yield file, "" if status in _ARRIVED else f"'{self.title}' refused an object with status 0x{status:04X}"
 
     def has(self, header: Dataset) -> bool:
@@ -239,7 +239,7 @@ def peer_from(text: str, own: str, tls: Tls | None = None) -> DicomPeer | WebPee
         return WebPeer(text.rstrip("/"))
     found = _ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found["port"]) < 65536:
-        raise ValueError(f"'{text}' is neither AET@HOST:PORT, e.g. ORTHANC@127.0.0.1:4242, nor a URL of DICOMweb.")
+        raise ValueError(f"'{text}' is neither AET@HOST:PORT, e.g. ORTHANC@127.0.0.1:4242, nor a DICOMweb URL.")
     return DicomPeer(check_title(found["title"]), found["host"], int(found["port"]), own, tls)
 
 
@@ -250,5 +250,5 @@ def check_title(title: str) -> str:
         ValueError: it has not.
     """
     if not (title.strip() and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title):
-        raise ValueError(f"'{title}' is no AE title; use 1 to 16 letters, digits and signs without a backslash.")
+        raise ValueError(f"'{title}' is not an AE title; use 1 to 16 letters, digits and signs without a backslash.")
     return title.strip()

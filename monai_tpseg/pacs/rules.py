@@ -112,7 +112,7 @@ def read_rules(path: str | Path, tasks: Collection[str]) -> list[Rule]:
     except OSError as error:
         raise RulesError(f"'{path}' cannot be read ({error.strerror}); write the rules there.") from error
     except ParseError as error:
-        raise RulesError(f"'{path}' is no YAML ({error}); see docs/pacs.md for an example.") from error
+        raise RulesError(f"'{path}' is not YAML ({error}); see docs/pacs.md for an example.") from error
     listed = content.get("rules") if isinstance(content, dict) and set(content) == {"rules"} else None
     if not isinstance(listed, list) or not listed:
         raise RulesError(f"'{path}' must hold one list under 'rules:'; see docs/pacs.md for an example.")
@@ -121,20 +121,20 @@ def read_rules(path: str | Path, tasks: Collection[str]) -> list[Rule]:
 
 def _rule(number: int, read: Any, tasks: Collection[str]) -> Rule:
     if not isinstance(read, dict):
-        raise RulesError(f"Rule {number} is no mapping of conditions; write e.g. 'modality: CT'.")
+        raise RulesError(f"Rule {number} is not a mapping of conditions; write e.g. 'modality: CT'.")
     known = (*CONDITIONS, *_ACTIONS)
     unknown = [str(name) for name in read if name not in known]
     if unknown:
-        raise RulesError(f"Rule {number} has an unknown word {unknown[0]!r}; choose from {', '.join(known)}.")
+        raise RulesError(f"Rule {number} has an unknown key {unknown[0]!r}; choose from {', '.join(known)}.")
     conditions = {name: _texts(number, name, read[name]) for name in CONDITIONS if name in read}
     if not conditions:
-        raise RulesError(f"Rule {number} has no condition, so that it would fit anything; name a modality.")
+        raise RulesError(f"Rule {number} has no condition and would match everything; give a modality.")
     actions = [name for name in _ACTIONS if name in read]
     if len(actions) != 1:
         raise RulesError(f"Rule {number} must have one of task, tasks or 'ignore: true', it has {len(actions)}.")
     if actions == ["ignore"]:
         if read["ignore"] is not True:
-            raise RulesError(f"Rule {number}: ignore must be true, got {read['ignore']!r}; leave the rule out.")
+            raise RulesError(f"Rule {number}: ignore must be true, got {read['ignore']!r}; remove the rule.")
         return Rule(conditions, ())
     named = _texts(number, actions[0], read[actions[0]])
     for task in named:
@@ -146,5 +146,7 @@ def _rule(number: int, read: Any, tasks: Collection[str]) -> Rule:
 def _texts(number: int, name: str, value: Any) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
     if not listed or not all(isinstance(one, str) and one for one in listed):
-        raise RulesError(f"Rule {number}: {name} must be a text or a list of texts, got {value!r}; set it in quotes.")
+        raise RulesError(
+            f"Rule {number}: {name} must be a string or a list of strings, got {value!r}; put it in quotes."
+        )
     return tuple(listed)

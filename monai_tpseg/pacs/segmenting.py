@@ -111,7 +111,9 @@ class Segmenting:
         for entry, case in cases:
             series = case.files[0].relative_to(folder).parts[0]
             if series in purged:
-                logger.warning("Study %s: a series came in part after its files were removed; send all of it.", study)
+                logger.warning(
+                    "Study %s: part of a series arrived after its files had been removed; send all of it.", study
+                )
                 counts["series_incomplete"] += 1
                 continue
             tasks = self._tasks(case, callers.get(series, ""), counts)

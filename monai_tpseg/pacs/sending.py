@@ -42,5 +42,7 @@ def objects_of_run(out: str | Path) -> list[Path]:
         if record is not None:
             found += objects_of(case, record)
     if not found:
-        raise StudyError(f"'{out}' holds no DICOM objects: its sources are none, or --no-seg and --no-sr were given.")
+        raise StudyError(
+            f"'{out}' holds no DICOM objects: its sources are not DICOM, or --no-seg and --no-sr were given."
+        )
     return found

@@ -77,21 +77,21 @@ def _of(data: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
     elif data.exists():
         yield from _found(data, asked, slices)
     else:
-        raise TrainingError(f"No data at '{data}'; name a datalist, a picture, a series, or a folder of them.")
+        raise TrainingError(f"No data at '{data}'; give a datalist, a picture, a series, or a folder of them.")
 
 
 def _listed(path: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
     content = read_lists(path)
     entries = content.get(TRAINING)
     if not isinstance(entries, list) or not entries:
-        raise DatalistError(f"'{path}' has no list '{TRAINING}', which is what a pretraining may see.")
+        raise DatalistError(f"'{path}' has no list '{TRAINING}', the only list that pretraining uses.")
     known = {**MODALITIES, **(content.get("modalities") or {})}
     for number, entry in enumerate(entries):
         where = f"'{path}', {TRAINING}[{number}]"
         name = entry.get(TASK) if isinstance(entry, dict) else None
         task = name if isinstance(name, str) and name else asked.modality
         if not task:
-            raise DatalistError(f"{where} names no task, which says how it was made; add it, or give --modality.")
+            raise DatalistError(f"{where} has no task, which determines its modality; add it, or give --modality.")
         case = checked_entry({**entry, TASK: task}, (IMAGE,), where, path.absolute().parent, (task,))
         yield from _pictures(Path(case[IMAGE]), _modality_of(task, known, asked), asked, slices)
 
@@ -135,7 +135,7 @@ def _modality_of_found(case: FoundCase, asked: PretrainOptions) -> str:
         return fitting[0]
     if asked.modality:
         return asked.modality
-    raise TrainingError(f"'{case.path}' does not say how it was made; give --modality, one of {', '.join(MODALITIES)}.")
+    raise TrainingError(f"'{case.path}' does not state its modality; give --modality, one of {', '.join(MODALITIES)}.")
 
 
 def _pictures(source: Any, modality: str, asked: PretrainOptions, slices: Path) -> Iterator[Case]:

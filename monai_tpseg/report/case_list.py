@@ -116,7 +116,7 @@ def collect(out: str | Path, pictures: bool = True) -> list[Case]:
     folders = [path for path in visible if path.is_dir()]
     found = [case for path in folders if (case := _case(path, pictures)) is not None]
     if not found:
-        raise StudyError(f"'{out}' holds no results; name the --out of a tpseg run.")
+        raise StudyError(f"'{out}' contains no results; give the --out of tpseg run.")
     return sorted(_compared(found), key=lambda case: case.worst_first)
 
 
@@ -219,5 +219,5 @@ def _lesions(folder: Path, record: dict[str, Any]) -> list[dict[str, str]]:
     with (folder / "lesions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if not all(row.keys() >= _COLUMNS and 0 < float(row["size"]) < inf for row in rows):
-        raise ValueError("the table of lesions lacks a column or a size")
+        raise ValueError("the lesion table lacks a column or a size")
     return rows

@@ -47,7 +47,7 @@ class FinishMaskd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
-            raise ValueError(f"One prediction is finished, got the keys {', '.join(map(str, self.keys))}.")
+            raise ValueError(f"Exactly one prediction can be finished, got the keys {', '.join(map(str, self.keys))}.")
         self.finish = Finish(threshold, min_lesion_area)
         self.image_key, self.prob_key, self.lesions_key = image_key, prob_key, lesions_key
         self.watched = watched

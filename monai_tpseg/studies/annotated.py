@@ -60,7 +60,7 @@ def annotated_cases(out: Path, done: bool = False) -> Annotated:
         StudyError: the folder is none, or nothing was saved.
     """
     if not holds_annotations(out):
-        raise StudyError(f"'{out}' holds no sessions of tpseg annotate; name its --out.")
+        raise StudyError(f"'{out}' contains no sessions of tpseg annotate; give its --out.")
     found = Annotated([], [], {})
     for entry in read_manifest(out / MANIFEST):
         for folder, record in _saved(out / CASES, entry.case):
@@ -70,7 +70,7 @@ def annotated_cases(out: Path, done: bool = False) -> Annotated:
                 found.left_out.append((folder.name, why))
     if not found.entries:
         reasons = "; ".join(f"{name}: {why}" for name, why in found.left_out) or "save cases in the viewer first"
-        raise StudyError(f"No saved mask in '{out}' can be trained on ({reasons}).")
+        raise StudyError(f"No saved mask in '{out}' is usable for training ({reasons}).")
     return found
 
 

@@ -41,7 +41,7 @@ __all__ = ["CASES", "CaseRunner", "Ended", "Found"]
 
 logger = logging.getLogger(__name__)
 
-_LOST_DEVICE = "Device '{}' does not answer any more, since case {}; the same command with --resume goes on from there."
+_LOST_DEVICE = "Device '{}' stopped answering at case {}; repeat the command with --resume to continue."
 
 CASES = "cases"
 """The folder of an output folder that holds a folder for each case."""
@@ -118,7 +118,7 @@ class CaseRunner:
             with _timed(seconds, "network"):
                 found = self._with_less_memory(read, tasks)
         except Exception as error:  # a network may raise anything: each task is tried by itself, and says what is wrong
-            logger.warning("%s do not run together (%s); each runs alone.", ", ".join(tasks), type(error).__name__)
+            logger.warning("%s do not run together (%s); each runs separately.", ", ".join(tasks), type(error).__name__)
             return {}
         share = seconds["network"] / len(plans)
         return {plan.name: Found(one, share) for plan, one in zip(plans, found, strict=True)}
@@ -257,7 +257,7 @@ def _takes_folders(folder: Path) -> bool:
 
 def _no_writing(out: str | Path, error: Exception) -> StudyError:
     kind = "is full or read-only" if is_disc_full(error) else f"cannot be written ({type(error).__name__})"
-    return StudyError(f"'{out}' {kind}; correct that, then the same command with --resume goes on.")
+    return StudyError(f"'{out}' {kind}; correct that, then repeat the command with --resume.")
 
 
 @contextmanager

@@ -94,4 +94,4 @@ def events(path: Path, cases: int, quiet: bool) -> Iterator[Events]:
     if record.stayed:
         stay = "stays as it is" if record.stayed == 1 else "stay as they are"
         said = count(record.stayed, "case")
-        logger.warning("%s with a result, but no source to be read, %s; check the paths.", said, stay)
+        logger.warning("%s with a result, but no readable source, %s; check the paths.", said, stay)

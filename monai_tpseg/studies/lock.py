@@ -42,11 +42,13 @@ def locked(out: str | Path, shard: str = "") -> Iterator[None]:
             held.callback(_remove_empty, made)
             _hold(held, folder, shard)
         except Timeout:
-            raise StudyError(f"Another run writes into '{out}'; wait for its end, or choose another --out.") from None
+            raise StudyError(
+                f"Another run is writing to '{out}'; wait until it ends, or choose another --out."
+            ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise StudyError(f"'{out}' cannot be written ({error.strerror}); choose another --out.") from error
-            logger.warning("'%s' lies on a file system without locks: see to it that no second run writes there.", out)
+            logger.warning("'%s' is on a file system without locks: make sure that no second run writes there.", out)
         yield
 
 

@@ -149,7 +149,7 @@ def read_manifest(
     """
     path = Path(path)
     if path.is_dir():
-        raise StudyError(f"'{path}' is a folder; name the CSV file, e.g. {shlex.quote(str(path / MANIFEST))}.")
+        raise StudyError(f"'{path}' is a folder; give the CSV file, e.g. {shlex.quote(str(path / MANIFEST))}.")
     if not path.is_file():
         raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {shlex.quote(str(path))}.")
     salt = salt or new_salt()
@@ -195,7 +195,7 @@ def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
     start = folder / cells["root"] if root is None else Path(root).absolute()
     path = _below(cells["path"], start)
     if path != path.encode("utf-8", "replace").decode() and not (start / path).exists():
-        raise StudyError(f"Line {line} of the manifest is no UTF-8 and names no file; save it as 'CSV UTF-8'.")
+        raise StudyError(f"Line {line} of the manifest is not UTF-8 and matches no file; save it as 'CSV UTF-8'.")
     more = tuple((from_cell(name), from_cell(value)) for name, value in row.more)
     task = match_task(cells["task"])
     return Entry(path, start, task, salt, cells["modality"], cells["note"], part, more, cells["case"])

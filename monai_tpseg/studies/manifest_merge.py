@@ -97,7 +97,7 @@ def grow(
     for number, entry in enumerate(given, start=1):
         if numbers.setdefault(key(entry), number) != number:
             raise StudyError(
-                f"Cases {numbers[key(entry)]} and {number} of the manifest are one source and one task; delete one."
+                f"Cases {numbers[key(entry)]} and {number} of the manifest have the same source and task; delete one."
             )
     cases = {key(row): row.case for row in reversed(known)}
     given = _all_named([replace(entry, case=cases.get(key(entry), "")) for entry in given], known, names, tasks)

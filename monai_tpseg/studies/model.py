@@ -160,7 +160,7 @@ class Model:
         self.judge = Judge.beside(*beside, watched=runtime == "pytorch")
         if self.settings.refuse and runtime != "pytorch":
             raise StudyError(
-                f"--refuse needs to see inside the network, which '{runtime}' hides: leave one of them out."
+                f"--refuse needs access to the network's features, which '{runtime}' does not give: omit one of them."
             )
         if self.settings.refuse:
             self.judge.check_refuses(checkpoint)
@@ -177,7 +177,7 @@ class Model:
         self.fast = not why_plain
         if runtime != "pytorch":
             if why_plain:
-                raise StudyError(f"{why_plain} It runs in PyTorch alone: leave --runtime out.")
+                raise StudyError(f"{why_plain} It runs only in PyTorch: omit --runtime.")
             network = RuntimeNetwork(trained, runtime, self.info.sha256, self.precision)
             slice_batch = _HIDDEN_BATCH if slice_batch == "auto" else slice_batch
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)

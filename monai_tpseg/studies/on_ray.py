@@ -271,9 +271,7 @@ def _connected(address: str) -> Iterator[Any]:
         signal.signal(signal.SIGTERM, before)
         yield ray
     except ConnectionError as error:
-        raise StudyError(
-            f"No Ray cluster at '{address}'; start one with ray start, or leave --ray-address out."
-        ) from error
+        raise StudyError(f"No Ray cluster at '{address}'; start one with ray start, or omit --ray-address.") from error
     finally:
         ray.shutdown()
         shutil.rmtree(own, ignore_errors=True) if own else None

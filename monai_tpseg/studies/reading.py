@@ -41,11 +41,13 @@ class Limits:
 
     def __post_init__(self) -> None:
         if self.seconds <= 0:
-            raise StudyError(f"The time to read a source must be more than 0 seconds, got {self.seconds:g}.")
+            raise StudyError(f"The time limit for reading a source must be more than 0 seconds, got {self.seconds:g}.")
         if self.memory < 0:
-            raise StudyError(f"The memory to read a source must be 0 GiB (automatic) or more, got {self.memory:g}.")
+            raise StudyError(
+                f"The memory limit for reading a source must be 0 GiB (automatic) or more, got {self.memory:g}."
+            )
         if self.readers < 1:
-            raise StudyError(f"There must be 1 process or more that reads, got {self.readers}.")
+            raise StudyError(f"There must be at least 1 reader process, got {self.readers}.")
 
     @property
     def bytes(self) -> int:

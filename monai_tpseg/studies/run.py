@@ -59,7 +59,7 @@ def prepare_output(
     _check_kind(out, tasks is None)
     try:
         if not resume and cases.is_dir() and any(cases.iterdir()):
-            raise StudyError(f"'{out}' holds the results of a run; add --resume to go on, or choose another --out.")
+            raise StudyError(f"'{out}' holds the results of a run; add --resume to continue, or choose another --out.")
         manifest = folder / MANIFEST
         known = read_manifest(manifest) if manifest.is_file() else []
         if not moved and known and {row.root for row in entries} - {row.root for row in known}:

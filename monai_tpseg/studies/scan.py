@@ -76,7 +76,7 @@ def scan_images(source: str | Path, access: FileAccess = LOCAL, quiet: bool = Tr
     entries = [_proposed(*pair) for pair, reason in zip(found, reasons, strict=True) if not reason]
     if not entries:
         raise ReadError(
-            "E_EMPTY", f"{base_name(Path(source))} holds no image ({describe_left_out(left_out)}); name another."
+            "E_EMPTY", f"{base_name(Path(source))} contains no image ({describe_left_out(left_out)}); give another."
         )
     return entries, left_out
 

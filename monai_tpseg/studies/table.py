@@ -81,7 +81,9 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
             rows.append(Row(line, {column: found.get(column, "") for column in columns}, more))
     except csv.Error as error:
         line = table.line_num + skipped
-        raise StudyError(f"Line {line} of '{path}' is no CSV: a quote is not closed, or a cell has no end.") from error
+        raise StudyError(
+            f"Line {line} of '{path}' is not CSV: a quote is not closed, or a cell does not end."
+        ) from error
     if not names:
         raise StudyError(
             f"'{path}' is empty; it needs the columns {', '.join(columns)}, of which '{required}' must be filled in."
@@ -108,7 +110,7 @@ def _text(path: Path) -> str:
     else:
         text = _of_windows(data) or data.decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
-        raise StudyError(f"'{path}' holds zero bytes: it is no text; write it again with tpseg scan.")
+        raise StudyError(f"'{path}' contains zero bytes, so it is not text; write it again with tpseg scan.")
     return text.lstrip("\ufeff")  # a program that adds the mark to a file that has it
 
 
@@ -119,7 +121,9 @@ def _of_windows(data: bytes) -> str | None:
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
-        logger.warning("The table is no UTF-8 and is read as Windows-1252; save it as 'CSV UTF-8' if names look wrong.")
+        logger.warning(
+            "The table is not UTF-8 and is read as Windows-1252; save it as 'CSV UTF-8' if names look wrong."
+        )
         return data.decode("cp1252", "replace")
     return None
 
@@ -143,10 +147,12 @@ def _names(cells: Sequence[str], columns: Sequence[str], required: str, path: Pa
     for place, name in enumerate(names, start=1):
         close = difflib.get_close_matches(name, [column for column in columns if column not in names], 1, _ALIKE)
         if name not in columns and close:
-            raise StudyError(f"Column {place} of '{path}' is almost '{close[0]}'; call it that, or something else.")
+            raise StudyError(
+                f"Column {place} of '{path}' is almost '{close[0]}'; rename it to that, or to something else."
+            )
         others += bool(name) and name not in columns
     if required not in names:
         raise StudyError(f"'{path}' has no column '{required}'; the columns are {', '.join(columns)}.")
     if others:
-        logger.warning("Columns that are not known are kept, and not used: %d of %d.", others, len(names))
+        logger.warning("Unknown columns are kept but not used: %d of %d.", others, len(names))
     return names

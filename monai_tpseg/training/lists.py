@@ -74,12 +74,12 @@ def write_lists(asked: TrainOptions, out: Path, modalities: Mapping[str, str]) -
     elif data.is_dir():
         lists = _found(asked, data, out)
     else:
-        raise TrainingError(f"No data at '{data}'; name a datalist, or a folder of pictures and masks.")
+        raise TrainingError(f"No data at '{data}'; give a datalist, or a folder of pictures and masks.")
     known = {**modalities, **lists.modalities, **asked.modalities}
     _check_tasks(lists.tasks, known)
     training = tuple(one for case in lists.training for one in as_pictures(case, known, out / "slices"))
     if not training:
-        raise TrainingError("No mask of the training pictures shows a lesion; a training needs some that do.")
+        raise TrainingError("No mask of the training pictures contains a lesion; training needs some that do.")
     held = tuple(one for case in lists.validation for one in _looked_at(case, known, out / "slices"))
     lists = Lists(training, held, {**lists.modalities, **asked.modalities})
     _write(lists, out)
@@ -100,14 +100,14 @@ def _check_tasks(tasks: tuple[str, ...], modalities: Mapping[str, str]) -> None:
             get_task(task, modalities)
         except ValueError as error:
             raise TrainingError(
-                f"Task '{task}' is new: say how its pictures were made, e.g. --modality {task}=ct. ({error})"
+                f"Task '{task}' is new: give its modality, e.g. --modality {task}=ct. ({error})"
             ) from error
 
 
 def _listed(asked: TrainOptions, path: Path) -> Lists:
     content = read_lists(path)
     if asked.task:
-        raise TrainingError(f"'{path}' names the task of each picture: leave --task out; --tasks A,B chooses some.")
+        raise TrainingError(f"'{path}' gives the task of each picture: omit --task; --tasks A,B chooses some.")
     entries = {name: list(_entries(content.get(name) or [], name, path)) for name in (TRAINING, VALIDATION)}
     sections = {
         name: [case for case in cases if not asked.tasks or case[TASK] in asked.tasks]
@@ -124,12 +124,14 @@ def _listed(asked: TrainOptions, path: Path) -> Lists:
 
 def _entries(entries: Any, name: str, path: Path) -> Iterator[Case]:
     if not isinstance(entries, list):
-        raise TrainingError(f"'{name}' of '{path}' is no list of entries; tpseg check says what a datalist needs.")
+        raise TrainingError(
+            f"'{name}' of '{path}' is not a list of entries; tpseg check explains what a datalist needs."
+        )
     for number, entry in enumerate(entries):
         where = f"'{path}', {name}[{number}]"
         task = entry.get(TASK) if isinstance(entry, dict) else None
         if not isinstance(task, str):
-            raise TrainingError(f"{where} names no task; every entry has image, label and task.")
+            raise TrainingError(f"{where} has no task; every entry needs image, label and task.")
         yield checked_entry(entry, (IMAGE, LABEL), where, path.absolute().parent, (task,))
 
 
@@ -152,19 +154,19 @@ def _annotated(asked: TrainOptions, data: Path) -> Lists:
 
 def _found(asked: TrainOptions, data: Path, out: Path) -> Lists:
     if not asked.task:
-        raise TrainingError(f"'{data}' holds no {DATALIST}: name the task of its pictures with --task.")
+        raise TrainingError(f"'{data}' holds no {DATALIST}: give the task of its pictures with --task.")
     images, masks = find_pictures_and_masks(data)
     layout = own_layout(images, masks, check_name(asked.task), asked.patient_regex)
     options = Options(val_share=asked.val_share, seed=asked.seed, with_empty=True, workers=0, progress=True)
     (summary,) = prepare(layout, images, out / "prepared.json", options)
     if summary.left_out or summary.unpaired:
         left = [*(one.name for one in summary.left_out), *summary.unpaired]
-        logger.warning("Left out, as damaged or without partner: %d, e.g. %s.", len(left), left[0])
+        logger.warning("Left out as damaged or without a partner: %d, e.g. %s.", len(left), left[0])
     cases = [(one.section, _entry(one.pair.image, one.pair.label, asked.task)) for one in summary.placed]
     training, validation = ([case for section, case in cases if section == name] for name in (TRAINING, VALIDATION))
     if not training or not validation:
         raise TrainingError(
-            f"{count(len(cases), 'picture')} in '{data}' are too few to hold some out; give at least two."
+            f"{count(len(cases), 'picture')} in '{data}' are too few for a held-out part; give at least two."
         )
     return Lists(tuple(training), tuple(validation), {})
 

@@ -75,11 +75,11 @@ def _with_task(
     own = (case for case in cases if case[TASK] == task and _shows_lesion(case))
     shown = list(islice(own, _EXEMPLARS))
     if not shown:
-        raise TrainingError(f"No training picture of the new task '{task}' shows a lesion; give some that do.")
+        raise TrainingError(f"No training picture of the new task '{task}' contains a lesion; give some that do.")
     image, label = (part.to(device) for part in read_exemplar_tensors(shown, info))
     wider = widened(info, seed).to(device)
     nearest = add_task(network, wider, image, label)
-    logger.info("New task %s: it begins with the rows of %s, which it is most like.", task, info.tasks[nearest.row])
+    logger.info("New task %s: it starts from the rows of %s, the most similar task.", task, info.tasks[nearest.row])
     return wider
 
 

@@ -85,7 +85,7 @@ class TrainOptions:
         if self.from_scratch and self.checkpoint:
             raise TrainingError("Give --checkpoint or --from-scratch, not both.")
         if self.encoder and self.checkpoint:
-            raise TrainingError("Give --checkpoint or --encoder, not both: weights bring a trunk of their own.")
+            raise TrainingError("Give --checkpoint or --encoder, not both: weights include their own trunk.")
 
     @property
     def anew(self) -> bool:
@@ -109,14 +109,14 @@ def begin(asked: Any, out: Path, resume: bool) -> None:
         if resume:
             raise TrainingError(f"Nothing to resume in '{out}'; start without --resume.")
         if out.is_dir() and any(out.iterdir()):
-            raise TrainingError(f"'{out}' is not empty and holds no training; choose another --out.")
+            raise TrainingError(f"'{out}' is not empty and contains no training; choose another --out.")
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(path, (json.dumps(now, indent=1) + "\n").encode())
         return
     if not resume:
-        raise TrainingError(f"'{out}' holds a training; add --resume to go on, or choose another --out.")
+        raise TrainingError(f"'{out}' contains a training; add --resume to continue, or choose another --out.")
     # an option that an older version did not have was at its default
     before = {**{one.name: one.default for one in fields(asked)}, **read_json(path)}
     other = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before[key] != value]
     if other:
-        raise TrainingError(f"'{out}' holds a training of other options ({'; '.join(other)}); repeat its command.")
+        raise TrainingError(f"'{out}' contains a training with other options ({'; '.join(other)}); repeat its command.")

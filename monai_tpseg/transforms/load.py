@@ -96,7 +96,7 @@ class LoadMedicalImage(Transform):
         """
         files = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
         if not files:
-            raise ReadError("E_EMPTY", "The case has no file; name at least one.")
+            raise ReadError("E_EMPTY", "The case has no file; give at least one.")
         return read_safely(lambda: self._load(files), base_name(files[0]))
 
     def _load(self, files: list[Path]) -> MetaTensor:
@@ -242,14 +242,14 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
     if path.suffix.lower() in (".hdr", ".img"):
         raise ReadError("E_FORMAT", f"{base_name(path)} is one of a pair (.hdr and .img); save both as one .nii.gz.")
     raise ReadError(
-        "E_FORMAT", f"{base_name(path)} is no DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them."
+        "E_FORMAT", f"{base_name(path)} is not DICOM, NIfTI, NRRD, PNG, JPEG, TIFF or BMP; convert it to one of them."
     )
 
 
 def _read_all(files: list[Path], irregular: Irregular) -> Source:
     for path in files:
         if not path.is_file():
-            raise ReadError("E_NOT_FOUND", f"{base_name(path)} is no file; name the files of one series.")
+            raise ReadError("E_NOT_FOUND", f"{base_name(path)} is not a file; give the files of one series.")
         if not is_dicom(path):
-            raise ReadError("E_FORMAT", f"{base_name(path)} is not DICOM; only DICOM files are read as one case.")
+            raise ReadError("E_FORMAT", f"{base_name(path)} is not DICOM; only DICOM files can form one case.")
     return read_dicom_files(files, irregular)

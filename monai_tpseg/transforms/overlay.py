@@ -78,7 +78,7 @@ def draw_overlay(
         ValueError: image and mask differ in size.
     """
     if image.shape[1:] != mask.shape:
-        raise ValueError(f"Image {image.shape[1:]} and mask {mask.shape} differ in size; pass them on one grid.")
+        raise ValueError(f"Image {image.shape[1:]} and mask {mask.shape} differ in size; pass them on the same grid.")
     if mask.ndim == 2:
         slices, volume, masks = [0], image[..., None], mask[..., None]
     else:

@@ -191,8 +191,8 @@ class NormalizeByModalityd(MapTransform):
         intensity = getattr(image, "meta", {}).get(INTENSITY)
         if intensity not in ("physical", "display"):
             raise ValueError(
-                f"{name!r} does not say what its values mean; read it with LoadMedicalImaged. A dataset that keeps "
-                "images on disc forgets their meta: PersistentDataset needs track_meta=True and weights_only=False."
+                f"{name!r} does not declare the meaning of its values; read it with LoadMedicalImaged. A dataset that "
+                "stores images on disk loses their metadata: PersistentDataset needs track_meta=True and weights_only=False."
             )
         normalised: MetaTensor = self.pipelines[modality, intensity]({IMAGE: image})[IMAGE].to(torch.float32)
         return normalised
@@ -232,7 +232,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except ParseError as error:
         raise ValueError(f"{path} cannot be used ({error}); compare it with the installed one.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no sections; compare it with the installed one.")
+        raise ValueError(f"{path} contains no sections; compare it with the installed one.")
     return content
 
 

@@ -57,7 +57,7 @@ def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
     if tuple(values.shape[1:3]) == frame:
         return values
     if _bounds(values, meta) is not None:
-        raise ValueError(f"Values of size {tuple(values.shape[1:])} lie neither on the frame nor on its region.")
+        raise ValueError(f"Values of size {tuple(values.shape[1:])} match neither the frame nor its region.")
     plain = values.as_tensor() if isinstance(values, MetaTensor) else values
     whole = plain.new_zeros((plain.shape[0], *frame, *plain.shape[3:]))
     top, left, bottom, right = (int(n) for n in meta[meta_keys.REGION])
@@ -94,7 +94,7 @@ class CropToRegiond(MapTransform):
                 name = base_name(Path(str(data[key].meta[meta_keys.FILENAME])))
                 raise ReadError(
                     "E_SHAPE_MISMATCH",
-                    f"Label {name} has lesion outside of the ultrasound region of its image; correct one of them.",
+                    f"Label {name} has lesion pixels outside the ultrasound region of its image; correct one of them.",
                 )
         return case
 

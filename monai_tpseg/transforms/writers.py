@@ -86,7 +86,7 @@ class MaskWriter:
                 leads out of `output_dir`.
         """
         if not torch.isin(mask, torch.tensor([0, 1], device=mask.device, dtype=mask.dtype)).all():
-            raise ValueError(f"The mask of {source_path(meta)} holds other values than 0 and 1; threshold it first.")
+            raise ValueError(f"The mask of {source_path(meta)} contains values other than 0 and 1; threshold it first.")
         if self.save_probabilities and prob is None:
             raise ValueError(f"No probabilities of {source_path(meta)}; pass them or set save_probabilities=False.")
         base = base_path(self.output_dir, self.names(meta) if case_name is None else case_name, task)

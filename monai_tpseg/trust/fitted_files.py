@@ -223,7 +223,7 @@ def _check(path: Path, about: Mapping[str, Any], sha256: str) -> None:
     if about.get("format") != 1:
         raise CheckpointError(f"'{path}' was written by another version (format {about.get('format')}); {_AGAIN}.")
     if about.get("weights_sha256") != sha256:
-        raise CheckpointError(f"'{path}' was made for other weights than those beside it; {_AGAIN}.")
+        raise CheckpointError(f"'{path}' belongs to weights other than those beside it; {_AGAIN}.")
 
 
 def _part(tensors: Mapping[str, Any], part: str) -> dict[str, Any]:

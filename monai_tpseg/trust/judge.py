@@ -72,8 +72,8 @@ class Judge:
         calibrated = read_contours(weights, info.sha256) if contours else None
         if contours and calibrated is None:
             raise CheckpointError(
-                f"No calibrated contours beside '{weights}': make them with tpseg calibrate --data datalist.json "
-                "--checkpoint W --miss 0.1, on cases that training did not see."
+                f"No calibrated contours beside '{weights}': create them with tpseg calibrate --data datalist.json "
+                "--checkpoint W --miss 0.1, on cases unseen in training."
             )
         paths = [trust_path(weights)] * (known is not None) + [contours_path(weights)] * contours
         digests = {path.name.split(".", 1)[1]: file_sha256(path) for path in paths}
@@ -100,8 +100,8 @@ class Judge:
         """
         if not self.refuses:
             raise CheckpointError(
-                f"Nothing beside '{weights}' tells which pictures are none of a task: fit it with tpseg calibrate "
-                "--fit trust, or do not ask to refuse (refuse, --refuse)."
+                f"Nothing beside '{weights}' detects pictures that do not belong to a task: fit it with tpseg "
+                "calibrate --fit trust, or do not set refuse (--refuse)."
             )
 
     def watch(self, network: nn.Module) -> AbstractContextManager[Observed | None]:

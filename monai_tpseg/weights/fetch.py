@@ -35,7 +35,7 @@ def fetch(entry: Entry) -> Path:
         return entry.file
     url = entry.card.url
     if urlparse(url).scheme not in ("http", "https"):
-        raise CatalogueError(f"Weights '{entry.card.name}' name no address to fetch them from; copy the file there.")
+        raise CatalogueError(f"Weights '{entry.card.name}' have no download address; copy the file there.")
     suffix = Path(urlparse(url).path).suffix
     target = entry.folder.path / f"{entry.card.name}{suffix if suffix in ('.pt', '.pth') else '.safetensors'}"
     with complete(target) as part:
@@ -45,5 +45,5 @@ def fetch(entry: Entry) -> Path:
         except OSError as error:  # URLError, a time-out; a disc that is full ends here too
             raise CatalogueError(f"'{url}' cannot be fetched ({error}).") from error
         if (found := file_sha256(part)) != entry.card.sha256:
-            raise CatalogueError(f"'{url}' has sha256 {found} instead of {entry.card.sha256}; it was not kept.")
+            raise CatalogueError(f"'{url}' has sha256 {found} instead of {entry.card.sha256}; it was discarded.")
     return target

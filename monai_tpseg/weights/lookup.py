@@ -71,7 +71,7 @@ class Entry:
         file = self.there()
         if file_sha256(file) != self.card.sha256:
             raise CatalogueError(
-                f"'{file}' is damaged or was altered: '{self.card.name}.json' names another sha256; get both again."
+                f"'{file}' is damaged or was altered: '{self.card.name}.json' has another SHA-256; get both again."
             )
 
     def there(self) -> Path:
@@ -92,7 +92,7 @@ def folders() -> list[Folder]:
     site = [Path(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
     for path in site:
         if not path.is_dir():
-            raise CatalogueError(f"{VARIABLE} names '{path}', which is no folder; correct or unset it.")
+            raise CatalogueError(f"{VARIABLE} refers to '{path}', which is not a folder; correct or unset it.")
     named = [Folder(VARIABLE, path) for path in site]
     others = [Folder("user", user_folder()), Folder("package", _package())]
     return [*named, *(folder for folder in others if folder.path.is_dir())]
@@ -128,7 +128,7 @@ def find(name: str) -> Entry:
             return _entry(folder, path)
     known = ", ".join(entry.card.name for entry in listed()) or "none"
     places = ", ".join(f"'{folder.path}'" for folder in folders())
-    raise CatalogueError(f"No weights '{name}' in {places} (there: {known}); name a file, or see tpseg weights where.")
+    raise CatalogueError(f"No weights '{name}' in {places} (there: {known}); give a file, or see tpseg weights where.")
 
 
 def weights_path(asked: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
@@ -166,7 +166,7 @@ def choose_weights(asked: str | os.PathLike[str] | None = None, network: str = "
     """
     file = weights_path(asked, network)
     if not asked:
-        logger.warning("%s; --checkpoint names others.", announcement(file))
+        logger.warning("%s; choose others with --checkpoint.", announcement(file))
     return file
 
 
@@ -175,7 +175,7 @@ def _default(network: str) -> Path:
     try:
         return find(name).there()
     except CatalogueError as error:
-        raise CatalogueError(f"No weights are named, and the starter weights are not there. {error}") from error
+        raise CatalogueError(f"No weights were given, and the starter weights are missing. {error}") from error
 
 
 def _package() -> Path:
@@ -192,7 +192,7 @@ def _entry(folder: Folder, path: Path) -> Entry:
     found = [file for file in map(path.with_suffix, _SUFFIXES) if file.is_file()]
     if len(found) > 1:
         names = " and ".join(f"'{file.name}'" for file in found)
-        raise CatalogueError(f"'{path}' describes one file, but there are {names}; remove the one that is wrong.")
+        raise CatalogueError(f"'{path}' describes one file, but there are {names}; remove the wrong one.")
     return Entry(read_card(path), folder, found[0] if found else None)
 
 

@@ -64,7 +64,9 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
         FileExistsError: there are weights of that name.
     """
     if Path(name).name != name or not name or name.startswith("."):
-        raise CatalogueError(f"{name!r} is no name for weights; use letters, digits, - and _, e.g. liver-2026.")
+        raise CatalogueError(
+            f"{name!r} is not a valid name for weights; use letters, digits, - and _, e.g. liver-2026."
+        )
     file = folder / f"{name}.safetensors"
     for path in (file, file.with_suffix(".json")):
         if path.exists() and not replace_old:
@@ -75,7 +77,7 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
     load_strictly(new_described(info), state, str(weights))
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
-        raise CatalogueError(f"'{weights}' holds numbers that are not finite (first in {bad[0]}); train again.")
+        raise CatalogueError(f"'{weights}' contains non-finite numbers (first in {bad[0]}); train again.")
     written = _write(file, half_state(state), info, {"name": name, **card})
     beside.write(file, written.sha256)
     return written
@@ -119,7 +121,7 @@ def read_sources(path: Path) -> Sequence[Mapping[str, Any]]:
     except (OSError, ValueError) as error:
         raise CatalogueError(f"'{path}' cannot be read as JSON ({error}); give a list of sources.") from error
     if not isinstance(sources, list) or not all(isinstance(s, dict) and set(s) >= _NEEDED for s in sources):
-        raise CatalogueError(f"'{path}' is no list of objects with {', '.join(sorted(_NEEDED))}; correct it.")
+        raise CatalogueError(f"'{path}' is not a list of objects with {', '.join(sorted(_NEEDED))}; correct it.")
     return sources
 
 

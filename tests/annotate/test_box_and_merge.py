@@ -67,7 +67,7 @@ def test_what_cannot_be_merged_is_told(session: Session) -> None:
     first, second = (lesion.place for lesion in session.lesions())
     session.brush([(5, 30)], 3, True, 0)
     for pair in ((first, first), (first, (0, 5, 30)), (first, (5, 1, 1))):
-        with pytest.raises(SessionError, match="not two lesions that a slice shows both of"):
+        with pytest.raises(SessionError, match="not two lesions visible on one slice"):
             session.merge_lesions(*pair)
     assert len(session.lesions()) == 3
     with pytest.raises(SessionError, match="There is no row"):

@@ -38,7 +38,7 @@ def picture(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
         (["--port", "70000"], 2, "--port must be 0 to 65535, got 70000"),
         (["--task", "lung"], 2, "The weights do not know lung; choose one of wet_amd,"),
         (["--checkpoint", "none.pt"], 1, "none.pt"),
-        (["--checkpoint", "other.pt"], 1, "give weights of K-Prism"),
+        (["--checkpoint", "other.pt"], 1, "give K-Prism weights"),
         (["--device", "cuda:99"], 1, "--device cpu"),
     ],
 )
@@ -100,7 +100,7 @@ def test_it_goes_on_with_resume_and_stops_with_ctrl_c(
         assert viewer.mask() == mask
         process.send_signal(signal.SIGINT)
         said += process.stderr.read()
-    assert (process.returncode, "--resume goes on" in said, NAME in said) == (0, True, False)
+    assert (process.returncode, "--resume to continue" in said, NAME in said) == (0, True, False)
     with socket.socket() as free, pytest.raises(ConnectionRefusedError):
         free.connect(("127.0.0.1", access.port))
     listen(access.port).close()  # --port with the number of before

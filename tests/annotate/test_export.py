@@ -118,11 +118,11 @@ def test_exports_that_cannot_be(model: PromptModel, sources: dict[str, Path], tm
         session.export(tmp_path)
     session.set_task("skin_lesion")
     for name in ("", "../a", "/a", ".a", "a/b", "a\0", ".."):
-        with pytest.raises(SessionError, match="is no name for files"):
+        with pytest.raises(SessionError, match="is not a file name"):
             session.export(tmp_path, name)
     (tmp_path / "mine_skin_lesion").mkdir()
     (tmp_path / "mine_skin_lesion" / "notes.txt").write_text("keep me")
-    with pytest.raises(SessionError, match="no result of ours"):
+    with pytest.raises(SessionError, match="not a result of this program"):
         session.export(tmp_path, "mine")
     assert (tmp_path / "mine_skin_lesion" / "notes.txt").read_text() == "keep me"
     (tmp_path / "file").write_text("")

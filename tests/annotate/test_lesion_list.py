@@ -58,7 +58,7 @@ def test_a_lesion_is_removed_from_all_slices_in_one_step(
     assert [change.index for change in changes] == [*range(first.slices[0], first.slices[1] + 1)]
     assert np.array_equal(session.volume_mask(), before * (labels != labels[row, column, index]))
     assert len(session.lesions()) == 2
-    with pytest.raises(SessionError, match="No lesion lies at"):
+    with pytest.raises(SessionError, match="There is no lesion at"):
         session.remove_lesion(row, column, index)
     session.undo()
     assert np.array_equal(session.volume_mask(), before)
@@ -67,5 +67,5 @@ def test_a_lesion_is_removed_from_all_slices_in_one_step(
 def test_without_a_mask_there_is_no_lesion(model: PromptModel, sources: dict[str, Path]) -> None:
     session = Session(sources["ct"], model, "lung_infection")
     assert session.lesions() == []
-    with pytest.raises(SessionError, match="No lesion lies at row 3, column 4 of slice 2"):
+    with pytest.raises(SessionError, match="There is no lesion at row 3, column 4 of slice 2"):
         session.remove_lesion(3, 4, 2)

@@ -117,7 +117,7 @@ def groups(report: Any) -> list[Any]:
 def test_what_is_no_name(session: Session, name: Any) -> None:
     with pytest.raises(SessionError, match="A lesion's name has 64 letters at most"):
         session.name_lesion(10, 8, name, 1)
-    with pytest.raises(SessionError, match="No lesion lies at row 0, column 0 of slice 1"):
+    with pytest.raises(SessionError, match="There is no lesion at row 0, column 0 of slice 1"):
         session.name_lesion(0, 0, "target", 1)
     assert session.names == ()
 

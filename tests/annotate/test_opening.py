@@ -82,12 +82,12 @@ def test_masks_that_do_not_fit(model: PromptModel, sources: dict[str, Path], tmp
     for path, error, message in (
         (sources["label"], ReadError, "sizes"),
         (tmp_path / "moved.nii.gz", ReadError, "50|voxels apart"),
-        (written["seg"], SessionError, "the case is none"),
+        (written["seg"], SessionError, "the case is not DICOM"),
     ):
         with pytest.raises(error, match=message):
             session.open_mask(path)
     picture = Session(sources["us"], model, "breast_lesion")
-    with pytest.raises(SessionError, match="not one of this case"):
+    with pytest.raises(SessionError, match="belongs to another case"):
         picture.open_mask(written["seg"])
     assert not session.can_undo
     assert not picture.can_undo

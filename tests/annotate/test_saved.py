@@ -180,7 +180,7 @@ def test_other_weights_or_a_changed_source_are_refused(
     session.close()
     assert Session.restore(folder, model).source == moved
     (folder / "source.json").unlink()
-    with pytest.raises(SessionError, match="does not say what its session is about"):
+    with pytest.raises(SessionError, match="does not identify its source"):
         Session.restore(folder, model)
 
 
@@ -283,7 +283,7 @@ def test_what_another_session_has_added_meanwhile_is_not_cut_off(
         return found
 
     monkeypatch.setattr(session_module, "read_saved", read_early)
-    with pytest.raises(SessionError, match="restore it once more"):
+    with pytest.raises(SessionError, match="restore it again"):
         Session.restore(tmp_path, model)
     monkeypatch.undo()
     assert len(Session.restore(tmp_path, model).clicks()) == 1

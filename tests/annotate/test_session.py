@@ -172,7 +172,7 @@ def test_undo_and_redo_are_exact(model: PromptModel, sources: dict[str, Path]) -
     for _ in requests:
         session.redo()
     assert np.array_equal(session.volume_mask(), last)
-    with pytest.raises(SessionError, match="nothing to do again"):
+    with pytest.raises(SessionError, match="nothing to redo"):
         session.redo()
 
 
@@ -207,7 +207,7 @@ def test_a_change_holds_all_that_changed(model: PromptModel, sources: dict[str, 
 @pytest.mark.parametrize(
     ("row", "col", "index", "message"),
     [
-        (36, 3, 0, "row 36, column 3 lies outside of the picture of 36 x 52 pixels"),
+        (36, 3, 0, "row 36, column 3 lies outside the picture of 36 x 52 pixels"),
         (-0.6, 3, 0, "lies outside"),
         (3, 51.6, 0, "lies outside"),
         (float("nan"), 3, 0, "two finite numbers"),
@@ -272,7 +272,7 @@ def test_clicks_outside_of_an_ultrasound_region_are_refused(model: PromptModel, 
     session = Session(sources["cine"], model)
     top = session.region[0]
     assert top > 0
-    with pytest.raises(SessionError, match="outside of the ultrasound region"):
+    with pytest.raises(SessionError, match="outside the ultrasound region"):
         session.click(0, 5)
     session.click(top, 5)
     assert not session.mask()[:top].any()
@@ -298,7 +298,7 @@ def test_scribbles_are_one_step(model: PromptModel, sources: dict[str, Path]) ->
 def test_exemplars_equal_the_batch_path(model: PromptModel, sources: dict[str, Path], calls: Calls) -> None:
     session = Session(sources["picture"], model, "skin_lesion")
     session.set_use_class(False)
-    with pytest.raises(SessionError, match="Nothing says what to look for"):
+    with pytest.raises(SessionError, match="The prompt is empty"):
         session.segment()
     assert session.add_exemplar(sources["picture"], sources["label"]).index == -1
     assert session.exemplars == ("picture",)
@@ -365,7 +365,7 @@ def test_a_mask_that_the_network_cannot_see_is_no_exemplar(
 def test_tasks(model: PromptModel, sources: dict[str, Path]) -> None:
     session = Session(sources["picture"], model)
     assert (session.task, session.use_class) == (None, False)
-    with pytest.raises(SessionError, match="No task is named"):
+    with pytest.raises(SessionError, match="No task is given"):
         session.set_use_class(True)
     with pytest.raises(SessionError, match="do not know the task 'liver'"):
         session.set_task("liver")
@@ -374,7 +374,7 @@ def test_tasks(model: PromptModel, sources: dict[str, Path]) -> None:
     session.set_task("skin_lesion")
     session.set_use_class(True)
     session.add_exemplar(sources["picture"], sources["label"])
-    with pytest.raises(SessionError, match="another modality than the exemplars"):
+    with pytest.raises(SessionError, match="a different modality from the exemplars"):
         session.set_task("colon_polyp")
     session.undo()
     session.segment()
@@ -393,7 +393,7 @@ def test_tasks(model: PromptModel, sources: dict[str, Path]) -> None:
 def test_the_modality_of_a_source_without_a_task(model: PromptModel, sources: dict[str, Path]) -> None:
     found = {kind: Session(sources[kind], model).modality.value for kind in ("series", "us", "cine")}
     assert found == {"series": "ct", "us": "ultrasound", "cine": "ultrasound"}
-    with pytest.raises(SessionError, match="name a task"):
+    with pytest.raises(SessionError, match="give a task"):
         Session(sources["ct"], model)
 
 

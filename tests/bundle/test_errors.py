@@ -236,11 +236,11 @@ def find(error: BaseException) -> BaseException:
     [
         (
             {"architecture": "unet", "backbone": "hiera_tiny"},
-            "backbone 'hiera_tiny' is no option of architecture 'unet'",
+            "backbone 'hiera_tiny' is not an option of architecture 'unet'",
         ),
-        ({"architecture": "unet", "detail": 16}, "detail 16 is no option"),
-        ({"architecture": "unet", "freeze_encoder": "true"}, "freeze_encoder True is no option"),
-        ({"width": 8, "backbone": "hiera_demo"}, "width 8 is no option of architecture 'tpseg', which has adapter"),
+        ({"architecture": "unet", "detail": 16}, "detail 16 is not an option"),
+        ({"architecture": "unet", "freeze_encoder": "true"}, "freeze_encoder True is not an option"),
+        ({"width": 8, "backbone": "hiera_demo"}, "width 8 is not an option of architecture 'tpseg', which has adapter"),
     ],
 )
 def test_options_of_another_architecture(

@@ -165,7 +165,7 @@ def test_the_studies_command_runs_the_weights_by_class(phantoms: Path, weights: 
         ({"clicks": "none.json"}, ["No file at 'none.json'", "--clicks"]),
         ({"clicks": {"skin_lesion.png": [[1, 2]]}}, ["'skin_lesion.png'", "[row, column, 1 or -1]", "[1, 2]"]),
         ({"clicks": {"other.png": [[1, 2, 1]]}}, ["no clicks for 'skin_lesion.png'", "other.png"]),
-        ({"clicks": [[1, 999, 1]]}, ["row 1, column 999 lies outside of 'skin_lesion.png'"]),
+        ({"clicks": [[1, 999, 1]]}, ["row 1, column 999 lies outside 'skin_lesion.png'"]),
         ({"exemplars": []}, ["must be a list of exemplars"]),
         ({"exemplars": [{"image": "a.png"}]}, ["[0]", "no image at"]),
         ({"backbone": "utnet"}, ["backbone 'utnet_demo', not 'utnet'"]),

@@ -69,7 +69,7 @@ def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     line = str(caught.value.code)
     assert line.startswith("Error: Cannot write 'out/")
-    assert "File too large. Make room; a training then goes on from the last complete epoch with --resume true" in line
+    assert "File too large. Make room; training then continues from the last complete epoch with --resume true" in line
     assert not (tmp_path / "out" / "model.pt").exists()
     assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
 
@@ -109,7 +109,7 @@ def test_a_killed_process_of_two_ends_the_other_with_one_line(bundle_dir: Path, 
     log = (tmp_path / "rank0.log").read_text()
     assert code == 1, log[-2000:]
     last = log.strip().splitlines()[-1]
-    assert last.startswith("Error: Process 0 of 2 lost another one, whose own output says why"), last
+    assert last.startswith("Error: Process 0 of 2 lost another process, whose output gives the reason"), last
     assert read_checkpoint(tmp_path / "out" / "last.pt")["epoch"] >= 1
 
 
@@ -173,7 +173,7 @@ def test_a_corrupt_file_is_refused_before_the_first_step_when_asked_to(
     (tmp_path / "data" / "wet_amd.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     options = {**SMALL, "tasks": ["wet_amd", "skin_lesion", "colon_polyp"], "max_epochs": 1, "output_dir": "out"}
     with pytest.raises(
-        SystemExit, match=r"^Error: Entries that cannot be trained on: 1, e\.g\. training\[0\].*wet_amd\.png"
+        SystemExit, match=r"^Error: Entries unusable for training: 1, e\.g\. training\[0\].*wet_amd\.png"
     ):
         run(bundle_dir, "train", dataset_dir=root, check_data="true", **options)
     assert not (tmp_path / "out").exists()

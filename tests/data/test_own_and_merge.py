@@ -56,7 +56,7 @@ def test_pictures_and_masks_in_one_folder(tmp_path: Path, capsys: pytest.Capture
     [
         (["--images", "nowhere"], "No folder at"),
         (["--masks", "empty"], "No masks in"),
-        (["--patient-regex", "(p"], "is no regular expression"),
+        (["--patient-regex", "(p"], "is not a regular expression"),
         (["--val-share", "1"], "val_share must be above 0 and below 1"),
     ],
 )

@@ -316,4 +316,4 @@ def test_lists_that_are_fixed_have_no_folds(tmp_path: Path, capsys: pytest.Captu
     source = TREES["polyp"](tmp_path / "download")
     out = tmp_path / "list.json"
     assert main(["prepare", "polyp", "--source", str(source), "--out", str(out), "--folds", "3", "--quiet"]) == 1
-    assert "nothing to divide into folds" in capsys.readouterr().err
+    assert "cannot be divided into folds" in capsys.readouterr().err

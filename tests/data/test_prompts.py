@@ -23,7 +23,7 @@ def write(path: Path, content: Any) -> Path:
 def test_clicks_by_name_and_for_the_only_picture(tmp_path: Path) -> None:
     named = read_clicks(write(tmp_path / "a.json", {"x.png": [[1, 2, 1]], "y.png": [[3, 4.5, -1]]}))
     assert clicks_of(named, "folder/y.png") == [[3, 4.5, -1]]
-    with pytest.raises(DatalistError, match=r"no clicks for 'z.png'; the file has clicks for x.png, y.png"):
+    with pytest.raises(DatalistError, match=r"no clicks for 'z.png', only for x.png, y.png"):
         clicks_of(named, "z.png")
     assert clicks_of(read_clicks(write(tmp_path / "b.json", [[1, 2, 1]])), "any.png") == [[1, 2, 1]]
 
@@ -66,7 +66,7 @@ def test_clicks_are_moved_into_the_region_of_the_image() -> None:
     assert ClicksToTensord()(case((8, 9), [[7, 8, 1]]))["clicks"].tolist() == [[7, 8, 1]]
     inside = ClicksToTensord()(case((8, 9), [[12, 25, -1]], **{meta_keys.REGION: (10, 20, 18, 29)}))
     assert inside["clicks"].tolist() == [[2, 5, -1]]
-    with pytest.raises(DatalistError, match=r"row 9, column 25 lies outside of 'scan.png' \(8 x 9 pixels from row 10"):
+    with pytest.raises(DatalistError, match=r"row 9, column 25 lies outside 'scan.png' \(8 x 9 pixels from row 10"):
         ClicksToTensord()(case((8, 9), [[12, 25, 1], [9, 25, -1]], **{meta_keys.REGION: (10, 20, 18, 29)}))
     with pytest.raises(DatalistError, match=r"'scan\.png' is a volume"):
         ClicksToTensord()(case((8, 9, 3), [[1, 1, 1]]))

@@ -34,7 +34,7 @@ def test_compiled_network_keeps_its_class_and_names(caplog: pytest.LogCaptureFix
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="checkpoint_activations=true is for TP-Seg, not Linear"):
+    with pytest.raises(ValueError, match="checkpoint_activations=true is only for TP-Seg, not Linear"):
         prepared(torch.nn.Linear(1, 1), "cpu", True)
     with pytest.raises(ValueError, match="Unknown compile 'maybe'"):
         prepared(torch.nn.Linear(1, 1), "cpu", compile="maybe")

@@ -197,7 +197,7 @@ def test_table_of_boundary_and_lesions_has_a_line_for_every_task(
 
 
 def test_results_of_older_versions_have_no_table_of_boundaries() -> None:
-    with pytest.raises(SuiteError, match="has measured boundary and lesions; run it anew"):
+    with pytest.raises(SuiteError, match="has boundary and lesion metrics; run it again"):
         make_table(results_of(), 6)
 
 

@@ -204,8 +204,8 @@ def test_wrong_calls_say_in_one_line_what_to_do(
 ) -> None:
     out = ["--out", str(tmp_path / "f")]
     for words, status, said in (
-        ([str(tmp_path)], 1, "holds no masks; name the --out of a tpseg run"),
-        ([str(two_runs / "a")], 1, "No two cases are known to show one patient"),
+        ([str(tmp_path)], 1, "contains no masks; give the --out of tpseg run"),
+        ([str(two_runs / "a")], 1, "No two cases are known to belong to one patient"),
         (["a", "b", "c"], 2, "Give one or two folders of runs, got 3"),
         (
             [str(two_runs / "a"), str(two_runs / "b"), "--tolerance", "-2"],

@@ -110,5 +110,5 @@ def test_is_kept_as_the_model_and_goes_on_after_an_interruption(tmp_path: Path) 
     second = WeightAverage(again, 0.9)
     run(again, second, tmp_path / "b", epochs=4, resume=True)
     assert torch.equal(second.network.weight, straight.network.weight)  # type: ignore[union-attr, arg-type]
-    with pytest.raises(CheckpointError, match="another ema"):
+    with pytest.raises(CheckpointError, match="a different ema"):
         run(part(), WeightAverage(part()), tmp_path / "b", epochs=4, resume=True)

@@ -99,7 +99,7 @@ def test_auto_resume_starts_anew_without_a_run(tmp_path: Path) -> None:
     [
         ({"epoch_length": 5}, "has 5 iterations an epoch, this run 2"),
         ({"network": {"x": torch.zeros(1)}}, "does not fit this network"),
-        ({"max_epochs": 9}, "run over 9 epochs, this one asks for 2"),
+        ({"max_epochs": 9}, "run over 9 epochs, this one has 2"),
         ({"tasks": ["b"]}, "run on b; resume with the same tasks"),
         ({"epoch": None}, "not the state of a run: it has no epoch"),
     ],

@@ -190,5 +190,5 @@ def test_another_network_trains_under_the_same_handlers(tmp_path: Path) -> None:
 
 def test_a_batch_without_task_rows_is_refused() -> None:
     for bad in ({}, {"task": ["wet_amd"]}):
-        with pytest.raises(ValueError, match="must be rows; TaskToIndexd makes them of names"):
+        with pytest.raises(ValueError, match="must be row numbers, which TaskToIndexd makes from names"):
             PrepareTaskBatch()({"image": torch.zeros(1, 3, 32, 32), **bad})

@@ -172,12 +172,12 @@ def test_unknown_architecture_and_width() -> None:
         (
             "unet",
             {"backbone": "hiera_tiny"},
-            "backbone 'hiera_tiny' is no option of architecture 'unet', which has width",
+            "backbone 'hiera_tiny' is not an option of architecture 'unet', which has width",
         ),
-        ("dynunet", {"detail": 16}, "detail 16 is no option of architecture 'dynunet'"),
-        ("unet", {"freeze_encoder": True}, "freeze_encoder True is no option"),
-        ("tpseg", {"width": 8}, "width 8 is no option of architecture 'tpseg'"),
-        ("kprism", {"reinforcement": 2.0}, "reinforcement 2.0 is no option of architecture 'kprism'"),
+        ("dynunet", {"detail": 16}, "detail 16 is not an option of architecture 'dynunet'"),
+        ("unet", {"freeze_encoder": True}, "freeze_encoder True is not an option"),
+        ("tpseg", {"width": 8}, "width 8 is not an option of architecture 'tpseg'"),
+        ("kprism", {"reinforcement": 2.0}, "reinforcement 2.0 is not an option of architecture 'kprism'"),
     ],
 )
 def test_options_of_another_architecture_are_refused(architecture: str, options: dict[str, Any], message: str) -> None:

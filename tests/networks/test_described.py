@@ -62,7 +62,7 @@ def test_freezing_is_no_part_of_it() -> None:
 
 
 def test_a_network_put_together_by_hand_does_not_know() -> None:
-    with pytest.raises(ValueError, match="Conv2d does not know what built it; build it with build_network"):
+    with pytest.raises(ValueError, match="Conv2d has no description; build it with build_network"):
         describe(nn.Conv2d(3, 1, 1))
 
 
@@ -97,5 +97,5 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
     info = WeightsInfo(("a", "b"), {"architecture": "tpseg", "backbone": "hiera_demo", "flavour": 1}, (64, 64))
     save_weights(path, net.state_dict(), info)
-    with pytest.raises(CheckpointError, match=r"does not build \(.*flavour.*\); update it"):
+    with pytest.raises(CheckpointError, match=r"cannot build \(.*flavour.*\); update it"):
         build_described(path)

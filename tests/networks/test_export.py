@@ -50,7 +50,7 @@ def test_command(net: TPSeg, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*command, "--out", str(tmp_path / "no" / "x.pt2")]) == 1
     assert "No folder" in capsys.readouterr().err
     assert main([*command, "--out", str(tmp_path)]) == 1
-    assert "is a folder; name a file" in capsys.readouterr().err
+    assert "is a folder; give a file" in capsys.readouterr().err
     command[4] = "brain_tumor"
     assert main([*command, "--out", str(tmp_path / "x.pt2")]) == 1
     assert "Unknown task 'brain_tumor'; choose one of skin_lesion, wet_amd" in capsys.readouterr().err

@@ -105,10 +105,10 @@ def test_one_task_alone_is_smaller_and_refuses_others() -> None:
     fast = (net.optimize_for_inference(1), net.optimize_for_inference())
     one, all_of_them = (sum(b.numel() for b in n.buffers()) for n in fast)
     assert one < all_of_them
-    with pytest.raises(ValueError, match=r"rows out of 1, got \[2\]"):
+    with pytest.raises(ValueError, match=r"rows from 1, got \[2\]"):
         net.optimize_for_inference(1)(torch.zeros(1, 3, 32, 32), 2)
     for bad in (3, [], [0, 0]):
-        with pytest.raises(ValueError, match="different rows out of 0, 1, 2"):
+        with pytest.raises(ValueError, match="different rows from 0, 1, 2"):
             net.optimize_for_inference(bad)
     with pytest.raises(ValueError, match=r"bfloat16 or float16, got torch\.int8"):
         net.optimize_for_inference(dtype=torch.int8)

@@ -221,10 +221,10 @@ def test_padding_of_images_is_not_looked_at(net: KPrism) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({}, "empty prompt says nothing"),
+        ({}, "prompt is empty"),
         ({"task": 3}, "task must be in 0..2, got 3"),
         ({"clicks": torch.zeros(2, 4)}, "row, column, polarity"),
-        ({"clicks": torch.tensor([[[9, 70, 1.0]]] * 2)}, "row 9, column 70 lies outside of the image of 48 x 64"),
+        ({"clicks": torch.tensor([[[9, 70, 1.0]]] * 2)}, "row 9, column 70 lies outside the image of 48 x 64"),
         ({"clicks": torch.tensor([[[9, 7, 2.0]]] * 2)}, "1, -1 or 0"),
         ({"previous_logits": torch.zeros(1, 1, 9, 9)}, "previous_logits must be"),
         ({"exemplar_image": torch.zeros(2, 1, 3, 16, 16)}, "exemplar_label is missing"),
@@ -265,7 +265,7 @@ def test_bad_images_and_arguments_say_what_is_wrong(net: KPrism) -> None:
         net.encode(torch.zeros(1, 3, 32, 32), torch.ones(1, 1, 16, 16))
     shown = exemplars(1)
     memory = net.remember(shown.exemplar_image, shown.exemplar_label)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not from both"):
+    with pytest.raises(ValueError, match="not both"):
         net.decode(net.encode(torch.zeros(2, 3, 32, 32)), shown, memory)
     for arguments, words in (
         ({"backbone": "unet"}, "Unknown backbone 'unet'; choose one of utnet"),

@@ -79,7 +79,7 @@ def test_shared_blocks_and_stages_run_once(splits: list[int]) -> None:
 def test_bad_tasks_are_named(tasks: list[int]) -> None:
     net = network([2, 2])
     for n in (net, net.optimize_for_inference()):
-        with pytest.raises(ValueError, match="tasks must be different rows out of 0, 1, got"):
+        with pytest.raises(ValueError, match="tasks must be different rows from 0, 1, got"):
             n.segment_tasks(torch.zeros(1, 3, 32, 32), tasks)
 
 

@@ -67,7 +67,7 @@ def test_what_cannot_run_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match=r"needs openvino: pip install -e '\.\[openvino\]'"):
         check_runtime("openvino", CPU, "fp32")
     kprism = build_network("kprism", backbone="hiera_demo", num_tasks=2, channels=32, num_layers=3, num_experts=2)
-    with pytest.raises(ValueError, match="KPrism runs in PyTorch alone; leave --runtime out"):
+    with pytest.raises(ValueError, match="KPrism runs only in PyTorch; omit --runtime"):
         RuntimeNetwork(kprism, "onnxruntime", "a" * 64)
 
 

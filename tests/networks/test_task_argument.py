@@ -122,7 +122,7 @@ def test_one_task_needs_no_name() -> None:
 def test_a_networks_default_is_explicit_and_warned_of_once(architecture: str) -> None:
     backbone = {"tpseg": "hiera_demo", "kprism": "utnet_demo"}[architecture]
     net = differing(build_network(architecture, backbone=backbone, default_task=2))
-    with pytest.warns(UserWarning, match=r"No task was named: row 2 \(adenocarcinoma\) is used"):
+    with pytest.warns(UserWarning, match=r"No task was given: row 2 \(adenocarcinoma\) is used"):
         first = net(IMAGE)
     assert torch.equal(first, net(IMAGE, 2))
     with warnings.catch_warnings():

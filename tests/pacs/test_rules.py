@@ -49,14 +49,14 @@ def test_facts_come_from_the_header() -> None:
         ("rules: [", "no YAML"),
         ("[]", "one list under 'rules:'"),
         ("rules: []", "one list under 'rules:'"),
-        ("rules: [CT]", "Rule 1 is no mapping"),
+        ("rules: [CT]", "Rule 1 is not a mapping"),
         ("rules: [{task: wet_amd}]", "Rule 1 has no condition"),
         ("rules: [{modality: CT, tsk: wet_amd}]", "unknown word 'tsk'"),
         ("rules: [{modality: CT}]", "must have one of task, tasks or 'ignore: true'"),
         ("rules: [{modality: CT, task: wet_amd, ignore: true}]", "must have one of"),
         ("rules: [{modality: CT, ignore: false}]", "ignore must be true"),
         ("rules: [{modality: CT, task: liver}]", "do not know 'liver'; choose one of wet_amd"),
-        ("rules: [{modality: 1, task: wet_amd}]", "modality must be a text"),
+        ("rules: [{modality: 1, task: wet_amd}]", "modality must be a string"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(tmp_path: Path, text: str, said: str) -> None:

@@ -100,6 +100,6 @@ def test_nobody_there_and_nothing_to_send(tmp_path: Path, capsys: pytest.Capture
     assert main(["send", str(tmp_path), "--to", "A@127.0.0.1:1"]) == 1
     assert "holds no results of tpseg run" in capsys.readouterr().err
     assert main(["fetch", "--from", "A@127.0.0.1:1", "--out", str(tmp_path / "x")]) == 2
-    assert "Say which studies" in capsys.readouterr().err
+    assert "No study was selected" in capsys.readouterr().err
     assert main(["send", str(tmp_path), "--to", "nonsense"]) == 2
     assert "AET@HOST:PORT" in capsys.readouterr().err

@@ -160,7 +160,7 @@ def test_errors_are_one_line(pictures: Path, tmp_path: Path, capsys: pytest.Capt
     (damaged / "p2.png").write_bytes((damaged / "p1.png").read_bytes()[:400])
     for words, message in (
         ([str(tmp_path / "none")], "No data at"),
-        ([str(pictures)], "does not say how it was made; give --modality, one of oct, mri,"),
+        ([str(pictures)], "does not state its modality; give --modality, one of oct, mri,"),
         ([single, "--modality", "ct"], "Fewer than two readable pictures"),
         ([single, "--modality", "x-ray"], "Unknown --modality 'x-ray'; choose one of oct,"),
         ([single, "--image-size", "100"], "--image-size must be a multiple of 32 from 64 on, got 100."),

@@ -110,7 +110,7 @@ def test_a_source_that_cannot_be_reached_costs_no_result(
     by_list = [*command(weights, out, "--data", str(tmp_path / "m.csv")), "--resume"]
     assert main(by_list) == 3
     said = capsys.readouterr().err
-    assert "1 case with a result, but no source to be read, stays as it is; check the paths." in said
+    assert "1 case with a result, but no readable source, stays as it is; check the paths." in said
     assert "1 failed, 1 ok" in said
     assert contents(out) == before
     assert '"code": "E_NOT_FOUND", "kept": true' in (out / "events.jsonl").read_text()
@@ -144,7 +144,7 @@ def test_results_inside_of_the_input_are_never_taken_for_input(
     assert len(records(folder / "results")) == 1
     assert [entry.path for entry in find_entries(folder)] == ["a.png"]
     assert main(command(weights, folder, str(folder), "--task", "skin_lesion")) == 2
-    assert f"'{folder}' is IN and --out" in capsys.readouterr().err
+    assert f"'{folder}' is both IN and --out" in capsys.readouterr().err
     inner = pictures(tmp_path / "project" / "scans", "b.png")
     assert [e.path for e in find_entries(inner, leave_out=inner.parent)] == ["b.png"]
 
@@ -173,7 +173,7 @@ def test_a_second_run_into_one_folder_is_told_at_once(
     with another(out) as first:
         assert main(command(weights, out, str(folder), "--task", "skin_lesion")) == 1
         assert capsys.readouterr().err == (
-            f"Error: Another run writes into '{out}'; wait for its end, or choose another --out.\n"
+            f"Error: Another run is writing to '{out}'; wait until it ends, or choose another --out.\n"
         )
         with pytest.raises(StudyError, match="Another run"), locked(out, "1/2"):
             pass

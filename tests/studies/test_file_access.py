@@ -162,7 +162,7 @@ def test_a_pipe_that_is_named_is_refused_in_one_line(
 def test_an_input_that_hangs_is_named_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monai_tpseg.io.probing.ANSWER", f"{__name__}:slow")
     with IsolatedFileAccess(1.0) as access:
-        with pytest.raises(ValueError, match=r"'\./hang' does not answer; see to the disc"):
+        with pytest.raises(ValueError, match=r"'\./hang' does not answer; check its disk"):
             check_exists("./hang", access)
         assert not access.same(tmp_path / "a", tmp_path / "a")  # neither is there
         assert access.same(tmp_path, tmp_path / ".." / tmp_path.name)

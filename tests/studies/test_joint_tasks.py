@@ -142,7 +142,7 @@ def test_a_network_that_fails_for_all_at_once_is_asked_one_by_one_and_resume_kee
         patch.setattr(model, "segment_image", lambda image, task, batch: Model.segment_tasks(model, image, [task])[0])
         ended = segment_here(model, tmp_path, entries)
     assert {one.outcome.status.value for one in ended} <= {"ok", "ok_empty"}
-    assert f"{', '.join(BOTH)} do not run together (RuntimeError); each runs alone." in caplog.messages
+    assert f"{', '.join(BOTH)} do not run together (RuntimeError); each runs separately." in caplog.messages
     more = tasks_of(corpus / ULTRASOUND, *BOTH, "skin_lesion")
     assert [one.kept for one in segment_here(model, tmp_path, more, resume=True)] == [True, True, False]
     more[1] = replace(more[1], task="colon_polyp")
@@ -177,7 +177,7 @@ def test_the_command_takes_several_tasks(
     assert main([*run, "--out", str(tmp_path / "out"), "--tasks", "thyroid_nodule, breast_lesion"]) == 0
     assert {record(tmp_path / "out", task)["task"] for task in BOTH} == set(BOTH)
     for wrong, message in {
-        ("--tasks", "wet_amd,wet_amd"): "--tasks names a task twice",
+        ("--tasks", "wet_amd,wet_amd"): "--tasks contains a task twice",
         ("--tasks", "wet_amd", "--task", "wet_amd"): "Give --task or --tasks, not both",
         ("--tasks", "wet_amd,liver"): f"do not know liver; choose one of {', '.join(TASK_NAMES)}",
         ("--tasks", ","): "There is no default task",

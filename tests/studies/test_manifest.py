@@ -84,7 +84,7 @@ def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: byt
         (b"path,taks\na.png,wet_amd\n", "Column 2 .* almost 'task'"),
         (b"path,task,path\na,b,c\n", "'path' twice"),
         (b"path,task\nx, y.png,wet_amd\n", "Line 2 .* more cells"),
-        (b'path,task\n"x.png,wet_amd\n', "no CSV"),
+        (b'path,task\n"x.png,wet_amd\n', "not CSV"),
         (b"PK\x03\x04 and so on", "spreadsheet"),
         (b"path\na\0b\n", "zero bytes"),
         (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* no UTF-8"),
@@ -112,7 +112,7 @@ def test_several_tasks_of_one_source_are_cases_of_their_own() -> None:
     (note,) = case_names([entry("a.png", task="Jane Doe")])  # it may be somebody's note
     assert note.startswith(f"{a}_")
     assert not {"jane", "doe"} & set(note.lower().replace("_", " ").split())
-    with pytest.raises(StudyError, match="Cases 1 and 3 of the manifest are one source and one task; delete one"):
+    with pytest.raises(StudyError, match="Cases 1 and 3 of the manifest have the same source and task; delete one"):
         grow([], [*entries[:2], entry("a.png")])
 
 
@@ -230,7 +230,7 @@ def test_a_folder_that_is_divided_anew_keeps_its_tasks(tmp_path: Path) -> None:
 def test_tasks_are_known_whatever_their_case_and_spaces(tmp_path: Path, task: str) -> None:
     (tmp_path / "m.csv").write_text(f"path,task\na.png,{task}\n", encoding="utf-8")
     assert read_manifest(tmp_path / "m.csv", SALT)[0].task == "skin_lesion"
-    with pytest.raises(StudyError, match="is a folder; name the CSV file"):
+    with pytest.raises(StudyError, match="is a folder; give the CSV file"):
         read_manifest(tmp_path)
 
 

@@ -31,7 +31,7 @@ def test_a_volume_of_1024_x_1024_x_600_is_refused_by_its_header(tmp_path: Path) 
     reader.close()
     assert isinstance(error, ReadError)
     assert error.code == "E_TOO_LARGE"
-    assert "(1024, 1024, 600), too large to read at once; cut it into parts" in str(error)
+    assert "(1024, 1024, 600), too large to read at once; split it" in str(error)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps the limit")

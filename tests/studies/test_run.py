@@ -201,7 +201,7 @@ def test_a_device_that_is_lost_ends_the_run_and_no_case(
 
     monkeypatch.setattr(model, "segment_image", segment)
     monkeypatch.setattr(case, "device_answers", lambda device: not lost)
-    with pytest.raises(DeviceLostError, match=r"Device 'cpu' does not answer any more, since case .*--resume"):
+    with pytest.raises(DeviceLostError, match=r"Device 'cpu' stopped answering at case .*--resume"):
         go(model, tmp_path, entries)
     assert runs == 2
     assert all(record["detail"] != "RuntimeError" for record in records(tmp_path).values())

@@ -107,7 +107,7 @@ def test_slices_that_nobody_looked_at_teach_nothing(prompted: PromptModel, tmp_p
 
 
 def test_what_is_none_is_told(tmp_path: Path, prompted: PromptModel) -> None:
-    with pytest.raises(StudyError, match="holds no sessions of tpseg annotate"):
+    with pytest.raises(StudyError, match="contains no sessions of tpseg annotate"):
         annotated_cases(tmp_path)
     (tmp_path / "in").mkdir()
     write_png(make_phantom("skin_lesion", 1, 40).image, tmp_path / "in" / "a.png")

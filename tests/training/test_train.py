@@ -151,7 +151,7 @@ def test_rows_are_kept_by_name_and_a_new_task_gets_one(
         "cpu",
     ]
     assert main([*words, "--quiet"]) == 1
-    assert "Task 'liver_lesion' is new: say how its pictures were made, e.g. --modality liver_lesion=ct." in (
+    assert "Task 'liver_lesion' is new: give its modality, e.g. --modality liver_lesion=ct." in (
         capsys.readouterr().err
     )
     shutil.rmtree(out)
@@ -206,9 +206,9 @@ def test_volumes_become_the_slices_that_show_lesion_and_some_others(tmp_path: Pa
     ("given", "message"),
     [
         ({"data": "nothing"}, "No data at 'nothing'"),
-        ({"data": "."}, "name the task of its pictures with --task"),
+        ({"data": "."}, "give the task of its pictures with --task"),
         ({"data": "one.json"}, "so none can be held out"),
-        ({"data": "one.json", "task": "skin_lesion"}, "leave --task out"),
+        ({"data": "one.json", "task": "skin_lesion"}, "omit --task"),
         ({"data": "one.json", "tasks": ("wet_amd",)}, "no entry of wet_amd under 'training'"),
         (
             {"data": ".", "task": "skin_lesion", "options": {"lrr": 1}},

@@ -33,5 +33,5 @@ def test_a_missing_task_lists_the_choices() -> None:
 
 
 def test_names_must_differ() -> None:
-    with pytest.raises(ValueError, match="without repetition"):
+    with pytest.raises(ValueError, match="without duplicates"):
         TaskToIndexd(["wet_amd", "wet_amd"])

@@ -229,7 +229,7 @@ def test_masks_off_the_grid_are_refused(tmp_path: Path, letter: Array) -> None:
     half = mt.Resize((10, 13), mode="nearest")(image[:1])
     with pytest.raises(ValueError, match="not on the source grid"):
         writer.write(half, None, half.meta, "skin_lesion")
-    with pytest.raises(ValueError, match="other values than 0 and 1"):
+    with pytest.raises(ValueError, match="values other than 0 and 1"):
         writer.write(torch.full((1, 20, 13), 0.5), None, image.meta, "skin_lesion")
     with pytest.raises(ValueError, match="No probabilities"):
         MaskWriter(tmp_path / "out", save_probabilities=True).write(image[:1] * 0, None, image.meta, "skin_lesion")
@@ -270,7 +270,7 @@ def test_a_case_name_is_used_and_kept_inside(tmp_path: Path, letter: Array) -> N
     written = writer.write(image[:1] * 0, None, image.meta, "skin_lesion", case_name="study/c7")
     assert written == {"mask": tmp_path / "out" / "study" / "c7_skin_lesion_mask.png"}
     for name, task in (("../c7", "skin_lesion"), ("/c7", "skin_lesion"), ("c7", "../skin")):
-        with pytest.raises(ValueError, match="leads out of the output folder"):
+        with pytest.raises(ValueError, match="leads outside the output folder"):
             writer.write(image[:1] * 0, None, image.meta, task, case_name=name)
 
 

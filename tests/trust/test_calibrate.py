@@ -42,7 +42,7 @@ def test_nothing_is_known_of_weights_alone(tmp_path: Path, folder: Path) -> None
     record = run(tmp_path / "w", tmp_path / "out")
     assert record["trust"] == {"not_this_task": None, "expected_dice": None, "contours": None}
     assert record["status"] in ("ok", "ok_empty")
-    with pytest.raises(CheckpointError, match=r"tpseg calibrate --fit trust, or do not ask to refuse"):
+    with pytest.raises(CheckpointError, match=r"tpseg calibrate --fit trust, or do not set refuse"):
         Model(tmp_path / "w" / "model.pt", "cpu", Settings(refuse=True))
     with pytest.raises(CheckpointError, match=r"No calibrated contours beside .*tpseg calibrate --data"):
         Model(tmp_path / "w" / "model.pt", "cpu", Settings(contours=True))
@@ -84,7 +84,7 @@ def test_files_of_other_weights_and_damaged_ones(tmp_path: Path, fitted: Path) -
         path(other).write_bytes(path(fitted).read_bytes())
     sha256 = read_info(other).sha256
     for read in (read_fitted, read_contours):
-        with pytest.raises(CheckpointError, match="was made for other weights"):
+        with pytest.raises(CheckpointError, match="belongs to weights other than"):
             read(other, sha256)
     for path, read in ((trust_path, read_fitted), (contours_path, read_contours)):
         path(other).write_bytes(b"{")
@@ -124,7 +124,7 @@ def test_a_pack_takes_nothing_of_other_weights(tmp_path: Path, folder: Path, fit
     pack(plain, tmp_path / "out", "mine", {}, replace_old=True)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine.json", "mine.safetensors"]
     trust_path(plain).write_bytes(trust_path(fitted).read_bytes())
-    with pytest.raises(CheckpointError, match="was made for other weights"):
+    with pytest.raises(CheckpointError, match="belongs to weights other than"):
         pack(plain, tmp_path / "new", "mine", {})
     assert not (tmp_path / "new").exists()
 

@@ -80,7 +80,7 @@ def test_the_first_folder_that_knows_a_name_decides(
         "only-here": package,
     }
     monkeypatch.setenv("TPSEG_WEIGHTS", str(tmp_path / "gone"))
-    with pytest.raises(CatalogueError, match="which is no folder"):
+    with pytest.raises(CatalogueError, match="which is not a folder"):
         weights_path()
 
 
@@ -95,7 +95,7 @@ def test_weights_of_a_training_need_no_card(package: Path, trained: Path) -> Non
 
 
 def test_absent(package: Path, packed: Path, no_network: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(CatalogueError, match="No weights are named, and the starter weights are not there"):
+    with pytest.raises(CatalogueError, match="No weights were given, and the starter weights are missing"):
         weights_path(None, "kprism")
     with pytest.raises(CatalogueError, match=r"No weights 'heart' in .*\(there: none\)"):
         find("heart")
@@ -114,11 +114,11 @@ def test_foreign(package: Path, packed: Path, trained: Path, capsys: pytest.Capt
     file = put(packed, package)
     shutil.copy(trained, file)  # not what the suffix says, and another digest
     for action in (("weights", "verify"), ("weights", "verify", "starter-tpseg")):
-        assert "names another sha256" in refused(*action, capsys=capsys)
+        assert "has another SHA-256" in refused(*action, capsys=capsys)
     with pytest.raises(CheckpointError, match="sha256 differs"):
         monai_tpseg.load_model(device="cpu")
     shutil.copy(trained, package / "starter-tpseg.pt")
-    assert "remove the one that is wrong" in refused("weights", "list", capsys=capsys)
+    assert "remove the wrong one" in refused("weights", "list", capsys=capsys)
     (package / "starter-tpseg.pt").unlink()
     file.with_suffix(".json").write_text("{")
     assert "is not the description" in refused("weights", "show", "starter-tpseg", capsys=capsys)
@@ -129,7 +129,7 @@ def test_altered(package: Path, packed: Path, capsys: pytest.CaptureFixture[str]
     file = put(packed, package)
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert "names another sha256" in refused("weights", "verify", capsys=capsys)
+    assert "has another SHA-256" in refused("weights", "verify", capsys=capsys)
     with pytest.raises(CheckpointError, match="sha256 differs"):
         monai_tpseg.load_model(device="cpu")
 
@@ -142,7 +142,7 @@ def test_of_another_version(package: Path, packed: Path) -> None:
     network = json.loads((packed / "starter-tpseg.json").read_text())["network"]
     for unknown in ({"stem": "of the future"}, {"backbone": "hiera_giant"}, {"architecture": "tpseg9"}):
         change(file, format=FORMAT, network={**network, **unknown})
-        with pytest.raises(CheckpointError, match="does not build") as error:
+        with pytest.raises(CheckpointError, match="cannot build") as error:
             build_described(file)
         assert "\n" not in str(error.value)
 

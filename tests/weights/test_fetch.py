@@ -49,8 +49,8 @@ def test_fetching(package: Path, packed: Path, server: str, capsys: pytest.Captu
         ("{server}/starter-tpseg.json", "instead of"),
         ("{server}/none.safetensors", "cannot be fetched"),
         ("http://127.0.0.1:1/x.safetensors", "cannot be fetched"),
-        ("file:///etc/hosts", "name no address"),
-        ("", "name no address"),
+        ("file:///etc/hosts", "have no download address"),
+        ("", "have no download address"),
     ],
 )
 def test_what_is_wrong_is_not_kept(

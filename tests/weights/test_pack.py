@@ -88,7 +88,7 @@ def test_a_pack_writes_over_nothing(trained: Path, tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b"])
 def test_names_are_file_names(name: str, trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError, match="is no name for weights"):
+    with pytest.raises(CatalogueError, match="is not a valid name for weights"):
         pack(trained, tmp_path, name, {})
 
 

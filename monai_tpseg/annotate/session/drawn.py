@@ -134,7 +134,7 @@ class Drawn(Reviewed):
         setup, name = self._history.setup, check_name(name)
         names = renamed(self._stack(), self._pixels.meta, setup.names, place, name)
         if names is None:
-            raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
+            raise SessionError(f"There is no lesion at row {row}, column {column} of slice {index}; reload the list.")
         return self._set_up(replace(setup, names=names))
 
     @alone
@@ -147,7 +147,7 @@ class Drawn(Reviewed):
         place = (self._index(index), *check_pixel(row, column, self.shape[:2]))
         masks = without_lesion(self._stack(), self._pixels.meta, place)
         if masks is None:
-            raise SessionError(f"No lesion lies at row {row}, column {column} of slice {index}; read the list anew.")
+            raise SessionError(f"There is no lesion at row {row}, column {column} of slice {index}; reload the list.")
         return self._replaced(masks, "remove_lesion")
 
     @alone
@@ -164,7 +164,7 @@ class Drawn(Reviewed):
         high, wide = (self.spacing or (1.0, 1.0))[:2]
         masks = joined(self._stack(), self._pixels.meta, places, (high, wide))
         if masks is None:
-            raise SessionError("These are not two lesions that a slice shows both of; draw what joins them.")
+            raise SessionError("These are not two lesions visible on one slice; draw a connection instead.")
         return self._replaced(masks, "merge_lesions")
 
     def _stack(self) -> dict[int, tuple[Mask, NDArray[np.float32]]]:

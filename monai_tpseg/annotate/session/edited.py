@@ -99,7 +99,7 @@ class Edited(Opened):
         """
         index, setup = self._index(index), self._history.setup
         if not (setup.use_class or setup.exemplars):
-            raise SessionError("Nothing says what to look for; click, use the class of a task, or add an exemplar.")
+            raise SessionError("The prompt is empty; click, use the class of a task, or add an exemplar.")
         recipe = Recipe(index, self.modality, self._class, exemplars=setup.exemplars)
         return self._began(recipe, "edited", self._predictor.answer(recipe))
 
@@ -138,7 +138,7 @@ class Edited(Opened):
             SessionError: there is none.
         """
         if not self.can_redo:
-            raise SessionError("There is nothing to do again.")
+            raise SessionError("There is nothing to redo.")
         self._write({"move": 1})
         return [self._change(step.index, step.before, step.after) for step in self._history.redo()]
 
@@ -151,7 +151,7 @@ class Edited(Opened):
         """
         setup = self._history.setup
         if self._modality_of(name) is not self.modality and setup.exemplars:
-            raise SessionError(f"Task '{name}' is of another modality than the exemplars; remove them first.")
+            raise SessionError(f"Task '{name}' has a different modality from the exemplars; remove them first.")
         return self._set_up(replace(setup, task=name, use_class=setup.use_class and name is not None))
 
     @alone
@@ -163,7 +163,7 @@ class Edited(Opened):
         """
         setup, use = self._history.setup, check_flag(use, "use_class")
         if use and setup.task is None:
-            raise SessionError(f"No task is named; choose one of {', '.join(self.tasks)} first.")
+            raise SessionError(f"No task is given; choose one of {', '.join(self.tasks)} first.")
         return self._set_up(replace(setup, use_class=use))
 
     @alone
@@ -277,7 +277,7 @@ class Edited(Opened):
             raise SessionError(f"Unknown way {by!r} to propose; choose one of {', '.join(get_args(Proposal))}.")
         shown = self._slice_shown(from_index)
         if index == shown.index:
-            raise SessionError(f"Slice {index} cannot be proposed from itself; name another one.")
+            raise SessionError(f"Slice {index} cannot be proposed from itself; give another one.")
         if by == "exemplar":
             return Recipe(index, self.modality, exemplars=(shown,))
         middle = centre_click(self._mask(self._history.at(shown.index)))
@@ -288,7 +288,7 @@ class Edited(Opened):
         index = self._index(index)
         state = self._history.at(index)
         if state.result is None or not self._mask(state).any():
-            raise SessionError(f"Slice {index} has no mask to go by; click on it first.")
+            raise SessionError(f"Slice {index} has no mask yet; click on it first.")
         return Exemplar(index=index, result=state.result)
 
     def _with_exemplars(self, exemplars: tuple[Exemplar, ...]) -> Change:

@@ -70,9 +70,9 @@ class Shown:
             flat = np.unpackbits(bits, count=image[0].size).reshape(1, *image.shape[1:])
             shown = cls(torch.from_numpy(image), torch.from_numpy(flat.astype(np.float32)))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise SessionError("An exemplar of the session is missing or damaged; begin a new session.") from error
+            raise SessionError("An exemplar of the session is missing or damaged; start a new session.") from error
         if shown.digest != path.stem:
-            raise SessionError("An exemplar of the session is damaged; begin a new session.")
+            raise SessionError("An exemplar of the session is damaged; start a new session.")
         return shown
 
 

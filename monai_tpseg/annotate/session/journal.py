@@ -42,14 +42,14 @@ def read_journal(folder: Path) -> tuple[list[dict[str, Any]], int]:
     try:
         data = (folder / _NAME).read_bytes()
     except OSError:
-        raise SessionError(f"'{folder}' holds no saved session; give the folder that one was begun with.") from None
+        raise SessionError(f"'{folder}' holds no saved session; give the folder of the session.") from None
     length = data.rfind(b"\n") + 1
     try:
         lines = [json_of(line) for line in data[:length].splitlines()]
     except ValueError:
         lines = []
     if not lines or not all(isinstance(line, dict) for line in lines):
-        raise SessionError(f"The session in '{folder}' is damaged; begin a new one in another folder.")
+        raise SessionError(f"The session in '{folder}' is damaged; start a new one in another folder.")
     return lines, length
 
 
@@ -76,7 +76,7 @@ class Journal:
             if length is None and holds_journal(folder):
                 raise SessionError(f"'{folder}' holds a session; restore it, or choose another folder.")
             if length is not None and read_journal(folder)[1] != length:
-                raise SessionError(f"'{folder}' was written to by another session meanwhile; restore it once more.")
+                raise SessionError(f"'{folder}' was changed by another session in the meantime; restore it again.")
             self._file = (folder / _NAME).open("ab", buffering=0)
             self._file.truncate(length or 0)
         except (OSError, SessionError) as error:
@@ -130,7 +130,7 @@ class Journal:
 
     def _check_open(self) -> None:
         if self._file.closed:
-            raise SessionError(f"The session in '{self.folder}' was closed; restore it to go on.")
+            raise SessionError(f"The session in '{self.folder}' was closed; restore it to continue.")
 
     def _claim(self) -> None:
         self._lock = (self.folder / ".lock").open("ab")

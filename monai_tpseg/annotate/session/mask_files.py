@@ -54,11 +54,11 @@ def write_session(
     """
     task = history.setup.task
     if task is None:
-        raise SessionError("An export needs a task, which decides codes and names; choose one first.")
+        raise SessionError("An export needs a task for its codes and names; choose one first.")
     name = OutputNames()(pixels.meta).as_posix() if name is None else _checked(name)
     folder = out / f"{name}_{task}"
     if folder.exists() and read_result(folder) is None:
-        raise SessionError(f"'{folder}' is there and no result of ours; give another name or folder.")
+        raise SessionError(f"'{folder}' exists and is not a result of this program; give another name or folder.")
     segmented = _segmented(pixels, history, results)
     names = _names(segmented.lesions, history)
     made_by = provenance(model.info, _config(model, history, results, names))
@@ -75,7 +75,7 @@ def write_session(
 
 def _checked(name: str) -> str:
     if not name or name[0] == "." or Path(name).name != name or "\0" in name or "\\" in name:
-        raise SessionError(f"{name!r} is no name for files; give one without folders that does not start with a dot.")
+        raise SessionError(f"{name!r} is not a file name; give one without folders and without a leading dot.")
     return name
 
 

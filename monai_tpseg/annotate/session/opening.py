@@ -68,7 +68,9 @@ def mask_on_grid(path: Path, shape: tuple[int, ...], meta: dict[str, Any], heade
 
 def _segmentation(path: Path, image: MetaTensor) -> Mask:
     if str(image.meta[meta_keys.FORMAT]) != "dicom":
-        raise SessionError("A DICOM segmentation names slices of DICOM, and the case is none; give its mask as a file.")
+        raise SessionError(
+            "A DICOM segmentation refers to DICOM slices, and the case is not DICOM; give its mask as a file."
+        )
     planes = _planes(path, image)
     if str(image.meta[meta_keys.KIND]) == "picture":
         return cast(Mask, planes[0])
@@ -85,17 +87,19 @@ def _planes(path: Path, image: MetaTensor) -> Mask:
     try:
         found = highdicom.seg.segread(path)
         if not {str(sop) for _, _, sop in found.get_source_image_uids()} & {*uids}:
-            raise ValueError("it names no slice of the case")
+            raise ValueError("it refers to no slice of the case")
         if frames[0].number is not None:
             segments = found.get_pixels_by_source_frame(uids[0], [int(frame.number or 1) for frame in frames], **how)
         else:
             segments = found.get_pixels_by_source_instance(uids, **how)
     except Exception as error:  # highdicom raises what pydicom and the content of the file make it raise
         raise SessionError(
-            "The DICOM segmentation cannot be read, or is not one of this case; give another."
+            "The DICOM segmentation cannot be read or belongs to another case; give another one."
         ) from error
     planes = np.max(segments, axis=-1, initial=0) > 0
     size = tuple(int(n) for n in (frames[0].header.Rows, frames[0].header.Columns))
     if planes.shape[1:] != size:
-        raise SessionError(f"The DICOM segmentation has other slices than the case ({planes.shape[1:]} and {size}).")
+        raise SessionError(
+            f"The DICOM segmentation has different slices from the case ({planes.shape[1:]} and {size})."
+        )
     return cast(Mask, planes)

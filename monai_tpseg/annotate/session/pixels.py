@@ -102,7 +102,7 @@ class Pixels:
             return self.declared
         if str(self.meta[meta_keys.INTENSITY]) == "display":
             return Modality.ENDOSCOPY  # any: what is on a screen is taken alike by all modalities
-        raise SessionError("The source does not say what its values mean; name a task, which does.")
+        raise SessionError("The source does not declare the meaning of its values; give a task, which does.")
 
     def window_default(self, modality: Modality) -> Window:
         """Return the values that are black and white unless a person wants others."""
@@ -192,5 +192,5 @@ class Pixels:
             part = f"the picture of {height} x {width} pixels"
             if self.region_size != (height, width):
                 part = f"the ultrasound region (rows {top} to {bottom - 1}, columns {left} to {right - 1})"
-            raise SessionError(f"A click at row {row:g}, column {column:g} lies outside of {part}; click inside.")
+            raise SessionError(f"A click at row {row:g}, column {column:g} lies outside {part}; click inside.")
         return float(min(max(row, top), bottom - 1)), float(min(max(column, left), right - 1))

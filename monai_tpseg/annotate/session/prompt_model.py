@@ -48,7 +48,9 @@ class PromptModel:
         self.info: WeightsInfo = read_info(checkpoint, verify=True)
         architecture = self.info.network.get("architecture", "tpseg")
         if architecture != "kprism":
-            raise SessionError(f"Weights of '{architecture}' take no clicks; give weights of K-Prism (docs/kprism.md).")
+            raise SessionError(
+                f"Weights of '{architecture}' do not accept clicks; give K-Prism weights (docs/kprism.md)."
+            )
         try:
             self.finish = Finish(threshold)
         except ValueError as error:

@@ -64,7 +64,7 @@ class Reviewed(Edited):
             SessionError: see `set_done`.
         """
         if self._history.setup.task is None:
-            raise SessionError("A case that is done needs a task, which says what was marked; choose one first.")
+            raise SessionError("A finished case needs a task; choose one first.")
         proposed = sum(state.status == "proposed" for state in self._history.slices.values())
         if proposed:
             raise SessionError(

@@ -103,13 +103,13 @@ def read_source(folder: Path, source: CaseSource | None = None, sources: Sources
         found = source or (paths if record["several"] else paths[0])
         identity = record["identity"]
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        raise SessionError(f"'{folder}' does not say what its session is about; begin a new one.") from None
+        raise SessionError(f"'{folder}' does not identify its source; start a new session.") from None
     try:
         unchanged = _digest(sources.identity(found)) == identity
     except OSError:
-        raise SessionError("The source of the session is not where it was; give its new place as source.") from None
+        raise SessionError("The source of the session has moved; give its new path as source.") from None
     if not unchanged:
-        raise SessionError("The source of the session has changed since; begin a new session in another folder.")
+        raise SessionError("The source of the session has changed; start a new session in another folder.")
     return found
 
 
@@ -161,13 +161,13 @@ def read_saved(folder: Path) -> Saved:
     """
     lines, length = read_journal(folder)
     if lines[0].get("schema") != _SCHEMA:
-        raise SessionError(f"The session in '{folder}' is of another version; begin a new one in another folder.")
+        raise SessionError(f"The session in '{folder}' has a different version; start a new one in another folder.")
     try:
         history, results = History(read_setup(lines[0]["setup"])), dict[int, Result]()
         for line in lines[1:]:
             _follow(line, history, results)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, zlib.error):
-        raise SessionError(f"The session in '{folder}' is damaged; begin a new one in another folder.") from None
+        raise SessionError(f"The session in '{folder}' is damaged; start a new one in another folder.") from None
     return Saved(lines[0], history, results, length)
 
 
@@ -180,7 +180,7 @@ def check_model(head: dict[str, Any], model: PromptModel) -> None:
     for key, value in _made_by(model).items():
         if head.get(key) != value:
             raise SessionError(
-                f"The session was made with other {key}; give those weights and settings, or begin anew."
+                f"The session was made with other {key}; give those weights and settings, or start a new session."
             )
 
 

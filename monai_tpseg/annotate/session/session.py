@@ -96,7 +96,7 @@ class Session(Drawn):
         found = read_source(folder, source, sources)
         session = cls(found, model, saved.history.setup.task, sources=sources)
         if saved.head["shape"] != list(session.shape):
-            raise SessionError("The source of the session is read in another way now; begin a new session.")
+            raise SessionError("The source of the session is now read differently; start a new session.")
         session._predictor.shown.update(load_shown(folder, saved))
         session._predictor.results.update(saved.results)
         session._journal = Journal(folder, saved.length)
@@ -113,7 +113,7 @@ class Session(Drawn):
             SessionError: the session has no folder, or it cannot be written.
         """
         if self._journal is None:
-            raise SessionError("The session has no folder; begin it with one to save it.")
+            raise SessionError("The session has no folder; start it with one to save it.")
         self._journal.rewrite(whole_records(self._head, self._history, self._predictor.results))
 
     @alone

@@ -41,7 +41,7 @@ def masks_of_run(run: Path, task: str | None = None) -> dict[tuple[Path, str], R
         StudyError: the folder is none, or it is not clear which mask of a source is meant.
     """
     if not (run / MANIFEST).is_file():
-        raise StudyError(f"'{run}' holds no results of tpseg run; name its --out.")
+        raise StudyError(f"'{run}' contains no results of tpseg run; give its --out.")
     found: dict[tuple[Path, str], RunMask] = {}
     for entry in read_manifest(run / MANIFEST):
         record = read_result(run / CASES / entry.case)
@@ -55,5 +55,5 @@ def masks_of_run(run: Path, task: str | None = None) -> dict[tuple[Path, str], R
             raise StudyError(f"'{run}' has masks of several tasks of one source; choose one with --task.")
         found[place_of(entry)] = RunMask(record["task"], run / CASES / entry.case / name)
     if not found:
-        raise StudyError(f"'{run}' has no mask{f' of {task}' if task else ''}; name the --out of another run.")
+        raise StudyError(f"'{run}' has no mask{f' of {task}' if task else ''}; give the --out of another run.")
     return found

@@ -43,7 +43,7 @@ def listen(port: int) -> socket.socket:
         made.listen(64)
     except (OSError, OverflowError) as error:
         made.close()
-        raise StudyError(f"Port {port} of 127.0.0.1 cannot be used; leave --port out to take a free one.") from error
+        raise StudyError(f"Port {port} of 127.0.0.1 cannot be used; omit --port to use a free one.") from error
     return made
 
 
@@ -78,7 +78,7 @@ def serve(workspace: Workspace, port: int = 0, browser: bool = True) -> None:
         try:
             with suppress(KeyboardInterrupt):  # it comes only where Ctrl-C is not ignored by who started this process
                 server.run(sockets=[made])
-            logger.info("Stopped. The same command with --resume goes on.")
+            logger.info("Stopped. Repeat the command with --resume to continue.")
         finally:
             workspace.close()
 

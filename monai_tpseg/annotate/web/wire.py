@@ -42,7 +42,7 @@ def decode_base64(text: str, what: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise SessionError(f"{what} did not arrive as it was sent; send it again.") from None
+        raise SessionError(f"{what} arrived damaged; send it again.") from None
 
 
 def decode_png(text: str, what: str) -> bytes:
@@ -60,7 +60,7 @@ def decode_png(text: str, what: str) -> bytes:
     except (binascii.Error, ValueError):
         data = b""
     if not data.startswith(_PNG):
-        raise SessionError(f"{what} is no PNG; save it as PNG first.")
+        raise SessionError(f"{what} is not a PNG; save it as PNG first.")
     return data
 
 

@@ -280,7 +280,7 @@ def check_sessions(out: Path, names: Iterable[str], resume: bool) -> None:
     folder = out / SESSIONS
     kept = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
     if kept and not resume:
-        raise StudyError(f"'{out}' holds sessions; add --resume to go on with them, or choose another --out.")
+        raise StudyError(f"'{out}' holds sessions; add --resume to continue them, or choose another --out.")
     if kept - set(names):
         raise StudyError(f"'{out}' holds the sessions of another input; choose another --out.")
 

@@ -40,7 +40,7 @@ def _find(root: Path) -> Found:
     images = find_folder(root, "images")
     patients = [path for path in sorted(images.iterdir()) if path.is_dir()] if images else []
     if images is None or not patients:
-        raise LayoutError(f"No images/PATIENT/*.png in '{root}'; name the unpacked AMD-SD.")
+        raise LayoutError(f"No images/PATIENT/*.png in '{root}'; give the unpacked AMD-SD.")
     listed = _published(images.parent)
     sources = [
         Source(f"{folder.name}/{path.stem}", partial(_halves, path, folder.name, listed.get(path.stem, "")))
@@ -67,7 +67,7 @@ def _halves(path: Path, patient: str, section: str, files: Path) -> list[Pair]:
     pixels = LoadMedicalImage()(path).numpy()
     width = pixels.shape[2] // 2
     if pixels.shape[2] % 2:
-        raise ReadError("E_FORMAT", f"{path.name} has an odd width: it is no scan beside its lesions; leave it out.")
+        raise ReadError("E_FORMAT", f"{path.name} has an odd width, so it is not a scan beside its lesions; remove it.")
     name = f"{patient}/{path.stem}"
     scan = np.moveaxis(pixels[:, :, :width], 0, -1).astype(np.uint8)
     image = write_picture(scan, files / "images" / f"{name}.png")

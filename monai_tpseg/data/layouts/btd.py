@@ -48,7 +48,7 @@ def _find(root: Path) -> Found:
         return Found([_source(path, folds.get(int(path.stem), 0)) for path in slices], remarks=known)
     folders = find_pair_of_folders(root, [("images", "masks")])
     if folders is None:
-        raise LayoutError(f"No 1.mat, 2.mat, ... nor images and masks in '{root}'; name the unpacked archives.")
+        raise LayoutError(f"No 1.mat, 2.mat, ... nor images and masks in '{root}'; give the unpacked archives.")
     parts = []
     for section in ("training", "validation"):
         images, masks = ([p for p in pictures(folder) if _section(p) == section] for folder in folders)
@@ -59,7 +59,7 @@ def _find(root: Path) -> Found:
 
 def _section(path: Path) -> str:
     if not _SLICE.match(path.stem):
-        raise LayoutError(f"'{path.name}' is not named by the number of its slice, as 1.png; the split goes by it.")
+        raise LayoutError(f"'{path.name}' is not named by its slice number, such as 1.png, which determines the split.")
     return "training" if int(path.stem) <= LAST_TRAINING else "validation"
 
 
@@ -72,7 +72,7 @@ def _folds(root: Path) -> dict[int, int]:
         with _h5py().File(path, "r") as file:
             values = np.asarray(file["cvind"]).reshape(-1)
     except (OSError, KeyError) as error:
-        raise LayoutError(f"'{path}' is damaged or not the published one; get it again.") from error
+        raise LayoutError(f"'{path}' is damaged or not the published one; download it again.") from error
     return {number: int(fold) for number, fold in enumerate(values, start=1)}
 
 
@@ -97,7 +97,9 @@ def _read(path: Path) -> tuple[NDArray[Any], NDArray[Any], str]:
             image, mask = np.asarray(data["image"]).T, np.asarray(data["tumorMask"]).T
             patient = "".join(chr(int(code)) for code in np.asarray(data["PID"]).reshape(-1))
     except (OSError, KeyError, ValueError) as error:
-        raise ReadError("E_DECODE", f"{path.name} is damaged or no slice of this data set; get it again.") from error
+        raise ReadError(
+            "E_DECODE", f"{path.name} is damaged or not a slice of this data set; download it again."
+        ) from error
     if image.ndim != 2 or image.shape != mask.shape:
         raise ReadError("E_SHAPE_MISMATCH", f"{path.name} has an image of {image.shape} and a mask of {mask.shape}.")
     return image, mask, patient.strip()

@@ -38,7 +38,7 @@ def _find(root: Path) -> Found:
     if not sources:
         raise LayoutError(
             f"No tr_im with tr_mask, no rp_im with rp_msk, no COVID-19-CT-Seg_20cases with Infection_Mask in '{root}'; "
-            "name the folder that they were unpacked into."
+            "give the folder with the unpacked data."
         )
     return Found(sources, unpaired)
 

@@ -30,7 +30,7 @@ def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") ->
     try:
         expression = re.compile(patient_regex) if patient_regex else None
     except re.error as error:
-        raise LayoutError(f"--patient-regex {patient_regex!r} is no regular expression ({error}).") from error
+        raise LayoutError(f"--patient-regex {patient_regex!r} is not a regular expression ({error}).") from error
 
     def find(_root: Path) -> Found:
         return _pairs(images, masks, expression)

@@ -36,7 +36,7 @@ def _find_ebhi(root: Path) -> Found:
     folder = find_folder(root, "Adenocarcinoma")
     found = find_pair_of_folders(folder, [("image", "label")]) if folder else None
     if found is None:
-        raise LayoutError(f"No folder Adenocarcinoma with image and label in '{root}'; name the unpacked EBHI-SEG.")
+        raise LayoutError(f"No folder Adenocarcinoma with image and label in '{root}'; give the unpacked EBHI-SEG.")
 
     def patient(stem: str) -> str:
         number = _EBHI_PATIENT.match(stem)
@@ -54,14 +54,14 @@ def _find_tnui(root: Path) -> Found:
             found = pair_up(pictures(images), pictures(masks), "tnui-2021", section=section, prefix=f"{name}/")
             parts.append(found)
         elif section != "testing":
-            raise LayoutError(f"No {name}/images and {name}/masks in '{folder}'; name the folder thyroid_data.")
+            raise LayoutError(f"No {name}/images and {name}/masks in '{folder}'; give the folder thyroid_data.")
     return joined(parts)
 
 
 def _find_busi(root: Path) -> Found:
     found = {name: find_folder(root, name) for name in ("benign", "malignant", "normal")}
     if found["benign"] is None or found["malignant"] is None:
-        raise LayoutError(f"No folders benign and malignant in '{root}'; name the unpacked Dataset_BUSI_with_GT.")
+        raise LayoutError(f"No folders benign and malignant in '{root}'; give the unpacked Dataset_BUSI_with_GT.")
     return joined(_busi_class(folder) for folder in found.values() if folder is not None)
 
 
@@ -113,7 +113,7 @@ def _find_isic(root: Path) -> Found:
         elif section == "training":
             raise LayoutError(
                 f"No ISIC2018_Task1-2_Training_Input and ISIC2018_Task1_Training_GroundTruth in '{root}'; "
-                "name the folder that they were unpacked into."
+                "give the folder with the unpacked data."
             )
     return joined(parts)
 

@@ -191,7 +191,7 @@ def rescale(header: Any, name: object) -> Rescale:
             continue
         value = number(header, keyword)
         if value is None or abs(value) > _LARGEST:
-            raise ReadError("E_FORMAT", f"{name} has a rescale {field} that is no usable number; correct its header.")
+            raise ReadError("E_FORMAT", f"{name} has an unusable rescale {field}; correct its header.")
         found = found._replace(**{field: value})
     if found.slope == 0:
         raise ReadError("E_FORMAT", f"{name} has a rescale slope of 0, which leaves no values; correct its header.")

@@ -167,16 +167,20 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     known = syntax.is_transfer_syntax and not syntax.is_private
     if syntax in _JPEG_XL or not known or (syntax.is_encapsulated and syntax not in _PLUGINS):
-        raise ReadError("E_CODEC", f"{name} is compressed with {syntax_name(dataset)}, which is not read; convert it.")
+        raise ReadError(
+            "E_CODEC", f"{name} is compressed with {syntax_name(dataset)}, which is not supported; convert it."
+        )
     if "PixelData" not in dataset:
         return
     if not dataset.PixelData:
-        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without content; leave it out.")
+        raise ReadError("E_NO_PIXELS", f"{name} has empty pixel data; remove it.")
     wanted = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     size = prod(wanted) * (-(-int(dataset.BitsAllocated) // 8))
     if not syntax.is_encapsulated:
         if len(dataset.PixelData) < size * frames and bytes(dataset.PixelData[:4]).startswith((_JPEG, _ITEM)):
-            raise ReadError("E_DECODE", f"{name} calls compressed pixels uncompressed; correct its transfer syntax.")
+            raise ReadError(
+                "E_DECODE", f"{name} declares compressed pixels as uncompressed; correct its transfer syntax."
+            )
         held = len(dataset.PixelData) // size
         if frames == 1 and held > 1:
             raise ReadError("E_DECODE", f"{name} holds {count(held, 'frame')} and declares one; export it again.")
@@ -186,7 +190,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         found += 1
         if syntax == RLELossless:
             if size > _RLE_RATIO * len(frame):
-                raise ReadError("E_TRUNCATED", f"{name} holds too few bytes for its pixels; copy or export it again.")
+                raise ReadError("E_TRUNCATED", f"{name} has too few bytes for its pixels; copy or export it again.")
             continue
         inside = frame_size(frame)
         if inside is None:
@@ -198,7 +202,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         if start is not None and not is_whole(frame, start):
             raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.")
     if not found:
-        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; leave it out.")
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; remove it.")
     if found != frames:
         raise ReadError("E_DECODE", f"{name} holds {count(found, 'frame')} and declares {frames}; export it again.")
 
@@ -208,14 +212,14 @@ def _whole_frames(dataset: Any, frames: int, name: object) -> Iterator[bytes]:
     while pixels[place : place + 4] == _ITEM:
         place += 8 + int.from_bytes(pixels[place + 4 : place + 8], "little")
     if place > len(pixels):
-        raise ReadError("E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again.")
+        raise ReadError("E_TRUNCATED", f"{name} ends inside a fragment of its pixels; copy or export it again.")
     try:
         yield from _frames(dataset, frames)
     except (ValueError, EOFError) as error:
         if "no fragments" in str(error):
             return
         raise ReadError(
-            "E_TRUNCATED", f"{name} ends inside of a fragment of its pixels; copy or export it again."
+            "E_TRUNCATED", f"{name} ends inside a fragment of its pixels; copy or export it again."
         ) from error
 
 

@@ -54,7 +54,7 @@ class Fence:
 
 def zeros(name: object) -> ReadError:
     """Return the error of a data set that goes on in zeros."""
-    return ReadError("E_DECODE", f"{name} holds zeros where its elements should be; copy or export it again.")
+    return ReadError("E_DECODE", f"{name} contains zeros in place of its elements; copy or export it again.")
 
 
 def check_deflated(file: BinaryIO, name: object) -> None:

@@ -74,7 +74,7 @@ def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
     nearest = distances.argmin(axis=1)
     step = float(np.linalg.norm(np.diff(expected, axis=0), axis=1).min()) if len(expected) > 1 else None
     if (distances.min(axis=1) > _NEAR * (step or 1.0)).any() or len(set(nearest)) < len(nearest):
-        raise ValueError("The frames of the source do not lie where the mask does; read it again.")
+        raise ValueError("The positions of the source frames and the mask differ; read it again.")
     return [frames[index]._replace(thickness=frames[index].thickness or step) for index in nearest]
 
 

@@ -50,7 +50,7 @@ def frames_of(dataset: Any, name: object) -> list[Any]:
         return [dataset] * frames
     if groups and len(groups) != frames:
         raise ReadError(
-            "E_DECODE", f"{name} describes {count(len(groups), 'frame')} and has {frames}; export it again."
+            "E_DECODE", f"{name} describes {count(len(groups), 'frame')} but has {frames}; export it again."
         )
     common = Dataset()
     for element in dataset.group_dataset(_PIXELS):

@@ -83,20 +83,20 @@ def check_image(dataset: Dataset, name: object) -> None:
     if not any(keyword in dataset for keyword in _PIXELS):
         _check_cut(dataset, name)
     if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
-        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; leave it out.")
+        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; remove it.")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = frame_count(dataset, name)
     if not rows or not columns:
-        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; leave it out.")
+        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; remove it.")
     if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
         raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
         raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
     check_size((rows, columns), frames, name)
     if dataset.get("ConcatenationUID") and number(dataset, "InConcatenationTotalNumber") != 1:
-        raise ReadError("E_PART", f"{name} is a part of an object that was cut into files; export it as one.")
+        raise ReadError("E_PART", f"{name} is part of an object split into several files; export it as one.")
     if is_mosaic(dataset):  # Siemens' mosaics, montages
-        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as an image of its own.")
+        raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as a separate image.")
     dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
     if "NumberOfFrames" in dataset:
         dataset.NumberOfFrames = frames
@@ -145,7 +145,7 @@ def _check_kind(dataset: Dataset, name: object) -> None:
     storage = _storage(dataset)
     if _is_standard(storage) and not is_image(dataset):
         kind = storage.name.removesuffix(" Storage")
-        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; leave it out.")
+        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; remove it.")
 
 
 def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
@@ -160,6 +160,6 @@ def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
         parts = (value,) if isinstance(value, str) else tuple(str(part) for part in value)
         # a part is one name: what separates or climbs can only be meant to leave the folder
         if any(part in ("..", ".") or any(sign in part for sign in "/\\:\0") for part in parts):
-            raise ReadError("E_OUTSIDE", f"{name} refers to files outside of its folder; do not trust it.")
+            raise ReadError("E_OUTSIDE", f"{name} refers to files outside its folder; do not trust it.")
         found += [parts] if parts else []
     return found

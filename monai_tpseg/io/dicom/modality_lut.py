@@ -65,6 +65,8 @@ def _table(item: Any, count: int, bits: int, name: object) -> NDArray[np.float64
     if bits <= 8 and len(words) == (count + 1) // 2 and count > 1:
         entries = words.astype("<u2").view(np.uint8)
     if len(entries) < count:
-        raise ReadError("E_DECODE", f"{name} has a modality LUT of {count} entries and holds fewer; export it again.")
+        raise ReadError(
+            "E_DECODE", f"{name} declares a modality LUT of {count} entries but has fewer; export it again."
+        )
     table: NDArray[np.float64] = (entries[:count] & (2**bits - 1)).astype(np.float64)
     return table

@@ -163,12 +163,10 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
         raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
     except OSError as error:
         if error.errno is None:  # pydicom's own, where an item of a sequence is cut or none
-            raise ReadError(
-                "E_DECODE", f"{name} ends inside of an item, or has none; copy or export it again."
-            ) from error
-        raise ReadError("E_READ", f"{name} cannot be read from its disc; copy it to another one.") from error
+            raise ReadError("E_DECODE", f"{name} ends inside an item, or has none; copy or export it again.") from error
+        raise ReadError("E_READ", f"{name} cannot be read from its disk; copy it to another one.") from error
     except _UNPARSED as error:
-        raise ReadError("E_DECODE", f"{name} is not DICOM that can be parsed; export it again.") from error
+        raise ReadError("E_DECODE", f"{name} is not valid DICOM; export it again.") from error
     if not getattr(dataset, "file_meta", None):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:

@@ -134,7 +134,7 @@ def write_contours(
     known = task if isinstance(task, Task) else get_task(task)
     filled = [one for one in contours if one[2].any()]
     if not filled:
-        raise ValueError("A DICOM segmentation of contours needs one that marks something.")
+        raise ValueError("A DICOM segmentation of contours needs a contour that is not empty.")
     segments = [
         Segment(f"{known.title}, {word} contour", f"{name}_{known.name}_{word}", text) for word, text, _ in filled
     ]

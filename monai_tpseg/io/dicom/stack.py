@@ -89,7 +89,7 @@ def check_stack(headers: Sequence[Dataset], name: object) -> None:
     """
     if len({str(d.get("SeriesInstanceUID")) for d in headers}) > 1:
         series = len({str(d.get("SeriesInstanceUID")) for d in headers})
-        raise ReadError("E_SERIES_MIXED", f"{name} holds {series} series; put each one in a folder of its own.")
+        raise ReadError("E_SERIES_MIXED", f"{name} holds {series} series; put each in a separate folder.")
     across = [directions(d) for d in headers]
     spacings = [pixel_spacing(d) for d in headers]
     if any(position(d) is None for d in headers) or any(found is None for found in (*across, *spacings)):

@@ -88,7 +88,7 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
         if not decoding_plugin(dataset):
             raise
         raise ReadError(
-            "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to an uncompressed one."
+            "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to uncompressed DICOM."
         ) from error
 
 

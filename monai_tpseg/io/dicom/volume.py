@@ -81,7 +81,9 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
     images = {path: dataset for path in files if is_image(dataset := read_dataset(path))}
     images = _without_copies({path: d for path, d in images.items() if not is_localizer(d)} or images)
     if not images:
-        raise ReadError("E_EMPTY", f"{base_name(folder)} holds no DICOM image; name the folder of the series itself.")
+        raise ReadError(
+            "E_EMPTY", f"{base_name(folder)} contains no DICOM image; give the folder of the series itself."
+        )
     source = _read_series(images, base_name(folder), irregular)
     source.meta[SKIPPED] = len(files) - len(images)
     return source
@@ -128,7 +130,7 @@ def _check_alike(datasets: list[Dataset], headers: list[Dataset], name: object) 
     check_size((int(datasets[0].Rows), int(datasets[0].Columns)), len(datasets), name)
     modes = {(photometric(d), dicom_meta(d)[INVERTED], is_picture(h)) for d, h in zip(datasets, headers, strict=True)}
     if len(modes) > 1 or any(frame_count(d, name) > 1 for d in datasets):
-        raise ReadError("E_SERIES_MIXED", f"{name} holds objects of several kinds; put each in a folder of its own.")
+        raise ReadError("E_SERIES_MIXED", f"{name} contains objects of several kinds; put each in a separate folder.")
 
 
 class _Plan(NamedTuple):

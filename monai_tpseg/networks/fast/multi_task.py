@@ -27,7 +27,7 @@ def check_rows(tasks: int | Iterable[int], known: Sequence[int]) -> list[int]:
     rows = [tasks] if isinstance(tasks, int) else [int(task) for task in tasks]
     strange = [row for row in rows if row not in known]
     if not rows or strange or len(set(rows)) < len(rows):
-        raise ValueError(f"tasks must be different rows out of {', '.join(map(str, known))}, got {rows}.")
+        raise ValueError(f"tasks must be different rows from {', '.join(map(str, known))}, got {rows}.")
     return rows
 
 

@@ -81,7 +81,7 @@ class RuntimeNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(network, TPSeg):
-            raise ValueError(f"{type(network).__name__} runs in PyTorch alone; leave --runtime out.")
+            raise ValueError(f"{type(network).__name__} runs only in PyTorch; omit --runtime.")
         self.network, self.runtime, self.precision = network.eval(), runtime, precision
         self.name = f"{weights_sha256[:16]}-{__version__}"
         self.folder = folder or platformdirs.user_cache_path("monai_tpseg", appauthor=False) / "runtimes"

@@ -81,9 +81,9 @@ def check_prompt(prompt: Prompt, batch: int, size: tuple[int, int], remembered: 
         ValueError: nothing is said, a shape does not fit, a click lies outside of the image or has no polarity.
     """
     if prompt.is_empty and not remembered:
-        raise ValueError("An empty prompt says nothing: give a task, clicks, previous_logits or exemplars.")
+        raise ValueError("The prompt is empty: give a task, clicks, previous_logits or exemplars.")
     if remembered and prompt.exemplar_image is not None:
-        raise ValueError("Exemplars come from the memory or from the prompt, not from both; leave one out.")
+        raise ValueError("Exemplars come from the memory or from the prompt, not both; omit one.")
     if prompt.clicks is not None:
         _check_clicks(plain_tensor(prompt.clicks), batch, size)
     previous = prompt.previous_logits
@@ -104,7 +104,7 @@ def _check_clicks(clicks: Tensor, batch: int, size: tuple[int, int]) -> None:
         inside = -0.5 <= row < size[0] - 0.5 and -0.5 <= column < size[1] - 0.5
         if polarity and not inside:
             raise ValueError(
-                f"A click at row {row:g}, column {column:g} lies outside of the image of {size[0]} x {size[1]} pixels."
+                f"A click at row {row:g}, column {column:g} lies outside the image of {size[0]} x {size[1]} pixels."
             )
 
 
@@ -127,7 +127,7 @@ def check_exemplars(image: Tensor | None, label: Tensor | None, valid: Tensor | 
     form = (*image.shape[:2], 1, *image.shape[3:])
     for name, value in (("exemplar_label", label), ("exemplar_valid", valid)):
         if value is not None and tuple(value.shape) != form:
-            raise ValueError(f"{name} must be {form} as its images are, got shape {tuple(value.shape)}.")
+            raise ValueError(f"{name} must be {form} like its images, got shape {tuple(value.shape)}.")
     if valid is not None and valid.device.type == "cpu" and not is_tracing():
         empty = [b for b, any_valid in enumerate(plain_tensor(valid).flatten(1).any(1).tolist()) if not any_valid]
         if empty:

@@ -48,9 +48,11 @@ def kprism_net(
     encoder: UTNetEncoder | HieraEncoder
     if backbone.startswith("utnet"):
         if freeze_encoder:
-            raise ValueError("freeze_encoder is for SAM 2's trunks; UTNet has no published weights and is trained.")
+            raise ValueError(
+                "freeze_encoder is for SAM 2's trunks; UTNet has no published weights and must be trained."
+            )
         if stem != "patch":
-            raise ValueError("stem is for Hiera trunks; UTNet has a stem of its own.")
+            raise ValueError("stem is for Hiera trunks; UTNet has its own stem.")
         encoder = UTNetEncoder(narrow)
     else:
         encoder = HieraEncoder(backbone, freeze_encoder, stem)
