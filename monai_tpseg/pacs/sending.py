@@ -35,7 +35,7 @@ def objects_of_run(out: str | Path) -> list[Path]:
     """
     folder = Path(out) / CASES
     if not folder.is_dir():
-        raise StudyError(f"'{out}' holds no results of tpseg run; give its --out.")
+        raise StudyError(f"'{out}' contains no results of tpseg run; give its --out.")
     found: list[Path] = []
     for case in sorted(folder.iterdir()):
         record = read_result(case)

@@ -80,7 +80,7 @@ def test_a_mask_that_does_not_fit_begins_no_session(scans: Path, run: Path, mode
 
 
 def test_what_is_no_run_is_told(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(StudyError, match="holds no results of tpseg run"):
+    with pytest.raises(StudyError, match="contains no results of tpseg run"):
         masks_of_run(tmp_path)
     with pytest.raises(StudyError, match="has no mask of wet_amd"):
         masks_of_run(run, "wet_amd")

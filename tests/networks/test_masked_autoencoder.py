@@ -145,7 +145,7 @@ def test_every_parameter_learns() -> None:
     [
         ((96, 128), [[True] * 11 + [False]] * 2, "must be 128 x 96 pixels"),
         ((128, 96), [[True] * 12] * 2, r"at least one; got \[0\]"),
-        ((128, 96), [[True] * 11 + [False], [True] * 10 + [False] * 2], "equally many"),
+        ((128, 96), [[True] * 11 + [False], [True] * 10 + [False] * 2], "the same number"),
     ],
 )
 def test_what_does_not_fit_is_refused(size: tuple[int, int], hidden: list[list[bool]], message: str) -> None:

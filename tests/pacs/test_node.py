@@ -73,7 +73,7 @@ def test_a_truncated_association_costs_its_sender_alone(
     for path in files[:2]:
         assert cut.send_c_store(path).Status == 0
     cut.dul.socket.socket.shutdown(socket.SHUT_RDWR)  # the cable is drawn
-    wait_for(lambda: "cut off" in node.log.read_text())
+    wait_for(lambda: "aborted" in node.log.read_text())
     ended = node.counter("studies_ended")
     command = [storescu, "-aet", "STORESCU", "-aec", "TPSEG", "127.0.0.1", str(node.port), *map(str, files)]
     subprocess.run(command, check=True, capture_output=True)

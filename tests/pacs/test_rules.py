@@ -46,7 +46,7 @@ def test_facts_come_from_the_header() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("rules: [", "no YAML"),
+        ("rules: [", "not YAML"),
         ("[]", "one list under 'rules:'"),
         ("rules: []", "one list under 'rules:'"),
         ("rules: [CT]", "Rule 1 is not a mapping"),

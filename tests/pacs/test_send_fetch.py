@@ -98,7 +98,7 @@ def test_nobody_there_and_nothing_to_send(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(PeerError, match="does not answer"):
         DicomPeer("NOBODY", "127.0.0.1", free_port()).echo()
     assert main(["send", str(tmp_path), "--to", "A@127.0.0.1:1"]) == 1
-    assert "holds no results of tpseg run" in capsys.readouterr().err
+    assert "contains no results of tpseg run" in capsys.readouterr().err
     assert main(["fetch", "--from", "A@127.0.0.1:1", "--out", str(tmp_path / "x")]) == 2
     assert "No study was selected" in capsys.readouterr().err
     assert main(["send", str(tmp_path), "--to", "nonsense"]) == 2

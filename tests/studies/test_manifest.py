@@ -87,7 +87,7 @@ def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: byt
         (b'path,task\n"x.png,wet_amd\n', "not CSV"),
         (b"PK\x03\x04 and so on", "spreadsheet"),
         (b"path\na\0b\n", "zero bytes"),
-        (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* no UTF-8"),
+        (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* not UTF-8"),
     ],
 )
 def test_a_wrong_manifest_says_in_one_line_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:

@@ -102,7 +102,7 @@ def test_weights_that_are_none_are_not_packed(trained: Path, tmp_path: Path) -> 
         pack(model, tmp_path / "out", "x", {})
     described = json.loads(trained.with_suffix(".json").read_text())
     for changed, message in (
-        ({**state, first: torch.full_like(state[first], float("nan"))}, "not finite"),
+        ({**state, first: torch.full_like(state[first], float("nan"))}, "non-finite"),
         ({key: value for key, value in state.items() if key != first}, "1 missing"),
     ):
         torch.save(changed, model)
