@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.run import UsageError, check_exists
+from monai_tpseg.cli.run_options import add_device
 from monai_tpseg.words import how_to_install
 
 __all__ = ["add_annotate_command"]
@@ -46,7 +47,7 @@ def add_annotate_command(commands: Any) -> None:
     command.add_argument("--port", type=int, default=0, metavar="P", help="port on 127.0.0.1; a free one by default")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument("--resume", action="store_true", help="continue the sessions in OUT")
-    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    add_device(command)
 
 
 def _annotate(options: argparse.Namespace) -> int:

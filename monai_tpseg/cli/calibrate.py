@@ -8,6 +8,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_tpseg.cli.run_options import add_checkpoint, add_device
+
 if TYPE_CHECKING:
     from monai_tpseg.studies.trust_fitting import Sample
 
@@ -47,10 +49,7 @@ def add_calibrate_command(commands: Any) -> None:
         "--data", required=True, action="append", metavar="JSON",
         help="datalist with images, labels and tasks, paths relative to its folder; can be given several times",
     )  # fmt: skip
-    command.add_argument(
-        "--checkpoint", metavar="W",
-        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
-    )  # fmt: skip
+    add_checkpoint(command)
     command.add_argument(
         "--list", default="validation", metavar="NAME", help="list of the datalist to fit on (%(default)s)"
     )
@@ -73,7 +72,7 @@ def add_calibrate_command(commands: Any) -> None:
         "--copies", type=int, metavar="N", help="altered copies of each picture (2; none if --list equals --limits)"
     )
     command.add_argument("--seed", type=int, default=0, help="seed of that draw (%(default)s)")
-    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    add_device(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar, only errors")
     command.set_defaults(command=_calibrate)
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from monai_tpseg.catalogue import Modality
+from monai_tpseg.cli.run_options import add_checkpoint, add_device
 from monai_tpseg.words import count
 
 __all__ = ["add_new_task_command"]
@@ -32,10 +33,7 @@ def add_new_task_command(commands: Any) -> None:
         "--exemplars", required=True, metavar="DIR",
         help="folder with images/ and masks/, or pictures with masks beside them (a.png, a_mask.png); or a datalist",
     )  # fmt: skip
-    command.add_argument(
-        "--checkpoint", metavar="W",
-        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
-    )  # fmt: skip
+    add_checkpoint(command)
     command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt, with a .json beside")
     known = ", ".join(modality.value for modality in Modality)
     command.add_argument("--modality", metavar="M", help=f"modality of its pictures: {known}")
@@ -50,14 +48,14 @@ def add_new_task_command(commands: Any) -> None:
     )
     tuning.add_argument("--lr", type=float, default=1e-3, help="learning rate (%(default)s)")
     tuning.add_argument("--seed", type=int, default=0, help="random seed (0)")
-    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    add_device(command)
     command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_new_task)
 
 
 def _new_task(options: argparse.Namespace) -> int:
     from monai_tpseg.engines.new_task import FineTuning, add_task_to_weights
-    from monai_tpseg.studies.model import choose_device
+    from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.weights import choose_weights
 
     tuning = FineTuning(options.fine_tune, options.lr, options.seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run import UsageError
-from monai_tpseg.cli.run_options import add_encoding
+from monai_tpseg.cli.run_options import add_device, add_encoding, add_precision, add_read_timeout, add_threshold
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.words import how_to_install
 
@@ -72,17 +72,10 @@ def _add_listen(command: argparse.ArgumentParser) -> None:
     _add_results(command.add_argument_group("results"))
     _add_tls(command)
     run = command.add_argument_group("segmentation, as in tpseg run")
-    run.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    run.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32", help="precision of the network (fp32)"
-    )
-    run.add_argument("--threshold", type=float, default=0.5, help="probability at which a pixel counts as lesion (0.5)")
-    run.add_argument(
-        "--min-lesion-area", type=int, default=0, help="remove lesions smaller than this number of pixels or voxels (0)"
-    )
-    run.add_argument(
-        "--read-timeout", type=float, default=300, metavar="S", help="time limit for reading one case, in seconds (300)"
-    )
+    add_device(run)
+    add_precision(run)
+    add_threshold(run)
+    add_read_timeout(run)
     command.set_defaults(command=_listen)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import Modality
+from monai_tpseg.cli.run_options import add_device
 from monai_tpseg.words import count
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _add_length(group: Any) -> None:
     group.add_argument(
         "--amp", default="none", metavar="P", help="none, bf16 or fp16; use bf16 if the processor supports it (none)"
     )
-    group.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    add_device(group)
     group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
 
 

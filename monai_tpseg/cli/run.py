@@ -143,7 +143,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     from monai_tpseg.report.case_list import write_run_tables
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
     from monai_tpseg.studies.lock import locked
-    from monai_tpseg.studies.model import other_preprocessing
+    from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
     from monai_tpseg.weights import choose_weights
 
     slides = {"mpp": options.mpp, "slide_mpp": options.slide_mpp, "skip_glass": not options.all_windows}
@@ -174,8 +174,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
                 f"'{options.input}' holds {len(entries)} cases, but a file holds one mask: give a folder as --out."
             )
         _check_tasks(entries, info)
-        if other_preprocessing(info):
-            logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+        warn_of_other_pipelines(info.preprocessing)
         engine = (_on_ray if options.engine == "ray" else _here)(options, settings, limits)
         resume, moved = options.resume or bool(options.shard), bool(options.root)
         cases = prepare_output(options.out, entries, options.names, resume, info.tasks, moved)
@@ -213,7 +212,7 @@ def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     if bool(options.input) == bool(options.data):
-        raise UsageError("Give either IN with --task, or --data.")
+        raise UsageError("Give either IN with --task, or --data, not both.")
     tasks = _tasks(options, TASK_NAMES)
     if options.task and options.tasks is not None:
         raise UsageError("Give --task or --tasks, not both.")

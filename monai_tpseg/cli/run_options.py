@@ -1,4 +1,4 @@
-"""The options of `tpseg run`."""
+"""The options of `tpseg run`, and those that other commands share with it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,33 @@ from typing import Any
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 
-__all__ = ["OUT", "add_encoding", "add_engine", "add_reading", "add_settings", "add_sources"]
+__all__ = [
+    "OUT",
+    "add_checkpoint",
+    "add_device",
+    "add_encoding",
+    "add_engine",
+    "add_precision",
+    "add_read_timeout",
+    "add_reading",
+    "add_settings",
+    "add_sources",
+    "add_threshold",
+]
 
 OUT = "tpseg_results"
 """Where results go without --out; it grows, as with --resume."""
+
+
+def add_checkpoint(command: Any) -> None:
+    command.add_argument(
+        "--checkpoint", default="", metavar="W",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
+    )  # fmt: skip
+
+
+def add_device(command: Any) -> None:
+    command.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
 
 
 def add_sources(command: Any) -> None:
@@ -27,10 +50,7 @@ def add_sources(command: Any) -> None:
         help=f"folder for the results (./{OUT}, which accumulates), or a file for one mask: .png, .nii.gz, .dcm",
     )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace an existing file given as --out")
-    command.add_argument(
-        "--checkpoint", metavar="W",
-        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
-    )  # fmt: skip
+    add_checkpoint(command)
     command.add_argument(
         "--resume", action="store_true", help="continue in OUT; recompute only changed or failed cases"
     )
@@ -38,15 +58,7 @@ def add_sources(command: Any) -> None:
 
 
 def add_settings(command: Any) -> None:
-    command.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="probability at which a pixel counts as lesion (%(default)s)"
-    )
-    command.add_argument(
-        "--min-lesion-area",
-        type=int,
-        default=MIN_LESION_AREA,
-        help="remove lesions smaller than this number of pixels or voxels (%(default)s)",
-    )
+    add_threshold(command)
     command.add_argument("--no-seg", action="store_true", help="do not write a DICOM SEG for DICOM sources")
     add_encoding(command)
     command.add_argument(
@@ -78,6 +90,32 @@ def add_settings(command: Any) -> None:
     )  # fmt: skip
 
 
+def add_threshold(command: Any) -> None:
+    """Add what decides which pixels are lesion."""
+    command.add_argument(
+        "--threshold", type=float, default=THRESHOLD, help="probability at which a pixel counts as lesion (%(default)s)"
+    )
+    command.add_argument(
+        "--min-lesion-area",
+        type=int,
+        default=MIN_LESION_AREA,
+        help="remove lesions smaller than this number of pixels or voxels (%(default)s)",
+    )
+
+
+def add_precision(command: Any) -> None:
+    command.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
+        help="precision of the network: fp32, the faster bf16 and fp16 (GPU), or auto for the fastest (fp32)",
+    )  # fmt: skip
+
+
+def add_read_timeout(command: Any) -> None:
+    command.add_argument(
+        "--read-timeout", type=float, default=300, metavar="S", help="time limit for reading one case, in seconds (300)"
+    )
+
+
 def add_encoding(command: Any) -> None:
     """Add `--seg`, how a DICOM segmentation is encoded."""
     command.add_argument(
@@ -97,9 +135,7 @@ def add_reading(command: Any) -> None:
         metavar="N",
         help="number of processes that read ahead (half of the cores, up to 4)",
     )
-    command.add_argument(
-        "--read-timeout", type=float, default=300, metavar="S", help="time limit for reading one case, in seconds (300)"
-    )
+    add_read_timeout(command)
     command.add_argument(
         "--read-memory", type=float, default=0, metavar="GIB",
         help="memory limit for reading one case, in GiB (half of the machine's, divided among the readers)",
@@ -107,11 +143,8 @@ def add_reading(command: Any) -> None:
 
 
 def add_engine(command: Any) -> None:
-    command.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
-    command.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
-        help="precision of the network: fp32, the faster bf16 and fp16 (GPU), or auto for the fastest (fp32)",
-    )  # fmt: skip
+    add_device(command)
+    add_precision(command)
     command.add_argument(
         "--runtime", choices=("pytorch", "onnxruntime", "openvino"), default="pytorch",
         help="inference runtime; the others are for CPUs, may be faster and do not support refusal (pytorch)",

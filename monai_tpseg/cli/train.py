@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, Modality
+from monai_tpseg.cli.run_options import add_checkpoint, add_device
 
 if TYPE_CHECKING:
     from monai_tpseg.training import Trained, TrainOptions
@@ -80,10 +81,7 @@ def _add_data(group: Any) -> None:
 
 
 def _add_start(group: Any) -> None:
-    group.add_argument(
-        "--checkpoint", default="", metavar="W",
-        help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
-    )  # fmt: skip
+    add_checkpoint(group)
     group.add_argument(
         "--encoder", default="", metavar="E",
         help="only a pretrained trunk: encoder.pt of tpseg pretrain, or a SAM 2 file; the rest starts from scratch",
@@ -104,7 +102,7 @@ def _add_length(group: Any) -> None:
         "--epochs", type=int, default=0, metavar="N", help="passes over the training pictures, instead of --minutes"
     )
     group.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures per step (8)")
-    group.add_argument("--device", default="", metavar="D", help="cpu, cuda, cuda:1, ...; the first GPU by default")
+    add_device(group)
     group.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     group.add_argument(
         "--set",

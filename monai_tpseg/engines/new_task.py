@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +26,11 @@ from monai_tpseg.transforms import (
     LoadMedicalImaged,
     NormalizeByModalityd,
     ResizePictured,
-    pipelines_hash,
 )
+from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
 from monai_tpseg.words import count
 
 __all__ = ["Added", "FineTuning", "add_task_to_weights", "load_tpseg", "read_exemplar_tensors", "widened"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,8 +105,7 @@ def add_task_to_weights(
     _check_out(out)
     network = load_tpseg(checkpoint)
     image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
-    if info.preprocessing != pipelines_hash():
-        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+    warn_of_other_pipelines(info.preprocessing)
     check_writable(out)
     grown = widened(wider, tuning.seed).to(device)
     nearest = add_task(network.to(device), grown, image.to(device), label.to(device), start)

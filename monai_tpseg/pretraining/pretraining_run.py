@@ -33,6 +33,7 @@ from monai_tpseg.handlers import (
 from monai_tpseg.io import find_read_error
 from monai_tpseg.keys import IMAGE, TASK
 from monai_tpseg.networks.encoder_file import EncoderInfo, save_encoder
+from monai_tpseg.networks.fast.inference_form import choose_device
 from monai_tpseg.networks.hiera import build_hiera
 from monai_tpseg.networks.masked_autoencoder import MaskedAutoencoder
 from monai_tpseg.networks.weights_info import WeightsInfo
@@ -41,7 +42,6 @@ from monai_tpseg.pretraining.picture_lists import list_pictures
 from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 from monai_tpseg.pretraining.reconstructions import PICTURE, draw_reconstructions
 from monai_tpseg.pretraining.schedule import Plan, make_plan
-from monai_tpseg.training.plan import choose_device
 from monai_tpseg.training.train_options import TrainingError, begin
 from monai_tpseg.transforms import pipelines_hash
 

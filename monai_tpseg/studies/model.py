@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import torch
 from monai.data import MetaTensor
 from torch import nn
 
@@ -19,7 +18,12 @@ from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task_inferer import Window
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.networks.described import build_described
-from monai_tpseg.networks.fast.inference_form import PRECISIONS, choose_precision, network_for_inference
+from monai_tpseg.networks.fast.inference_form import (
+    PRECISIONS,
+    choose_device,
+    choose_precision,
+    network_for_inference,
+)
 from monai_tpseg.networks.fast.runtimes import RuntimeNetwork, check_runtime
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.results.codes import StudyError
@@ -35,7 +39,7 @@ from monai_tpseg.weights import choose_weights
 if TYPE_CHECKING:
     from monai_tpseg.io.dicom.segmentation import Encoding
 
-__all__ = ["Model", "Settings", "choose_device", "other_preprocessing"]
+__all__ = ["Model", "Settings"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,26 +103,6 @@ class Settings:
         return Finish(self.threshold, self.min_lesion_area)
 
 
-def other_preprocessing(info: WeightsInfo) -> bool:
-    """Say whether the modality files differ from those that the weights were trained with."""
-    return info.preprocessing != pipelines_hash()
-
-
-def choose_device(name: str | None) -> torch.device:
-    """Return the device called `name`, or the first GPU, or the CPU.
-
-    Raises:
-        StudyError: no such device on this machine.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch built without CUDA
-        raise StudyError(f"Device '{name}' is not available; use --device cpu.") from error
-
-
 class Model:
     """A network with its weights, and the path from a source to a mask.
 
@@ -138,7 +122,8 @@ class Model:
         CatalogueError: no such weights in the catalogue.
         CheckpointError: weights or description are missing, damaged, or do not fit; pictures are to be refused, and
             nothing was fitted that could tell them.
-        StudyError: no such device, or it cannot compute at the precision.
+        StudyError: the device cannot compute at the precision.
+        ValueError: there is no such device.
     """
 
     def __init__(

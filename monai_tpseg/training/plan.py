@@ -21,7 +21,7 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import Lists
 from monai_tpseg.training.train_options import TrainOptions
 
-__all__ = ["FROM_SCRATCH", "Plan", "choose_device", "make_plan", "network_around", "seconds_a_step"]
+__all__ = ["FROM_SCRATCH", "Plan", "make_plan", "network_around", "seconds_a_step"]
 
 FROM_SCRATCH: dict[str, Any] = {"backbone": "hiera_mini", "stem": "conv", "detail": 16}
 """The network of a training from nothing: that of the starter weights."""
@@ -56,20 +56,6 @@ class Plan:
     options: dict[str, Any]
     steps: int
     minutes: float
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; for "" the first GPU, or the CPU.
-
-    Raises:
-        ValueError: no such device on this machine.
-    """
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"Device '{name}' is not available; use --device cpu.") from error
 
 
 def make_plan(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:

@@ -16,10 +16,11 @@ from monai.bundle import ConfigWorkflow
 
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.encoder_file import EncoderInfo, read_encoder_info
+from monai_tpseg.networks.fast.inference_form import choose_device
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
-from monai_tpseg.training.plan import Plan, choose_device, make_plan, network_around
+from monai_tpseg.training.plan import Plan, make_plan, network_around
 from monai_tpseg.training.start import write_start
 from monai_tpseg.training.train_options import TrainingError, TrainOptions, begin
 from monai_tpseg.weights import choose_weights

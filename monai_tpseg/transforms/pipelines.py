@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Hashable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -28,7 +29,10 @@ __all__ = [
     "pipeline_path",
     "pipelines_hash",
     "slide_mpp",
+    "warn_of_other_pipelines",
 ]
+
+logger = logging.getLogger(__name__)
 
 _SECTIONS = ("physical", "display", "network")
 _BASE = "base.yaml"  # sections that the files of a folder share
@@ -93,6 +97,12 @@ def pipelines_hash(directory: str | Path | None = None) -> str:
     """
     content = {modality.value: _read(pipeline_path(modality, directory)) for modality in Modality}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def warn_of_other_pipelines(trained: str) -> None:
+    """Log a warning if the pipelines differ from those of a training, whose `pipelines_hash` is `trained`."""
+    if trained != pipelines_hash():
+        logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
 
 
 def slide_mpp(directory: str | Path | None = None) -> float:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
     path = trust_path(weights)
     if not path.is_file():
         return None
-    try:
+    with _reading(path):
         check_safetensors(path)
         with safe_open(path, framework="np") as file:
             about = json_of((file.metadata() or {})["about"])
@@ -137,10 +138,6 @@ def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
         return Fitted(
             Refusal.of_tensors(refusal) if refusal else None, DiceModel.of_tensors(dice) if dice else None, about
         )
-    except CheckpointError:
-        raise
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}); {_AGAIN}.") from error
 
 
 def write_contours(weights: str | os.PathLike[str], sha256: str, content: ContourFile) -> Path:
@@ -170,7 +167,7 @@ def read_contours(weights: str | os.PathLike[str], sha256: str) -> ContourFile |
     path = contours_path(weights)
     if not path.is_file():
         return None
-    try:
+    with _reading(path):
         record = read_json(path)
         _check(path, record, sha256)
         tasks = {
@@ -178,9 +175,16 @@ def read_contours(weights: str | os.PathLike[str], sha256: str) -> ContourFile |
             for name, found in record["tasks"].items()
         }
         return ContourFile(float(record["miss"]), float(record["false"]), tasks, dict(record["data"]))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file in the error if its content cannot be used."""
+    try:
+        yield
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}); {_AGAIN}.") from error
 
 

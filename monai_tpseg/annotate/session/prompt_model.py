@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import torch
@@ -13,16 +12,15 @@ from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers.task_inferer import image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt
 from monai_tpseg.networks.described import build_described
+from monai_tpseg.networks.fast.inference_form import choose_device
 from monai_tpseg.networks.kprism import ImageState, Memory
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.segment import Finish, PrepareImage
-from monai_tpseg.studies.model import choose_device, other_preprocessing
+from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
 from monai_tpseg.trust import Judge
 from monai_tpseg.weights import choose_weights
 
 __all__ = ["PromptModel"]
-
-logger = logging.getLogger(__name__)
 
 
 class PromptModel:
@@ -38,7 +36,7 @@ class PromptModel:
         CatalogueError: no such weights in the catalogue.
         CheckpointError: weights or description are missing, damaged, or do not fit, or what lies beside them does not.
         SessionError: weights of another network, or a threshold out of its range.
-        StudyError: no such device.
+        ValueError: no such device.
     """
 
     def __init__(
@@ -55,8 +53,7 @@ class PromptModel:
             self.finish = Finish(threshold)
         except ValueError as error:
             raise SessionError(f"{error}") from error
-        if other_preprocessing(self.info):
-            logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
+        warn_of_other_pipelines(self.info.preprocessing)
         self.prepare = PrepareImage()
         self.judge = Judge.beside(checkpoint, self.info)
         self.device = choose_device(device)

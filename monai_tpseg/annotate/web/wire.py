@@ -55,10 +55,7 @@ def decode_png(text: str, what: str) -> bytes:
     Raises:
         SessionError: it is none.
     """
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
+    data = decode_base64(text, what)
     if not data.startswith(_PNG):
         raise SessionError(f"{what} is not a PNG; save it as PNG first.")
     return data

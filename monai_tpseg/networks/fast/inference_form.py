@@ -18,6 +18,7 @@ __all__ = [
     "PRECISIONS",
     "InferenceForm",
     "Precision",
+    "choose_device",
     "choose_precision",
     "fast_form",
     "network_for_inference",
@@ -42,6 +43,20 @@ class InferenceForm(NamedTuple):
 
     network: nn.Module
     why_plain: str
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the device called `name`; for None or "" the first GPU, otherwise the CPU.
+
+    Raises:
+        ValueError: there is no such device on this machine.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch built without CUDA
+        raise ValueError(f"Device '{name}' is not available; use --device cpu.") from error
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
