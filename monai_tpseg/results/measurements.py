@@ -46,23 +46,23 @@ UNCERTAIN = 0.65
 """A mask whose mean probability lies below this is flagged."""
 
 FLAGS: dict[str, str] = {
-    "slice_gap": "slices lie at unequal distances; each was segmented and measured by itself",
-    "gantry_tilt": "slices are stacked obliquely; each was segmented and measured by itself",
-    "other_modality": "the source's DICOM modality is not one that the task was trained for",
-    "not_this_task": "the picture is unlike those that the task was trained on; the mask may show something else",
-    "maybe_panels": "the object may be a picture of a screen or of several slices: see what it shows",
-    "doubtful_size": "the header of a NIfTI file states two sizes of voxels; that of its sform was taken",
-    "doubtful_scale": "some slices lack the rescale slope or intercept that others have, and were read as stored, "
-    "or the header says that CT is in another unit than HU",
-    "repaired_values": "the source held NaN or infinite values, which were replaced",
-    "doubtful_colour": "header and codestream of a JPEG name different colours: it may be shown otherwise elsewhere",
-    "enlarged": "the slide is coarser than the pictures of the training: details are missing",
-    "no_tissue": "no window of the slide holds tissue",
-    "no_seg": "the source is DICOM, but allows no SEG or SR; `detail` of result.json says why",
+    "slice_gap": "slices are unevenly spaced; each was segmented and measured separately",
+    "gantry_tilt": "slices are stacked obliquely; each was segmented and measured separately",
+    "other_modality": "the DICOM modality of the source is not one for which the task was trained",
+    "not_this_task": "the picture is unlike the training pictures of the task; the mask may show something else",
+    "maybe_panels": "the object may be a picture of a screen or of several slices: check its content",
+    "doubtful_size": "the header of a NIfTI file states two voxel sizes; that of its sform was used",
+    "doubtful_scale": "some slices lack the rescale slope or intercept of the others and were read as stored, "
+    "or the header gives a unit other than HU for CT",
+    "repaired_values": "the source contained NaN or infinite values, which were replaced",
+    "doubtful_colour": "header and codestream of a JPEG give different colour spaces: other programs may display it differently",
+    "enlarged": "the slide is coarser than the training pictures: details are missing",
+    "no_tissue": "no window of the slide contains tissue",
+    "no_seg": "the source is DICOM, but a SEG or SR could not be written; `detail` of result.json gives the reason",
     "empty": "no lesion was found",
     "touches_border": "a lesion reaches the edge of the picture or of a slice",
-    "many_lesions": f"more than {MANY_LESIONS} lesions, mostly a sign of noise",
-    "uncertain": f"the mean probability of the mask lies below {UNCERTAIN}",
+    "many_lesions": f"more than {MANY_LESIONS} lesions, usually a sign of noise",
+    "uncertain": f"the mean probability of the mask is below {UNCERTAIN}",
 }
 """What a person should know about a result -> what it means; worst first."""
 

@@ -81,7 +81,7 @@ def test_slices_along_a_direction() -> None:
 def test_weights_that_take_no_clicks_are_refused(tmp_path: Path, weights: Path) -> None:
     info = WeightsInfo(("skin_lesion",), {"backbone": "hiera_demo"}, SIZE)
     save_weights(tmp_path / "t.pt", tpseg_hiera("hiera_demo", 1, freeze_encoder=False).state_dict(), info)
-    with pytest.raises(SessionError, match="'tpseg' take no clicks"):
+    with pytest.raises(SessionError, match="'tpseg' do not accept clicks"):
         PromptModel(tmp_path / "t.pt", "cpu")
     with pytest.raises(SessionError, match="threshold must lie between 0 and 1"):
         PromptModel(weights, "cpu", threshold=1.0)

@@ -51,7 +51,7 @@ def test_facts_come_from_the_header() -> None:
         ("rules: []", "one list under 'rules:'"),
         ("rules: [CT]", "Rule 1 is not a mapping"),
         ("rules: [{task: wet_amd}]", "Rule 1 has no condition"),
-        ("rules: [{modality: CT, tsk: wet_amd}]", "unknown word 'tsk'"),
+        ("rules: [{modality: CT, tsk: wet_amd}]", "unknown key 'tsk'"),
         ("rules: [{modality: CT}]", "must have one of task, tasks or 'ignore: true'"),
         ("rules: [{modality: CT, task: wet_amd, ignore: true}]", "must have one of"),
         ("rules: [{modality: CT, ignore: false}]", "ignore must be true"),
