@@ -55,7 +55,7 @@ FLAGS: dict[str, str] = {
     "doubtful_scale": "some slices lack the rescale slope or intercept of the others and were read as stored, "
     "or the header gives a unit other than HU for CT",
     "repaired_values": "the source contained NaN or infinite values, which were replaced",
-    "doubtful_colour": "header and codestream of a JPEG give different colour spaces: other programs may show other colours",
+    "doubtful_colour": "header and codestream of a JPEG give different colour spaces: programs may show it differently",
     "enlarged": "the slide is coarser than the training pictures: details are missing",
     "no_tissue": "no window of the slide contains tissue",
     "no_seg": "the source is DICOM, but a SEG or SR could not be written; `detail` of result.json gives the reason",
