@@ -131,4 +131,4 @@ def _is_there(file: Path, where: str) -> bool:
     try:
         return found.get(timeout=_PATIENCE)
     except Empty:
-        raise DatalistError(f"{where}: '{file}' does not answer; see to the disc that it lies on.") from None
+        raise DatalistError(f"{where}: '{file}' does not answer; check its disk.") from None

@@ -202,7 +202,8 @@ class NormalizeByModalityd(MapTransform):
         if intensity not in ("physical", "display"):
             raise ValueError(
                 f"{name!r} does not declare the meaning of its values; read it with LoadMedicalImaged. A dataset that "
-                "stores images on disk loses their metadata: PersistentDataset needs track_meta=True and weights_only=False."
+                "stores images on disk loses their metadata: PersistentDataset needs track_meta=True and "
+                "weights_only=False."
             )
         normalised: MetaTensor = self.pipelines[modality, intensity]({IMAGE: image})[IMAGE].to(torch.float32)
         return normalised

@@ -82,7 +82,7 @@ def test_a_disc_that_does_not_answer(folder: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(datalists, "_PATIENCE", 0.1)
     monkeypatch.setattr(Path, "exists", lambda file: gone.wait() and exists(file))
     try:
-        with pytest.raises(DatalistError, match=r"training\[0\]: '.*' does not answer; see to the disc"):
+        with pytest.raises(DatalistError, match=r"training\[0\]: '.*' does not answer; check its disk"):
             read_datalist(path, "training", folder, TASKS)
     finally:
         gone.set()
