@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "training": "catalogue data engines files io keys networks parsing studies transforms weights",
         "pretraining": "catalogue cores data engines files handlers io keys networks parsing training transforms",
         "cli": "annotate bundle catalogue cores data defaults engines experiments files follow inferers io networks "
-        "keys pacs parsing pretraining report results studies subprocesses training trust weights",
+        "keys pacs parsing pretraining report results studies subprocesses training transforms trust weights",
     }.items()
 }
 NETWORKS: dict[str, set[str]] = {
