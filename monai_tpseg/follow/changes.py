@@ -74,22 +74,33 @@ class Tracker:
     """Names of lesions over the studies of one patient.
 
     Attributes:
-        names: case -> number of a lesion -> its name.
+        names: run and case -> number of a lesion -> its name; two runs may give two studies the same case name.
     """
 
-    names: dict[str, dict[int, str]] = field(default_factory=dict)
+    names: dict[tuple[int, str], dict[int, str]] = field(default_factory=dict)
+
+    def of(self, visit: Visit) -> dict[int, str]:
+        """Return the names of the lesions of a study, by their numbers."""
+        return self.names[visit.run, visit.case]
 
     def begin(self, visit: Visit) -> None:
-        """Give the lesions of a study their own names: those of the first one, or where nothing was safe."""
-        self.names[visit.case] = {int(row["lesion"]): own_name(row) for row in visit.rows}
+        """Give the lesions of a study their own names: those of the first one, or where nothing was safe.
+
+        A name that a lesion of an earlier study has, as cases of two runs may be called the same, gets the number of
+        the study: `x_2` becomes `x_2_study2`.
+        """
+        taken = {name for names in self.names.values() for name in names.values()}
+        end = f"_study{len(self.names) + 1}"
+        own = {int(row["lesion"]): own_name(row) for row in visit.rows}
+        self.names[visit.run, visit.case] = {number: name + end * (name in taken) for number, name in own.items()}
 
     def carry(self, first: Visit, second: Visit, groups: Sequence[Group]) -> None:
         """Carry names on: what merged keeps that of the largest; of what split the largest keeps it."""
-        before = self.names[first.case]
+        before = self.of(first)
         self.begin(second)
         for group in groups:
             if group.first and group.second:
-                self.names[second.case][min(group.second)] = before[min(group.first)]  # 1 is the largest
+                self.of(second)[min(group.second)] = before[min(group.first)]  # 1 is the largest
 
 
 def own_name(row: Mapping[str, str]) -> str:
@@ -150,23 +161,22 @@ def _numbers(visit: Visit) -> list[int]:
 
 def _names(group: Group, first: Visit, second: Visit, tracker: Tracker) -> tuple[str, ...]:
     """The name that is kept, then the others of both sides."""
-    before = [tracker.names[first.case][number] for number in sorted(group.first)]
-    after = [tracker.names[second.case][number] for number in sorted(group.second)]
+    before = [tracker.of(first)[number] for number in sorted(group.first)]
+    after = [tracker.of(second)[number] for number in sorted(group.second)]
     return tuple(dict.fromkeys([*before, *after]))
 
 
 def _sizes(first: Visit, second: Visit, group: Group) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    units: dict[str, list[str]] = {"size": [], "diameter": []}
     for side, visit, numbers in (("a", first, group.first), ("b", second, group.second)):
         rows = [row for row in visit.rows if int(row["lesion"]) in numbers]
         found[f"size_{side}"] = round(sum(float(row["size"]) for row in rows), 3)
         found[f"diameter_{side}"] = max((float(row["diameter"]) for row in rows), default=0.0)
-        if rows:
-            found |= {"size_unit": rows[0]["size_unit"], "diameter_unit": rows[0]["diameter_unit"]}
-    units = {"size_unit": "", "diameter_unit": ""}
-    return {
-        **units,
-        **found,
-        "size_percent": percent(found["size_a"], found["size_b"]),
-        "diameter_percent": percent(found["diameter_a"], found["diameter_b"]),
-    }
+        for what in units:
+            units[what] += [row[f"{what}_unit"] for row in rows[:1] if row[f"{what}_unit"] not in units[what]]
+    for what, told in units.items():
+        found[f"{what}_unit"] = " ".join(told)  # of a picture and a volume: one each, and no percentage
+        alike = len(told) < 2
+        found[f"{what}_percent"] = percent(found[f"{what}_a"], found[f"{what}_b"]) if alike else None
+    return found

@@ -107,13 +107,15 @@ def follow(
         register: bring scans with other frames of reference together.
 
     Raises:
-        StudyError: a folder holds no masks, a table is damaged, or no patient was seen twice.
+        StudyError: a folder is given twice or holds no masks, a table is damaged, or no patient was seen twice.
         ValueError: the tolerance is negative.
     """
     from monai_tpseg.follow.follow_page import write_page  # late: jinja2
 
     if tolerance < 0:
         raise ValueError(f"--tolerance must be 0 mm or more, got {tolerance:g}.")
+    if len({Path(folder).resolve() for folder in outs}) < len(outs):
+        raise StudyError(f"'{outs[0]}' is given twice; give two runs, or one that contains several dates.")
     visits = [visit for run, folder in enumerate(outs) for visit in read_visits(folder, run)]
     found = courses(visits)
     if not found:
@@ -207,7 +209,7 @@ def _tracked(followed: Sequence[Followed]) -> bytes:
         {
             **{"patient": one.patient, "task": one.task, "study": study, "case": visit.case},
             **{key: row[key] for key in columns if key in row},
-            "tracking_id": one.tracker.names[visit.case][int(row["lesion"])],
+            "tracking_id": one.tracker.of(visit)[int(row["lesion"])],
         }
         for one in followed
         for study, visit in enumerate(one.visits, start=1)

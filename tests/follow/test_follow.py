@@ -206,6 +206,7 @@ def test_wrong_calls_say_in_one_line_what_to_do(
     for words, status, said in (
         ([str(tmp_path)], 1, "contains no masks; give the --out of tpseg run"),
         ([str(two_runs / "a")], 1, "No two cases are known to belong to one patient"),
+        ([str(two_runs / "a"), str(two_runs / "a")], 1, "is given twice; give two runs"),
         (["a", "b", "c"], 2, "Give one or two folders of runs, got 3"),
         (
             [str(two_runs / "a"), str(two_runs / "b"), "--tolerance", "-2"],
@@ -218,3 +219,41 @@ def test_wrong_calls_say_in_one_line_what_to_do(
         assert said in error
         assert error.count("\n") == 1
     assert not (tmp_path / "f").exists()
+
+
+def test_runs_that_call_their_cases_alike(tmp_path: Path) -> None:
+    """As `--names source` does: a name never passes to another lesion, and an empty study is one."""
+    same, gone, new = (18, 20, 14, 4, 4, 4), (26, 34, 20, 3, 3, 2), (24, 10, 10, 3, 3, 3)
+    for run, lesions in (("a", (same, gone)), ("b", (same, new)), ("c", ())):
+        add_nifti(tmp_path / run, tmp_path / f"scans_{run}", "x.nii.gz", head(grid()), boxes(*lesions), grid())
+    for later, expected in (
+        ("b", {"matched": ("1", "1"), "gone": ("2", ""), "new": ("", "2")}),
+        ("c", {"gone": ("1", "")}),
+    ):
+        out = tmp_path / f"change_{later}"
+        main(["follow", str(tmp_path / "a"), str(tmp_path / later), "--out", str(out)])
+        rows = [row for row in table(out / "changes.csv") if row["change"] != "all"]
+        assert {row["change"]: (row["lesions_a"], row["lesions_b"]) for row in rows if row["lesions_a"] != "2"
+                or later == "b"} == expected  # fmt: skip
+        names = [row["tracking_id"] for row in rows]
+        assert len(names) == len(set(names)) == (3 if later == "b" else 2)
+        lesions = {(row["study"], row["lesion"]): row["tracking_id"] for row in table(out / "tracked_lesions.csv")}
+        assert set(lesions.values()) == set(names)
+        assert lesions["1", "1"] == names[0]
+        if later == "b":
+            assert lesions["2", "1"] == lesions["1", "1"]
+            assert lesions["2", "2"] == f"{lesions['1', '2']}_study2"
+
+
+def test_units_that_differ_give_no_percentage(tmp_path: Path) -> None:
+    """Cubic millimetres of a volume are not compared with the pixels of a picture."""
+    add_nifti(tmp_path / "a", tmp_path / "scans", "x.nii.gz", head(grid()), boxes((18, 20, 14, 4, 4, 4)), grid())
+    Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(tmp_path / "scans" / "x.png")
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:15, 5:17] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    add_case(tmp_path / "b", tmp_path / "scans", "x.png", tmp_path / "mask.png", "brain_tumor", "1_brain_tumor")
+    assert main(["follow", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "f")]) == 3
+    (row,) = table(tmp_path / "f" / "changes.csv")
+    assert (row["size_a"], row["size_b"], row["size_unit"]) == (str(64 * VOXEL), "120.0", "mm3 px")
+    assert row["size_percent"] == row["diameter_percent"] == ""
