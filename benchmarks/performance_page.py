@@ -70,7 +70,7 @@ def made_by(script: str, r: dict[str, Any]) -> str:
 def operations(shares: dict[str, dict[str, float]], times: dict[str, Any], names: dict[str, str] = NAMES) -> list[str]:
     """Return the table of where the time goes: for each operation its milliseconds in each candidate."""
     most = next(iter(shares.values()))
-    found = sorted({key for share in shares.values() for key in share}, key=lambda key: -most.get(key, 0.0))
+    found = sorted({key for share in shares.values() for key in share}, key=lambda key: (-most.get(key, 0.0), key))
     lines = [
         "\nWhere the time goes, CPU milliseconds of each operation of some weight:\n",
         f"| operation | {' | '.join(names[candidate] for candidate in shares)} |\n|---|{'---|' * len(shares)}",
