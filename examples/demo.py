@@ -79,6 +79,15 @@ def swap_tasks(datalist: Path) -> Path:
     return target
 
 
+def own_kind(datalist: Path) -> Path:
+    """Write the validation list with each picture asked for the lesion of its own modality alone."""
+    entries = json.loads(datalist.read_text())["validation"]
+    own = [entry for entry in entries if Path(entry["image"]).name.startswith(entry["task"])]
+    target = datalist.with_name("own_kind.json")
+    target.write_text(json.dumps({"validation": own}, indent=1))
+    return target
+
+
 def first_masks(cases: Path, out: Path) -> None:
     """Part one: the shipped weights on one case of each kind."""
     print("\nPart 1 of 2: the weights that are shipped, without training.")
@@ -137,14 +146,15 @@ def main() -> None:
     wrong = args.output / "wrong_task"
     listed = ("--datalist", swap_tasks(data / "datalist.json"))
     bundle("evaluate", *folder, wrong, *listed, "--checkpoint", weights, "--num_workers", 0)
+    shown = args.output / "own_kind"
+    listed = ("--datalist", own_kind(data / "datalist.json"))
+    bundle("evaluate", *folder, shown, *listed, "--checkpoint", weights, "--num_workers", 0)
     results = args.output / "results"
     for name, task in CASES.items():
         source = ("--dataset_dir", data / "demo" / name, "--task", task)
         bundle("inference", *source, "--output_dir", results, "--checkpoint", weights)
 
-    shutil.copyfile(
-        next(iter(sorted((args.output / "evaluation" / "overlays").glob("*.png")))), args.output / "contact_sheet.png"
-    )
+    shutil.copyfile(shown / "overlays" / "evaluation.png", args.output / "contact_sheet.png")
     shutil.copyfile(args.output / "evaluation" / "metrics.csv", args.output / "metrics.csv")
     text, mean = table(args.output / "evaluation")
     print("\nUnseen phantoms, at their own size:\n" + text)

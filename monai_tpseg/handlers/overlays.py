@@ -131,8 +131,9 @@ def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
 class ValidationOverlays:
     """Writes `overlays/epoch_XXX.png` after each validation: a row per task with the first cases, the worst, the best.
 
-    The first cases are the same in every epoch as long as the loader does not shuffle. Only the drawn tiles of the
-    cases that are shown so far are kept. Rank 0 shows the cases it saw. Of a volume, the slice with the largest label
+    The first cases are the same in every epoch as long as the loader does not shuffle; where the worst or the best is
+    among them, one more of the first takes the free place. Only the drawn tiles of the cases that are shown so far are
+    kept. Rank 0 shows the cases it saw. Of a volume, the slice with the largest label
     is shown (with the largest prediction if there is no label), with the Dice of the volume.
 
     Args:
@@ -143,6 +144,7 @@ class ValidationOverlays:
         mean: the mean of each channel that the images were normalised with.
         std: the standard deviation of each channel that the images were normalised with.
         show_images: False draws the outlines alone, for sheets of images that must not be passed on.
+        name: of the sheet, in place of the epoch: "evaluation" writes `overlays/evaluation.png`. "" counts epochs.
 
     Raises:
         ValueError: `count_per_task` is negative, or the names are empty or repeated.
@@ -157,6 +159,7 @@ class ValidationOverlays:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         show_images: bool = True,
+        name: str = "",
     ) -> None:
         if count_per_task < 0:
             raise ValueError(f"count_per_task must be 0 or more cases, got {count_per_task}.")
@@ -167,6 +170,7 @@ class ValidationOverlays:
         self.mean = mean
         self.std = std
         self.show_images = show_images
+        self.name = name
         self._rows: dict[int, _Row] = {}
 
     def attach(self, engine: Any) -> None:
@@ -208,8 +212,10 @@ class ValidationOverlays:
         if not tiles:
             return
         columns = self.count_per_task + 2
-        sheet = contact_sheet(tiles, titles, columns, f"Epoch {engine.state.epoch}: prediction amber, label blue, Dice")
-        save_png(self.output_dir / "overlays" / f"epoch_{engine.state.epoch:03d}.png", sheet)
+        name = self.name or f"epoch_{engine.state.epoch:03d}"
+        title = self.name.capitalize() or f"Epoch {engine.state.epoch}"
+        sheet = contact_sheet(tiles, titles, columns, f"{title}: prediction amber, label blue, Dice")
+        save_png(self.output_dir / "overlays" / f"{name}.png", sheet)
 
 
 class _Shown(NamedTuple):
@@ -225,7 +231,7 @@ class _Row:
     """The cases of one task that a sheet shows: the first few, the worst and the best so far."""
 
     def __init__(self, count: int) -> None:
-        self.count = count
+        self.places = count + 2
         self.seen = 0
         self.first: list[_Shown] = []
         self.worst: _Shown | None = None
@@ -233,13 +239,13 @@ class _Row:
 
     def wants(self, dice: float) -> bool:
         """Return whether a case of this Dice would be shown as things stand."""
-        if self.worst is None or self.best is None or len(self.first) < self.count:
+        if self.worst is None or self.best is None or len(self.first) < self.places:
             return True
         return dice < self.worst.dice or dice > self.best.dice
 
     def add(self, case: _Shown) -> None:
         """Take a case in wherever it belongs."""
-        if len(self.first) < self.count:
+        if len(self.first) < self.places:
             self.first.append(case)
         if self.worst is None or case.dice < self.worst.dice:
             self.worst = case
@@ -247,16 +253,15 @@ class _Row:
             self.best = case
 
     def shown(self) -> list[tuple[str, _Shown | None]]:
-        """Return `count` + 2 places with the kind of each; a case that stands among the first is not shown again."""
-        worst, best = (case.number if case else -1 for case in (self.worst, self.best))
-        kinds = {best: "best", worst: "worst"} if self.seen > 1 else {}
-        first = [(kinds.get(case.number, "case"), case) for case in self.first]
-        taken = {case.number for case in self.first}
-        rest = [case if case and case.number not in taken else None for case in (self.worst, self.best)]
-        if worst == best:
-            rest[1] = None
-        padding: list[tuple[str, _Shown | None]] = [("", None)] * (self.count - len(first))
-        return [*first, *padding, ("worst", rest[0]), ("best", rest[1])]
+        """Return as many places as there are, with the kind of each case; a place is empty if the cases are fewer."""
+        ends: dict[int, tuple[str, _Shown]] = {}
+        if self.worst and self.best and self.worst.dice < self.best.dice:
+            ends = {case.number: (kind, case) for kind, case in (("worst", self.worst), ("best", self.best))}
+        others = [case.number for case in self.first if case.number not in ends][: self.places - len(ends)]
+        kept = [case for case in self.first if case.number in ends or case.number in others]
+        shown: list[tuple[str, _Shown | None]] = [ends.pop(case.number, ("case", case)) for case in kept]
+        shown += ends.values()
+        return [*shown, *[("", None)] * (self.places - len(shown))]
 
 
 def _largest_slice(image: Tensor, pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:

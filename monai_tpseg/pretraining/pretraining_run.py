@@ -42,7 +42,7 @@ from monai_tpseg.pretraining.picture_lists import list_pictures
 from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 from monai_tpseg.pretraining.reconstructions import PICTURE, draw_reconstructions
 from monai_tpseg.pretraining.schedule import Plan, make_plan
-from monai_tpseg.training.train_options import TrainingError, begin
+from monai_tpseg.training.train_options import TrainingError, begun
 from monai_tpseg.transforms import pipelines_hash
 
 __all__ = ["ENCODER", "Pretrained", "pretrain"]
@@ -111,8 +111,8 @@ def pretrain(asked: PretrainOptions, out: Path, resume: bool = False, quiet: boo
         ValueError: a picture or a datalist that cannot be used; one line.
     """
     device = choose_device(asked.device)
-    begin(asked, out, resume)
-    cases = list_pictures(asked, out)
+    with begun(asked, out, resume):
+        cases = list_pictures(asked, out)
     logger.info("Data: %d pictures, no labels.", len(cases))
     curves = LearningCurves(str(out))
     if not (out / _DONE).is_file():

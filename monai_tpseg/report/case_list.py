@@ -111,26 +111,28 @@ def collect(out: str | Path, pictures: bool = True) -> list[Case]:
     Raises:
         StudyError: there are none.
     """
+    found = _collected(out, pictures)
+    if not found:
+        raise StudyError(f"'{out}' contains no results; give the --out of tpseg run.")
+    return found
+
+
+def _collected(out: str | Path, pictures: bool) -> list[Case]:
     folder = Path(out) / "cases"
     visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "."] if folder.is_dir() else []
     folders = [path for path in visible if path.is_dir()]
     found = [case for path in folders if (case := _case(path, pictures)) is not None]
-    if not found:
-        raise StudyError(f"'{out}' contains no results; give the --out of tpseg run.")
     return sorted(_compared(found), key=lambda case: case.worst_first)
 
 
 def write_run_tables(out: str | Path, cases: Sequence[Case] | None = None) -> None:
-    """Write `cases.csv` and `lesions.csv` of a whole run into its output folder.
+    """Write `cases.csv` and `lesions.csv` of a whole run into its output folder; without results both are empty.
 
     Args:
         out: output folder.
         cases: what `collect` gives, which is asked by default.
-
-    Raises:
-        StudyError: there are no results.
     """
-    cases = collect(out, pictures=False) if cases is None else cases
+    cases = _collected(out, pictures=False) if cases is None else cases
     lesions = [{"case": case.record["case"], "task": case.record["task"], **row} for case in cases for row in case.rows]
     write_tables(out, [case_row(case.record, case.flags, case.size, case.unit) for case in cases], lesions)
 

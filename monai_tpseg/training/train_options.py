@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ from typing import Any
 from monai_tpseg.files import write_atomically
 from monai_tpseg.parsing import json_of, read_json
 
-__all__ = ["ASKED", "TrainOptions", "TrainingError", "begin", "check_ranges"]
+__all__ = ["ASKED", "TrainOptions", "TrainingError", "begun", "check_ranges"]
 
 ASKED = "asked.json"
 """The name of the record in the folder of a training."""
@@ -93,8 +96,11 @@ class TrainOptions:
         return self.from_scratch or bool(self.encoder)
 
 
-def begin(asked: Any, out: Path, resume: bool) -> None:
-    """Make the folder of a training and write what was asked for, or compare it with what is there.
+@contextmanager
+def begun(asked: Any, out: Path, resume: bool) -> Iterator[None]:
+    """Prepare a training in its folder, which is as it was before if the preparation fails.
+
+    What was asked for is written there, or compared with what is there.
 
     Args:
         asked: `TrainOptions`, or that of `monai_tpseg.pretraining`.
@@ -105,18 +111,31 @@ def begin(asked: Any, out: Path, resume: bool) -> None:
         TrainingError: the folder holds a training and `resume` is not set, another training, or none to resume.
     """
     path, now = out / ASKED, json_of(json.dumps(asdict(asked)))
-    if not path.is_file():
-        if resume:
-            raise TrainingError(f"Nothing to resume in '{out}'; start without --resume.")
-        if out.is_dir() and any(out.iterdir()):
-            raise TrainingError(f"'{out}' is not empty and contains no training; choose another --out.")
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(now, indent=1) + "\n").encode())
+    if path.is_file():
+        _check_same(asked, now, read_json(path), out, resume)
+        yield
         return
+    if resume:
+        raise TrainingError(f"Nothing to resume in '{out}'; start without --resume.")
+    if out.is_dir() and any(out.iterdir()):
+        raise TrainingError(f"'{out}' is not empty and contains no training; choose another --out.")
+    there = out.is_dir()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        write_atomically(path, (json.dumps(now, indent=1) + "\n").encode())
+        yield
+    except BaseException:
+        shutil.rmtree(out)
+        if there:
+            out.mkdir()
+        raise
+
+
+def _check_same(asked: Any, now: dict[str, Any], record: dict[str, Any], out: Path, resume: bool) -> None:
     if not resume:
         raise TrainingError(f"'{out}' contains a training; add --resume to continue, or choose another --out.")
     # an option that an older version did not have was at its default
-    before = {**{one.name: one.default for one in fields(asked)}, **read_json(path)}
+    before = {**{one.name: one.default for one in fields(asked)}, **record}
     other = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before[key] != value]
     if other:
         raise TrainingError(f"'{out}' contains a training with other options ({'; '.join(other)}); repeat its command.")

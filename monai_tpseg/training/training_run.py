@@ -22,7 +22,7 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
 from monai_tpseg.training.plan import Plan, make_plan, network_around
 from monai_tpseg.training.start import write_start
-from monai_tpseg.training.train_options import TrainingError, TrainOptions, begin
+from monai_tpseg.training.train_options import TrainingError, TrainOptions, begun
 from monai_tpseg.weights import choose_weights
 
 __all__ = ["Trained", "bundle_config", "train"]
@@ -85,8 +85,8 @@ def train(asked: TrainOptions, out: Path, resume: bool = False) -> Trained:
     encoder = read_encoder_info(asked.encoder) if asked.encoder else None
     known = None if start is None else read_info(start, verify=True)
     _check_options(asked.options)
-    begin(asked, out, resume)
-    lists = write_lists(asked, out, {} if known is None else known.modalities)
+    with begun(asked, out, resume):
+        lists = write_lists(asked, out, {} if known is None else known.modalities)
     logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
     info, before = _start(asked, encoder, start, known, lists, device, out)
     plan = make_plan(asked, lists, info, device, out)

@@ -181,13 +181,32 @@ def test_a_row_shows_the_first_the_worst_and_the_best(tmp_path: Path, monkeypatc
     assert [title.split()[-1] for title in titles[:3]] == ["case_0.png", "case_2.png", "case_3.png"]
 
 
-def test_a_first_case_that_is_the_worst_is_not_shown_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    titles = titles_of_a_run([case(0, 2), case(1, 8)], tmp_path, monkeypatch)
-    assert [" ".join(title.split()[1:2] + title.split()[3:]) for title in titles] == [
-        "worst case_0.png",
-        "",
-        "best case_1.png",
-    ]
+@pytest.mark.parametrize(
+    ("overlaps", "expected"),
+    [
+        ([2, 8], ["worst 0", "best 1", ""]),
+        ([2, 8, 4], ["worst 0", "best 1", "case 2"]),
+        ([4, 2, 8, 6, 5], ["case 0", "worst 1", "best 2"]),
+        ([16, 8, 4, 6, 2], ["best 0", "case 1", "worst 4"]),
+        ([8, 8, 8, 8], ["case 0", "case 1", "case 2"]),
+    ],
+)
+def test_no_place_is_empty_while_there_are_cases(
+    overlaps: list[int], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = titles_of_a_run([case(i, overlap) for i, overlap in enumerate(overlaps)], tmp_path, monkeypatch)
+    shown = [f"{title.split()[1]} {title.split('_')[-1].removesuffix('.png')}" if title else "" for title in titles]
+    assert shown == expected
+
+
+def test_an_evaluation_of_its_own_has_no_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[str] = []
+    monkeypatch.setattr(overlays, "contact_sheet", lambda *args: (captions.append(args[-1]), contact_sheet(*args))[1])
+    engine = Engine(lambda engine, batch: [batch])
+    ValidationOverlays(tmp_path, 1, NAMES, size=32, name="evaluation").attach(engine)
+    engine.run([case(0, 8)])
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["evaluation.png"]
+    assert captions == ["Evaluation: prediction amber, label blue, Dice"]
 
 
 def test_only_tiles_of_shown_cases_are_kept(tmp_path: Path) -> None:
@@ -197,7 +216,7 @@ def test_only_tiles_of_shown_cases_are_kept(tmp_path: Path) -> None:
     engine.run([case(i, i % 17) for i in range(40)])
     row = handler._rows[0]
     assert row.seen == 40
-    assert len(row.first) == 2
+    assert len(row.first) == 4
     assert all(shown.tile.shape == (32, 32, 3) for shown in row.first)
 
 
