@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from monai_tpseg.cli import main
 from monai_tpseg.report import write_report
-from monai_tpseg.report.case_list import collect
+from monai_tpseg.report.case_list import collect, write_run_tables
 from monai_tpseg.report.thumbnails import make_thumbnail
 from monai_tpseg.results import StudyError
 from monai_tpseg.results.measurements import Lesion, lesions_csv
@@ -35,6 +35,15 @@ def done(corpus: Path, model: Model, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("report") / "out"
     Run(model, out, quiet=True)(prepare_output(out, find_entries(corpus, "skin_lesion"), "salted", False))
     return out
+
+
+def test_a_run_without_results_has_empty_tables_but_no_report(tmp_path: Path) -> None:
+    write_run_tables(tmp_path)
+    for name, start in (("cases.csv", "case,task,status"), ("lesions.csv", "case,task")):
+        (line,) = (tmp_path / name).read_text().splitlines()
+        assert line.startswith(start)
+    with pytest.raises(StudyError, match="holds no results"):
+        write_report(tmp_path)
 
 
 def test_all_cases_are_shown_worst_first(done: Path) -> None:
