@@ -42,7 +42,7 @@ def test_a_run_without_results_has_empty_tables_but_no_report(tmp_path: Path) ->
     for name, start in (("cases.csv", "case,task,status"), ("lesions.csv", "case,task")):
         (line,) = (tmp_path / name).read_text().splitlines()
         assert line.startswith(start)
-    with pytest.raises(StudyError, match="holds no results"):
+    with pytest.raises(StudyError, match="contains no results"):
         write_report(tmp_path)
 
 
