@@ -98,6 +98,19 @@ STAGES: dict[str, tuple[Stage, ...]] = {
         ),
     ),
 }
+TRIED: dict[str, tuple[Stage, ...]] = {
+    "tpseg": (
+        Stage(  # 224 pixels: the windows of the trunk (8, 4, 14, 7 tokens) fit without padding
+            "tpseg_4",
+            "tpseg_3",
+            {"image_size": 224, "lr": 0.0008, "reinforcement_ramp": 0, "epoch_cases": 1600, "max_epochs": 10}
+            | {"ema": 0.995, "warmup": 0.03},
+        ),
+    ),
+    "kprism": (),
+}
+"""Further stages whose weights are not shipped, as docs/weights.md explains."""
+
 BUNDLES = {"tpseg": "tpseg_lesion_segmentation", "kprism": "kprism_universal_segmentation"}
 
 
@@ -165,10 +178,12 @@ def main() -> None:
     parser.add_argument(
         "--amp", default="none", choices=("none", "bf16"), help="bf16 only where the processor multiplies in it (none)"
     )
+    parser.add_argument("--tried", action="store_true", help="also train the stages that were tried and not shipped")
     arguments, extra = parser.parse_known_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     datalist = join_lists(arguments.lesions, arguments.more, arguments.out.absolute())
-    for stage in STAGES[arguments.network]:
+    stages = STAGES[arguments.network] + (TRIED[arguments.network] if arguments.tried else ())
+    for stage in stages:
         train(arguments.network, stage, datalist, arguments.out.absolute(), ["--amp", arguments.amp, *extra])
 
 
