@@ -173,7 +173,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     if "PixelData" not in dataset:
         return
     if not dataset.PixelData:
-        raise ReadError("E_NO_PIXELS", f"{name} has empty pixel data; remove it.")
+        raise ReadError("E_NO_PIXELS", f"{name} has empty pixel data; exclude it.")
     wanted = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     size = prod(wanted) * (-(-int(dataset.BitsAllocated) // 8))
     if not syntax.is_encapsulated:
@@ -202,7 +202,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         if start is not None and not is_whole(frame, start):
             raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.")
     if not found:
-        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; remove it.")
+        raise ReadError("E_NO_PIXELS", f"{name} has pixel data without a frame; exclude it.")
     if found != frames:
         raise ReadError("E_DECODE", f"{name} holds {count(found, 'frame')} and declares {frames}; export it again.")
 

@@ -83,11 +83,11 @@ def check_image(dataset: Dataset, name: object) -> None:
     if not any(keyword in dataset for keyword in _PIXELS):
         _check_cut(dataset, name)
     if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
-        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; remove it.")
+        raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; exclude it.")
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = frame_count(dataset, name)
     if not rows or not columns:
-        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; remove it.")
+        raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; exclude it.")
     if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
         raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
@@ -145,7 +145,7 @@ def _check_kind(dataset: Dataset, name: object) -> None:
     storage = _storage(dataset)
     if _is_standard(storage) and not is_image(dataset):
         kind = storage.name.removesuffix(" Storage")
-        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; remove it.")
+        raise ReadError("E_NOT_IMAGE", f"{name} is an object of class {kind}, not an image; exclude it.")
 
 
 def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
