@@ -1,4 +1,4 @@
-"""The next piece of work is made ready in a thread, while the network runs on this one."""
+"""Preparation of the next item in a thread, while the network runs on the current one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _Made = TypeVar("_Made")
 
 
 def ahead(items: Sequence[_Item], prepare: Callable[[_Item], _Made]) -> Iterator[tuple[_Item, _Made]]:
-    """Yield each item with what `prepare` makes of it; that of the next one, and no more, is made meanwhile.
+    """Yield each item with the result of `prepare`; meanwhile the next item, and no more, is prepared.
 
     Args:
         items: a single one is prepared here.
-        prepare: runs in a thread of its own, without gradients.
+        prepare: runs in a separate thread, without gradients.
     """
     if len(items) == 1:
         yield items[0], prepare(items[0])

@@ -1,4 +1,4 @@
-"""How many slices may run together: what one of them needs, measured, against a bound."""
+"""Slice batch size from the measured memory of one slice and a limit."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MIB = 2**20
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:
-    """Return the most bytes of tensors that `run` holds at once, beside those that were there before.
+    """Return the peak bytes of tensors that `run` holds at once, excluding those that existed before.
 
-    It counts the storages that PyTorch's operations return, on whatever device, so that the same code gives the same
-    number each time. What an operation needs inside itself is not seen.
+    The count covers the storages returned by PyTorch's operations, on any device, and is reproducible. Temporary memory
+    inside an operation is not counted.
     """
     meter = _Meter()
     with meter:
@@ -29,7 +29,7 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 
 class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows each storage that an operation makes until nobody holds it any more."""
+    """Tracks each storage created by an operation until it is released."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,11 +64,11 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
 
 
 def fitting_batch(run: Callable[[int], Any], memory_mb: float) -> int:
-    """Return how many slices may run together so that their tensors stay below `memory_mb` MiB, at least 1.
+    """Return the number of slices, at least 1, that can run together with tensors below `memory_mb` MiB.
 
     Args:
-        run: runs the network on so many slices; it is called with 1, twice: the first time it may fill its caches.
-        memory_mb: of the intermediate tensors; weights and the volume itself are not part of it.
+        run: runs the network on the given number of slices; called twice with 1, first to fill its caches.
+        memory_mb: of the intermediate tensors, excluding weights and the volume itself.
     """
     run(1)
     return max(1, int(memory_mb * _MIB // max(peak_bytes(lambda: run(1)), 1)))

@@ -21,10 +21,10 @@ __all__ = ["PromptInferer", "SimulatedUser"]
 
 
 class PromptInferer(TaskInferer):
-    """Probabilities of pictures and volumes at their own size, for whatever prompt.
+    """Probabilities of pictures and volumes at their own size, for any prompt.
 
-    Slices are resized to `image_size` as a whole and their probabilities back. A class and exemplars hold for every
-    slice of a volume; exemplars are encoded once. Clicks are for pictures.
+    Whole slices are resized to `image_size`, and their probabilities back. A class and exemplars apply to every slice
+    of a volume; exemplars are encoded once. Clicks are supported for pictures only.
 
     Args:
         image_size: (H, W) of the network's input.
@@ -93,7 +93,7 @@ class PromptInferer(TaskInferer):
 
 
 def _for_batch(memory: Memory | None, batch: int) -> Memory | None:
-    """Return exemplars of one sample as those of a batch."""
+    """Expand the exemplars of one sample to a batch."""
     if memory is None or len(memory.present) == batch:
         return memory
 
@@ -108,16 +108,16 @@ def _for_batch(memory: Memory | None, batch: int) -> Memory | None:
 class SimulatedUser(Inferer):
     """Starts from a class, from exemplars or from nothing, and corrects the mask with simulated clicks.
 
-    Clicks are made on masks of the network's size. Who is satisfied does not click any more: the mask stays. Without
-    clicks, volumes are segmented too, slice by slice.
+    Clicks are simulated at the network's size. A satisfied user stops clicking, and the mask stays. Without clicks,
+    volumes are also segmented, slice by slice.
 
     Args:
         image_size: (H, W) of the network's input.
         start: "semantic", "in_context" or "interactive" (the first mask is empty).
         clicks: N, 0 or more; 1 or more for "interactive".
-        threshold: probability from which a pixel is marked.
+        threshold: minimum probability of a lesion pixel.
         amp: "none", "bf16" or "fp16".
-        device: where slices of volumes are sent to, see `TaskInferer`.
+        device: for the slices of volumes, see `TaskInferer`.
 
     Raises:
         ValueError: an unknown start or too few clicks.
@@ -152,19 +152,19 @@ class SimulatedUser(Inferer):
         exemplar_label: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Segment pictures as a user would who sees their labels.
+        """Segment pictures like a user who sees their labels.
 
         Args:
             inputs: (B, 3, H, W); without clicks also (B, 3, H, W, D).
             network: K-Prism.
-            label: (B, 1, H, W) in {0, 1}; not looked at for a volume.
-            task, exemplar_image, exemplar_label: what the start needs.
+            label: (B, 1, H, W) in {0, 1}; ignored for a volume.
+            task, exemplar_image, exemplar_label: as required by the start.
 
         Returns:
             probabilities (B, 1 + N, H, W), float32: before the first click and after each; (B, 1, H, W, D) of a volume.
 
         Raises:
-            ValueError: clicks on a volume, no label, or a start without what it needs.
+            ValueError: clicks on a volume, no label, or a missing input for the start.
         """
         given: dict[str, Any] = {"task": task}
         if self.start == "in_context":

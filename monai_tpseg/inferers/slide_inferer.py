@@ -1,4 +1,4 @@
-"""Inference on a picture that does not fit into memory: overlapping windows, blended one row of windows at a time."""
+"""Inference on pictures larger than memory: overlapping windows, blended one row of windows at a time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["SlideInferer", "WindowGrid"]
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Where the windows of a picture lie: they overlap, the first and the last ones reach its edges.
+    """Placement of the windows of a picture: overlapping, from edge to edge.
 
     Attributes:
         shape: (H, W) of the picture, pixels; a side shorter than a window is read as a whole window.
         roi_size: (h, w) of a window, pixels.
-        overlap: of neighbouring windows, in [0, 1), at least; the windows are spread evenly.
+        overlap: minimum overlap of neighbouring windows, in [0, 1); the windows are spaced evenly.
     """
 
     shape: tuple[int, int]
@@ -45,11 +45,11 @@ class WindowGrid:
 
 
 class SlideInferer:
-    """Lesion probabilities of a picture of any size, from windows that come one by one.
+    """Lesion probabilities of a picture of any size, from a stream of windows.
 
-    Windows overlap and are weighted by a Gaussian over their place, as MONAI's `SlidingWindowInferer` does; the weights
-    of all windows at a pixel add up to one. A window that is None counts as free of lesion. What is kept is a batch of
-    windows and the probabilities of one row of windows, (h, W) float32: memory does not grow with the height.
+    Overlapping windows are weighted by a Gaussian, as in MONAI's `SlidingWindowInferer`; the weights of all windows at
+    a pixel sum to one. None stands for a window free of lesions. Only a batch of windows and the probabilities of one
+    row of windows, (h, W) float32, are held: memory does not grow with the height.
 
     Args:
         roi_size: (h, w) of a window, one or two multiples of 32.
@@ -57,7 +57,7 @@ class SlideInferer:
         sw_batch_size: windows that run together, at least 1.
         amp: see `TaskInferer`.
         tta_flips: see `TaskInferer`.
-        device: where windows are sent to run; by default their own.
+        device: for the network's input; default: that of the windows.
 
     Raises:
         ValueError: an argument outside of its range.
@@ -91,8 +91,7 @@ class SlideInferer:
         """Yield the probabilities of a picture from top to bottom, in strips.
 
         Args:
-            windows: (3, h, w) ImageNet-normalised, in the order of `grid(shape).corners`; None where there is nothing
-                to look at.
+            windows: (3, h, w) ImageNet-normalised, in the order of `grid(shape).corners`; None for windows to skip.
             shape: (H, W) of the picture.
             network: called with (image, task), returns logits (B, 1, h, w).
             task: row of the task.

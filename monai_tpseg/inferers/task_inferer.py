@@ -1,7 +1,7 @@
 """Inference with a task: whole pictures, slices of volumes, sliding windows, training outputs.
 
-MONAI's `SliceInferer` drops extra arguments and its `SlidingWindowInferer` passes them on unsliced, so a task would
-never reach the network, or reach it with the wrong length. These bind the task to the network first.
+MONAI's `SliceInferer` drops extra arguments, and its `SlidingWindowInferer` passes them on unsliced, so a task would
+not reach the network, or with the wrong length. These inferers bind the task to the network first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def autocast(device: torch.device, amp: Amp, network: object = None) -> torch.autocast:
     """Return the autocast context of one of "none", "bf16", "fp16" on `device`.
 
-    A network in its fast form has a precision of its own and runs without.
+    A network in its fast form has its own precision and runs without autocast.
     """
     if amp not in ("none", *_DTYPES):
         raise ValueError(f"Unknown amp {amp!r}; choose one of none, bf16, fp16.")
@@ -71,7 +71,7 @@ def _required(task: int | Tensor | None) -> Tensor:
 
 
 class DeepSupervisionInferer(Inferer):
-    """Calls the network for training: with the task, and for all of its outputs.
+    """Calls the network for training, with the task and for all of its outputs.
 
     Args:
         amp: run the forward pass under autocast, "none", "bf16" or "fp16".
@@ -89,13 +89,12 @@ class DeepSupervisionInferer(Inferer):
 class TaskInferer(Inferer):
     """Lesion probabilities of pictures and volumes at their own size, for one task or several.
 
-    A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D of them, which run in batches of `slice_batch`,
-    so that memory grows with the batch and not with the volume. "auto" takes as many as fit into `memory_mb`, by what
-    one slice needs (`fitting_batch`), and one by one with windows, which have a batch of their own. While the network
-    runs on a batch, the next one is sent to its device and resized. With `window="none"` every slice is resized to
-    `image_size` as a whole, and its probabilities back to its own size. With `window="sliding"` patches of `roi_size`
-    run over the slice at its own scale, zeros around it where it is smaller; that is for weights trained on patches of
-    that scale.
+    A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D slices, run in batches of `slice_batch`, so
+    memory grows with the batch, not with the volume. "auto" fits as many as possible into `memory_mb`, based on the
+    needs of one slice (`fitting_batch`); with windows, which have their own batch, it takes one slice at a time. While
+    the network runs on a batch, the next is sent to the device and resized. With `window="none"`, whole slices are
+    resized to `image_size`, and their probabilities back. With `window="sliding"`, patches of `roi_size` cover the
+    slice at its own scale, zero-padded if smaller; use it for weights trained on patches of that scale.
 
     Args:
         image_size: (H, W) of the network's input, one or two multiples of 32.
@@ -105,14 +104,14 @@ class TaskInferer(Inferer):
         sw_batch_size: patches that run together.
         slice_batch: slices that run together, or "auto".
         memory_mb: MiB of intermediate tensors that "auto" allows; it leaves weights and volume out.
-        skip_empty: give slices of a volume that show nothing probability 0 without running them; see `tissue_slices`
-            for the rule, and for what it misses.
-        half: keep the probabilities of a volume in float16, in half of the memory: each is rounded by at most 2^-12.
-            Windows are summed in float32 all the same: their sum is of one slice.
-        amp: "none", "bf16" or "fp16"; a network in its fast form has a precision of its own.
+        skip_empty: set slices of a volume without tissue to probability 0 without running them; see `tissue_slices`
+            for the rule and its limits.
+        half: store the probabilities of a volume in float16, at half the memory; each is rounded by at most 2^-12.
+            Windows are still summed in float32, one slice at a time.
+        amp: "none", "bf16" or "fp16"; a network in its fast form has its own precision.
         tta_flips: average the probabilities over the four flips of the slice.
-        device: where slices are sent to run; the probabilities come back to where the inputs are. By default the
-            inputs' own. With it, a volume may stay in the host's memory (see `PrepareTaskBatch`).
+        device: for the network's input; probabilities are returned on the device of the inputs. Default: that of the
+            inputs. If set, a volume may stay in host memory (see `PrepareTaskBatch`).
 
     Raises:
         ValueError: an argument outside of its range.
@@ -163,19 +162,19 @@ class TaskInferer(Inferer):
     ) -> Tensor:
         """Segment `inputs` for `task`.
 
-        Several tasks run as `segment_several` does: what they share is computed once, and the result of each is that of
-        a call for it alone.
+        Several tasks run as in `segment_several`: shared parts are computed once, and each result equals that of a
+        separate call.
 
         Args:
             inputs: (B, 3, H, W) or (B, 3, H, W, D), ImageNet-normalised.
             network: called with (image, task), returns logits (B, 1, H, W).
             task: row of the task, an int, 0-d or (B,); or rows (B, T) or (1, T), T different tasks for every input.
                 On the CPU, unless the host is to wait for the device.
-            slice_batch: instead of the inferer's own.
+            slice_batch: overrides the inferer's own.
 
         Returns:
             probabilities, float32 (see `half`), (B, T, H, W) or (B, T, H, W, D), where T is 1 for one task; with the
-            metadata of `inputs`, so that `Invertd` and `SaveImaged` know where they lie.
+            metadata of `inputs`, for `Invertd` and `SaveImaged`.
 
         Raises:
             ValueError: no task, or inputs of another shape.
@@ -196,12 +195,12 @@ class TaskInferer(Inferer):
         return result
 
     def slices_together(self, network: Network, size: tuple[int, int], row: int = 0) -> int:
-        """Return how many slices run together; "auto" is measured once for each size, on a slice of zeros.
+        """Return the slice batch size; "auto" is measured once per size, on a slice of zeros.
 
         Args:
             network: as in a call; the inferer is for one network.
             size: (H, W) of a slice.
-            row: of a task that the network knows.
+            row: of any task of the network.
         """
         if self.slice_batch != "auto":
             return self.slice_batch
@@ -255,7 +254,7 @@ class TaskInferer(Inferer):
         return probabilities(self._logits(network, image, rows), size)
 
     def _windows(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
-        """One slice at a time: the patches of a window batch then share their task."""
+        """Run one slice at a time, so that the patches of a window batch share their task."""
 
         def found(one: Tensor, row: Tensor) -> Tensor:
             result: Tensor = self.sliding(
@@ -276,7 +275,7 @@ class TaskInferer(Inferer):
 
 
 def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
-    """Return the rows of the tasks of each input, (B, T), on the host, which decides by them what runs."""
+    """Return the task rows of each input, (B, T), on the host, for control flow."""
     rows = _required(task).cpu()
     rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
     return rows.expand(len(image), -1)
@@ -285,7 +284,7 @@ def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
 def probabilities(logits: Tensor, size: Sequence[int]) -> Tensor:
     """Return the probabilities of logits (N, T, h, w) at the size (H, W) of the image, (N, T, H, W).
 
-    Each channel is resized by itself, so that the result of a task does not depend on the others.
+    Each channel is resized separately, so the result of a task does not depend on the others.
     """
     return torch.cat([resize_antialiased(one, size) for one in torch.split(logits.sigmoid(), 1, dim=1)], dim=1)
 

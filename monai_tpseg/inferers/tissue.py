@@ -1,4 +1,4 @@
-"""Which slices of a volume show something."""
+"""Detection of slices with tissue."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SHARE = 0.002  # of a slice's pixels
 def tissue_slices(volume: Tensor) -> list[int]:
     """Return the numbers of the slices that are not empty.
 
-    The darkest slice is that of the lowest median; its median stands for air. A slice is empty where no more than 0.2 %
-    of its pixels are brighter than that by a tenth of the range of the volume. So a volume without a dark slice loses
-    none, and what lies in an empty slice, or is as dark as air, is not found.
+    The lowest slice median of the volume represents air. A slice is empty if at most 0.2 % of its pixels exceed that
+    value by a tenth of the volume's range. A volume without a dark slice therefore loses none; lesions in an empty
+    slice, or as dark as air, are missed.
 
     Args:
-        volume: (3, H, W, D), as the network takes it.
+        volume: (3, H, W, D), as network input.
     """
     small = volume[:, ::_STEP, ::_STEP].mean(dim=0).flatten(0, 1).t().contiguous()  # (D, pixels)
     low, high = small.min(), small.max()

@@ -1,4 +1,4 @@
-"""Plain parts that stand where TP-Seg's own stand in the paper's ablations: adapter, decoder block, decoder."""
+"""Plain replacements for TP-Seg's parts in the paper's ablations: adapter, decoder block, decoder."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["FinestOutput", "PlainAdapter", "PlainBlock", "PlainOutput", "UDecode
 
 
 class PlainAdapter(nn.Module):
-    """A bottleneck adapter that knows no task, row B2: h' = h + Up(gelu(Down(h))), with biases and without a norm.
+    """Task-agnostic bottleneck adapter, row B2: h' = h + Up(gelu(Down(h))), with biases and without a norm.
 
-    Row B3 is the shared route of `TaskAdapter` alone, which differs by its norm. Up starts at zero: the adapter starts
-    as the identity.
+    Row B3, the shared route of `TaskAdapter` alone, differs in its norm. Up is zero-initialised: the adapter starts as
+    the identity.
 
     Args:
         channels: C of the block's input.
@@ -39,7 +39,7 @@ class PlainAdapter(nn.Module):
 
 
 class PlainOutput(NamedTuple):
-    """What a plain block gives: `logits` (B, 1, h, w) and `features` (B, C, h, w)."""
+    """Output of a plain block: `logits` (B, 1, h, w) and `features` (B, C, h, w)."""
 
     logits: Tensor
     features: Tensor
@@ -95,7 +95,7 @@ class UDecoder(nn.Module):
     def forward(
         self, features: Sequence[Tensor], task: Tensor, image: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Decode four stages, finest first; `task` gives only the batch, `image` is not used.
+        """Decode four stages, finest first; `task` only sets the batch size, `image` is not used.
 
         Returns:
             logits of the three blocks, finest first, each at its own size (B, 1, h, w), and no encodings.
@@ -105,7 +105,7 @@ class UDecoder(nn.Module):
     def decode(
         self, stages: Sequence[Tensor], task: Tensor, image: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """As `forward`, for stages that have been through their RFBs."""
+        """As `forward`, for stages already processed by their RFBs."""
         rows = torch.zeros_like(task)
         logits: list[Tensor] = []
         high = stages[3]
@@ -117,7 +117,7 @@ class UDecoder(nn.Module):
 
 
 class FinestOutput(nn.Module):
-    """Takes the finest output as the prediction, where `TaskFusion` weighs all of them."""
+    """Returns the finest output as the prediction, in contrast to the weighted sum of `TaskFusion`."""
 
     def forward(self, logits: Sequence[Tensor], task: Tensor) -> Tensor:
         """Sequence of (B, 1, H, W), finest first -> (B, 1, H, W)."""

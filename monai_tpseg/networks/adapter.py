@@ -16,15 +16,15 @@ Routes = Literal["both", "task", "shared"]
 
 
 class TaskAdapter(nn.Module):
-    """Adapter put before one frozen encoder block, equations (1) and (2) of the paper.
+    """Adapter in front of one frozen encoder block, equations (1) and (2) of the paper.
 
         dh_s = Up_s(gelu(Down_s(GN(h))))    shared by all tasks
         dh_t = Up_t(gelu(Down_t(GN(h))))    one per task
         h'   = h + (1 - w) dh_s + w dh_t    w from `SplitGate`
 
-    GN is a GroupNorm of one group, Down and Up are 1x1 convolutions without bias (here: matrices on channels-last
-    features). Up starts at zero: the adapter starts as the identity. The rows of all tasks lie in one parameter and are
-    picked by index, so a batch may mix tasks.
+    GN is a GroupNorm with one group; Down and Up are 1x1 convolutions without bias (here: matrices on channels-last
+    features). Up is zero-initialised: the adapter starts as the identity. One parameter holds the rows of all tasks,
+    selected by index, so a batch may mix tasks.
 
     Args:
         channels: C of the block's input.
@@ -63,7 +63,7 @@ class TaskAdapter(nn.Module):
             h: (B, h, w, C), channels last.
             task: (B,) int64.
             gate: (B,) w of this block; only for routes "both".
-            hard: the gate holds only 0 and 1, so that one route a sample is computed.
+            hard: the gate holds only 0 and 1, so only one route per sample is computed.
         """
         x = norm_channels_last(h, self.norm).flatten(1, 2)  # (B, h * w, C)
         down, up, scale = self._route(task, gate, hard)

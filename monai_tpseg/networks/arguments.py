@@ -1,4 +1,4 @@
-"""A network keeps the arguments that it was built with, so that its weights can say what they are of."""
+"""Build arguments kept by a network, so that its weights can be described."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _OF_A_TRAINING = ("freeze_encoder",)
 
 
 class KeepsArguments:
-    """Mixin of networks whose builders keep their arguments, see `monai_tpseg.networks.describe`.
+    """Mixin for networks that keep their build arguments, see `monai_tpseg.networks.describe`.
 
     Attributes:
-        built_with: arguments of `build_network`, by name; empty for a network that was put together by hand.
+        built_with: arguments of `build_network`, by name; empty for a manually assembled network.
     """
 
     built_with: Mapping[str, Any] = MappingProxyType({})
 
 
 def keep_arguments(architecture: str) -> Callable[[Callable[P, N]], Callable[P, N]]:
-    """Decorate a builder: the network it returns keeps all its arguments, defaults too.
+    """Decorate a builder so that its network keeps all arguments, including defaults.
 
     Args:
-        architecture: what `build_network` calls this kind of network.
+        architecture: name of this kind of network in `build_network`.
     """
 
     def decorate(build: Callable[P, N]) -> Callable[P, N]:

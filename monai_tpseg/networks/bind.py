@@ -1,4 +1,4 @@
-"""One task of a network as a network of images alone, for tools that call `net(image)`."""
+"""One task of a network as an image-only network, for tools that call `net(image)`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BoundTask(nn.Module):
         """(B, 3, H, W), ImageNet-normalised -> logits (B, 1, H, W).
 
         Raises:
-            ValueError: something is given beside the image, as `TaskInferer` gives a task.
+            ValueError: an argument beyond the image, such as the task passed by `TaskInferer`.
         """
         if task is not None:
             raise ValueError(f"This network is bound to the task of row {self.row}: pass only the image.")
@@ -38,9 +38,9 @@ class BoundTask(nn.Module):
 
 
 def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
-    """Return `net` for one task, as a module of `net(image)`: for every inferer, evaluator and exporter of MONAI.
+    """Return `net` bound to one task, callable as `net(image)` by any MONAI inferer, evaluator or exporter.
 
-    The weights are those of `net`, not a copy.
+    The weights are shared with `net`, not copied.
 
     >>> import torch
     >>> from monai.inferers import SlidingWindowInferer
@@ -54,7 +54,7 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
         task: the name of a task (see `TaskNetwork.task_names`) or its row.
 
     Raises:
-        ValueError: a name or row that the network does not have, or several.
+        ValueError: an unknown name or row, or several.
     """
     inner: Any = unwrap(net)
     if isinstance(inner, BoundTask):

@@ -1,4 +1,4 @@
-"""One entrance for every network: TP-Seg, its ablations, the peers it is compared with, and K-Prism."""
+"""One entry point for every network: TP-Seg, its ablations, its peers for comparison, and K-Prism."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ def build_network(
     default_task: int | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Build a network from what the description of its weights (`model.json`) says.
+    """Build a network from the description of its weights (`model.json`).
 
     Args:
-        architecture: "tpseg", "kprism", or one of `PEERS`, which know no tasks.
+        architecture: "tpseg", "kprism", or one of the task-agnostic `PEERS`.
         num_tasks: T.
-        image_size: of the network's input in training, pixels; only "dynunet" is built by it.
+        image_size: of the network's input in training, pixels; only "dynunet" depends on it.
         width: of a peer, see `build_peer`, or of K-Prism's stems, see `kprism_net`.
         backbone: of TP-Seg, by default "hiera_large", or of K-Prism, by default "utnet".
         task_names: names of the tasks in row order, see `TaskNetwork.task_names`; not used by a peer.
-        default_task: row that a call without a task is for; a bundle's `network_def` gives one, for the tools of MONAI
+        default_task: row used by a call without a task; a bundle's `network_def` sets it for MONAI tools
             that call `net(image)`. By default such a call raises.
         **options: see `tpseg_hiera` and `kprism_net`.
 
     Raises:
-        ValueError: an unknown architecture, or an option that it does not have; see also `tpseg_hiera`,
+        ValueError: an unknown architecture, or an unsupported option; see also `tpseg_hiera`,
             `kprism_net` and `build_peer`.
     """
     check_options(architecture, {"backbone": backbone, "width": width, **options})
@@ -79,9 +79,9 @@ def build_network(
 
 
 def default_options(architecture: str) -> dict[str, Any]:
-    """Return the options of an architecture with their defaults, out of the signatures of what builds it.
+    """Return the options of an architecture with their defaults, from the signatures of its builders.
 
-    None is a default that depends on another option, e.g. on the backbone.
+    None marks a default that depends on another option, e.g. the backbone.
 
     >>> default_options("unet"), default_options("tpseg")["reinforcement"]
     ({'width': None}, 5.0)
@@ -103,10 +103,10 @@ def default_options(architecture: str) -> dict[str, Any]:
 
 
 def check_options(architecture: str, options: Mapping[str, Any]) -> None:
-    """Refuse options that an architecture does not have. None and False ask for nothing.
+    """Refuse options unsupported by an architecture; None and False are ignored.
 
     Raises:
-        ValueError: an unknown architecture, or the first option that is not for it.
+        ValueError: an unknown architecture, or the first unsupported option.
     """
     known = default_options(architecture)
     for name, value in options.items():
@@ -118,7 +118,7 @@ def check_options(architecture: str, options: Mapping[str, Any]) -> None:
 
 
 def hiera_of(network: nn.Module) -> TaskConditionedHiera | None:
-    """Return the part of a network that holds SAM 2's trunk, or None where it has none."""
+    """Return the part of a network that holds SAM 2's trunk, or None."""
     if isinstance(network, TPSeg):
         return network.encoder
     if isinstance(network, KPrism) and isinstance(network.encoder, HieraEncoder):

@@ -1,4 +1,4 @@
-"""Weights files: read safely, written whole, loaded strictly; nothing guesses, and nothing unpickles code."""
+"""Weights files: safe reading without unpickling code, atomic writing, strict loading without guesses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class CheckpointError(ValueError):
-    """A weights file that is missing, damaged, or made for something else; the message is one line."""
+    """A missing, damaged or mismatched weights file; the message is one line."""
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -62,14 +62,14 @@ def _check_repeated(content: Any, size: int) -> None:
 
 
 def write_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write tensors and plain containers, as `torch.save`, which calls a full disc a RuntimeError about positions.
+    """Write tensors and plain containers as `torch.save` does, but raise OSError if the disc is full.
 
     Args:
         content: names to tensors, numbers, texts, lists, dictionaries.
         path: a temporary name, see `monai_tpseg.files.complete`.
 
     Raises:
-        OSError: the disc is full, or refuses.
+        OSError: the disc is full, or the write is refused.
     """
     try:
         with open(path, "wb") as stream:
@@ -84,7 +84,8 @@ def write_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -
 def content_sha256(content: Any) -> str:
     """Return the sha256 over names, shapes, types and values of tensors and plain containers.
 
-    It is the same before and after a file, so the file can hold it: `torch.load` does not notice a changed bit.
+    The digest survives saving and loading, so it can be stored in the file itself; `torch.load` does not detect a
+    changed bit.
     """
     digest = hashlib.sha256()
     _feed(digest, content)
@@ -112,10 +113,10 @@ def load_strictly(net: nn.Module, state: Mapping[str, Tensor], source: str, hint
     """Load `state` into `net`; every name and shape must fit.
 
     Args:
-        net: module to fill; untouched when the state does not fit.
+        net: module to fill; unchanged if the state does not fit.
         state: names to tensors.
-        source: what the error calls the state, e.g. the file's path.
-        hint: what the error says to do.
+        source: name of the state in the error message, e.g. the file's path.
+        hint: advice in the error message.
 
     Raises:
         CheckpointError: one line with the number of missing, unexpected and misshapen entries and the first of each.

@@ -14,11 +14,11 @@ _VARIANTS = 64  # of one class: shapes, windows, gates, precision; PyTorch stops
 
 
 def compile_parts(parts: Iterable[nn.Module], **options: Any) -> None:
-    """Let each part compile its `forward` when it first runs; names of parameters and classes stay.
+    """Compile the `forward` of each part at its first call; names of parameters and classes are unchanged.
 
-    Parts of one class and shape share their code, so a trunk of 48 blocks compiles a handful of them, where a whole
-    network is one program that takes a compiler many times as long. PyTorch's limit of variants is raised for the
-    process: the blocks of one trunk alone reach the usual one.
+    Parts of the same class and shape share their code, so a trunk of 48 blocks needs only a handful of compilations; a
+    whole network as one program takes many times as long. PyTorch's limit of variants is raised for the process, since
+    the blocks of a single trunk reach the default.
 
     Args:
         parts: modules.
@@ -32,5 +32,5 @@ def compile_parts(parts: Iterable[nn.Module], **options: Any) -> None:
 
 
 def is_compiled(part: nn.Module) -> bool:
-    """Whether `compile_parts` was told of this part."""
+    """Whether `compile_parts` covers this part."""
     return part._compiled_call_impl is not None

@@ -54,10 +54,10 @@ class FeatureEncoder(nn.Sequential):
 
 
 class DynamicExperts(nn.Module):
-    """M depthwise 3x3 experts made from a descriptor and mixed by it, equation (10).
+    """M depthwise 3x3 experts generated and mixed by a descriptor, equation (10).
 
-    The experts are linear, so sum_m w_m (W_m * f) = (sum_m w_m W_m) * f: the kernels are mixed first and one depthwise
-    convolution per sample is run, the same function for an M-th of the work.
+    The experts are linear, so sum_m w_m (W_m * f) = (sum_m w_m W_m) * f: mixing the kernels first leaves one depthwise
+    convolution per sample, the same function at 1/M of the cost.
 
     Args:
         channels: C.
@@ -98,7 +98,7 @@ class DynamicExperts(nn.Module):
 
 
 class PGTDOutput(NamedTuple):
-    """What one decoder gives: `logits` (B, 1, h, w), `features` y and `encoded` f~, both (B, C, h, w)."""
+    """Output of one decoder: `logits` (B, 1, h, w), `features` y and `encoded` f~, both (B, C, h, w)."""
 
     logits: Tensor
     features: Tensor
@@ -115,8 +115,8 @@ class PGTD(nn.Module):
         num_tasks: T.
         num_experts: M of equation (10).
         alpha: of equation (9).
-        reinforcement: lambda_p of equation (11); a buffer, since a schedule may ramp it and the weights must run with
-            the value they were validated with.
+        reinforcement: lambda_p of equation (11); a buffer, since a schedule may ramp it and inference must use the
+            value of the validation.
         momentum: of the prototypes.
         num_heads: attention heads of equation (6).
         released: the released form of the details that differ: one linear for equation (7), the similarity divided by
@@ -155,10 +155,10 @@ class PGTD(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(0.1))  # temp of (11)
 
     def forward(self, low: Tensor, high: Tensor, task: Tensor) -> PGTDOutput:
-        """Decode `low` (B, C_low, h, w) with the help of `high` (B, C_high, h', w'), h' <= h, for `task` (B,).
+        """Decode `low` (B, C_low, h, w), guided by `high` (B, C_high, h', w'), h' <= h, for `task` (B,).
 
-        In float32 under autocast too: the vote of equation (11) raises the similarity 50 times, and with it every
-        rounding of f~. In Hiera-L these blocks are under a hundredth of the multiply-adds.
+        Runs in float32 even under autocast: the vote of equation (11) amplifies the similarity 50 times, and with it
+        every rounding error of f~. In Hiera-L these blocks account for less than 1 % of the multiply-adds.
         """
         with full_precision(low.device):
             return self._decode(low.float(), high.float(), task)
@@ -264,7 +264,7 @@ class PrototypeGuidedDecoder(nn.Module):
 
     @property
     def num_outputs(self) -> int:
-        """How many logit maps it gives: the detail block's if there is one, those of PGTD1 to 3 and of stage 4."""
+        """Number of logit maps: the detail block's if there is one, those of PGTD1 to 3 and of stage 4."""
         return 4 if self.detail is None else 5
 
     def forward(
@@ -274,8 +274,8 @@ class PrototypeGuidedDecoder(nn.Module):
 
         Returns:
             logits of the detail block if there is one, PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own
-            size (B, 1, h, w), and the encodings f~ of PGTD1, PGTD2, PGTD3 (those that there are), which the prototype
-            update needs.
+            size (B, 1, h, w), and the encodings f~ of the PGTD1, PGTD2, PGTD3 that exist, for the prototype
+            update.
         """
         pairs = zip(self.rfbs, features, strict=True)
         return self.decode([run_checkpointed(rfb, x, enabled=self.checkpointing) for rfb, x in pairs], task, image)
@@ -283,7 +283,7 @@ class PrototypeGuidedDecoder(nn.Module):
     def decode(
         self, stages: Sequence[Tensor], task: Tensor, image: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """As `forward`, for stages that have been through their RFBs."""
+        """As `forward`, for stages already processed by their RFBs."""
         logits: list[Tensor] = [self.side_head(stages[3], task)]
         encoded: list[Tensor] = []
         high = stages[3]

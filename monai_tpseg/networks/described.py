@@ -1,4 +1,4 @@
-"""What built a network, and a network out of a weights file and the description beside it."""
+"""The build arguments of a network, and a network built from a weights file and its description."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["build_described", "describe", "new_described"]
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
-    """Return what built a network: `build_network(**describe(net))` builds it again, with fresh parameters.
+    """Return the build arguments of a network: `build_network(**describe(net))` rebuilds it with fresh parameters.
 
-    Whether the trunk is frozen is a matter of the training and not part of it.
+    Freezing of the trunk belongs to the training and is not included.
 
     >>> from monai_tpseg.networks import tpseg_hiera_demo
     >>> told = describe(tpseg_hiera_demo(num_tasks=2))
@@ -29,10 +29,10 @@ def describe(net: nn.Module) -> dict[str, Any]:
         net: from `build_network` or another builder of this package, bare or wrapped for parallel training.
 
     Returns:
-        arguments of `build_network` in the types of JSON.
+        arguments of `build_network`, as JSON types.
 
     Raises:
-        ValueError: a network that was put together by hand.
+        ValueError: a manually assembled network.
     """
     inner: Any = unwrap(net)
     if not getattr(inner, "built_with", None):
@@ -42,10 +42,10 @@ def describe(net: nn.Module) -> dict[str, Any]:
 
 
 def new_described(info: WeightsInfo) -> nn.Module:
-    """Build the network that a description describes, with fresh parameters.
+    """Build the described network with fresh parameters.
 
     Raises:
-        CheckpointError: the description asks for what this version does not have.
+        CheckpointError: this version does not support the description.
     """
     try:
         return build_network(
@@ -59,18 +59,18 @@ def new_described(info: WeightsInfo) -> nn.Module:
 
 
 def build_described(weights: str | os.PathLike[str]) -> nn.Module:
-    """Build the network of a weights file from the description beside it, and load the weights.
+    """Build the network of a weights file from its description, and load the weights.
 
-    The digest is compared and loading is strict. `read_info` returns the description.
+    The digest is verified and loading is strict. `read_info` returns the description.
 
     Args:
-        weights: path of the file; parameters are float32 also where the file holds half precision.
+        weights: path of the file; parameters are float32 even if the file holds half precision.
 
     Returns:
         the network in evaluation mode on the CPU.
 
     Raises:
-        CheckpointError: either file is missing, damaged, altered, of another version, or they do not fit; one line.
+        CheckpointError: a file is missing, damaged, altered or of another version, or the two do not match; one line.
     """
     network = new_described(read_info(weights, verify=True))
     load_weights(network, weights)

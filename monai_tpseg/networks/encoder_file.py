@@ -1,4 +1,4 @@
-"""The file of a trunk by itself, as `tpseg pretrain` leaves it: SAM 2's own names inside, a description beside."""
+"""The file of a trunk alone, as written by `tpseg pretrain`, with SAM 2's own names and an accompanying description."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["EncoderInfo", "read_encoder_info", "save_encoder"]
 
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What a trunk was trained as.
+    """Description of a trained trunk.
 
     Attributes:
         backbone: a key of `HIERA_VARIANTS`.
         stem: its patch embedding, "patch" or "conv".
-        image_size: (H, W) of its input in training, pixels; () where nobody says.
+        image_size: (H, W) of its input in training, pixels; () if unknown.
         preprocessing: sha256 of the modality files, see `transforms.pipelines.pipelines_hash`.
         training: how, for the reader.
         sha256: digest of the file; empty until it is written.
@@ -54,10 +54,10 @@ def save_encoder(path: str | os.PathLike[str], trunk: Mapping[str, Tensor], info
 
 
 def read_encoder_info(path: str | os.PathLike[str]) -> EncoderInfo:
-    """Return what the description beside a trunk says; of a file of SAM 2's own, what its name says.
+    """Return the description of a trunk; for SAM 2's own files, derive it from the file name.
 
     Raises:
-        CheckpointError: no such file, none that says what it is, or one that was altered; one line.
+        CheckpointError: the file is missing, unidentified or altered; one line.
     """
     file, beside = Path(path), info_path(path)
     if not file.is_file():

@@ -33,7 +33,7 @@ def export_task(
     """Write one task of a network to a file, load the file again and compare it with the network.
 
     TorchScript and ONNX files take any batch and any H and W divisible by 32; they are compared at a batch and a size
-    that they were not traced at. A `torch.export` program takes one image of `size`. All are float32.
+    other than the traced ones. A `torch.export` program takes one image of `size`. All are float32.
 
     Args:
         net: on the CPU.
@@ -46,7 +46,7 @@ def export_task(
         the largest difference of the logits, relative to the largest logit.
 
     Raises:
-        ValueError: an unknown format or task, a size that is not divisible by 32, or a file that computes another
+        ValueError: an unknown format or task, a size not divisible by 32, or a file with a different
             result.
         OptionalImportError: `onnxruntime` is not installed.
     """

@@ -38,7 +38,7 @@ STEMS: tuple[Stem, ...] = ("patch", "conv")
 
 @dataclass(frozen=True)
 class HieraVariant:
-    """The numbers of one trunk, named as the arguments of `sam2`'s `Hiera`."""
+    """The dimensions of one trunk, named like the arguments of `sam2`'s `Hiera`."""
 
     embed_dim: int
     num_heads: int
@@ -62,7 +62,7 @@ _FROM_SCRATCH = ("hiera_demo", "hiera_mini")
 
 
 def is_published(backbone: str) -> bool:
-    """Whether SAM 2 has weights of this variant, whose layout nothing may change."""
+    """Whether SAM 2 publishes weights of this variant, which fix its layout."""
     return backbone not in _FROM_SCRATCH
 
 
@@ -75,7 +75,7 @@ def build_hiera(backbone: str, stem: Stem = "patch") -> Hiera:
             published weights only.
 
     Raises:
-        ValueError: no such variant or stem, the message lists them; or a stem that the variant's weights do not have.
+        ValueError: an unknown variant or stem (the message lists them), or a stem unsupported by the variant's weights.
     """
     if backbone not in HIERA_VARIANTS:
         raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
@@ -103,7 +103,7 @@ class TaskConditionedHiera(nn.Module):
         bottleneck: r of the adapters.
         routes: see `TaskAdapter`.
         task_scale: see `TaskAdapter`.
-        freeze: the trunk's parameters get no gradient and it stays in evaluation mode after `.train()`.
+        freeze: the trunk gets no gradients and stays in evaluation mode after `.train()`.
         adapter: "tca", the paper's `TaskAdapter`; or what its ablations put in its place: "lora" (`LowRankAttention`),
             "plain" (`PlainAdapter`), "none" (the bare trunk). `routes` and `task_scale` are those of "tca".
 
@@ -145,7 +145,7 @@ class TaskConditionedHiera(nn.Module):
 
     @property
     def trunk_is_random(self) -> bool:
-        """Whether the trunk still has the weights it was built with: nothing has been loaded or trained."""
+        """Whether the trunk still has its initial random weights."""
         return torch.equal(_first_kernel(self.trunk).detach().cpu(), self._drawn.cpu())
 
     def train(self, mode: bool = True) -> TaskConditionedHiera:
@@ -175,16 +175,16 @@ class TaskConditionedHiera(nn.Module):
         return run_block(self.trunk.blocks[i], self.adapt(i, h, task, gates))
 
     def shared_blocks(self, row: int, hard: bool | None = None) -> int:
-        """Return how many blocks, from the first, do the same for task `row` as for every task.
+        """Return the number of leading blocks with the same result for task `row` as for every task.
 
         Args:
             row: of the task.
-            hard: count for hard gates; by default for the gates as they are. A soft gate shares the first block only.
+            hard: count for hard gates; default: the current gates. A soft gate shares only the first block.
         """
         return self.shared_blocks_of([row], hard)[0]
 
     def shared_blocks_of(self, rows: Sequence[int], hard: bool | None = None) -> list[int]:
-        """As `shared_blocks`, for several rows; with hard gates it waits for the device, once."""
+        """As `shared_blocks`, for several rows; hard gates cost one device synchronisation."""
         if self.gate is None:
             own = any(isinstance(a, TaskAdapter) and a.routes == "task" for a in self.adapters or ())
             return [0 if own else len(self.trunk.blocks)] * len(rows)

@@ -1,4 +1,4 @@
-"""One block of the trunk as a CPU runs it fastest, in training too."""
+"""One trunk block in its fastest form for a CPU, also for training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["run_block"]
 
 
 def run_block(block: MultiScaleBlock, h: Tensor) -> Tensor:
-    """Return what `block` makes of `h`, (B, h, w, C) -> (B, h', w', C').
+    """Run `block` on `h`, (B, h, w, C) -> (B, h', w', C').
 
-    On a CPU, windows that reach beyond the map are not filled up: the rows of zeros that `sam2` adds are all the same
-    key and value, the bias of their projection, and together count as one key whose score is raised by the logarithm
-    of their number. At 256 x 256 pixels two thirds of the rows that Hiera-T's windows of 14 project are such rows.
+    On a CPU, windows that extend beyond the map are not padded. The zero rows added by `sam2` all give the same key and
+    value, the bias of their projection, and are equivalent to one key whose score is raised by the logarithm of their
+    number. At 256 x 256 pixels, two thirds of the rows projected by Hiera-T's windows of 14 are padding.
     """
     drops = block.training and not isinstance(block.drop_path, nn.Identity)
     if is_compiled(block) or not on_plain_cpu(h) or _is_watched(block) or drops:

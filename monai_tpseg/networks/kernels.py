@@ -1,8 +1,8 @@
-"""The few operations that most of the time goes into, each as the device runs it fastest.
+"""The few operations that dominate the run time, each in the fastest form for the device.
 
-On an accelerator these are PyTorch's own. On a CPU, PyTorch sends float32 matrix products to a library that uses half
-of a processor's vector width on some makers' chips, and attention in bf16 to a kernel whose backward pass is many
-times slower than batched products; here both go where convolutions and batched products go.
+On an accelerator these are PyTorch's own. On a CPU, PyTorch sends float32 matrix products to a library that uses only
+half the vector width of some vendors' processors, and bf16 attention to a kernel whose backward pass is many times
+slower than batched products. Here they run as convolutions and batched products instead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def on_plain_cpu(x: Tensor) -> bool:
 
 
 def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
-    """Cut the first axis so that an intermediate of `width` numbers an entry stays small; whole on an accelerator."""
+    """Split the first axis to keep an intermediate of `width` numbers per entry small; never on an accelerator."""
     if not on_plain_cpu(x):
         return (x,)
     return x.chunk(-(-len(x) * width * x.element_size() // _PART))
@@ -49,8 +49,8 @@ def in_parts(x: Tensor, width: int) -> Sequence[Tensor]:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(..., C_in), (C_out, C_in) -> (..., C_out), as `F.linear`.
 
-    float32 on a CPU runs as a 1x1 convolution by oneDNN. What the backward pass does not need, as the input of a frozen
-    weight, is not kept.
+    On a CPU, float32 runs as a 1x1 convolution in oneDNN. Tensors not needed by the backward pass, such as the input of
+    a frozen weight, are not stored.
     """
     if x.dtype != torch.float32 or not on_plain_cpu(x) or torch.is_autocast_enabled("cpu") or not _images(x):
         if not on_plain_cpu(x):
@@ -108,7 +108,7 @@ class _Linear(torch.autograd.Function):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
     """Softmax attention of (G, heads, n, d) queries over (G, heads, m, d) keys and values -> (G, heads, n, d).
 
-    PyTorch's own kernel, but for bf16 on a CPU, where batched products are several times faster.
+    Uses PyTorch's own kernel, except for bf16 on a CPU, where batched products are several times faster.
 
     Args:
         query, key, value: as above.
@@ -138,7 +138,7 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> T
 
 
 def norm_channels_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """Apply a GroupNorm of one group to (B, h, w, C): statistics over a whole sample, scale and shift a channel."""
+    """Apply a GroupNorm with one group to (B, h, w, C): statistics per sample, scale and shift per channel."""
     # a CPU's kernel knows channels-last maps; in PyTorch 2.11 its backward pass crashes where x needs no gradient
     crashes = torch.is_grad_enabled() and norm.weight.requires_grad and not x.requires_grad
     if on_plain_cpu(x) and not crashes:

@@ -38,17 +38,17 @@ T = TypeVar("T")
 
 
 def plain_tensor(image: Tensor) -> Tensor:
-    """Return `image` without MONAI's metadata, which every operation inside a network would otherwise carry along."""
+    """Return `image` without MONAI's metadata, to spare every operation of a network the cost of carrying it."""
     return image.as_tensor() if isinstance(image, MetaTensor) else image
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
-    """Return `x` on `device`; on the way to a GPU, the host does not wait for what the GPU is working on."""
+    """Return `x` on `device`; the host does not wait for pending GPU work."""
     return x.to(device, non_blocking=device.type == "cuda" and x.device.type == "cpu")
 
 
 def with_meta_of(image: Tensor, result: Tensor) -> Tensor:
-    """Return `result` with the metadata of `image` where that is a MetaTensor, as MONAI's own networks do."""
+    """Return `result` with the metadata of `image` if it is a MetaTensor, as MONAI's own networks do."""
     return MetaTensor(result).copy_meta_from(image) if isinstance(image, MetaTensor) else result
 
 
@@ -58,18 +58,18 @@ def is_tracing() -> bool:
 
 
 def is_exported() -> bool:
-    """Whether the network is being written for another program: traced, or by `torch.export`."""
+    """Whether the network is being exported: traced, or by `torch.export`."""
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # PyTorch 2.7 can tell them apart
     return is_tracing() or bool(exporting())
 
 
 def is_recorded() -> bool:
-    """Whether the operations that run are being recorded or compiled, for other sizes or another device."""
+    """Whether operations are being recorded or compiled, possibly for other sizes or another device."""
     return is_tracing() or torch.compiler.is_compiling()
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context without autocast: what is float32 stays so."""
+    """Return a context without autocast, where float32 stays float32."""
     if device.type == "meta":  # has none, and PyTorch 2.8 cannot compile the question whether a device has one
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
@@ -85,9 +85,9 @@ def cast(part: nn.Module, dtype: torch.dtype) -> None:
 
 
 def cast_norms(part: nn.Module, dtype: torch.dtype) -> None:
-    """Cast the norms of a part that runs in `dtype`: on a CPU to float32, which their kernels take there.
+    """Cast the norms of a part that runs in `dtype`; on a CPU to float32, as accepted by their kernels.
 
-    The rounding of a scale or shift moves all pixels alike, and so moves outlines more than its size suggests.
+    A rounded scale or shift affects all pixels alike, so outlines shift more than its size suggests.
     """
     for norm in norms_of(part):
         norm.to(torch.float32 if norm.weight.device.type == "cpu" else dtype)
@@ -111,13 +111,13 @@ def check_image(image: Tensor) -> None:
 
 
 def check_precision(image: Tensor, network: nn.Module) -> None:
-    """Check that a network that computes in float32 still does, and that `image` is of that type.
+    """Check that a float32 network has not been cast, and that `image` is float32.
 
-    Prototypes and prompts stay in float32 under autocast too, so a network that was cast as a whole would fail within.
+    Prototypes and prompts stay in float32 even under autocast, so a network cast as a whole would fail internally.
 
     Raises:
         ValueError: `net.half()`, `net.double()` or the like has cast the weights, or the image is of another type;
-            under autocast it may be of any floating one.
+            under autocast any floating type is allowed.
     """
     weights = next(network.parameters()).dtype
     if weights != torch.float32:
@@ -131,7 +131,7 @@ def check_precision(image: Tensor, network: nn.Module) -> None:
 
 
 def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:
-    """Return `part(*args)`; if `enabled`, its intermediate results are dropped and made again in the backward pass."""
+    """Return `part(*args)`; if `enabled`, intermediate results are recomputed in the backward pass."""
     if not enabled or not torch.is_grad_enabled():
         return part(*args)
     result: T = checkpoint(part, *args, use_reentrant=False, preserve_rng_state=False)  # nothing here is random
@@ -139,14 +139,14 @@ def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:
 
 
 def resize(x: Tensor, size: tuple[int, int] | torch.Size, align_corners: bool = False) -> Tensor:
-    """Resize (B, C, h, w) bilinearly to `size`; the same tensor when it has that size already."""
+    """Resize (B, C, h, w) bilinearly to `size`; a tensor already of that size is returned as is."""
     if x.shape[-2:] == torch.Size(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 class ConvNormReLU(nn.Module):
-    """Convolution that keeps the size, GroupNorm of one group, ReLU."""
+    """Size-preserving convolution, GroupNorm with one group, ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: tuple[int, int], dilation: int = 1) -> None:
         super().__init__()
@@ -159,10 +159,10 @@ class ConvNormReLU(nn.Module):
 
 
 class RFB(nn.Module):
-    """Receptive-field block: four branches that look at growing neighbourhoods, merged, plus a 1x1 residual.
+    """Receptive-field block: four merged branches with growing receptive fields, plus a 1x1 residual.
 
-    Branches are 1x1; then 1xk, kx1 and a 3x3 dilated by k, for k = 3, 5, 7. GroupNorm of one group stands where the
-    usual block has batch norm, so that a sample's result does not depend on its batch.
+    The branches are 1x1; then 1xk, kx1 and a 3x3 dilated by k, for k = 3, 5, 7. GroupNorm with one group replaces the
+    usual batch norm, so that a sample's result does not depend on its batch.
 
     Args:
         in_channels: channels of the encoder stage.

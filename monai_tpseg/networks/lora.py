@@ -11,10 +11,10 @@ __all__ = ["LowRank", "LowRankAttention"]
 
 
 class LowRank(nn.Module):
-    """A low-rank update beside a linear layer that stays as it is: W x + Up(Down(x)).
+    """A low-rank update beside an unchanged linear layer: W x + Up(Down(x)).
 
-    It is hooked onto the layer, so that the trunk keeps its names and loads its published weights strictly. Up starts
-    at zero: the layer starts unchanged.
+    A hook on the layer applies it, so the trunk keeps its names and loads its published weights strictly. Up is
+    zero-initialised: the layer starts unchanged.
 
     Args:
         linear: the layer to update; its own parameters are not touched.

@@ -1,8 +1,8 @@
-"""Masked autoencoding of a trunk: it sees some units of a picture, a light decoder guesses the others.
+"""Masked autoencoding of a trunk: it sees some units of a picture, and a light decoder predicts the others.
 
-As Hiera's authors pretrain it (Ryali et al. 2023, arXiv 2306.00989; He et al. 2022, arXiv 2111.06377): what is hidden
-is dropped, not replaced by a token, so that a step costs what is visible. A unit is the 32 x 32 pixels that become one
-token of the last stage, and no block before the third stage looks beyond it.
+The pretraining of Hiera's authors (Ryali et al. 2023, arXiv 2306.00989; He et al. 2022, arXiv 2111.06377): hidden
+units are dropped, not replaced by a token, so the cost of a step depends on the visible units alone. A unit is the
+32 x 32 pixels of one last-stage token; blocks before the third stage do not look beyond it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TOKENS = 8  # tokens of a side of a unit at the first stage, whose stride is 4
 
 
 class Reconstruction(NamedTuple):
-    """pixels: (B, U, 3 * 32 * 32), each unit in its own normalised values. hidden: (B, U) bool, what was not seen."""
+    """pixels: (B, U, 3 * 32 * 32), each unit normalised by itself. hidden: (B, U) bool, the hidden units."""
 
     pixels: Tensor
     hidden: Tensor
@@ -39,7 +39,7 @@ def to_units(image: Tensor) -> Tensor:
 
 
 def from_units(units: Tensor, size: tuple[int, int]) -> Tensor:
-    """Put (B, U, C, 32, 32) together to (B, C, H, W) of `size`; undoes `to_units`."""
+    """Assemble (B, U, C, 32, 32) into (B, C, H, W) of `size`; the inverse of `to_units`."""
     batch, _, channels = units.shape[:3]
     grid = units.reshape(batch, size[0] // UNIT, size[1] // UNIT, channels, UNIT, UNIT)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(batch, channels, *size)
@@ -55,7 +55,7 @@ class _Visible(NamedTuple):
 
 
 class MaskedAutoencoder(nn.Module):
-    """A trunk, the fusion of its stages and a light decoder; only the trunk is kept after the training.
+    """A trunk, the fusion of its stages and a light decoder; only the trunk is kept after training.
 
     Args:
         trunk: `sam2`'s Hiera, with either stem.
@@ -65,7 +65,7 @@ class MaskedAutoencoder(nn.Module):
         heads: of each.
 
     Raises:
-        ValueError: a size that units do not cover, or fewer than four units.
+        ValueError: a size not divisible into units, or fewer than four units.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class MaskedAutoencoder(nn.Module):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, image: Tensor, hidden: Tensor) -> Reconstruction:
-        """Guess all units of `image` (B, 3, H, W) from those that `hidden` (B, U) leaves visible."""
+        """Predict all units of `image` (B, 3, H, W) from those left visible by `hidden` (B, U)."""
         features, visible = self.encode(image, hidden)
         fused = sum(_rows(conv(_maps(stage)), stage) for conv, stage in zip(self.fuse, features, strict=True))
         seen = self.embed(self.norm(fused))
@@ -106,13 +106,13 @@ class MaskedAutoencoder(nn.Module):
         return Reconstruction(self.decoder(tokens + self.position), hidden)
 
     def encode(self, image: Tensor, hidden: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Run the trunk on the visible units alone.
+        """Run the trunk only on the visible units.
 
-        With nothing hidden these are the trunk's own features, cut into units, where no window reaches beyond the map.
+        With nothing hidden, and no window extending beyond the map, these are the trunk's own features, cut into units.
 
         Args:
             image: (B, 3, H, W).
-            hidden: (B, U) bool, equally many in each row, and not all.
+            hidden: (B, U) bool, the same number in each row, and not all.
 
         Returns:
             for each stage (B, K, n, n, C), n = 8, 4, 2, 1; and the visible units (B, K) in rising order.

@@ -1,7 +1,7 @@
-"""One more task for a trained TP-Seg, without training: from pictures with masks to the rows of its parameters.
+"""A new task for a trained TP-Seg, without training: from pictures with masks to its parameter rows.
 
-What knows tasks in TP-Seg has one row for each. A new task gets one more: prototypes from the features under the
-exemplars' masks, and the other rows from the task that the exemplars are most like.
+Task parameters in TP-Seg have one row per task. A new task adds one: its prototypes come from the features under the
+exemplars' masks, its other rows from the task most similar to the exemplars.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MOMENTUM: dict[Start, float] = {"nearest": 0.5, "identity": 0.0}  # 0.5: half o
 
 
 class Nearest(NamedTuple):
-    """The task that a new one borrows from.
+    """The task whose rows a new task borrows.
 
     Attributes:
         row: of that task.
-        similarities: of the exemplars to every old task, (T,), in [-1, 1].
+        similarities: of the exemplars to every existing task, (T,), in [-1, 1].
     """
 
     row: int
@@ -38,13 +38,13 @@ class Nearest(NamedTuple):
 
 @torch.no_grad()
 def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor, start: Start = "nearest") -> Nearest:
-    """Fill `wider` with the tasks of `net` and one more, known from exemplars alone.
+    """Fill `wider` with the tasks of `net` and a new one, defined by exemplars alone.
 
-    The old tasks give the same logits as before, bit for bit.
+    The logits of the existing tasks stay bit-identical.
 
     Args:
         net: trained.
-        wider: built as `net` was, for one task more, with fresh weights: a fresh adapter is the identity.
+        wider: built like `net` for one more task, with fresh weights: a fresh adapter is the identity.
         image: (K, 3, H, W), exemplars as network input.
         label: (K, 1, H, W) in {0, 1}; a lesion and a background must occur.
         start: "nearest" copies all rows of the most similar task and moves its prototypes half way to the exemplars';
@@ -52,7 +52,7 @@ def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor, start: Star
             exemplars' prototypes as they are.
 
     Returns:
-        the task whose rows the new one got.
+        the task whose rows were copied.
 
     Raises:
         ValueError: an unknown start.
@@ -69,11 +69,11 @@ def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor, start: Star
 
 @torch.no_grad()
 def nearest_task(net: TPSeg, image: Tensor, label: Tensor) -> Nearest:
-    """Return the task that exemplars are most like, by prototypes.
+    """Return the task most similar to the exemplars, by prototypes.
 
-    What a decoder votes by is the direction from the background prototype to that of the lesion, equation (8). The
-    exemplars run as every task in turn, each with its own adapters, and the direction that their features give is
-    compared with that task's own: the similarity is the cosine of the two, averaged over the PGTDs.
+    A decoder votes along the direction from the background to the lesion prototype, equation (8). The exemplars run as
+    each task in turn, with that task's adapters, and the direction given by their features is compared with the task's
+    own: the similarity is the cosine of the two, averaged over the PGTDs.
 
     Args:
         net: TP-Seg.
@@ -119,7 +119,8 @@ def borrow_rows(net: TPSeg, source: int, target: int, heads_only: bool = False) 
 def set_prototypes(net: TPSeg, image: Tensor, label: Tensor, row: int, momentum: float = 0.0) -> None:
     """Move the prototypes of a task to the mean features under the masks of exemplars, equation (13), coarse to fine.
 
-    The features of a PGTD depend on the prototypes of those before it, so each moves by features that saw theirs.
+    The features of a PGTD depend on the prototypes of the PGTDs before it, so the update runs coarse to fine on
+    features computed with the updated prototypes.
 
     Args:
         net: TP-Seg; its other rows stay as they are.
@@ -137,7 +138,7 @@ def set_prototypes(net: TPSeg, image: Tensor, label: Tensor, row: int, momentum:
 def _class_means(net: TPSeg, image: Tensor, label: Tensor, row: int, numbers: Sequence[int]) -> list[Tensor]:
     """Return the unit mean features of background and lesion in some PGTDs, (2, C) each.
 
-    Every exemplar counts once, whatever the size of its lesion.
+    Every exemplar has the same weight, whatever the size of its lesion.
     """
     sums: list[Tensor | float] = [0.0] * len(numbers)
     for one, mask in zip(torch.split(image, 1), torch.split(label, 1), strict=True):

@@ -1,4 +1,4 @@
-"""Other networks under the same engine, data, loss and schedule."""
+"""Peer networks, trained with the same engine, data, loss and schedule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PEERS", "TaskAgnostic", "build_peer", "nnunet_plan_2d"]
 
 
 class TaskAgnostic(KeepsArguments, nn.Module):
-    """Lets a network that knows no tasks stand where TP-Seg stands: one model for all tasks, without a task input.
+    """Makes a task-agnostic network a drop-in replacement for TP-Seg: one model for all tasks, without a task input.
 
     Args:
         net: maps (B, 3, H, W) to logits (B, 1, H, W), e.g. MONAI's `UNet(2, 3, 1, ...)`.
@@ -26,7 +26,7 @@ class TaskAgnostic(KeepsArguments, nn.Module):
         self.net = net
 
     def forward(self, image: Tensor, task: int | Tensor | None = None, deep_supervision: bool = False) -> Tensor:
-        """Return the logits (B, 1, H, W); `task` is not used, and there are no side outputs to ask for."""
+        """Return the logits (B, 1, H, W); `task` is not used, and there are no side outputs."""
         logits: Tensor = self.net(plain_tensor(image))
         return with_meta_of(image, logits)
 
@@ -109,7 +109,7 @@ def build_peer(name: str, image_size: int | Sequence[int] = 512, width: int | No
         name: "unet", "attention_unet", "swin_unetr", "flexible_unet" (on EfficientNet-B0), or "dynunet" with nnU-Net's
             2D plan for the image size (without its deep supervision).
         image_size: of the network's input, pixels.
-        width: channels of the finest stage, by default the usual ones.
+        width: channels of the finest stage; default: the usual number.
 
     Raises:
         ValueError: an unknown name, or a width that does not fit.

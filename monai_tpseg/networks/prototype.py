@@ -1,4 +1,4 @@
-"""Task prototypes: the bank that holds them, its update, and what the decoder computes with them."""
+"""Task prototypes: their bank, its update, and the decoder's attention to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKGROUND, FOREGROUND = 0, 1
 
 
 def draw_prototypes(num_tasks: int, channels: int, embedding_dim: int = 64) -> Tensor:
-    """Draw the first prototypes as equation (5): an MLP of a task embedding, normalised; both are then dropped.
+    """Draw the initial prototypes by equation (5), a normalised MLP of a task embedding; both are then discarded.
 
     Returns:
         (T, 2, C) unit norm, index 0 background, 1 foreground.
@@ -38,9 +38,9 @@ class PrototypeBank(nn.Module):
         channels: C.
         momentum: m; 0.9 in the paper, 0.995 as released.
         released: the released form: features are normalised pixel by pixel, the mean is not normalised again,
-            foreground is a label above 0.5 and background below 0.1 after bilinear resizing with aligned corners, and
-            a region of 10 pixels or fewer is passed over. The paper's form weighs each pixel with the share of it that
-            the label covers.
+            foreground is a label above 0.5 and background below 0.1 after bilinear resizing with aligned corners, and a
+            region of 10 pixels or fewer is skipped. The paper's form weights each pixel by the fraction of it that the
+            label covers.
     """
 
     prototypes: Tensor
@@ -60,14 +60,14 @@ class PrototypeBank(nn.Module):
     def update(self, features: Tensor, label: Tensor, task: Tensor, taken: Tensor | None = None) -> None:
         """Move the prototypes of the tasks in this batch towards the mean features under their labels.
 
-        Under `torch.distributed` the sums and counts of all ranks are added first, so that every rank ends with what
-        one process would have on the joined batch.
+        Under `torch.distributed` the sums and counts of all ranks are added first, so every rank gets the result of one
+        process on the combined batch.
 
         Args:
             features: f~ of the decoder, (B, C, h, w).
             label: (B, 1, H, W) in {0, 1}.
             task: (B,) int64.
-            taken: a bool tensor without dimensions; False moves nothing. The host does not look at it.
+            taken: 0-d bool tensor; False moves nothing. The host does not read it.
         """
         sums, counts = self._class_sums(features.detach().float(), label.float(), task)
         if dist.is_available() and dist.is_initialized():
@@ -93,7 +93,7 @@ class PrototypeBank(nn.Module):
             label: (B, 1, H, W) in {0, 1}.
 
         Returns:
-            (B, 2, C), 0 background, 1 foreground; zeros for a region that the sample does not have.
+            (B, 2, C), 0 background, 1 foreground; zeros for a region absent from the sample.
         """
         sums, counts = self._sample_sums(features.float(), label.float())
         present = counts > (10.0 if self.released else 0.0)

@@ -48,11 +48,11 @@ _ROUTER = re.compile(r"encoder\.blocks\.(\d+)\.adapter\.task_routers\.(\d+)\.([0
 def convert_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a state dict of the released TP-Seg layout to `tpseg_hiera(..., layout="released")`.
 
-    Foreground and background change places in the prototypes (index 0 is background here), the routers of all tasks
+    Foreground and background are swapped in the prototypes (index 0 is background here), the routers of all tasks
     are stacked into one tensor per block, 1x1 convolutions of heads become rows, and a `module.` prefix is dropped.
 
     Raises:
-        CheckpointError: a key that the layout does not have, or prototypes that were never initialised.
+        CheckpointError: a key unknown to the layout, or uninitialised prototypes.
     """
     result: dict[str, Tensor] = {}
     routers: dict[str, dict[int, Tensor]] = {}

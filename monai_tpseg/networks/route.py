@@ -1,4 +1,4 @@
-"""The split gate: where, for each task, the encoder turns from shared to task-specific adapters."""
+"""The split gate: the position at which the encoder switches from shared to task-specific adapters, per task."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SplitGate(nn.Module):
     2..n-1: the first block is always shared and the last always task-specific. L = 0 puts it in the middle. L_n would
     have no effect, so n - 1 values are stored.
 
-    `temperature` and `hard` are persistent buffers: a loaded model runs as the one that was validated. A hard gate is
-    exactly 0 or 1 and L then gets a gradient of zero.
+    `temperature` and `hard` are persistent buffers: a loaded model runs exactly as validated. A hard gate is exactly 0
+    or 1, and the gradient of L is then zero.
 
     Args:
         num_tasks: T.

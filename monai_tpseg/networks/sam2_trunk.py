@@ -1,4 +1,4 @@
-"""SAM 2's official files: the trunk out of one, loaded strictly, and their download with its SHA-256 verified."""
+"""SAM 2's official files: strict loading of the trunk, and download with SHA-256 verification."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TRUNK_PREFIX = "image_encoder.trunk."
 
 
 def sam2_trunk_state(checkpoint: Mapping[str, Any], source: str = "checkpoint") -> dict[str, Tensor]:
-    """Return the trunk's state dict out of an official SAM 2 / 2.1 checkpoint `{"model": state_dict}`.
+    """Return the trunk's state dict from an official SAM 2 / 2.1 checkpoint `{"model": state_dict}`.
 
     Raises:
         CheckpointError: the dictionary is not of that form.
@@ -63,7 +63,7 @@ def load_sam2_trunk(trunk: nn.Module, path: str | os.PathLike[str], backbone: st
         backbone: name of the trunk's variant, for the error message.
 
     Raises:
-        CheckpointError: one line that says which file is expected and where to get it.
+        CheckpointError: one line with the expected file and its source.
     """
     files = " or ".join(SAM2_FILES.get(backbone, ()))
     ours = "the encoder.pt of tpseg pretrain with the same backbone and stem"
@@ -75,20 +75,20 @@ def load_sam2_trunk(trunk: nn.Module, path: str | os.PathLike[str], backbone: st
 
 
 def download_sam2(backbone: str, folder: str | os.PathLike[str]) -> Path:
-    """Download the SAM 2.1 file of `backbone` into `folder` unless it is there, and check its sha256.
+    """Download the SAM 2.1 file of `backbone` into `folder` if missing, and verify its sha256.
 
-    A convenience: everything works with a file that is already there, and nothing downloads unless this is called.
+    A convenience: existing files work everywhere, and nothing else downloads.
 
     Args:
         backbone: one of the keys of `SAM2_FILES`.
-        folder: where the file goes.
+        folder: destination of the file.
 
     Returns:
         path of the file.
 
     Raises:
         ValueError: no such backbone.
-        CheckpointError: the digest differs; the file is left for you to look at under the name it was downloaded to.
+        CheckpointError: the digest differs; the file is kept under its download name for inspection.
     """
     if backbone not in SAM2_FILES:
         raise ValueError(f"No SAM 2 file for backbone {backbone!r}; choose one of {', '.join(SAM2_FILES)}.")

@@ -1,4 +1,4 @@
-"""Networks that `torch.jit.script` cannot read line by line: they are traced instead, for any size, batch and task."""
+"""Networks that `torch.jit.script` cannot compile from source: traced instead, for any size, batch and task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TracedForScript(nn.Module):
 
 
 class _Traced(nn.Module):
-    """Lets a trace be scripted: the scripting compiler takes one as a submodule, not as the top."""
+    """Makes a trace scriptable: the scripting compiler accepts a trace as a submodule, not at the top level."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

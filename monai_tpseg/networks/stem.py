@@ -1,4 +1,4 @@
-"""What a trunk that is trained from scratch may have in front and at full detail: options, never the paper's layout."""
+"""Options for a trunk trained from scratch, a convolutional stem and a fine skip; never part of the paper's layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ConvStem", "DetailBlock"]
 
 
 class ConvStem(nn.Sequential):
-    """Overlapping patch embedding of three 3x3 convolutions, stride 4 in all, in the place of one 7x7 convolution.
+    """Overlapping patch embedding of three 3x3 convolutions, total stride 4, in place of one 7x7 convolution.
 
     Early convolutions let a vision transformer train from scratch on few pictures (Xiao et al. 2021,
     arXiv 2106.14881).
@@ -39,10 +39,10 @@ class ConvStem(nn.Sequential):
 
 
 class DetailBlock(nn.Module):
-    """A light skip at stride 2: the finest decoder's features, upsampled, beside a shallow look at the picture itself.
+    """A light skip at stride 2: the finest decoder's upsampled features combined with shallow features of the picture.
 
-    The trunk's finest map has stride 4, so an outline of TP-Seg is no finer than four pixels of its input. A U-Net
-    keeps the full size all the way; this keeps half of it, for a twentieth of the trunk's multiply-adds.
+    The trunk's finest map has stride 4, so TP-Seg resolves outlines to four input pixels. A U-Net keeps full
+    resolution throughout; this block keeps half, at a twentieth of the trunk's multiply-adds.
 
     Args:
         channels: of the finest decoder's features.

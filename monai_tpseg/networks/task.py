@@ -1,4 +1,4 @@
-"""The task that a call is for: named by its row, checked, never guessed."""
+"""The task of a call: given by row, validated, never guessed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "refuse_names",
 
 
 def refuse_names(task: Any, num_tasks: int | None = None) -> None:
-    """Check that `task` is given, and by number.
+    """Check that `task` is given as a number.
 
     Args:
-        task: what a call got.
+        task: as passed to the call.
         num_tasks: T, for the message.
 
     Raises:
@@ -38,14 +38,14 @@ def refuse_names(task: Any, num_tasks: int | None = None) -> None:
 
 
 def row_numbers(task: Any, num_tasks: int | None = None) -> Tensor:
-    """Return `task` as a tensor of row numbers, of any shape, where it lies.
+    """Return `task` as a tensor of row numbers, of any shape, on its own device.
 
     Args:
         task: an int, a tensor of integers, or a list of ints.
         num_tasks: T, for the message.
 
     Raises:
-        ValueError: no task, a name, or numbers that are no integers.
+        ValueError: no task, a name, or non-integer numbers.
     """
     refuse_names(task, num_tasks)
     try:
@@ -92,12 +92,12 @@ def _is_as_long(value: Any, length: int) -> bool:
 
 
 def is_passed_to_windows(matches: Callable[[Any], bool]) -> bool:
-    """Whether MONAI's sliding windows run this call and hand on, uncut, an argument that `matches`.
+    """Whether MONAI's sliding windows run this call and pass on, uncut, an argument that `matches`.
 
     `monai.inferers.sliding_window_inference` cuts the images of a batch into windows, joins windows of different
-    images, and passes all other arguments on as they came: a row per image then meets the windows of another image.
-    Shapes do not tell, as both may be of one length, and MONAI says nothing to the network. So this looks for that
-    function up the stack, and at what it was given.
+    images, and passes all other arguments on unchanged, so that a row per image may be applied to windows of another
+    image. Shapes cannot reveal this, since both lengths may agree, and MONAI does not inform the network. This function
+    therefore searches the call stack for that function and inspects its arguments.
     """
     if is_recorded():
         return False
@@ -113,13 +113,13 @@ def is_passed_to_windows(matches: Callable[[Any], bool]) -> bool:
 class TaskNetwork(KeepsArguments, nn.Module):
     """Base of networks with one row of parameters per task, called as `net(image, task)`.
 
-    A call without a task raises: row 0 would be a guess. It passes only where there is nothing to guess (one task),
-    while an exporter records the network (which calls it with the image alone), and where a bundle built it with
-    `default_task`, for the tools of MONAI that call `net(image)`. The last two warn.
+    A call without a task raises: row 0 would be a guess. There are three exceptions: a network with one task, an
+    exporter that records the network (and calls it with the image alone), and a network that a bundle built with
+    `default_task` for MONAI tools that call `net(image)`. The last two warn.
 
     Attributes:
         num_tasks: T.
-        default_task: row that a call without a task is for, or None.
+        default_task: row used by a call without a task, or None.
     """
 
     num_tasks: int
@@ -129,12 +129,12 @@ class TaskNetwork(KeepsArguments, nn.Module):
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """Names of the tasks in row order, () where nobody gave them.
+        """Names of the tasks in row order, () if not given.
 
-        A network of as many tasks as the catalogue of `monai_tpseg.catalogue` has its names unless it was given others.
+        A network with as many tasks as `monai_tpseg.catalogue` uses the catalogue's names unless given others.
 
         Raises:
-            ValueError: set to another number of names than there are rows.
+            ValueError: the number of names differs from the number of rows.
         """
         return self._task_names or (TASK_NAMES if self.num_tasks == len(TASK_NAMES) else ())
 
@@ -145,10 +145,10 @@ class TaskNetwork(KeepsArguments, nn.Module):
         self._task_names = tuple(names)
 
     def named_task(self, task: Any) -> Any:
-        """Return `task`, or the row that stands for none where there is one.
+        """Return `task`, or the default row if there is one.
 
         Raises:
-            ValueError: no task, and nothing says which.
+            ValueError: no task and no default.
         """
         if task is not None or self.num_tasks == 1:
             return 0 if task is None else task

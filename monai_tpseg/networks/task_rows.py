@@ -1,4 +1,4 @@
-"""The rows of one task as parameters of their own, so that nothing else of a network can change."""
+"""The rows of one task as separate parameters, so that nothing else in the network can change."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _TUNED = ("task_down", "task_up", "task_scale", "task_weight", "task_bias")  # a
 
 
 class NewRow(nn.Module):
-    """A TP-Seg of which one task can be trained: adapters, heads and fusion of its row.
+    """A TP-Seg with one trainable task: adapters, heads and fusion of its row.
 
-    The network is frozen and stays in evaluation mode, its prototypes included. `write` puts the rows back; the other
-    rows are never written to, so the other tasks give the same logits bit for bit.
+    The network, including its prototypes, is frozen and stays in evaluation mode. `write` stores the rows in it; other
+    rows are never written, so the logits of the other tasks stay bit-identical.
 
     Args:
         net: TP-Seg.
@@ -41,14 +41,14 @@ class NewRow(nn.Module):
         return self
 
     def forward(self, image: Tensor, task: int | Tensor, deep_supervision: bool = False) -> Any:
-        """As `TPSeg.forward`, with the rows of this module in the place of the network's."""
+        """As `TPSeg.forward`, with this module's rows in place of the network's."""
         whole = dict(self.net.named_parameters())
         used = {name: self._joined(whole[name], row) for name, row in zip(self.names, self.rows, strict=True)}
         return functional_call(self.net, used, (image, task), {"deep_supervision": deep_supervision})
 
     @torch.no_grad()
     def write(self) -> None:
-        """Put the rows into the network."""
+        """Write the rows into the network."""
         whole = dict(self.net.named_parameters())
         for name, row in zip(self.names, self.rows, strict=True):
             whole[name][self.row] = row

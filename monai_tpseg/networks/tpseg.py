@@ -28,12 +28,12 @@ _PATIENCE = 100  # training steps without an update of the prototypes, after whi
 
 
 class TPSegOutput(NamedTuple):
-    """Everything the network computes in training.
+    """All outputs of the network in training.
 
     logits: fused prediction (B, 1, H, W).
     side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W); before them the detail block's, where
         there is one. (a plain U-shaped decoder gives those of its three blocks)
-    features: f~ of PGTD1, PGTD2, PGTD3 (those that there are), each (B, C, h, w), for the prototype update.
+    features: f~ of the PGTD1, PGTD2, PGTD3 that exist, each (B, C, h, w), for the prototype update.
     prototypes: the prototypes of each sample's task in PGTD1, PGTD2, PGTD3, each (B, 2, C), 0 background.
     """
 
@@ -46,15 +46,15 @@ class TPSegOutput(NamedTuple):
 class TPSeg(TracedForScript, TaskNetwork):
     """Task-Prototype network for unified lesion segmentation (arXiv 2604.00684).
 
-    Encoder features are conditioned on the task by adapters; the decoder is guided by foreground and background
-    prototypes of the task; a weighted sum per task of the decoder outputs is the prediction.
+    Adapters condition the encoder features on the task, the task's foreground and background prototypes guide the
+    decoder, and a per-task weighted sum of the decoder outputs is the prediction.
 
     Args:
         encoder: called with (image, task), returns four maps at strides 4, 8, 16, 32.
         decoder: called with (features, task); the paper's, or a plain one of its ablations.
         num_tasks: T, rows of every task parameter.
-        align_corners: of the last upsampling; the released layout aligns corners.
-        extras: parameters of the released files that no computation uses, kept so that counts and files agree.
+        align_corners: of the last upsampling; True in the released layout.
+        extras: unused parameters of the released files, kept so that counts and files agree.
         fusion: called with (outputs, task), gives the prediction; by default a `TaskFusion`.
 
     >>> from monai_tpseg.networks import tpseg_hiera_demo
@@ -104,7 +104,7 @@ class TPSeg(TracedForScript, TaskNetwork):
             logits (B, 1, H, W), with the metadata of `image`; or the `TPSegOutput` they are part of, plain tensors.
 
         Raises:
-            ValueError: a size that is not divisible by 32, another type than float32, no task, or one that does not
+            ValueError: a size not divisible by 32, a type other than float32, no task, or one that does not
                 exist.
         """
         pixels = plain_tensor(image)
@@ -120,9 +120,9 @@ class TPSeg(TracedForScript, TaskNetwork):
         return TPSegOutput(fused, side, features, tuple(pgtd.bank(rows) for pgtd in self.pgtds))
 
     def checkpoint_activations(self, enabled: bool = True) -> TPSeg:
-        """Choose whether training keeps the intermediate results of blocks, RFBs and PGTD, or makes them again.
+        """Choose whether training stores the intermediate results of blocks, RFBs and PGTDs or recomputes them.
 
-        Without them a step needs less memory and more time, as every block runs forward twice; gradients are the same.
+        Recomputation saves memory and costs time, since every block runs forward twice; gradients are the same.
 
         Returns:
             this network.
@@ -133,9 +133,10 @@ class TPSeg(TracedForScript, TaskNetwork):
         return self
 
     def compile_parts(self, **options: Any) -> TPSeg:
-        """Let blocks, adapters and decoders be compiled by `torch.compile` when they first run, in training too.
+        """Compile blocks, adapters and decoders with `torch.compile` at their first call, also in training.
 
-        Each is compiled by itself, see `monai_tpseg.networks.compiled`. It needs a C++ compiler, and a GPU to pay.
+        Each is compiled separately, see `monai_tpseg.networks.compiled`. Needs a C++ compiler; worthwhile only on a
+        GPU.
 
         Args:
             **options: of `torch.compile`.
@@ -149,10 +150,10 @@ class TPSeg(TracedForScript, TaskNetwork):
 
     @torch.no_grad()
     def segment_tasks(self, image: Tensor, tasks: Iterable[int]) -> Tensor:
-        """Segment one batch for several tasks, computing what they share once.
+        """Segment one batch for several tasks, with a single pass for their shared blocks.
 
-        The blocks before a task's split position, and the receptive-field blocks of the stages that end there, are the
-        same for all tasks. They run once; each task leaves them where it splits. Soft gates share the first block only.
+        The blocks before a task's split position, and the receptive-field blocks of stages that end before it, are the
+        same for all tasks. They run once; each task leaves them at its split. Soft gates share only the first block.
 
         Args:
             image: (B, 3, H, W), as in `forward`.
@@ -162,7 +163,7 @@ class TPSeg(TracedForScript, TaskNetwork):
             logits (B, tasks, H, W), in the order of `tasks`; equal to those of one call per task.
 
         Raises:
-            ValueError: no task, one that does not exist or is named twice, or a bad image.
+            ValueError: no task, an unknown or repeated one, or an invalid image.
         """
         pixels, rows = plain_tensor(image), check_rows(tasks, range(self.num_tasks))
         check_image(pixels)
@@ -176,21 +177,21 @@ class TPSeg(TracedForScript, TaskNetwork):
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
     ) -> InferenceNetwork:
-        """Return a copy that computes the same, faster, for the named tasks; this network stays as it is.
+        """Return a faster, equivalent copy for the named tasks; this network is unchanged.
 
         The gates of the copy are hard. Each block runs one route, with its normalisation folded into the projection;
-        everything is channels last; what depends on the prototypes alone, and the mixing of the experts, is done ahead
-        or on the small side; weights are cast once. In float32 the logits differ from those of this network with hard
-        gates by rounding, up to 1e-4 of the largest; in bf16 by about 1e-2 of it.
+        everything is channels last; terms that depend only on the prototypes, and the mixing of the experts, are
+        precomputed or computed on the smaller side; weights are cast once. Compared with this network with hard gates,
+        float32 logits differ by rounding, up to 1e-4 of the largest logit, and bf16 logits by about 1e-2 of it.
 
         Args:
-            tasks: a row or rows of the tasks that it must segment; by default all. Fewer need less memory.
+            tasks: row or rows of the tasks to segment; default: all. Fewer tasks need less memory.
             dtype: of weights and features: float32, bfloat16 or float16 (which needs a GPU). The prototype-guided
                 decoders stay in float32.
-            compile: run each block and decoder through `torch.compile`; the first calls are slow.
+            compile: run each block and decoder with `torch.compile`; the first calls are slow.
 
         Raises:
-            ValueError: a task that does not exist, or another dtype.
+            ValueError: an unknown task or an unsupported dtype.
         """
         rows = check_rows(range(self.num_tasks) if tasks is None else tasks, range(self.num_tasks))
         fast = InferenceNetwork(self.encoder, self.decoder, self.fusion, rows, dtype, self.align_corners)
@@ -208,7 +209,7 @@ class TPSeg(TracedForScript, TaskNetwork):
             features: `TPSegOutput.features` of this batch.
             label: (B, 1, H, W) in {0, 1}.
             task: as in `forward`.
-            taken: a bool tensor without dimensions: False, for a training step that was skipped, moves nothing.
+            taken: 0-d bool tensor; False, for a skipped training step, moves nothing.
         """
         rows = expand_task(task, label.shape[0], self.num_tasks, label.device)
         self.steps_without_update = 0
@@ -229,7 +230,7 @@ class TPSeg(TracedForScript, TaskNetwork):
 
     @property
     def pgtds(self) -> list[PGTD]:
-        """PGTD1, PGTD2, PGTD3, those that there are."""
+        """The PGTD1, PGTD2, PGTD3 that exist."""
         blocks = self.decoder.pgtds if isinstance(self.decoder, PrototypeGuidedDecoder) else ()
         return [block for block in blocks if isinstance(block, PGTD)]
 
@@ -248,7 +249,7 @@ def _single(module: nn.Module) -> Iterable[nn.Module]:
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """Return the network inside `DistributedDataParallel`, `DataParallel` or a compiled module; any other as it is."""
+    """Return the network inside `DistributedDataParallel`, `DataParallel` or a compiled module; others unchanged."""
     inner: Any = network
     parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
     while isinstance(inner, parallel) or hasattr(inner, "_orig_mod"):

@@ -54,8 +54,8 @@ def tpseg_hiera(
     """Build TP-Seg on a SAM 2 Hiera trunk with fresh weights; `checkpoint` and `sam2_trunk` load others.
 
     Args:
-        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"; or "hiera_demo" and "hiera_mini", small
-            ones without published weights.
+        backbone: "hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"; or the small "hiera_demo" and
+            "hiera_mini", without published weights.
         num_tasks: T.
         layout: "paper", or "released": task routes with a scale per task, prototype momentum 0.995, aligned corners,
             identity-blended experts, and the released files' unused parameters, frozen.
@@ -123,5 +123,5 @@ def tpseg_hiera_large(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
 
 
 def tpseg_hiera_demo(num_tasks: int = 8, **kwargs: Any) -> TPSeg:
-    """TP-Seg as small as serves for demonstrations and tests: same classes, 6 blocks, a narrow decoder."""
+    """Minimal TP-Seg for demonstrations and tests: same classes, 6 blocks, a narrow decoder."""
     return tpseg_hiera("hiera_demo", num_tasks, **{"freeze_encoder": False, **kwargs})

@@ -1,4 +1,4 @@
-"""Parameters that the released TP-Seg files hold and no computation uses."""
+"""Unused parameters of the released TP-Seg files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class _ScaleExtras(nn.Module):
 class ReleasedExtras(nn.Module):
     """Frozen, named parameters that make counts and files of the released layout agree; never called.
 
-    440,034 of them have no use at all (second RFBs of stages 2 to 4, two side heads, scale routers and weights); the
-    MLP of equation (5) (460,800) and the task embedding served only to draw the first prototypes.
+    440,034 of them are never used (second RFBs of stages 2 to 4, two side heads, scale routers and weights); the
+    MLP of equation (5) (460,800) and the task embedding only served to draw the initial prototypes.
 
     Args:
         num_tasks: T.

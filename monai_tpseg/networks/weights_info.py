@@ -1,7 +1,7 @@
-"""The description that lies beside every weights file: `model.json` beside `model.pt`.
+"""The description stored beside every weights file: `model.json` beside `model.pt`.
 
-It says what a flat state dict cannot: the names of the tasks in row order, the network's numbers, the image size and
-how pixels became input. Every command reads it, so that weights are never run as something they are not.
+It holds what a flat state dict cannot: the names of the tasks in row order, the network's dimensions, the image size
+and the preprocessing. Every command reads it, so that weights always run as the network they were trained as.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What a weights file was trained as.
+    """Description of trained weights.
 
     Attributes:
         tasks: task names in row order.
@@ -35,12 +35,12 @@ class WeightsInfo:
         image_size: (H, W) of the network's input in training, pixels.
         window: "none" (the whole picture at `image_size`) or "sliding" (patches of that size).
         preprocessing: sha256 over the seven modality files, see `transforms.pipelines.pipelines_hash`.
-        mpp: micrometres per pixel of the network's input, where the pictures of the training had one: whole slides are
-            read at it.
+        mpp: micrometres per pixel of the network's input, if the training pictures had one; the resolution at which
+            whole slides are read.
         sha256: digest of the weights file; empty until it is written.
         training: recipe, data and result, for the reader.
-        modalities: modality of every task that the catalogue of `monai_tpseg.catalogue` does not have, by name.
-        card: of weights in the catalogue: status, licence, sources, Dice, see `monai_tpseg.weights.Card`.
+        modalities: modality of every task beyond `monai_tpseg.catalogue`, by name.
+        card: for weights in the catalogue: status, licence, sources, Dice, see `monai_tpseg.weights.Card`.
         format: version of the description.
     """
 
@@ -58,20 +58,20 @@ class WeightsInfo:
 
     @property
     def method(self) -> str:
-        """Name of the network, as files that were made with it give it."""
+        """Name of the network, as recorded in its result files."""
         architecture = str(self.network.get("architecture", "tpseg"))
         return {"tpseg": "TP-Seg", "kprism": "K-Prism"}.get(architecture, architecture)
 
     @property
     def title(self) -> str:
-        """What every result calls the weights: name and status, e.g. `starter-tpseg, research preview`.
+        """Name of the weights in every result: name and status, e.g. `starter-tpseg, research preview`.
 
-        Empty for weights that no catalogue describes: names of files may be anybody's notes.
+        Empty for weights outside the catalogue, whose file names may contain private notes.
         """
         return ", ".join(str(self.card[key]) for key in ("name", "status") if self.card.get(key))
 
     def derived(self, **changes: Any) -> WeightsInfo:
-        """Return the description of weights that were made from these: without the card, but with where they come from.
+        """Return the description of weights derived from these: without the card, but with their origin.
 
         Args:
             **changes: of attributes.
@@ -82,7 +82,7 @@ class WeightsInfo:
 
 
 def info_path(weights: str | os.PathLike[str]) -> Path:
-    """Return the path of the description of a weights file: the same name with `.json`."""
+    """Return the path of a weights file's description: the same name with `.json`."""
     return Path(weights).with_suffix(".json")
 
 
@@ -91,7 +91,7 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
 
     Args:
         weights: path of the weights.
-        verify: also compare the file's sha256.
+        verify: also verify the file's sha256.
 
     Raises:
         CheckpointError: either file is missing or damaged, or the digest differs; one line.
@@ -124,7 +124,7 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
 
 
 def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], info: WeightsInfo) -> WeightsInfo:
-    """Write a flat state dict and its description, each under a temporary name first.
+    """Write a flat state dict and its description, each atomically through a temporary name.
 
     Returns:
         `info` with the digest of the written file.
