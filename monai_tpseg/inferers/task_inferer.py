@@ -1,7 +1,7 @@
 """Inference with a task: whole pictures, slices of volumes, sliding windows, training outputs.
 
 MONAI's `SliceInferer` drops extra arguments, and its `SlidingWindowInferer` passes them on unsliced, so a task would
-not reach the network, or with the wrong length. These inferers bind the task to the network first.
+not reach the network, or reach it with the wrong length. These inferers bind the task to the network first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is done with a prediction, done for each task of a case that asked for several."""
+"""Per-task transforms on the predictions of a case with several tasks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["ForEachTask"]
 
 
 class ForEachTask(Compose):
-    """Run transforms on a case once for each of its tasks, with the prediction of that task alone.
+    """Run transforms on a case once per task, with only that task's prediction.
 
-    A case of one task goes through as it is. One of several has rows (T,) under `keys.TASK` and a prediction (T, H, W)
-    or (T, H, W, D); the transforms see it T times, each time with one row, its name, and its channel (1, ...).
+    A case with one task passes unchanged. A case with several has rows (T,) under `keys.TASK` and a prediction (T, H,
+    W) or (T, H, W, D); the transforms see it T times, each time with one row, its name, and its channel (1, ...).
 
     Args:
         transforms: take and return a case, as for `Compose`.
@@ -33,10 +33,10 @@ class ForEachTask(Compose):
         self.task_names = tuple(task_names)
 
     def __call__(self, data: Mapping[Hashable, Any], *args: Any, **kwargs: Any) -> dict[Hashable, Any]:
-        """Return `data` with what the transforms made of it, channel by channel: prediction, probabilities and lesions.
+        """Return `data` with transformed prediction, probabilities and lesions, channel by channel.
 
         Raises:
-            ValueError: the prediction has another number of channels than the case has tasks.
+            ValueError: the number of channels of the prediction differs from the number of tasks.
         """
         rows = torch.as_tensor(data.get(TASK, 0))
         if rows.ndim == 0:

@@ -1,4 +1,4 @@
-"""The picture of a result: what a person may see of a case, with the lesion drawn on it."""
+"""The picture of a result: the viewable part of a case, with the lesion drawn on it."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def draw_case(
 ) -> Image.Image:
     """Return the lesion drawn on the picture, or on up to 12 slices.
 
-    Scanners write names and dates into ultrasound pictures, outside of the region that the object declares. So DICOM
-    ultrasound is drawn within that region, and blurred until nothing can be read where it declares none.
+    Scanners write names and dates into ultrasound pictures, outside the region declared by the object. DICOM ultrasound
+    is therefore drawn within that region, or blurred beyond legibility if none is declared.
 
     Args:
-        image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
+        image: (3, H, W) or (3, H, W, D) as read, with metadata from `LoadMedicalImage`.
         mask: (H, W) or (H, W, D) in {0, 1}, on its grid.
-        task: the name of a task that `display` knows.
+        task: the name of a task known to `display`.
         display: the pipelines without the step into the network (`network=False`).
-        lesions: of the mask, numbered by `label_lesions`; by default that is done here, where it is needed.
+        lesions: of the mask, numbered by `label_lesions`; by default numbered here if needed.
         contours: the inner and the outer one, of the shape of `mask`.
-        caption: what stands behind the task's title.
+        caption: text after the task's title.
     """
     known, shown = display.get_task(task), display({IMAGE: image, TASK_NAME: task})[IMAGE].as_tensor()
     title = f"{known.title}, {caption}" if caption else known.title
@@ -68,7 +68,7 @@ def _may_hold_names(image: MetaTensor, task: Task) -> bool:
 
 
 def _blurred(image: torch.Tensor) -> torch.Tensor:
-    """(3, H, W[, D]) averaged over large cells, with soft edges between them."""
+    """Average (3, H, W[, D]) over large cells, with soft edges between them."""
     flat = image if image.ndim == 3 else image.movedim(-1, 1).flatten(0, 1)
     height, width = flat.shape[1:]
     rows, columns = (max(1, round(_COARSE * n / max(height, width))) for n in (height, width))

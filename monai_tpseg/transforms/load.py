@@ -1,4 +1,4 @@
-"""One reading path for training, evaluation and inference: any source -> a MetaTensor as people look at it."""
+"""One reading path for training, evaluation and inference: any source -> a MetaTensor in viewing orientation."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ IntensityChoice = Literal["auto", "display", "physical"]
 
 
 class LoadMedicalImage(Transform):
-    """Read a picture, a volume or a DICOM series as people look at it.
+    """Read a picture, a volume or a DICOM series in viewing orientation.
 
-    Pictures come as displayed (EXIF applied, never transposed), grey as three equal channels, 0 to 255. Volumes are
-    turned so that axial slices have rows anterior -> posterior and columns patient right -> left, coronal and sagittal
-    ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.io.meta_keys`; the turn is part
-    of the affine and leaves no trace to invert: `MaskWriter` puts a mask back onto the source grid.
+    Pictures are returned as displayed (EXIF applied, never transposed), grey as three equal channels, 0 to 255. Volumes
+    are reoriented so that axial slices have rows anterior -> posterior and columns patient right -> left, coronal and
+    sagittal ones rows superior -> inferior; slices come last. The meta follows `monai_tpseg.io.meta_keys`; the turn is
+    part of the affine and leaves no trace to invert: `MaskWriter` puts a mask back onto the source grid.
 
     Args:
         kind: `image` or `label`.
@@ -59,7 +59,7 @@ class LoadMedicalImage(Transform):
             it for a regular grid, or read its `slices` one by one, each with its place in `slice_affines`.
 
     Raises:
-        ValueError: an argument is not one of its choices.
+        ValueError: an unsupported argument value.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class LoadMedicalImage(Transform):
             image: (3, H, W) or (3, H, W, D) float32; label: (1, H, W) or (1, H, W, D) float32 in {0, 1}.
 
         Raises:
-            ReadError: with the code of what is wrong; it names the file by its last part and repeats no header value.
+            ReadError: with an error code; it gives the file's base name and no header values.
         """
         files = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
         if not files:
@@ -130,7 +130,7 @@ class LoadMedicalImaged(MapTransform, InvertibleTransform):
         plane: see `LoadMedicalImage`.
         intensity: see `LoadMedicalImage`.
         irregular: see `LoadMedicalImage`; labels are refused where they are no regular grid.
-        allow_missing_keys: skip keys that a case does not have.
+        allow_missing_keys: skip keys missing from a case.
 
     Raises:
         ReadError: see `LoadMedicalImage`; `E_SHAPE_MISMATCH` or `E_GEOMETRY`, a label does not lie on its image. Inside
@@ -167,9 +167,9 @@ class LoadMedicalImaged(MapTransform, InvertibleTransform):
         return case
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` as loaded: nothing is turned back, but the `spacing` of a meta is again that of its grid.
+        """Return `data` as loaded: orientation is kept, and `spacing` in the metadata is again that of its grid.
 
-        `Invertd` gives what a network found the meta of its image, which a batch has made a plain dict.
+        `Invertd` gives a prediction the metadata of its image, which batching has turned into a plain dict.
         """
         case = dict(data)
         for key in self.key_iterator(case):
@@ -179,13 +179,13 @@ class LoadMedicalImaged(MapTransform, InvertibleTransform):
 
 
 def load_again(meta: Mapping[str, Any]) -> MetaTensor:
-    """Read the image once more that `meta` came with, as it was read then: a network's input is not for people to see.
+    """Read the image of `meta` again, as before, for display in place of the network's input.
 
     Args:
         meta: the meta of an image from `LoadMedicalImage`.
 
     Raises:
-        ReadError: it cannot be read any more.
+        ReadError: the image can no longer be read.
     """
     plane = cast(PlaneChoice, str(meta[meta_keys.PLANE]) if meta_keys.PLANE in meta else "auto")
     intensity = cast(IntensityChoice, str(meta[meta_keys.INTENSITY]))
@@ -195,14 +195,14 @@ def load_again(meta: Mapping[str, Any]) -> MetaTensor:
 
 
 def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
-    """Return `label` on the grid of `image`: axes are exchanged and flipped where needed, nothing is resampled.
+    """Return `label` on the grid of `image`: axes are permuted and flipped if needed, without resampling.
 
     Args:
         label: (1, H, W) or (1, H, W, D) with the meta of `LoadMedicalImage`.
         image: (3, H, W) or (3, H, W, D), likewise.
 
     Raises:
-        ReadError: `E_SHAPE_MISMATCH`, their sizes differ; `E_GEOMETRY`, they lie elsewhere in space.
+        ReadError: `E_SHAPE_MISMATCH`, the sizes differ; `E_GEOMETRY`, the positions in space differ.
     """
     label_name, image_name = (base_name(Path(str(one.meta[meta_keys.FILENAME]))) for one in (label, image))
     names = f"Label {label_name} of image {image_name}"
@@ -221,7 +221,7 @@ def match_label(label: MetaTensor, image: MetaTensor) -> MetaTensor:
 
 
 def _read(path: Path, label: bool, irregular: Irregular) -> Source:
-    """Choose the reader by content first, by suffix where the content does not say."""
+    """Choose the reader by content, or by suffix if the content is inconclusive."""
     if not path.exists():
         raise ReadError("E_NOT_FOUND", f"{base_name(path)} does not exist; check the path.")
     if path.is_dir():

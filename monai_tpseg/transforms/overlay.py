@@ -1,4 +1,4 @@
-"""A picture for a person to check: the lesion as contour and translucent fill, one tile or a montage of slices."""
+"""A picture for visual review: the lesion as contour and translucent fill, one tile or a montage of slices."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _WIDTH = 320  # the least width that holds a caption, pixels
 
 
 def montage_slices(mask: NDArray[Any], count: int = 12, lesions: NDArray[np.int32] | None = None) -> list[int]:
-    """Return up to `count` slices around the largest connected lesion, evenly spaced where it is longer.
+    """Return up to `count` slices through the largest connected lesion, evenly spaced if it spans more.
 
     Args:
         mask: (H, W, D); an empty one gives slices spread over the volume.
-        count: the largest number of slices.
-        lesions: of the mask, see `label_lesions`; by default they are numbered here, where that is needed.
+        count: maximum number of slices.
+        lesions: of the mask, see `label_lesions`; by default numbered here if needed.
     """
     depth = mask.shape[-1]
     if depth <= count:
@@ -61,12 +61,12 @@ def draw_overlay(
 ) -> Image.Image:
     """Draw the lesion on a picture, or on a montage of slices: outline and translucent fill.
 
-    A lesion of a few pixels is never lost when the picture is made smaller, and gets a yellow ring around it.
+    A lesion of a few pixels survives downscaling and is marked with a yellow ring.
 
     Args:
         image: (3, H, W) or (3, H, W, D) in 0..1.
         mask: (H, W) or (H, W, D) in {0, 1}.
-        title: what stands above, e.g. the name of the task.
+        title: text above the picture, e.g. the name of the task.
         spacing: millimetres between rows and columns (and slices), for the aspect; None takes square pixels.
         lesions: see `montage_slices`.
         contours: the inner and the outer one, of the shape of `mask`; each gets an outline, no fill.
@@ -127,7 +127,7 @@ def _outline(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _shrunk(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at the size (width, height) of its tile; a tile's pixel is lesion where any of its part of the mask is."""
+    """Shrink a mask to the (width, height) of its tile; a tile pixel is lesion if any covered mask pixel is."""
     flat = Image.fromarray(mask.astype(np.uint8) * 255)
     filters = [Image.Resampling.BOX if new < old else Image.Resampling.NEAREST
                for new, old in zip(size, flat.size, strict=True)]  # fmt: skip

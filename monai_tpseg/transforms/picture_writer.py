@@ -13,7 +13,7 @@ __all__ = ["PictureWriter"]
 class PictureWriter(PILWriter):
     """Writer of `SaveImaged` for pictures from `LoadMedicalImaged`, whose tensors are (C, rows, columns).
 
-    MONAI's own takes the first axis for columns, as its own reader gives it, and would write them transposed.
+    MONAI's own writer takes the first axis for columns, like its own reader, and would transpose these pictures.
 
     >>> from monai.transforms import SaveImaged
     >>> save = SaveImaged("pred", output_ext=".png", output_dtype="uint8", scale=255, writer=PictureWriter)
@@ -23,7 +23,7 @@ class PictureWriter(PILWriter):
         """Take the picture; see `PILWriter.set_data_array`.
 
         Raises:
-            ValueError: a volume, of which MONAI's writer would keep the first slice.
+            ValueError: a volume, of which MONAI's writer would keep only the first slice.
         """
         if data_array.ndim != 3:
             shape = tuple(data_array.shape)

@@ -45,8 +45,8 @@ def pipeline_path(modality: Modality | str, directory: str | Path | None = None)
 
     Args:
         modality: a `Modality` or its value, e.g. `ct`.
-        directory: a folder of one's own with all seven files, and a `base.yaml` with the sections that they share and
-            do not hold themselves; None takes the installed ones.
+        directory: a custom folder with all seven files, and a `base.yaml` with the sections that they share; None uses
+            the installed ones.
 
     Raises:
         ValueError: there is no such modality, or the folder has no file for it.
@@ -65,16 +65,16 @@ def pipeline_path(modality: Modality | str, directory: str | Path | None = None)
 def load_pipeline(
     modality: Modality | str, intensity: Intensity, directory: str | Path | None = None, network: bool = True
 ) -> Compose:
-    """Return the transforms that bring the key `image` from values as read to network input.
+    """Return the transforms that convert the key `image` from values as read to network input.
 
     Args:
         modality: a `Modality` or its value.
         intensity: `physical` or `display`, as `LoadMedicalImaged` left it in the meta.
         directory: see `pipeline_path`.
-        network: end with the `network` section; without it the result is in 0..1, fit to be looked at.
+        network: end with the `network` section; without it, the result is in 0..1, for display.
 
     Raises:
-        ValueError: the file is missing, has a wrong section, or names a transform that cannot be built.
+        ValueError: the file is missing, has an invalid section, or names a transform that cannot be built.
     """
     if intensity not in ("physical", "display"):
         raise ValueError(f"Unknown intensity {intensity!r}; choose physical or display.")
@@ -87,7 +87,7 @@ def load_pipeline(
 
 
 def pipelines_hash(directory: str | Path | None = None) -> str:
-    """Return the sha256 over the content of all seven pipelines; comments, key order and layout do not count.
+    """Return the sha256 over the content of all seven pipelines; comments, key order and layout are ignored.
 
     Args:
         directory: see `pipeline_path`.
@@ -100,7 +100,7 @@ def pipelines_hash(directory: str | Path | None = None) -> str:
 
 
 def warn_of_other_pipelines(trained: str) -> None:
-    """Log a warning if the pipelines differ from those of a training, whose `pipelines_hash` is `trained`."""
+    """Log a warning if the pipelines differ from those of the training, whose `pipelines_hash` is `trained`."""
     if trained != pipelines_hash():
         logger.warning("The modality files in transforms/ differ from those the weights were trained with.")
 
@@ -108,13 +108,13 @@ def warn_of_other_pipelines(trained: str) -> None:
 def slide_mpp(directory: str | Path | None = None) -> float:
     """Return the magnification of whole slides, micrometres per pixel of network input: `mpp` in `pathology.yaml`.
 
-    It does not count for `pipelines_hash`: pictures are taken as they are.
+    It is not part of `pipelines_hash`: it does not apply to pictures.
 
     Args:
         directory: see `pipeline_path`.
 
     Raises:
-        ValueError: the file is missing or malformed, or has no such number.
+        ValueError: the file is missing or malformed, or lacks the value.
     """
     path = pipeline_path(Modality.PATHOLOGY, directory)
     mpp = _content(path).get(_MPP)
@@ -135,7 +135,7 @@ class InvertMonochrome1d(MapTransform):
         super().__init__(keys, allow_missing_keys)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` with the images turned and their `inverted` cleared."""
+        """Return `data` with inverted images and `inverted` cleared."""
         case = dict(data)
         for key in self.key_iterator(case):
             if bool(case[key].meta.get(INVERTED, False)):
@@ -145,7 +145,7 @@ class InvertMonochrome1d(MapTransform):
 
 
 class NormalizeByModalityd(MapTransform):
-    """Apply the pipeline of each case's modality: the task names the modality, the meta whether values carry a unit.
+    """Apply the pipeline of each case's modality; the task gives the modality, the metadata the kind of values.
 
     Args:
         keys: keys of images from `LoadMedicalImaged`.
@@ -153,10 +153,10 @@ class NormalizeByModalityd(MapTransform):
         directory: see `pipeline_path`.
         network: see `load_pipeline`.
         allow_missing_keys: skip keys that a case does not have.
-        modalities: of tasks beyond the catalogue, by name, as weights describe them.
+        modalities: of tasks beyond the catalogue, by name, from the description of the weights.
 
     Raises:
-        ValueError: a pipeline is missing or malformed, already when this is built; the task is unknown; the image was
+        ValueError: a pipeline is missing or malformed (raised on construction); the task is unknown; the image was
             not read by `LoadMedicalImaged`.
     """
 
@@ -192,8 +192,8 @@ class NormalizeByModalityd(MapTransform):
 
         Args:
             image: (3, H, W) or (3, H, W, D), with its meta.
-            modality: whose pipeline is meant.
-            name: what an error calls the image.
+            modality: whose pipeline to apply.
+            name: of the image in error messages.
 
         Raises:
             ValueError: the image was not read by `LoadMedicalImage`.

@@ -1,4 +1,4 @@
-"""What happens to a mask between the network and the file."""
+"""Postprocessing of masks before they are written."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class RemoveSmallLesionsd(MapTransform):
 
     Args:
         keys: keys of masks, (1, H, W) or (1, H, W, D) in {0, 1}.
-        min_area: the smallest size that stays: pixels of a picture, voxels of a volume (connected across slices);
-            neighbours touch at corners too. 0 keeps everything.
-        allow_missing_keys: skip keys that a case does not have.
+        min_area: the smallest size to keep: pixels of a picture, voxels of a volume (connected across slices), with
+            diagonal connectivity. 0 keeps everything.
+        allow_missing_keys: skip keys missing from a case.
 
     Raises:
         ValueError: `min_area` is negative.

@@ -1,4 +1,4 @@
-"""The part of an ultrasound screen that shows the patient: all that a network sees, and where its mask belongs."""
+"""The region of an ultrasound screen that shows the patient: cropping for the network, pasting for its mask."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["CropToRegiond", "PasteRegiond", "crop_to_region", "paste_region"]
 
 
 def crop_to_region(values: MetaTensor, meta: Mapping[str, Any]) -> MetaTensor:
-    """Return the region of an image or its label; all of it where the source declares no region.
+    """Return the region of an image or its label, or all of it if the source declares none.
 
-    The meta stays that of the whole frame: `region` says where the part comes from.
+    The metadata remain those of the whole frame; `region` gives the position of the crop.
 
     Args:
-        values: (C, H, W) or (C, H, W, D) on the whole frame; what is cropped already comes back as it is.
+        values: (C, H, W) or (C, H, W, D) on the whole frame; cropped values are returned unchanged.
         meta: the meta of the image from `LoadMedicalImage`.
 
     Raises:
-        ValueError: another size than the frame's or the region's.
+        ValueError: a size other than the frame's or the region's.
     """
     bounds = _bounds(values, meta)
     if bounds is None:
@@ -41,15 +41,15 @@ def crop_to_region(values: MetaTensor, meta: Mapping[str, Any]) -> MetaTensor:
 
 
 def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
-    """Return what was found in the region on the whole frame, zeros around it.
+    """Return a result on the region pasted into the whole frame, zeros elsewhere.
 
     Args:
-        values: (C, h, w) or (C, h, w, D) on the region, also single slices of a volume; what lies on the whole frame
-            already comes back as it is.
+        values: (C, h, w) or (C, h, w, D) on the region, or single slices of a volume; values on the whole frame are
+            returned unchanged.
         meta: the meta of the image from `LoadMedicalImage`, cropped or not.
 
     Raises:
-        ValueError: another size than the region's or the frame's.
+        ValueError: a size other than the region's or the frame's.
     """
     if meta_keys.REGION not in meta:
         return values
@@ -66,10 +66,10 @@ def paste_region(values: torch.Tensor, meta: Mapping[str, Any]) -> torch.Tensor:
 
 
 class CropToRegiond(MapTransform):
-    """Crop images and labels to the region of the ultrasound screen that shows the patient, if the source names one.
+    """Crop images and labels to the ultrasound region that shows the patient, if the source declares one.
 
-    It stands between `LoadMedicalImaged` and the modality pipeline, so that letters and rulers around the region do not
-    count as tissue. `PasteRegiond` undoes it for what was found.
+    Use it between `LoadMedicalImaged` and the modality pipeline, so that text and rulers around the region do not count
+    as tissue. `PasteRegiond` undoes it for predictions.
 
     Args:
         keys: keys of images and labels.
@@ -77,7 +77,7 @@ class CropToRegiond(MapTransform):
         allow_missing_keys: skip keys that a case does not have.
 
     Raises:
-        ReadError: `E_SHAPE_MISMATCH`, a label has lesion outside of the region.
+        ReadError: `E_SHAPE_MISMATCH`, a label has lesion pixels outside the region.
         ValueError: see `crop_to_region`.
     """
 
@@ -100,7 +100,7 @@ class CropToRegiond(MapTransform):
 
 
 class PasteRegiond(MapTransform):
-    """Put predictions of a cropped image back onto the whole frame, zeros around them.
+    """Paste predictions of a cropped image back into the whole frame, zeros elsewhere.
 
     Args:
         keys: keys of predictions (C, h, w) or (C, h, w, D).
@@ -124,7 +124,7 @@ class PasteRegiond(MapTransform):
 
 
 def _bounds(values: torch.Tensor, meta: Mapping[str, Any]) -> tuple[int, int, int, int] | None:
-    """Where to cut `values`; None where there is nothing to cut."""
+    """Crop bounds of `values`, or None if there is nothing to crop."""
     if meta_keys.REGION not in meta:
         return None
     top, left, bottom, right = (int(n) for n in np.asarray(meta[meta_keys.REGION]))

@@ -20,8 +20,8 @@ __all__ = ["ResizePictured"]
 class ResizePictured(MapTransform):
     """Resize pictures (C, H, W) to one size, for batches; the aspect ratio is not kept, as in the paper.
 
-    Images are resized bilinearly and averaged when shrinking; a label pixel is set where at least half of it was.
-    Inference resizes inside `TaskInferer`, in the same way, so that results come back at the source's own size.
+    Images are resized bilinearly, with averaging when shrinking; a label pixel is set if at least half of its area was.
+    Inference resizes in the same way inside `TaskInferer`, so that results are returned at the source's own size.
 
     Args:
         size: (H, W) in pixels, or one number for a square.
@@ -29,7 +29,7 @@ class ResizePictured(MapTransform):
         label_keys: masks in {0, 1} to resize.
 
     Raises:
-        ValueError: a volume; training on volumes goes by their slices.
+        ValueError: a volume; training on volumes uses their slices.
     """
 
     def __init__(

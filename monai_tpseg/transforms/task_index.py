@@ -1,4 +1,4 @@
-"""From the name of a task to its row in the network."""
+"""Conversion of a task name to its row in the network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["TaskToIndexd"]
 class TaskToIndexd(Transform):
     """Replace the task of a case by its row, and keep its name under `keys.TASK_NAME`.
 
-    A case may ask for several tasks of one modality, a list: their rows take its place, and the first name is kept, by
-    which the image is made ready. `ForEachTask` tells them apart again.
+    A case may list several tasks of one modality: the list is replaced by their rows, and the first name is kept for
+    preprocessing. `ForEachTask` separates them again.
 
     Args:
         task_names: the tasks of the network, in the order of its rows.
         key: key of a task, given as a name or as a row, or a list of them.
 
     Raises:
-        ValueError: a name stands twice in `task_names`; a case has no task or one that is not among them.
+        ValueError: a repeated name in `task_names`; a case without a task, or with an unknown one.
     """
 
     def __init__(self, task_names: Sequence[str] = TASK_NAMES, key: str = TASK) -> None:

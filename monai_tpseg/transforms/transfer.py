@@ -1,4 +1,4 @@
-"""An image read in one process and used in another: what travels is plain arrays, a grey image as one channel."""
+"""Transfer of an image between processes as plain arrays, a grey image as one channel."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ READ_PAIR = f"{__name__}:read_pair"
 
 
 class PackedImage(NamedTuple):
-    """An image on its way.
+    """An image packed for transfer.
 
     Attributes:
-        values: float32, (1, H, W[, D]) of a grey image, whose three channels are equal, else (3, H, W[, D]).
+        values: float32, (1, H, W[, D]) of a grey image (three equal channels), otherwise (3, H, W[, D]).
         meta: of `LoadMedicalImage`.
-        headers: of the DICOM files that it was read from, without pixels: nobody needs to open them again.
+        headers: of the source DICOM files, without pixels, to avoid opening them again.
     """
 
     values: NDArray[np.float32]
@@ -62,11 +62,11 @@ class PackedImage(NamedTuple):
 
 
 class ScreenshotError(ValueError):
-    """A case of DICOM secondary captures: pictures of a screen or of paper, which nobody has allowed."""
+    """A case of DICOM secondary captures, pictures of a screen or of paper, that was not allowed."""
 
 
 def load_case(source: CaseSource) -> MetaTensor:
-    """Read a case for inference: slices of an irregular series as they are, instead of a refusal.
+    """Read a case for inference; an irregular series is read slice by slice instead of refused.
 
     Raises:
         ReadError: see `LoadMedicalImage`.
@@ -79,11 +79,11 @@ def read_packed(source: CaseSource, screenshots: bool = True) -> PackedImage:
 
     Args:
         source: a file, a folder of DICOM slices, or the files of one stack.
-        screenshots: read DICOM secondary captures too.
+        screenshots: also read DICOM secondary captures.
 
     Raises:
         ReadError: see `LoadMedicalImage`.
-        ScreenshotError: it is one.
+        ScreenshotError: the source is a secondary capture, and `screenshots` is false.
     """
     with parsed_once() as known:
         if not screenshots and is_screenshot(source):
@@ -94,7 +94,7 @@ def read_packed(source: CaseSource, screenshots: bool = True) -> PackedImage:
 
 
 def read_named(source: CaseSource, screenshots: bool = True) -> PackedImage:
-    """Read `source` with `read_packed`, and say in its meta what its results are called: its folder may not answer."""
+    """Read `source` with `read_packed` and store its result name in the metadata; its folder may later be offline."""
     packed = read_packed(source, screenshots)
     return packed._replace(meta={**packed.meta, STEM: stem_of(source_path(packed.meta).absolute())})
 
