@@ -1,4 +1,4 @@
-"""What MONAI's trainer lacks for masked-image pretraining: which units are hidden, and the loss on them."""
+"""Additions to MONAI's trainer for masked-image pretraining: the choice of hidden units, and their loss."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LEAST_VARIANCE = 1e-6
 
 
 def draw_hidden(batch: int, units: int, ratio: float) -> Tensor:
-    """Draw which units of each picture are hidden, equally many in each, (B, U) bool, from torch's generator.
+    """Draw the hidden units of each picture, the same number in each, (B, U) bool, from torch's generator.
 
-    At least one is hidden and at least one is seen.
+    At least one is hidden and at least one is visible.
 
     Raises:
-        ValueError: a ratio that is not above 0 and below 1.
+        ValueError: a ratio outside (0, 1).
     """
     if not 0 < ratio < 1:
         raise ValueError(f"mask_ratio must be above 0 and below 1, got {ratio:g}.")
@@ -39,11 +39,11 @@ def unit_statistics(image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class PrepareMaskedBatch(PrepareBatch):
-    """Gives the image as input and target, and draws what is hidden of it.
+    """Provides the image as input and target, and draws its hidden units.
 
     Args:
         units: of a picture.
-        ratio: part of them that is hidden, in (0, 1).
+        ratio: fraction of hidden units, in (0, 1).
     """
 
     def __init__(self, units: int, ratio: float) -> None:

@@ -1,4 +1,4 @@
-"""From weights and exemplars to weights that know one task more."""
+"""Adding a task to weights, from exemplars."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FineTuning:
     Attributes:
         steps: of the optimiser; 0 trains nothing.
         lr: learning rate.
-        seed: of everything that is drawn.
+        seed: of all random draws.
     """
 
     steps: int = 0
@@ -56,12 +56,12 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Added:
-    """What became of a new task.
+    """Summary of an added task.
 
     Attributes:
         exemplars: number of them.
-        nearest: name of the task whose rows it got.
-        similarities: of the exemplars to every old task, by name, the most similar first; see `nearest_task`.
+        nearest: name of the task whose rows were copied.
+        similarities: of the exemplars to every existing task, by name, most similar first; see `nearest_task`.
     """
 
     exemplars: int
@@ -80,24 +80,24 @@ def add_task_to_weights(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> Added:
-    """Write weights, and their description, that know the tasks of others and one more.
+    """Write weights, and their description, with the tasks of a checkpoint and a new one.
 
     Args:
         name: of the new task.
         exemplars: see `find_exemplars`.
         checkpoint: TP-Seg weights.
-        out: weights to write, `.pt`; nothing may be there.
-        modality: how its pictures were made; a task of the catalogue knows.
-        start: what the new rows are made of, see `add_task`.
+        out: weights to write, `.pt`; must not exist.
+        modality: of its pictures; known for a task of the catalogue.
+        start: origin of the new rows, see `add_task`.
         tuning: a short training of the new rows.
         device: where the network runs.
-        progress: show how far a tuning is.
+        progress: show the progress of the tuning.
 
     Raises:
-        ValueError: one line: a name that is taken or none, an unknown modality, no exemplar, none with a lesion, or
+        ValueError: one line: a taken or empty name, an unknown modality, no exemplar, none with a lesion, or
             weights of another network.
-        FileExistsError: there is something at `out`.
-        OSError: nothing can be written there.
+        FileExistsError: `out` exists.
+        OSError: `out` cannot be written.
     """
     tuning, out = tuning or FineTuning(), Path(out)
     info = read_info(checkpoint, verify=True)
@@ -119,7 +119,7 @@ def add_task_to_weights(
 
 
 def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
-    """The description of the weights with one task more."""
+    """The description of the weights with the new task."""
     if name in info.tasks:
         raise ValueError(f"The weights already have a task '{name}'; choose another name.")
     check_name(name)
@@ -149,7 +149,7 @@ def _check_out(out: Path) -> None:
 
 
 def load_tpseg(checkpoint: str | Path) -> TPSeg:
-    """Load a TP-Seg that has prototypes.
+    """Load a TP-Seg with prototypes.
 
     Raises:
         CheckpointError: another network.
@@ -171,18 +171,18 @@ def widened(info: WeightsInfo, seed: int = 0) -> TPSeg:
 
 
 def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) -> tuple[Tensor, Tensor]:
-    """Read exemplars as the network of `info` takes them.
+    """Read exemplars as input of the network of `info`.
 
     Args:
         cases: see `find_exemplars`.
-        info: knows their task.
+        info: description of weights that include their task.
 
     Returns:
         image (K, 3, H, W) and label (K, 1, H, W) in {0, 1}.
 
     Raises:
-        ReadError: a file cannot be read, or a mask has another size than its picture.
-        DatalistError: no mask has a lesion, or none a background; or a volume.
+        ReadError: a file cannot be read, or a mask differs in size from its picture.
+        DatalistError: no mask has a lesion or no mask has background, or a case is a volume.
     """
     steps = (
         LoadMedicalImaged(IMAGE, label_keys=LABEL),
@@ -210,7 +210,7 @@ def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) ->
 
 
 def _history(name: str, added: Added, start: Start, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
-    """What the description says of the training, with how this task came in."""
+    """The training history of the description, with the origin of this task."""
     entry = {
         "name": name,
         "exemplars": added.exemplars,

@@ -18,7 +18,7 @@ __all__ = ["TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
 
 
 def is_task_rows(name: str) -> bool:
-    """Whether a parameter has one row per task: by convention, when the last part of its name starts with `task_`."""
+    """Whether a parameter has one row per task: by convention, the last part of its name starts with `task_`."""
     return name.rpartition(".")[2].startswith("task_")
 
 
@@ -28,19 +28,19 @@ def parameter_groups(
     """Sort the trainable parameters of a network into groups for `TaskAdamW`.
 
     Args:
-        network: TP-Seg, or any other network (which then gives one or two groups).
+        network: TP-Seg, or any other network (with one or two groups).
         lr: learning rate.
-        gate_lr: learning rate of the split vectors, which at `lr` would take thousands of steps to move one block.
+        gate_lr: learning rate of the split vectors, which need thousands of steps at `lr` to move by one block.
         weight_decay: decoupled weight decay of matrices and kernels; vectors and the gate get none.
-        layer_decay: factor of the learning rate from a block of the trunk to the one before it, in [0, 1]: what a
-            pretrained trunk knows first is changed least (Clark et al. 2020, arXiv 2003.10555). All that is not the
-            trunk has `lr`, its last block `layer_decay` times `lr`, its patch embedding the least.
+        layer_decay: factor of the learning rate from each trunk block to the one before it, in [0, 1], so that early
+            layers of a pretrained trunk change least (Clark et al. 2020, arXiv 2003.10555). Parameters outside the
+            trunk use `lr`, its last block `layer_decay` times `lr`, its patch embedding the lowest rate.
 
     Returns:
-        groups with `task_rows` set where a parameter has one row per task.
+        groups, with `task_rows` set for parameters with one row per task.
 
     Raises:
-        ValueError: a `layer_decay` outside of its range.
+        ValueError: `layer_decay` is out of range.
     """
     if not 0 <= layer_decay <= 1:
         raise ValueError(f"layer_decay must be a number from 0 to 1, got {layer_decay}.")
@@ -62,7 +62,7 @@ def parameter_groups(
 
 
 def _blocks_after(name: str, blocks: int) -> int:
-    """How many steps a parameter is away from what follows the trunk: 0 outside of it, 1 in its last block."""
+    """Distance of a parameter from the end of the trunk: 0 outside the trunk, 1 in its last block."""
     match = re.search(r"\btrunk\.(?:blocks\.(\d+)\.)?", name)
     if match is None:
         return 0
@@ -70,11 +70,11 @@ def _blocks_after(name: str, blocks: int) -> int:
 
 
 class TaskAdamW(AdamW):
-    """AdamW that treats each task row of a `task_rows` group as a parameter of its own.
+    """AdamW that treats each task row of a `task_rows` group as a separate parameter.
 
-    A row whose gradient is exactly zero, as for a task that is absent from the batch or a gate that is hard, is left
-    alone: no weight decay, no drift by momentum, no step counted. The decision is made on the device from the gradient
-    itself, so it needs no list of tasks and is the same on every rank after the gradients are averaged.
+    A row with a gradient of exactly zero, from a task absent from the batch or a hard gate, is left unchanged: no
+    weight decay, no momentum drift, no step counted. The decision is made on the device from the gradient itself, so it
+    needs no list of tasks and is the same on every rank after gradient averaging.
 
     Args:
         params: as in `torch.optim.AdamW`; groups may set `task_rows`.
@@ -82,7 +82,7 @@ class TaskAdamW(AdamW):
             one pass over memory, on a CPU and on a GPU.
 
     Raises:
-        ValueError: `maximize` or `amsgrad` is asked for.
+        ValueError: `maximize` or `amsgrad` is set.
     """
 
     def __init__(self, params: Iterable[Any], **kwargs: Any) -> None:
@@ -140,7 +140,7 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
         optimizer: whose learning rates are scaled.
         name: "constant" (the paper's) or "cosine" down to `final_lr`.
         total: iterations of the training.
-        warmup: part of them with a linear rise at the start, in [0, 1); only for "cosine".
+        warmup: fraction of them with a linear rise at the start, in [0, 1); only for "cosine".
         final_lr: the smallest learning rate; only for "cosine".
 
     Raises:

@@ -1,4 +1,4 @@
-"""From a batch of the data loader to the arguments of the network."""
+"""Conversion of a data-loader batch to network arguments."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["PreparePromptBatch", "PrepareTaskBatch"]
 
 
 class PrepareTaskBatch(PrepareBatch):
-    """Gives image, label and `{"task": rows}`; a batch without a task is an error, never task 0.
+    """Returns image, label and `{"task": rows}`; a batch without a task is an error, never task 0.
 
-    Volumes (B, 3, H, W, D) stay where they are, in the host's memory: `TaskInferer` sends their slices to the device.
-    So do the rows of the tasks: networks send them on without waiting, and the fast form reads them.
+    Volumes (B, 3, H, W, D) stay in host memory: `TaskInferer` sends their slices to the device. Task rows stay there as
+    well: networks send them on asynchronously, and the fast form reads them.
 
     Raises:
-        ValueError: the batch has no task, or names that no `TaskToIndexd` has turned into rows.
+        ValueError: the batch has no task, or names not converted to rows by `TaskToIndexd`.
     """
 
     def __call__(
@@ -42,11 +42,11 @@ class PrepareTaskBatch(PrepareBatch):
 
 
 class PreparePromptBatch(PrepareTaskBatch):
-    """As `PrepareTaskBatch`, with what else a prompt may hold: exemplars and clicks, where the batch has them.
+    """As `PrepareTaskBatch`, plus the exemplars and clicks of a prompt, if present in the batch.
 
     Args:
-        task: give the class as a prompt; without it, it only says how pixels become input.
-        label: also give the label to the inferer, for one that simulates clicks.
+        task: use the class as a prompt; otherwise it only selects the preprocessing.
+        label: also pass the label to the inferer, for simulated clicks.
     """
 
     def __init__(self, task: bool = True, label: bool = False) -> None:

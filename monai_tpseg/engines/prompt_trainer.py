@@ -1,4 +1,4 @@
-"""MONAI's supervised trainer for K-Prism: a mode a batch, and rounds of clicks."""
+"""MONAI's supervised trainer for K-Prism: one mode per batch, and rounds of clicks."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["PromptTrainer"]
 
 
 class PromptTrainer(SupervisedTrainer):
-    """Trains K-Prism; each iteration is `train_rounds` from what `mix` has drawn.
+    """Trains K-Prism; each iteration runs `train_rounds` in the mode drawn by `mix`.
 
     Args:
         mix: probabilities of the modes.
-        rounds: decoder passes an iteration, at least 1.
+        rounds: decoder passes per iteration, at least 1.
         click_weight: weight of the loss of every round after the first.
         obey_weight: weight of `disobedience` at the clicks; 0 is the paper's.
-        one_lesion: probability that a picture with several lesions is asked for one of them, where a click says which.
-        opposite: probability that exemplars and what is asked for exchange lesion and background.
-        foreign: probability that exemplars are those of another task in the batch, and nothing is asked for.
+        one_lesion: probability of targeting a single lesion of a picture with several, selected by a click.
+        opposite: probability of swapping lesion and background in exemplars and target.
+        foreign: probability of using exemplars of another task in the batch, with an empty target.
         precision: "none", "bf16" or "fp16" (with scaled losses).
         **kwargs: as in `SupervisedTrainer`, but for `amp`, `inferer`, `compile` and `accumulation_steps`;
             `prepare_batch` is `PreparePromptBatch`.

@@ -1,4 +1,4 @@
-"""One iteration of K-Prism's training: an image is encoded once, then prompted, then corrected click by click."""
+"""One training iteration of K-Prism: an image is encoded once, prompted, and corrected click by click."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RoundsOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class ModeMix:
-    """Draws what the rounds of a batch start from; all ranks get the draw of the first.
+    """Draws the start mode of a batch; all ranks use the draw of the first.
 
     Attributes:
         semantic: probability of a class.
@@ -74,9 +74,9 @@ def train_rounds(
 ) -> RoundsOutput:
     """Add the gradients of all rounds of a batch to the network's parameters.
 
-    The total is the loss of the first round plus `click_weight` times that of each later one; each later round sees
-    one more simulated click and the mask of the round before, without gradient. An empty `start` gets its first click
-    at once. Each round goes backward on its own, into the encoded image, which goes backward once at the end: the
+    The total is the loss of the first round plus `click_weight` times that of each later one; each later round sees one
+    more simulated click and the mask of the round before, without gradient. An empty `start` gets its first click at
+    once. Each round runs its own backward pass up to the encoded image, whose backward pass runs once at the end: the
     gradients are those of the sum, and memory does not grow with the number of rounds.
 
     Args:
@@ -88,8 +88,8 @@ def train_rounds(
         rounds: number of decoder passes, at least 1.
         click_weight: of the rounds after the first.
         obey_weight: of `disobedience` in every round with clicks; 0 leaves it out, as in the paper.
-        scale: applied to each loss before it goes backward (`GradScaler.scale`).
-        autocast: makes the context of the forward passes.
+        scale: applied to each loss before its backward pass (`GradScaler.scale`).
+        autocast: creates the context of the forward passes.
     """
     context = autocast or (lambda: torch.autocast(image.device.type, enabled=False))
     with context():
@@ -119,9 +119,9 @@ def train_rounds(
 
 
 def disobedience(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 3.0) -> Tensor:
-    """Cross-entropy at the clicked places alone: what is left when a click is not obeyed.
+    """Cross-entropy at the clicked positions only: the penalty for ignoring a click.
 
-    Of each disk around a click it counts the pixels that the label gives the click's side.
+    Within the disk around each click, it covers the pixels whose label agrees with the click.
 
     Args:
         logits: (B, 1, H, W) float32.
@@ -130,7 +130,7 @@ def disobedience(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 
         radius: of the disks, pixels.
 
     Returns:
-        A scalar, the mean over all such pixels of the batch; 0 without clicks.
+        Scalar mean over all such pixels of the batch; 0 without clicks.
     """
     rows = torch.arange(label.shape[2], device=label.device, dtype=torch.float32).view(1, 1, -1, 1)
     columns = torch.arange(label.shape[3], device=label.device, dtype=torch.float32)
@@ -149,7 +149,7 @@ def _float(output: KPrismOutput) -> KPrismOutput:
 def _cut(
     state: ImageState, memory: Memory | None
 ) -> tuple[tuple[ImageState, Memory | None], list[Tensor], list[Tensor]]:
-    """Return copies that collect gradients of their own, and the pairs of tensors that were cut."""
+    """Return detached copies that collect their own gradients, and the pairs of original and copy."""
     sources: list[Tensor] = []
     leaves: list[Tensor] = []
 
@@ -171,9 +171,9 @@ def _cut(
 
 @torch.no_grad()
 def average_over_ranks(net: nn.Module) -> None:
-    """Average gradients and running statistics over all ranks; does nothing in a single process.
+    """Average gradients and running statistics over all ranks; no effect in a single process.
 
-    The rounds of an iteration call parts of the network and go backward several times, which
+    The rounds of an iteration call parts of the network and run several backward passes, which
     `DistributedDataParallel` does not reduce. All ranks have the same mode, hence gradients of the same parameters.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):

@@ -1,4 +1,4 @@
-"""A short training of one task's rows on a few exemplars, with everything else frozen."""
+"""Short training of one task's rows on a few exemplars, with everything else frozen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BATCH = 4  # exemplars a step, drawn anew
 
 
 class TuningError(ValueError):
-    """A tuning that cannot go on; the message is one line."""
+    """A tuning that cannot continue; the message is one line."""
 
 
 def tune_row(
@@ -41,23 +41,23 @@ def tune_row(
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> None:
-    """Train the adapters, heads and fusion of one task; the other tasks give the same logits as before, bit for bit.
+    """Train the adapters, heads and fusion of one task; the logits of the other tasks stay bit-identical.
 
-    Exemplars are flipped, turned, scaled and brightened at random. The same seed gives the same rows on a CPU.
+    Exemplars are randomly flipped, rotated, scaled and brightened. On a CPU, the same seed gives the same rows.
 
     Args:
-        net: TP-Seg; it comes back frozen, in evaluation mode, on `device`.
+        net: TP-Seg; frozen, in evaluation mode and on `device` afterwards.
         row: of the task.
         image: (K, 3, H, W), exemplars as network input.
         label: (K, 1, H, W) in {0, 1}.
         steps: of the optimiser.
         lr: learning rate of AdamW.
-        seed: of what is drawn.
+        seed: of all random draws.
         device: where it runs.
-        progress: show a bar, or a line at the end where there is no terminal.
+        progress: show a bar, or a final line without a terminal.
 
     Raises:
-        TuningError: the loss is not finite; the network keeps the rows that it had.
+        TuningError: the loss is not finite; the network keeps its previous rows.
     """
     own = NewRow(net, row).to(device)
     with torch.random.fork_rng():
@@ -96,7 +96,7 @@ def _loader(image: Tensor, label: Tensor, row: int, steps: int, seed: int) -> Da
 
 
 class _StopOnNaN:
-    """Ends the tuning before the optimiser takes a step from a loss that is not finite."""
+    """Stops the tuning before an optimiser step on a non-finite loss."""
 
     def attach(self, engine: Any) -> None:
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)

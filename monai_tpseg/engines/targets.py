@@ -1,4 +1,4 @@
-"""What a batch of K-Prism's training is asked for, beyond the whole label: one lesion, its opposite, or nothing."""
+"""Training targets of K-Prism beyond the whole label: one lesion, the opposite, or nothing."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["fewer", "foreign", "one_lesion", "opposite"]
 
 
 def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
-    """Keep one of the lesions of some of the pictures that show several, each as likely as another.
+    """Keep one lesion, drawn uniformly, in some of the pictures with several.
 
-    A click says which one is meant. Where every lesion is always asked for at once, a network learns to mark all of
-    them at the first click.
+    A click selects the lesion. If the target is always every lesion, a network learns to mark all of them at the first
+    click.
 
     Args:
         label: (B, 1, H, W) in {0, 1}.
-        probability: that a picture with several lesions keeps one.
-        smallest: pixels of a lesion that counts.
+        probability: of keeping one lesion of a picture with several.
+        smallest: minimum size of a lesion, pixels.
 
     Returns:
-        labels of the same shape; those of other pictures are as they were.
+        labels of the same shape; those of other pictures are unchanged.
     """
     chosen = label.clone()
     for b in (torch.rand(len(label)) < probability).nonzero().flatten().tolist():
@@ -36,15 +36,15 @@ def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
 
 
 def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple[Tensor, Tensor]:
-    """Exchange lesion and background of some of the samples, in the exemplars and in what is asked for.
+    """Swap lesion and background of some samples, in the exemplars and in the target.
 
-    A network can tell the kind of picture from an exemplar's pixels and then leave its mask unread. Here only the mask
-    says which side is meant.
+    A network could infer the kind of picture from an exemplar's pixels and ignore its mask. With the swap, only the
+    mask tells which side is the target.
 
     Args:
         label: (B, 1, H, W) in {0, 1}.
         exemplar_label: (B, K, 1, H, W) in {0, 1}.
-        probability: that a sample is exchanged.
+        probability: of swapping a sample.
 
     Returns:
         both, of the same shapes.
@@ -58,17 +58,17 @@ def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple
 def foreign(
     label: Tensor, exemplar_image: Tensor, exemplar_label: Tensor, task: Tensor, probability: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give some of the samples the exemplars of a sample of another task, and ask for nothing.
+    """Give some samples the exemplars of another task, with an empty target.
 
-    Where every exemplar is of the picture's own kind, a network need not compare the two: whatever looks like a lesion
-    is what was meant. Here an exemplar of something else has no counterpart in the picture.
+    If every exemplar matched the picture's own kind, a network need not compare the two and could mark whatever looks
+    like a lesion. A foreign exemplar has no counterpart in the picture.
 
     Args:
         label: (B, 1, H, W) in {0, 1}.
         exemplar_image: (B, K, 3, H, W).
         exemplar_label: (B, K, 1, H, W) in {0, 1}.
         task: (B,) rows.
-        probability: that a sample is given another's; it stays as it is where the batch has one task alone.
+        probability: of replacing a sample's exemplars; a batch with a single task is unchanged.
 
     Returns:
         all three, of the same shapes.
@@ -86,7 +86,7 @@ def foreign(
 
 
 def fewer(exemplar_image: Tensor, exemplar_label: Tensor) -> tuple[Tensor, Tensor]:
-    """Keep the first 1 to K exemplars of a batch, each number as likely: one has to do, and more have to help.
+    """Keep the first 1 to K exemplars of a batch, with a uniformly drawn number, to train for any number of them.
 
     Args:
         exemplar_image: (B, K, 3, H, W).
