@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, validated and kept in the place of the newest ones."""
+"""An exponential moving average of the weights, validated and saved in place of the latest weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["WeightAverage"]
 class WeightAverage:
     """Keeps `decay * average + (1 - decay) * weights` after each iteration; buffers are copied.
 
-    The average starts at the first weights with a shorter memory, (1 + n) / (10 + n) after n iterations, so that the
-    random start is forgotten. `network` is what to validate and to keep: the average, or with a decay of 0 the network
-    itself, and then this handler does nothing.
+    The average starts at the first weights with a shorter memory, (1 + n) / (10 + n) after n iterations, to forget the
+    random initialisation. `network` is the one to validate and save: the average or, with a decay of 0, the network
+    itself, in which case this handler does nothing.
 
     Args:
-        network: that is trained, bare or wrapped for parallel training.
+        network: under training, bare or wrapped for parallel training.
         decay: memory in [0, 1); 0.999 averages over about 1000 iterations, 0 is off.
 
     Raises:
@@ -44,13 +44,13 @@ class WeightAverage:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def restart(self, engine: Any = None) -> None:
-        """Begin anew from the weights as they are."""
+        """Restart from the current weights."""
         self.updates = 0
         self.network.load_state_dict(self._source.state_dict())
 
     @torch.no_grad()
     def __call__(self, engine: Any = None) -> None:
-        """Take the weights of the iteration that has ended into the average."""
+        """Update the average with the weights after an iteration."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         torch._foreach_lerp_(list(self.network.parameters()), list(self._source.parameters()), 1 - decay)
@@ -58,14 +58,14 @@ class WeightAverage:
             kept.copy_(newest)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: the average and how many iterations are in it; empty without one."""
+        """State for a resumed run: the average and its number of iterations; empty without an average."""
         return {"network": self.network.state_dict(), "updates": self.updates} if self.decay else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set what `state_dict` gave.
+        """Restore the result of `state_dict`.
 
         Raises:
-            ValueError: the run had no average and this one has, or the reverse.
+            ValueError: only one of the saved run and this one has an average.
         """
         if bool(state) != bool(self.decay):
             raise ValueError("the run to resume was started with a different ema; resume with the same")

@@ -1,4 +1,4 @@
-"""Handlers for what a run leaves on disk: `model.pt` (best weights) and `last.pt` (everything needed to go on)."""
+"""Handlers for the files of a run: `model.pt` (best weights) and `last.pt` (everything needed to resume)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class RunCheckpoint:
 
     Args:
         output_dir: folder of the files.
-        info: description that goes beside the weights.
-        evaluator: engine whose metric `metric` chooses the best epoch; None keeps the newest weights.
+        info: description stored beside the weights.
+        evaluator: engine whose metric `metric` selects the best epoch; None keeps the latest weights.
         metric: name in `evaluator.state.metrics`, higher is better.
         resume: "true" continues from `last.pt`, which must exist; "auto" if it exists; "false" starts anew.
         lr_scheduler: schedule to save and restore, if any.
-        average: whose weights are kept as `model.pt` in the place of the trained network's, if any; it is attached too.
+        average: its weights, if any, are saved as `model.pt` in place of the trained network's; it is attached as well.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RunCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def sweep(self, engine: Any) -> None:
-        """Remove what a run that was killed while it wrote has left in the folder."""
+        """Remove partial files left in the folder by a run killed while writing."""
         if get_rank() == 0:
             left = sum(sweep(self.folder / name) for name in (LAST, MODEL, info_path(MODEL).name))
             if left:
@@ -103,7 +103,7 @@ class RunCheckpoint:
         self._write_last(engine, unwrap(engine.network))
 
     def finish(self, engine: Any) -> None:
-        """Write the last weights if no validation has chosen any."""
+        """Write the last weights if no validation has selected any."""
         if get_rank() == 0 and self.evaluator is not None and not self.best["epoch"]:
             self._write_model(engine)
 
@@ -114,7 +114,7 @@ class RunCheckpoint:
         save_weights(self.folder / MODEL, unwrap(kept).state_dict(), replace(self.info, training=training))
 
     def _improved(self, engine: Any) -> bool:
-        """Whether the weights of this epoch are the ones to keep; remembers them as the best."""
+        """Whether to keep the weights of this epoch; records them as the best."""
         if self.evaluator is None:
             return True
         if not self._validated:
@@ -144,7 +144,7 @@ class RunCheckpoint:
             write_checkpoint({**state, "sha256": content_sha256(state)}, part)
 
     def load(self, engine: Any) -> None:
-        """Set engine, network, optimiser and schedule to the end of the last complete epoch."""
+        """Restore engine, network, optimiser and schedule to the end of the last complete epoch."""
         path = self.folder / LAST
         state = read_checkpoint(path)
         needed = ("network", "optimizer", "epoch", "iteration", "epoch_length", "max_epochs", "tasks", "best")
@@ -191,6 +191,6 @@ class RunCheckpoint:
 
 
 def _runs_hard(network: Any) -> bool:
-    """Whether each block runs one route, as it will in inference; so for every network without a split gate."""
+    """Whether each block runs one route, as in inference; always true without a split gate."""
     inner = unwrap(network)
     return not isinstance(inner, TPSeg) or inner.encoder.gate is None or inner.encoder.gate.is_hard

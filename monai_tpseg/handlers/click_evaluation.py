@@ -1,4 +1,4 @@
-"""What clicks achieve in an evaluation: numbers for the engine, tables and a curve for the reader."""
+"""Evaluation of clicks: metrics for the engine, tables and a curve for the reader."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ THRESHOLDS = (0.85, 0.9)
 class ClickMetricsHandler:
     """Measures the masks of a `SimulatedUser` after each click.
 
-    At the end of the epoch `engine.state.metrics` holds, for every task that occurs and for `mean` (each task counting
-    once), `dice_after_<n>/<task>` for 0, 1, 3, 5 and 10 clicks as far as there are so many, and `noc85/<task>` and
-    `noc90/<task>`, the mean number of clicks until the IoU is 0.85 or 0.9 (the number of all clicks where it never is).
-    Rank 0 logs a table and writes `clicks.json` (these and the mean Dice curve of each task), `clicks.png` and
-    `clicks_per_image.csv`, the Dice and the IoU of each picture before the first click and after each.
+    At the end of the epoch `engine.state.metrics` holds, for every task present and for `mean` (tasks weighted
+    equally), `dice_after_<n>/<task>` for 0, 1, 3, 5 and 10 clicks, as far as available, and `noc85/<task>` and
+    `noc90/<task>`, the mean number of clicks to an IoU of 0.85 or 0.9 (the number of all clicks if it is never
+    reached). Rank 0 logs a table and writes `clicks.json` (these and the mean Dice curve of each task), `clicks.png`
+    and `clicks_per_image.csv`, the Dice and the IoU of each picture before the first click and after each.
 
     Args:
         task_names: names in row order.
@@ -99,7 +99,7 @@ class _Rows(ClickScores):
 
 
 def _of_all_ranks(names: list[str]) -> list[str]:
-    """Join the names of all ranks, in the order in which MONAI joins their scores."""
+    """Gather the names of all ranks, in MONAI's order of their scores."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return names
     parts: list[Any] = [None] * dist.get_world_size()
@@ -112,7 +112,7 @@ def _plain(mask: Tensor) -> Tensor:
 
 
 def summarise(rows: Sequence[int], dice: Tensor, iou: Tensor, task_names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return the numbers of each task that occurs, in row order, and their `mean`.
+    """Return the metrics of each task present, in row order, and their `mean`.
 
     Args:
         rows: task of every case.

@@ -1,4 +1,4 @@
-"""How long the training itself took, so that runs can be compared at equal time as well as at equal steps."""
+"""The net training time, to compare runs at equal time as well as at equal steps."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["RunClock"]
 class RunClock:
     """Writes `clock.json`: a list of `{epoch, cpu_seconds, wall_seconds}`, summed over the epochs so far.
 
-    The seconds are those of the training epochs alone: reading into the cache and validation are left out. CPU seconds
-    are of this process with all of its threads; on a machine with other work they say more than the wall does. Attach
-    it before the handlers that validate. A resumed run adds to what the finished epochs took.
+    Only training epochs count, without cache filling and validation. CPU seconds cover all threads of this process; on
+    a shared machine they are more meaningful than wall time. Attach it before the handlers that validate. A resumed run
+    adds to the time of the finished epochs.
 
     Args:
         output_dir: folder of the file.
@@ -34,7 +34,7 @@ class RunClock:
         self._started = (0.0, 0.0)
 
     def attach(self, engine: Any) -> None:
-        """Attach to a trainer; does nothing on other ranks than 0."""
+        """Attach to a trainer; no effect on ranks other than 0."""
         if get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self._stop)

@@ -40,7 +40,7 @@ class LearningCurves:
 
     Args:
         output_dir: folder of the two files; made if absent.
-        evaluator: the engine whose metrics to keep, default the trainer's own `state.metrics`.
+        evaluator: the engine whose metrics to keep; default: the trainer's own `state.metrics`.
         output_transform: maps the trainer's output to the loss, a number or a scalar tensor.
 
     Raises:
@@ -109,7 +109,7 @@ def draw_history(history: list[Entry]) -> Figure:
         history: the entries that `LearningCurves` keeps.
 
     Returns:
-        A figure of three panels, of no window and no global state.
+        A figure with three panels, without a window or global state.
     """
     figure = Figure(figsize=(15, 4.2), dpi=110)
     margins = {"left": 0.035, "right": 0.99, "bottom": 0.12, "top": 0.92, "wspace": 0.25}

@@ -1,4 +1,4 @@
-"""A handler that ends a training whose loss has left the finite numbers, or its own past, and keeps the evidence."""
+"""A handler that stops a training with a non-finite or diverging loss and saves the batch."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _SHOWN = 4  # files that the message names
 
 
 class DivergenceError(RuntimeError):
-    """A training that cannot go on; the message is one line with the reason, the file of the batch and what to do."""
+    """A training that cannot continue; the message is one line with the reason, the file of the batch and advice."""
 
 
 class StopOnDivergence:
-    """Ends a training before the optimiser takes a step from a bad iteration, and saves the batch of that iteration.
+    """Stops a training before the optimiser step of a bad iteration, and saves the batch of that iteration.
 
     An iteration is bad when
 
@@ -45,10 +45,10 @@ class StopOnDivergence:
       `patience` consecutive iterations so far (of all so far, while they are fewer). That mean counts as 0.1 at
       least, so small losses may jump.
 
-    Weights, optimiser and prototypes stay as the last good iteration left them, and `last.pt` and `model.pt` as the
-    last complete epoch did. Every rank of a distributed training stops in the same iteration; a rank whose own loss
-    was finite says so. Looking at the loss waits for the device once an iteration; the iteration and its loss, a float,
-    stay in `engine.state.loss_read`.
+    Weights, optimiser and prototypes keep the state of the last good iteration, `last.pt` and `model.pt` that of the
+    last complete epoch. Every rank of a distributed training stops in the same iteration; a rank with a finite loss
+    reports this. Reading the loss synchronises with the device once per iteration; the iteration and its loss, a float,
+    are kept in `engine.state.loss_read`.
 
     The file holds, for `torch.load(weights_only=True)`: `image` (B, 3, H, W), `label` (B, 1, H, W) and `task` (B,)
     where the batch has them, `task_names`, `files` (paths of the images, from the batch's `source`), `epoch`,
@@ -62,7 +62,7 @@ class StopOnDivergence:
         max_skips: steps that a `GradScaler` may skip in a row, 1 or more.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of range.
         DivergenceError: in the training, at a bad iteration.
     """
 
@@ -90,7 +90,7 @@ class StopOnDivergence:
         self._lowest, self._above, self._skips = math.inf, 0, 0
 
     def __call__(self, engine: Any) -> None:
-        """Look at the iteration whose gradients are there and whose step is not taken yet."""
+        """Check the iteration after its backward pass and before its optimiser step."""
         norm = _norm(engine)
         own, loss, finite = _on_all_ranks(engine.state.output["loss"].detach(), norm)
         engine.state.loss_read = engine.state.iteration, own
@@ -103,7 +103,7 @@ class StopOnDivergence:
             self._remember(loss)
 
     def _reason(self, loss: float, finite: bool, scaled: bool) -> str:
-        """Say what is wrong with an iteration, "" if nothing is."""
+        """Return the reason why an iteration is bad, or ""."""
         if not math.isfinite(loss):
             return f"the loss is {loss}"
         self._skips = 0 if finite else self._skips + 1
@@ -149,7 +149,7 @@ class StopOnDivergence:
 
 
 def _norm(engine: Any) -> Tensor:
-    """The norm that `GradientClipping` has left for this iteration, or one computed here."""
+    """The norm from `GradientClipping` for this iteration, or one computed here."""
     left: tuple[int, Tensor] | None = getattr(engine.state, "gradient_norm", None)
     if left is not None and left[0] == engine.state.iteration:
         return left[1].detach()
@@ -179,6 +179,6 @@ def _files(batch: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Without MONAI's metadata, which `weights_only` refuses, and with values of its own."""
+    """Copy without MONAI's metadata, which `weights_only` refuses."""
     plain: Tensor = convert_to_tensor(tensor, track_meta=False)
     return plain.detach().clone()

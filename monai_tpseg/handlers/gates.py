@@ -1,4 +1,4 @@
-"""Handlers for the split gate: its schedule, and a picture of where each task splits."""
+"""Handlers for the split gate: its schedule, and a picture of each task's split position."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def _gate(network: Any) -> SplitGate | None:
 
 
 class GateSchedule:
-    """Lowers the gate's temperature linearly over the training and makes the gates hard for the last part.
+    """Lowers the gate's temperature linearly over the training and hardens the gates for its last part.
 
-    Hard gates are 0 or 1 and the split vector gets a gradient of zero, which leaves it where it is (`TaskAdamW`), so
-    that what is validated at the end is exactly what inference runs.
+    Hard gates are 0 or 1, and the zero gradient leaves the split vector unchanged (`TaskAdamW`), so the final
+    validation runs exactly what inference runs.
 
     Args:
-        network: TP-Seg; one without a gate (one kind of route), or another network, is left alone.
+        network: TP-Seg; networks without a gate (a single kind of route) are left unchanged.
         start: temperature at the first iteration.
         end: temperature at the last.
-        hard_fraction: part of the iterations at the end with hard gates, in [0, 1].
-        max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
+        hard_fraction: fraction of iterations, at the end, with hard gates, in [0, 1].
+        max_epochs: epochs of the whole training; default: the trainer's, which federated rounds raise step by step.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class GateSchedule:
             engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Set temperature and hardness for the iteration that starts."""
+        """Set temperature and hardness for the next iteration."""
         assert self.gate is not None
         total = (self.max_epochs or engine.state.max_epochs) * engine.state.epoch_length
         done = (engine.state.iteration - 1) / max(1, total - 1)
@@ -114,12 +114,12 @@ class GatePicture:
         )
 
     def attach(self, engine: Any) -> None:
-        """Attach to a trainer; does nothing on other ranks than 0."""
+        """Attach to a trainer; no effect on ranks other than 0."""
         if self.gate is not None and get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Log and draw the gates as they are."""
+        """Log and draw the current gates."""
         assert self.gate is not None
         positions = self.gate.split_positions().tolist()
         named = dict(zip(self.task_names, positions, strict=True))

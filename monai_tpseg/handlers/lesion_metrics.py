@@ -1,4 +1,4 @@
-"""The metrics of a validation as an ignite metric: value for the best checkpoint, tables for the reader."""
+"""Validation metrics as an ignite metric: a value for the best checkpoint, tables for the reader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["LesionMetricsHandler", "case_name", "evaluated_cases"]
 
 
 class LesionMetricsHandler(Metric):
-    """The key metric of a MONAI evaluator: the mean over tasks of the mean Dice per image, and all else beside it.
+    """The key metric of a MONAI evaluator, the mean over tasks of the mean Dice per image, plus all other metrics.
 
     At the end of the epoch `engine.state.metrics` holds the value under the attached name and, for every task and for
     `mean`, `dice/<task>`, `iou_foreground/<task>`, `iou_mean/<task>` and `iou_dataset/<task>`;
@@ -74,7 +74,7 @@ class LesionMetricsHandler(Metric):
         self._measured = []
 
     def iteration_completed(self, engine: Any) -> None:
-        """Add the cases of one iteration; the task may stand in the batch alone, as MONAI's evaluators leave it."""
+        """Add the cases of one iteration; the task may be in the batch only, as in MONAI's evaluators."""
         self.update(self._output_transform(evaluated_cases(engine)))
 
     def update(self, output: list[dict[str, Any]]) -> None:
@@ -158,7 +158,7 @@ def evaluated_cases(engine: Any) -> list[dict[str, Any]]:
 
 
 def case_name(case: dict[str, Any], default: str) -> str:
-    """Return the file a case was read from, as the metadata of its prediction, label or image tells, or `default`."""
+    """Return the source file of a case from the metadata of its prediction, label or image, or `default`."""
     for key in (PRED, LABEL, "image"):
         name = getattr(case.get(key), "meta", {}).get("filename_or_obj")
         if name:
@@ -167,7 +167,7 @@ def case_name(case: dict[str, Any], default: str) -> str:
 
 
 def _grid_of(case: dict[str, Any]) -> Mapping[str, Any]:
-    """The meta of the image that the label lies on; nothing where it was resized, which leaves the meta behind."""
+    """The metadata of the label's image; empty if resizing has made them obsolete."""
     return next((case[key].meta for key in (IMAGE, LABEL) if getattr(case.get(key), "meta", None)), {})
 
 

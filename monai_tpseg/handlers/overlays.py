@@ -49,7 +49,7 @@ def overlay_image(
 ) -> Picture:
     """Draw the outline of a mask over its image, and that of the label, wider, beneath it.
 
-    The outlines are drawn at the size of the picture, smooth at any scale: amber for the mask, blue for the label.
+    The outlines are drawn at the picture's resolution, smooth at any scale: amber for the mask, blue for the label.
 
     Args:
         image: (3, h, w) or (1, h, w) float, normalised with `mean` and `std`; it may be on another grid than the mask
@@ -89,7 +89,7 @@ def contact_sheet(
 
     Args:
         tiles: (h, w, 3) uint8 pictures of any sizes, row by row; None leaves a place empty.
-        titles: a line of text for each; what is too long is cut, with an ellipsis.
+        titles: a line of text for each, truncated with an ellipsis if too long.
         columns: pictures in a row, 1 or more.
         caption: a line of text above all.
         font_size: height of the titles in pixels.
@@ -98,7 +98,7 @@ def contact_sheet(
         (H, W, 3) uint8, RGB.
 
     Raises:
-        ValueError: there are no places, not as many titles, or no columns.
+        ValueError: no tiles, a different number of titles, or no columns.
     """
     if not tiles or len(tiles) != len(titles) or columns < 1:
         counts = f"{count(len(tiles), 'place')}, {count(len(titles), 'title')} and {count(columns, 'column')}"
@@ -121,7 +121,7 @@ def contact_sheet(
 
 
 def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Write a picture (H, W, 3) uint8 as PNG, whole or not at all; its folder is made if absent."""
+    """Write a picture (H, W, 3) uint8 as PNG, atomically; its folder is created if absent."""
     data = io.BytesIO()
     Image.fromarray(picture).save(data, format="PNG")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -131,19 +131,19 @@ def save_png(path: str | os.PathLike[str], picture: Picture) -> None:
 class ValidationOverlays:
     """Writes `overlays/epoch_XXX.png` after each validation: a row per task with the first cases, the worst, the best.
 
-    The first cases are the same in every epoch as long as the loader does not shuffle; where the worst or the best is
-    among them, one more of the first takes the free place. Only the drawn tiles of the cases that are shown so far are
-    kept. Rank 0 shows the cases it saw. Of a volume, the slice with the largest label
-    is shown (with the largest prediction if there is no label), with the Dice of the volume.
+    The first cases are the same in every epoch unless the loader shuffles; if the worst or the best is among them, the
+    next case fills the free place. Only the tiles of currently shown cases are kept. Rank 0 shows only its own cases.
+    Of a volume, the slice with the largest label is shown (with the largest prediction if there is no label), with the
+    Dice of the volume.
 
     Args:
-        output_dir: the folder that `overlays` is made in.
+        output_dir: parent folder of `overlays`.
         count_per_task: first cases of each task to show, 0 or more.
         task_names: names in row order.
         size: the longer side of a tile in pixels.
         mean: the mean of each channel that the images were normalised with.
         std: the standard deviation of each channel that the images were normalised with.
-        show_images: False draws the outlines alone, for sheets of images that must not be passed on.
+        show_images: False draws only the outlines, for images that must not be shared.
         name: of the sheet, in place of the epoch: "evaluation" writes `overlays/evaluation.png`. "" counts epochs.
 
     Raises:

@@ -18,7 +18,7 @@ __all__ = ["FastDetail", "FastHead", "FastLow", "FastPGTD"]
 
 
 class FastHead(nn.Module):
-    """`TaskHead` for one task a call.
+    """`TaskHead` for one task per call.
 
     Args:
         head: copied.
@@ -42,8 +42,8 @@ class FastHead(nn.Module):
 class FastLow(nn.Module):
     """What the finer map gives to equation (4): Proj of it, and its share of the 1x1 convolution that fuses both maps.
 
-    Nothing here depends on the task, so tasks that share the encoder's stage share this too. In float32, as the rest of
-    the block.
+    The result does not depend on the task, so tasks that share the encoder's stage share it as well. In float32, like
+    the rest of the block.
 
     Args:
         pgtd: copied.
@@ -62,7 +62,7 @@ class FastLow(nn.Module):
 
 
 class FastDetail(nn.Module):
-    """`DetailBlock` for one task a call, in float32 as the decoders before it.
+    """`DetailBlock` for one task per call, in float32 like the decoders before it.
 
     Args:
         block: copied.
@@ -93,11 +93,11 @@ def _part_of(conv: nn.Module, inputs: slice) -> nn.Conv2d:
 
 
 class FastPGTD(nn.Module):
-    """`PGTD` for one task a call, after `FastLow`; what depends on the prototypes alone is computed once.
+    """`PGTD` for one task per call, after `FastLow`; terms that depend only on the prototypes are computed once.
 
     The queries of the attention, folded onto its key projection, and the difference of the two prototypes are the
     columns of one matrix per task. All but the head is computed in float32, as in `PGTD`, whatever the network's
-    precision: the vote of equation (11) raises the similarity 50 times, and with it every rounding of f~.
+    precision: the vote of equation (11) amplifies the similarity 50 times, and every rounding of f~ with it.
 
     Args:
         pgtd: copied.

@@ -20,10 +20,10 @@ __all__ = ["FastBlock", "FoldedAdapter", "PackedLinear"]
 
 
 class PackedLinear(nn.Module):
-    """A linear layer that keeps its bf16 weights as oneDNN wants them on a CPU, beside the plain ones.
+    """A linear layer that keeps its bf16 weights in oneDNN's CPU layout beside the plain ones.
 
-    PyTorch's own layer puts them into that order anew in every call. What is kept is made in the first call, stays on
-    this side of copies and files, and goes when the weights change their type, place or values.
+    PyTorch's own layer reorders them in every call. Here the first call creates the reordered copy; it is excluded from
+    copies and files, and discarded when the weights change type, device or values.
 
     Args:
         layer: whose parameters are taken over.
@@ -62,15 +62,15 @@ class PackedLinear(nn.Module):
 
 @cache
 def _packs() -> bool:
-    """Whether this build and processor multiply packed bf16 matrices."""
+    """Whether this build and processor support products of packed bf16 matrices."""
     return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FastBlock(nn.Module):
     """One block of the trunk, with the weights and the function of `sam2`'s `MultiScaleBlock`.
 
-    Windows are cut after the projection to queries, keys and values and put together after attention, in the same
-    copies that separate the heads; the scale of the scores lies in the weights.
+    Windows are cut after the projection to queries, keys and values and merged after attention, in the same copies that
+    separate the heads; the scale of the scores is folded into the weights.
 
     Args:
         block: of the trunk, copied.
@@ -145,9 +145,9 @@ def _pool(x: Tensor, stride: int) -> Tensor:
 
 
 class FoldedAdapter(nn.Module):
-    """The adapter before one block with one route a call, and its normalisation folded into the first projection.
+    """The adapter before one block, one route per call, with its normalisation folded into the first projection.
 
-    GroupNorm of one group is (x - mean) / std with two numbers a sample, then a scale and a shift a channel, so
+    GroupNorm with one group is (x - mean) / std with two numbers per sample, then a scale and a shift per channel, so
 
         Down(GN(x)) = (Down diag(scale)) x / std + (Down shift - mean / std * Down scale),
 
@@ -155,7 +155,7 @@ class FoldedAdapter(nn.Module):
 
     Args:
         adapter: whose rows are copied.
-        rows: the routes that are needed, each a row of the task parameters, or None for the shared route.
+        rows: the required routes, each a row of the task parameters, or None for the shared route.
         dtype: of the two projections; the two small vectors stay in float32.
     """
 

@@ -1,4 +1,4 @@
-"""A trained network as it is used: in its fast form where it has one, at a precision that its device is good at."""
+"""A trained network for use: in its fast form if there is one, at a precision suited to its device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class InferenceForm(NamedTuple):
 
     Attributes:
         network: gives float32 logits, or those of autocast.
-        why_plain: why it runs as it was trained, a sentence; "" for the fast form.
+        why_plain: the reason for running it as trained, a sentence; "" for the fast form.
     """
 
     network: nn.Module
@@ -49,7 +49,7 @@ def choose_device(name: str | None) -> torch.device:
     """Return the device called `name`; for None or "" the first GPU, otherwise the CPU.
 
     Raises:
-        ValueError: there is no such device on this machine.
+        ValueError: the device does not exist on this machine.
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -60,13 +60,13 @@ def choose_device(name: str | None) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Return "fp32", "bf16" or "fp16", where "auto" takes what the device is fastest at.
+    """Return "fp32", "bf16" or "fp16"; "auto" selects the fastest on the device.
 
     That is bf16 on a GPU from NVIDIA Ampere on, fp16 on an older one. A CPU takes bf16 where it is faster than fp32,
     which is measured once, see `monai_tpseg.networks.fast.measured`; any other device takes fp32.
 
     Raises:
-        ValueError: another word, or fp16 on a CPU.
+        ValueError: an unknown precision, or fp16 on a CPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
@@ -80,7 +80,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def fast_form(network: nn.Module, precision: str = "fp32") -> InferenceForm:
-    """Return the network for inference of a trained one, or the trained one and why it has none.
+    """Return the fast form of a trained network, or the trained network and the reason why there is none.
 
     TP-Seg has a fast form, see `TPSeg.optimize_for_inference`. Its ablations, K-Prism and the peers have none. Weights
     whose gates are soft would become another function: only those of a training that was stopped early are.
@@ -113,7 +113,7 @@ def network_for_inference(network: nn.Module, precision: str = "fp32") -> Infere
 
 
 class _Autocast(nn.Module):
-    """A network that runs under autocast, whoever calls it."""
+    """A network that always runs under autocast."""
 
     def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _Autocast(nn.Module):
 
 
 def segment_several(network: Any, image: Tensor, tasks: Iterable[int]) -> Tensor:
-    """Segment one batch for several tasks with any network; what the tasks share is computed once where it can be.
+    """Segment one batch for several tasks with any network; shared parts are computed once where possible.
 
     Args:
         network: called with (image, task). TP-Seg in both forms shares blocks, K-Prism the encoder.

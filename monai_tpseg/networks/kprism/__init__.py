@@ -1,4 +1,4 @@
-"""K-Prism and its parts, one file a box."""
+"""K-Prism and its parts, one file per box of the figure."""
 
 from __future__ import annotations
 

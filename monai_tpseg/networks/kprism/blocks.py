@@ -12,7 +12,7 @@ __all__ = ["ChannelGatedBlock", "PreActBlock", "masked_pool", "sine_position", "
 
 
 def to_tokens(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, h * w, C), the form in which the decoder keeps its pixels."""
+    """(B, C, h, w) -> (B, h * w, C), the decoder's layout of pixels."""
     return x.flatten(2).transpose(1, 2)
 
 
@@ -56,7 +56,7 @@ class ChannelGatedBlock(nn.Module):
 
     Args:
         channels: C.
-        kernel_size: neighbouring channels that the gate looks at, odd; 0 leaves the gate out.
+        kernel_size: neighbouring channels seen by the gate, odd; 0 disables the gate.
     """
 
     def __init__(self, channels: int, kernel_size: int = 5) -> None:
@@ -88,7 +88,7 @@ def sine_position(
         size: (h, w).
         channels: C, divisible by 4.
         device: of the result.
-        scale: what the last row and column are mapped to.
+        scale: value of the last row and column.
         temperature: ratio between the slowest and the fastest wave.
 
     Returns:
@@ -112,7 +112,7 @@ def masked_pool(values: Tensor, weights: Tensor, smooth: float = 1e-4) -> Tensor
     Args:
         values: (B, N, C).
         weights: (B, N, S), 0 or more.
-        smooth: added to the sum of the weights, so that no weight at all gives zeros.
+        smooth: added to the sum of the weights, so that all-zero weights give zeros.
 
     Returns:
         (B, S, C) float32.

@@ -1,4 +1,4 @@
-"""The pixel side of clicks: disks and the previous mask as a picture, and its pyramid."""
+"""The pixel side of clicks: an image of disks and the previous mask, and its pyramid."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ STRIDES = (16, 8, 4)
 
 
 class DecoderOutput(NamedTuple):
-    """What the decoder gives.
+    """Output of the decoder.
 
     logits: of every layer, (B, 1, h, w) at the size of its level, first layer first.
     finest: the last state of the pixels at stride 4, (B, C, H / 4, W / 4).
@@ -79,7 +79,7 @@ class DecoderLayer(nn.Module):
             x: pixels (B, h * w, C).
             e: positions of the queries (B, Q, C).
             p: positions of the pixels (1, h * w, C).
-            blocked: (B, Q, h * w) bool, what each query must not look at, or None.
+            blocked: (B, Q, h * w) bool, pixels hidden from each query, or None.
             present: (B, Q) bool, which queries exist.
             size: (h, w).
         """
@@ -158,7 +158,7 @@ class DualPromptDecoder(nn.Module):
 def _refreshed(
     q: Tensor, tokens: Tensor, size: tuple[int, int], clicks: Tensor | None, stride: int, valid: Tensor | None
 ) -> Tensor:
-    """Add what lies around the clicks to their queries, the last ones."""
+    """Add the surroundings of the clicks to their queries, the last ones."""
     if clicks is None:
         return q
     around = pool_clicks(tokens, size, clicks, stride, valid)
@@ -169,10 +169,10 @@ def _refreshed(
 def attention_mask(
     logits: Tensor | None, foreground: Tensor, size: tuple[int, int], valid: Tensor | None
 ) -> Tensor | None:
-    """Return what each query must not look at, from the mask that the last layer drew.
+    """Return the blocked pixels of each query, from the last layer's mask.
 
-    Foreground queries keep to the mask and the others to its outside; a query that would see nothing sees all but
-    the padding. No gradient flows through the decision.
+    Foreground queries attend inside the mask, the others outside; a query without any pixel attends to all but the
+    padding. No gradient flows through the decision.
 
     Args:
         logits: (B, 1, h', w') or None before there is a mask.
@@ -181,7 +181,7 @@ def attention_mask(
         valid: (B, h * w) bool, False for padding, or None.
 
     Returns:
-        (B, Q, h * w) bool, True where a query must not look; None where there is nothing to block.
+        (B, Q, h * w) bool, True where attention is blocked; None if nothing is blocked.
     """
     padding = None if valid is None else ~valid.unsqueeze(1)
     if logits is None:

@@ -1,4 +1,4 @@
-"""A last step at stride 2, for a network that is trained from scratch: never a part of the paper's."""
+"""A last step at stride 2 for networks trained from scratch; not part of the paper's network."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["PromptDetail"]
 class PromptDetail(nn.Module):
     """Draws the mask once more at half the size of the image, from the image, the clicks and the decoder's pixels.
 
-    The decoder's finest level has stride 4, so that neither an outline nor the disk of a click is finer than that. The
-    look at the image does not depend on the prompt and is kept in `ImageState`.
+    The decoder's finest level has stride 4, which limits the resolution of outlines and click disks. The image features
+    do not depend on the prompt and are kept in `ImageState`.
 
     Args:
         channels: D of the decoder.
@@ -35,7 +35,7 @@ class PromptDetail(nn.Module):
         )
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> what is kept of an image, (B, C, H / 2, W / 2)."""
+        """(B, 3, H, W) -> stored image features, (B, C, H / 2, W / 2)."""
         seen: Tensor = self.image(image)
         return seen
 

@@ -1,4 +1,4 @@
-"""Image encoders of K-Prism: the encoder half of UTNet, and SAM 2's Hiera in its place."""
+"""Image encoders of K-Prism: the encoder half of UTNet, or SAM 2's Hiera."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["AttentionBlock", "HieraEncoder", "ImageEncoder", "ReducedAttention",
 
 
 class ImageEncoder(Protocol):
-    """What K-Prism asks of an image encoder.
+    """Interface of an image encoder for K-Prism.
 
     channels: widths at strides 4, 8, 16. divisor: what H and W must be divisible by, 16 or a multiple of it.
     """
@@ -133,7 +133,7 @@ class UTNetEncoder(nn.Module):
 
 
 class HieraEncoder(nn.Module):
-    """SAM 2's Hiera as TP-Seg has it, without adapters; its coarsest stage is added to stride 16.
+    """SAM 2's Hiera as in TP-Seg, without adapters; its coarsest stage is added to stride 16.
 
     Args:
         backbone: variant of the trunk, see `monai_tpseg.networks.HIERA_VARIANTS`.

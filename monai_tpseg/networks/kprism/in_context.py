@@ -1,4 +1,4 @@
-"""In-context knowledge: what reference images with masks say, pixel by pixel and in a few tokens."""
+"""In-context knowledge: reference images with masks, as pixels and as a few tokens."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCALE, TEMPERATURE = 32.0, 128.0
 
 
 class Memory(NamedTuple):
-    """Encoded exemplars of a batch, K of them a sample; does not depend on the image that is segmented.
+    """Encoded exemplars of a batch, K per sample, independent of the image to segment.
 
     keys: (B, K * h * w, C) image features at stride 16.
     values: (B, K * h * w, C) features of image and mask at stride 16.
@@ -46,7 +46,7 @@ def read_memory(feature: Tensor, memory: Memory) -> Tensor:
         memory: encoded exemplars.
 
     Returns:
-        (B, C, h, w), which stands in for `feature`.
+        (B, C, h, w), which replaces `feature`.
     """
     with torch.autocast(feature.device.type, enabled=False):
         query, keys, values = to_tokens(feature).float(), memory.keys.float(), memory.values.float()
@@ -101,7 +101,7 @@ class InContextPrompt(nn.Module):
         return masked_pool(self.feature[level](tokens), self.gate[level](tokens).float().sigmoid() * region)
 
     def forward(self, memory: Memory) -> Queries:
-        """Turn the summaries of K exemplars into K * S tokens a sample."""
+        """Convert the summaries of K exemplars into K * S tokens per sample."""
         batch, exemplars, number, _ = memory.summaries[0].shape
 
         def tiled(learned: Tensor) -> Tensor:

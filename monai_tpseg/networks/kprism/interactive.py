@@ -1,4 +1,4 @@
-"""Interactive knowledge: one token a click, with the pixels around the click as its content."""
+"""Interactive knowledge: one token per click, with the pixels around the click as its content."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = ["InteractivePrompt", "pool_clicks"]
 class InteractivePrompt(nn.Module):
     """Position of a click as random Fourier features plus an embedding of its polarity, as in SAM.
 
-    A sample that has neither a class, exemplars nor a single click (a previous mask alone, or a batch in which only
-    other samples were clicked) gets one foreground token with an embedding of its own.
+    A sample without class, exemplars and clicks (only a previous mask, or clicks only in other samples of the batch)
+    gets one foreground token with a dedicated embedding.
 
     Args:
         channels: C, even.
@@ -34,7 +34,7 @@ class InteractivePrompt(nn.Module):
         self.no_click = nn.Parameter(torch.randn(channels))
 
     def forward(self, clicks: Tensor, size: tuple[int, int], alone: bool) -> Queries:
-        """Turn clicks into tokens; their content comes from `pool_clicks`, layer by layer.
+        """Convert clicks to tokens; `pool_clicks` provides their content, layer by layer.
 
         Args:
             clicks: (B, N, 3), see `Prompt`, N >= 1 where `alone`.
@@ -63,13 +63,13 @@ class InteractivePrompt(nn.Module):
 
 
 def pool_clicks(tokens: Tensor, size: tuple[int, int], clicks: Tensor, stride: int, valid: Tensor | None) -> Tensor:
-    """Average the 3x3 pixels around each click, those that exist.
+    """Average the existing pixels of the 3x3 neighbourhood of each click.
 
     Args:
         tokens: X (B, h * w, C) of one level.
         size: (h, w).
         clicks: (B, N, 3), see `Prompt`.
-        stride: pixels of the input a pixel of the level.
+        stride: input pixels per pixel of the level.
         valid: (B, h * w) bool, False for padding; None where there is none.
 
     Returns:

@@ -28,7 +28,7 @@ __all__ = ["ImageState", "KPrism", "KPrismOutput"]
 
 
 class ImageState(NamedTuple):
-    """What `KPrism.encode` keeps of a batch of images; every prompt on them starts from here.
+    """Encoded batch of images from `KPrism.encode`, the starting point of every prompt.
 
     coarse: (B, C, H / 16, W / 16) the encoder's last map, which exemplars are compared with.
     pixels: X per level before any prompt, coarsest first, (B, D, h, w).
@@ -45,7 +45,7 @@ class ImageState(NamedTuple):
 
 
 class KPrismOutput(NamedTuple):
-    """What training needs.
+    """Outputs for training.
 
     logits: prediction of the last layer, or of the detail block where there is one (B, 1, H, W).
     side_logits: of the layers before it, the last one first, each (B, 1, H, W).
@@ -56,7 +56,7 @@ class KPrismOutput(NamedTuple):
 
 
 class KPrism(TracedForScript, TaskNetwork):
-    """Knowledge-guided and prompt-integrated segmentation (arXiv 2509.25594): one binary mask a prompt.
+    """Knowledge-guided and prompt-integrated segmentation (arXiv 2509.25594): one binary mask per prompt.
 
     An image is encoded once; each prompt on it (`Prompt`: class, exemplars, clicks, previous mask, in any combination)
     then costs a decoder pass.
@@ -67,7 +67,7 @@ class KPrism(TracedForScript, TaskNetwork):
         num_tasks: T classes.
         channels: D of the decoder.
         groups: of its norms.
-        summaries: tokens an exemplar and level.
+        summaries: tokens per exemplar and level.
         detail: width of a `PromptDetail` after the decoder; 0 is none, as in the paper.
         **decoder: other arguments of `DualPromptDecoder`.
 
@@ -143,14 +143,14 @@ class KPrism(TracedForScript, TaskNetwork):
         return with_meta_of(image, self.decode(state, prompt))
 
     def encode(self, image: Tensor, valid: Tensor | None = None) -> ImageState:
-        """Encode images, whatever will be asked about them.
+        """Encode images, independent of any prompt.
 
         Args:
             image: (B, 3, H, W).
             valid: (B, 1, H, W) 1 where an image has pixels, 0 where it is padding that no query shall look at.
 
         Raises:
-            ValueError: a size that the encoder cannot take, another shape, or another type than float32.
+            ValueError: an unsupported size, another shape, or a type other than float32.
         """
         image = plain_tensor(image)
         self._check_size(image)
@@ -161,7 +161,7 @@ class KPrism(TracedForScript, TaskNetwork):
         return ImageState(features[0], pixels, _levels(valid, image), (image.shape[2], image.shape[3]), fine)
 
     def remember(self, image: Tensor, label: Tensor, valid: Tensor | None = None) -> Memory:
-        """Encode exemplars, for as many images and clicks as will use them.
+        """Encode exemplars once, for use with any number of images and clicks.
 
         Args:
             image, label, valid: `exemplar_image`, `exemplar_label` and `exemplar_valid` of `Prompt`.

@@ -1,4 +1,4 @@
-"""The encoder of exemplars with their labels, which gives the values of in-context prompts."""
+"""The encoder of exemplars with their labels, for the values of in-context prompts."""
 
 from __future__ import annotations
 

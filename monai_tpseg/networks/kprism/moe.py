@@ -1,4 +1,4 @@
-"""Soft mixtures of experts in their fused form: every expert's result, at a part of the cost.
+"""Soft mixtures of experts in fused form: the result of every expert at a fraction of the cost.
 
 A mixture is `sum_m g_m(token) expert_m(token)` with `g = softmax(Linear(token))` over all experts. As the experts'
 last layers are linear, M attentions of H heads are one attention of M * H heads whose results are scaled by the gate

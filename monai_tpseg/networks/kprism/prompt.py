@@ -1,4 +1,4 @@
-"""What a user says about an image: a class, clicks, a previous mask, exemplars, in any combination."""
+"""A prompt for an image: a class, clicks, a previous mask, exemplars, in any combination."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODES: tuple[Mode, ...] = ("semantic", "in_context", "interactive")
 
 @dataclass(frozen=True)
 class Prompt:
-    """The prompt of a batch; every field is optional, and the fields that are present decide what the network does.
+    """The prompt of a batch; every field is optional, and the fields present determine the mode.
 
     A class alone is semantic segmentation, exemplars alone are in-context segmentation, clicks alone are interactive
     segmentation. Clicks with a class or with exemplars refine what these give.
@@ -44,13 +44,13 @@ class Prompt:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said: neither a class, clicks, a previous mask nor exemplars."""
+        """Whether the prompt is empty: no class, clicks, previous mask or exemplars."""
         given: tuple[Any, ...] = (self.task, self.clicks, self.previous_logits, self.exemplar_image)
         return all(value is None for value in given)
 
 
 def first_prompt(mode: Mode, task: Tensor, exemplar_image: Tensor | None, exemplar_label: Tensor | None) -> Prompt:
-    """Return what a batch of `mode` starts from; nothing for "interactive", whose first round has a click.
+    """Return the first prompt of a batch in `mode`; empty for "interactive", whose first round adds a click.
 
     Raises:
         ValueError: "in_context" without exemplars, or an unknown mode.
@@ -67,9 +67,9 @@ def first_prompt(mode: Mode, task: Tensor, exemplar_image: Tensor | None, exempl
 
 
 def check_prompt(prompt: Prompt, batch: int, size: tuple[int, int], remembered: bool) -> None:
-    """Check a prompt against the images it belongs to.
+    """Check a prompt against its images.
 
-    Values on an accelerator are not read back, only shapes are looked at.
+    On an accelerator only shapes are checked; values are not read back.
 
     Args:
         prompt: to check.
@@ -78,7 +78,7 @@ def check_prompt(prompt: Prompt, batch: int, size: tuple[int, int], remembered: 
         remembered: whether exemplars have been encoded before.
 
     Raises:
-        ValueError: nothing is said, a shape does not fit, a click lies outside of the image or has no polarity.
+        ValueError: an empty prompt, a shape that does not fit, a click outside the image or without a valid polarity.
     """
     if prompt.is_empty and not remembered:
         raise ValueError("The prompt is empty: give a task, clicks, previous_logits or exemplars.")
@@ -109,7 +109,7 @@ def _check_clicks(clicks: Tensor, batch: int, size: tuple[int, int]) -> None:
 
 
 def check_exemplars(image: Tensor | None, label: Tensor | None, valid: Tensor | None, batch: int | None = None) -> None:
-    """Check that exemplars are whole: image and label of one shape.
+    """Check that exemplars are complete: image and label of the same shape.
 
     Args:
         image, label, valid: see `Prompt`.

@@ -1,4 +1,4 @@
-"""The query side of a prompt: a set of tokens, whatever they stand for."""
+"""The query side of a prompt: a set of tokens of any origin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Queries", "join"]
 
 
 class Queries(NamedTuple):
-    """Tokens that the decoder works with.
+    """Tokens of the decoder.
 
     start: (B, Q, C) what a token is before the first layer.
     refresh: per level, coarsest first, (B, Q, C) added to the tokens whenever a layer works at that level.

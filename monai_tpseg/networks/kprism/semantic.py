@@ -1,4 +1,4 @@
-"""Semantic knowledge: two learned tokens a class."""
+"""Semantic knowledge: two learned tokens per class."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["SemanticPrompt"]
 
 
 class SemanticPrompt(nn.Module):
-    """Two tables, token and position, with two rows a class.
+    """Two tables, token and position, with two rows per class.
 
     Args:
         num_tasks: T classes.
         channels: C.
         levels: of the decoder.
-        tokens: rows a class.
+        tokens: rows per class.
     """
 
     def __init__(self, num_tasks: int, channels: int = 256, levels: int = 3, tokens: int = 2) -> None:
@@ -27,7 +27,7 @@ class SemanticPrompt(nn.Module):
         self.task_position = nn.Parameter(torch.randn(num_tasks, tokens, channels))
 
     def forward(self, task: Tensor) -> Queries:
-        """(B,) rows -> 2 foreground tokens a sample."""
+        """(B,) rows -> 2 foreground tokens per sample."""
         start = self.task_query[task]
         every = torch.ones(start.shape[:2], dtype=torch.bool, device=start.device)
         rest = (torch.zeros_like(start),) * self.levels

@@ -1,4 +1,4 @@
-"""The variants of K-Prism: where its numbers are."""
+"""The variants of K-Prism and their dimensions."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def kprism_net(
 
 
 def kprism_utnet(num_tasks: int = 33, **kwargs: Any) -> KPrism:
-    """K-Prism as the paper has it, by default with its 33 classes; arguments as `kprism_net`."""
+    """K-Prism as in the paper, by default with its 33 classes; arguments as `kprism_net`."""
     return kprism_net("utnet", num_tasks, **kwargs)
 
 
 def kprism_demo(num_tasks: int = 8, **kwargs: Any) -> KPrism:
-    """K-Prism as small as serves for demonstrations and tests: same classes, three narrow layers of two experts."""
+    """Minimal K-Prism for demonstrations and tests: same classes, three narrow layers of two experts."""
     return kprism_net("utnet_demo", num_tasks, **kwargs)
