@@ -1,4 +1,4 @@
-"""Shows how far a training run is: a bar in a terminal, a line per epoch in a log file."""
+"""Progress of a training run: a bar in a terminal, a line per epoch in a log file."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def training_loss(output: Any) -> Any:
 class TrainProgress:
     """Shows epoch, iterations, loss and remaining time of a training run on rank 0.
 
-    In a terminal one bar spans the whole run. Elsewhere it is a log line per epoch. The remaining time counts
-    validation in, because it is taken from the pace of the run so far; after a resume, of the resumed part.
+    In a terminal, one bar spans the whole run; elsewhere, each epoch logs one line. The remaining time is estimated
+    from the pace of the run so far, or of its resumed part, and so includes validation.
 
     Args:
         enabled: False shows nothing.
@@ -61,7 +61,7 @@ class TrainProgress:
         self._start = 0.0
 
     def attach(self, engine: Any) -> None:
-        """Attach to a trainer; does nothing on other ranks than 0."""
+        """Attach to a trainer; no effect on ranks other than 0."""
         if not self.enabled or get_rank() != 0:
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
@@ -114,13 +114,13 @@ class TrainProgress:
 
 
 class CaseProgress:
-    """Shows how many cases an evaluator has done, on rank 0: a bar in a terminal, else a log line every tenth.
+    """Shows the number of evaluated cases on rank 0: a bar in a terminal, otherwise a log line every tenth.
 
-    A loader of unknown length may say with its attribute `at_most` how many cases there will be at most.
+    A loader of unknown length may give an upper bound of the number of cases in its attribute `at_most`.
 
     Args:
         enabled: False shows nothing.
-        title: what is being done, before the counts.
+        title: of the activity, shown before the counts.
         terminal: whether to draw the bar; by default when standard error is a terminal.
     """
 
@@ -130,7 +130,7 @@ class CaseProgress:
         self._bar: Any = None
 
     def attach(self, engine: Any) -> None:
-        """Attach to an evaluator; does nothing on other ranks than 0."""
+        """Attach to an evaluator; no effect on ranks other than 0."""
         if self.enabled and get_rank() == 0:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
             engine.add_event_handler(Events.COMPLETED, self._close)

@@ -1,4 +1,4 @@
-"""Handlers that move the prototypes and ramp their vote."""
+"""Handlers that update the prototypes and ramp their vote."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["PrototypeUpdate", "ReinforcementRamp"]
 class PrototypeUpdate:
     """Moves the prototypes of the batch's tasks after each training iteration, equations (12) and (13).
 
-    Under `torch.distributed` every rank ends with the prototypes of the joined batch. An iteration whose step a
-    `GradScaler` has skipped, or whose gradients are not finite, moves nothing.
+    Under `torch.distributed`, every rank gets the prototypes of the combined batch. Iterations with a step skipped by
+    `GradScaler`, or with non-finite gradients, move nothing.
     """
 
     def attach(self, engine: Any) -> None:
@@ -26,7 +26,7 @@ class PrototypeUpdate:
         engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Update from the iteration that has just ended; a network without prototypes is left alone."""
+        """Update after an iteration; a network without prototypes is left unchanged."""
         network, label = unwrap(engine.network), engine.state.output[LABEL]
         if not isinstance(network, TPSeg):
             return
@@ -37,14 +37,14 @@ class PrototypeUpdate:
 class ReinforcementRamp:
     """Raises lambda_p of equation (11) from 0 to its value over the first part of the training.
 
-    Prototypes drawn at random vote at nearly full strength on every pixel. From scratch this noise is kept out until
-    the prototypes have been moved; with a pre-trained encoder the paper does without.
+    Randomly drawn prototypes vote at nearly full strength on every pixel. When training from scratch, the ramp
+    suppresses this noise until the prototypes have been updated; with a pre-trained encoder, the paper uses no ramp.
 
     Args:
-        network: the TP-Seg whose decoders have their final lambda_p now; another network is left alone.
-        fraction: part of all iterations in (0, 1] over which it rises; 0 sets the final value from the start.
-        max_epochs: epochs of the whole training; by default the trainer's, which federated rounds raise as they go.
-        final: lambda_p at the end; by default what the decoders have now.
+        network: TP-Seg, its decoders at their final lambda_p; other networks are left unchanged.
+        fraction: fraction of all iterations over which it rises, in (0, 1]; 0 sets the final value from the start.
+        max_epochs: epochs of the whole training; default: the trainer's, which federated rounds raise step by step.
+        final: lambda_p at the end; default: the decoders' current value.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ReinforcementRamp:
         engine.add_event_handler(Events.ITERATION_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Set lambda_p for the iteration that starts."""
+        """Set lambda_p for the next iteration."""
         total = (self.max_epochs or engine.state.max_epochs) * engine.state.epoch_length * self.fraction
         share = min(1.0, engine.state.iteration / total) if total else 1.0
         for pgtd, final in zip(self.decoders, self.final, strict=True):

@@ -22,13 +22,13 @@ __all__ = ["EpochSeed", "FillCache", "FinalValidation", "GradientClipping", "Kee
 
 
 class EpochSeed:
-    """Makes all randomness of an epoch a function of (seed, epoch), so that a resumed run draws what it would have.
+    """Makes all randomness of an epoch a function of (seed, epoch), so that a resumed run repeats the original draws.
 
     Args:
         seed: of the run.
         dataset: training data whose random transforms run in this process (`num_workers=0`); workers take their seeds
             from torch's generator, which is seeded as well.
-        rank: rank of this process; every rank draws other augmentations.
+        rank: rank of this process; every rank draws different augmentations.
     """
 
     def __init__(self, seed: int, dataset: Any = None, rank: int = 0) -> None:
@@ -39,7 +39,7 @@ class EpochSeed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Seed every generator for the epoch that starts."""
+        """Seed every generator for the next epoch."""
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, self.rank]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
@@ -49,12 +49,12 @@ class EpochSeed:
 
 
 class GradientClipping:
-    """Scales the gradients of an iteration down to a largest total norm.
+    """Clips the gradients of an iteration to a maximum total norm.
 
-    The iteration and its norm before clipping, a scalar tensor, stay in `engine.state.gradient_norm`.
+    The iteration and its norm before clipping, a scalar tensor, are kept in `engine.state.gradient_norm`.
 
     Args:
-        max_norm: largest norm; 0 turns it off.
+        max_norm: maximum norm; 0 disables clipping.
     """
 
     def __init__(self, max_norm: float = 1.0) -> None:
@@ -76,11 +76,11 @@ class GradientClipping:
 
 
 def step_taken(engine: Any) -> Tensor | None:
-    """Return whether the optimiser's step of an iteration is one to learn from, on the device; None where none is told.
+    """Return whether the optimiser's step of an iteration is valid, on the device; None if unknown.
 
     Args:
-        engine: a trainer, at `MODEL_COMPLETED`. Under a `GradScaler` a step with a gradient that is not finite is
-            skipped; without one, the norm that `GradientClipping` leaves tells.
+        engine: a trainer, at `MODEL_COMPLETED`. Under a `GradScaler`, steps with non-finite gradients are skipped;
+            without one, the norm from `GradientClipping` decides.
     """
     left: tuple[int, Tensor] | None = getattr(engine.state, "gradient_norm", None)
     if left is not None and left[0] == engine.state.iteration:
@@ -92,7 +92,7 @@ def step_taken(engine: Any) -> Tensor | None:
 
 
 class FillCache:
-    """Reads what `CachedCases` keep when a run starts, so that an unreadable file ends the run, not its setup.
+    """Fills `CachedCases` at the start of a run, so that an unreadable file stops the run, not its setup.
 
     Args:
         datasets: the data sets to fill.
@@ -106,7 +106,7 @@ class FillCache:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Fill every data set that is not filled yet."""
+        """Fill every data set not yet filled."""
         for dataset in self.datasets:
             dataset.fill()
 
@@ -114,8 +114,8 @@ class FillCache:
 class KeepLoss:
     """Keeps only the loss of an iteration's output, in the form that MONAI's trackers expect.
 
-    Feature maps and side outputs are then free before the next iteration. Where `StopOnDivergence` has read the loss,
-    its number is kept, so that no later handler waits for a GPU. Attach it after the handlers that use the outputs.
+    Feature maps and side outputs are thus freed before the next iteration. If `StopOnDivergence` has read the loss, its
+    float value is kept, so that no later handler waits for a GPU. Attach it after the handlers that use the outputs.
     """
 
     def attach(self, engine: Any) -> None:
@@ -132,7 +132,7 @@ class KeepLoss:
 
 
 class FinalValidation:
-    """Validates after the last epoch when the interval of MONAI's `ValidationHandler` leaves it out.
+    """Validates after the last epoch if the interval of MONAI's `ValidationHandler` skips it.
 
     Args:
         validator: evaluator to run.
@@ -153,18 +153,18 @@ class FinalValidation:
 
 
 class StartWeights:
-    """Sees to it that a frozen trunk is never trained on as it was drawn.
+    """Ensures that no training runs on a frozen, randomly initialised trunk.
 
-    The bundle's `run` loads weights before this; other ways to start a trainer (federated clients, `create_workflow`)
-    do not. So a network that still is as it was built gets its weights here, and if it is frozen and there are none,
-    the training ends.
+    The bundle's `run` loads weights beforehand; other entry points to a trainer (federated clients, `create_workflow`)
+    do not. A network still at its initial weights is therefore loaded here; if it is frozen and there are no weights,
+    the training stops.
 
     Args:
-        network: TP-Seg or K-Prism; one without a trunk of SAM 2 is left alone.
-        load: called without arguments to load weights, or None when there are none.
+        network: TP-Seg or K-Prism; networks without a SAM 2 trunk are left unchanged.
+        load: called without arguments to load weights, or None if there are none.
 
     Raises:
-        CheckpointError: when the run starts, with a frozen trunk that nothing has been loaded into.
+        CheckpointError: at the start of a run with a frozen trunk and no loaded weights.
     """
 
     def __init__(self, network: Any, load: Callable[[], None] | None = None) -> None:
@@ -175,7 +175,7 @@ class StartWeights:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Load what is missing, or end the training."""
+        """Load missing weights, or stop the training."""
         hiera = hiera_of(self.network)
         if hiera is None or not hiera.trunk_is_random:
             return

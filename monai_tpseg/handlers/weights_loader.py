@@ -1,4 +1,4 @@
-"""Weights into the network when an engine starts, and its fast form into the engine."""
+"""Handlers that load weights into a network and its fast form into an engine at the start."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WeightsLoader:
     MONAI's `CheckpointLoader` reads pickled files only.
 
     Args:
-        checkpoint: a flat state dict, as training writes it.
-        network: to fill, wherever it lies.
+        checkpoint: a flat state dict, as written by training.
+        network: to fill, on any device.
     """
 
     def __init__(self, checkpoint: str | Path, network: nn.Module) -> None:
@@ -44,9 +44,9 @@ class WeightsLoader:
 
 
 class FastNetwork:
-    """Let an evaluator run the fast form of its network, see `fast_form`; one that has none stays as it is.
+    """Let an evaluator run the fast form of its network, see `fast_form`; a network without one is left unchanged.
 
-    It stands after the handler that loads the weights: they are copied. The trained network stays where it is.
+    Attach it after the handler that loads the weights, since they are copied. The trained network is unchanged.
 
     Args:
         network: whose weights have been loaded.
@@ -65,6 +65,6 @@ class FastNetwork:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Any) -> None:
-        """Exchange the network now."""
+        """Replace the network now."""
         engine.network, why_plain = fast_form(self.network, self.precision)
         logger.info("%s Precision: %s.", why_plain or "The network runs in its fast form.", self.precision)

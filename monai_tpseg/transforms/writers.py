@@ -79,7 +79,7 @@ class MaskWriter:
             case_name: `<name>` instead of the source's; may hold sub-folders.
 
         Returns:
-            `mask` and, where asked for, `prob` and `overlay` -> the file.
+            `mask` and, if requested, `prob` and `overlay` -> the file.
 
         Raises:
             ValueError: the mask is not binary or does not lie on the source grid, probabilities are missing, or a name
@@ -116,12 +116,12 @@ class SaveMaskd(MapTransform):
         keys: keys of masks on the grid of their image.
         output_dir: see `MaskWriter`.
         data_root_dir: see `MaskWriter`.
-        prob_key: key of the probabilities; given, they are written too.
+        prob_key: key of the probabilities, which are written if it is given.
         save_overlay: see `MaskWriter`.
         task_key: key of the task name; `keys.TASK_NAME` goes first.
-        image_key: key of the loaded image, whose meta says where the mask belongs when it carries none itself.
+        image_key: key of the loaded image, whose metadata place the mask if it has none of its own.
         directory: see `MaskWriter`.
-        allow_missing_keys: skip keys that a case does not have.
+        allow_missing_keys: skip keys missing from a case.
 
     Raises:
         ValueError: see `MaskWriter.write`; the case has no task name.
@@ -146,7 +146,7 @@ class SaveMaskd(MapTransform):
         self.writer = MaskWriter(output_dir, data_root_dir, prob_key is not None, save_overlay, directory)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` as it came."""
+        """Return `data` unchanged."""
         task = data.get(TASK_NAME, data.get(self.task_key))
         if not isinstance(task, str):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")

@@ -33,9 +33,9 @@ __all__ = ["InferenceNetwork"]
 
 
 class InferenceNetwork(TaskNetwork):
-    """The function of a `TPSeg` with hard gates, built to be fast; see `TPSeg.optimize_for_inference`.
+    """Fast equivalent of a `TPSeg` with hard gates; see `TPSeg.optimize_for_inference`.
 
-    It takes the arguments of `TPSeg.forward` and gives its fused logits, in float32. Weights are copied and cast once.
+    It takes the arguments of `TPSeg.forward` and returns its fused logits in float32. Weights are copied and cast once.
 
     Args:
         encoder: of the network.
@@ -46,7 +46,7 @@ class InferenceNetwork(TaskNetwork):
         align_corners: as in `TPSeg`.
 
     Raises:
-        ValueError: another dtype, or parts of an ablation, which have no fast form.
+        ValueError: an unsupported dtype, or parts of an ablation, which have no fast form.
     """
 
     fusion: Tensor
@@ -100,9 +100,8 @@ class InferenceNetwork(TaskNetwork):
     def forward(self, image: Tensor, task: int | Tensor | None = None) -> Tensor:
         """Segment `image` (B, 3, H, W) for `task`, an int, a 0-d or a (B,) tensor -> float32 logits (B, 1, H, W).
 
-        The samples of a batch of several tasks run task by task. A `task` on a GPU is waited for; an int or a tensor
-        on the CPU is not. A network that was built for one task needs none named. The metadata of `image` stays with
-        the logits.
+        A batch with several tasks runs task by task. A `task` on a GPU costs a synchronisation; an int or a tensor on
+        the CPU does not. A network built for one task needs no `task`. The logits keep the metadata of `image`.
 
         Raises:
             ValueError: a size that is not divisible by 32, integers, no task, one that this network was not built
@@ -146,7 +145,7 @@ class InferenceNetwork(TaskNetwork):
             raise ValueError(f"image must be floating point, ImageNet-normalised, got {image.dtype}.")
 
     def compile_parts(self, **options: Any) -> None:
-        """Compile blocks, adapters, receptive-field blocks and decoders, each by itself; options of `torch.compile`."""
+        """Compile blocks, adapters, receptive-field blocks and decoders separately; options of `torch.compile`."""
         compile_parts((*self.blocks, *self.adapters, *self.rfbs, *self.lows, *self.pgtds), **options)
 
     def _apply(self, fn: Any, recurse: bool = True) -> InferenceNetwork:
@@ -166,7 +165,7 @@ class InferenceNetwork(TaskNetwork):
         return [*([None] if len(own) < len(self.rows) else []), *own]
 
     def shared_blocks(self, rows: Sequence[int]) -> list[int]:
-        """Return for each row how many blocks, from the first, run the shared route."""
+        """Return for each row the number of leading blocks on the shared route."""
         return [self._shared[row] for row in rows]
 
     def start(self, image: Tensor) -> Tensor:
@@ -192,12 +191,12 @@ class InferenceNetwork(TaskNetwork):
         return result
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:
-        """Run the receptive-field block of a stage, and what its decoder does with it for every task alike."""
+        """Run the receptive-field block of a stage, and the task-independent part of its decoder."""
         reduced: Tensor = self.rfbs[stage](h.permute(0, 3, 1, 2))  # (B, h, w, C) -> (B, C, h, w), channels last
         return self.lows[stage](reduced) if stage < len(self.lows) else reduced
 
     def decode(self, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
-        """Run the decoders from coarse to fine and weigh their logits."""
+        """Run the decoders from coarse to fine and fuse their logits."""
         logits, high = [self.side_head(stages[3], row)], stages[3]
         for i in (2, 1, 0):
             output, high = self.pgtds[i](stages[i], high, row)

@@ -1,6 +1,6 @@
 """Whether this CPU is faster in bf16 than in float32: measured once, since neither its name nor its flags tell.
 
-A CPU without bf16 units computes it through float32, several times slower. One with them is two to four times faster.
+A CPU without bf16 units emulates bf16 in float32, several times slower; one with them is two to four times faster.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAP = (64, 64, 64)  # channels, rows, columns of a 3x3 convolution
 
 
 def processor() -> str:
-    """Return what a measurement holds for: the CPU's model, the instructions in use, PyTorch, and its threads."""
+    """Return the key of a measurement: CPU model, instruction set in use, PyTorch version and threads."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -44,11 +44,11 @@ def processor() -> str:
 
 
 def bf16_gain(cache: Path | None = None, measure: Callable[[], float] | None = None) -> float:
-    """Return how many times as fast as float32 this CPU computes in bf16, out of the user's cache if it is there.
+    """Return the speed-up of bf16 over float32 on this CPU, from the user's cache if available.
 
     Args:
-        cache: JSON file; by default in the user's folder for caches. One that cannot be read or written costs a second
-            in each process, no more.
+        cache: JSON file; default: in the user's cache folder. An unreadable or unwritable file only costs a second per
+            process.
         measure: by default `measure_bf16_gain`.
     """
     file = cache or platformdirs.user_cache_path("monai_tpseg", appauthor=False) / "bf16.json"
@@ -65,7 +65,7 @@ def bf16_gain(cache: Path | None = None, measure: Callable[[], float] | None = N
 
 
 def measure_bf16_gain() -> float:
-    """Measure products and convolutions of the network's sizes in both precisions, in turn."""
+    """Measure products and convolutions of the network's sizes alternately in both precisions."""
     runs = {dtype: _work(dtype) for dtype in (torch.float32, torch.bfloat16)}
     seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in runs}
     began = time.perf_counter()
@@ -103,7 +103,7 @@ def _has(unit: str) -> bool:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """What is known; a file that is damaged, or not ours, says nothing."""
+    """Cached measurements; empty for a damaged or foreign file."""
     try:
         content = read_json(file)
     except (OSError, ValueError):

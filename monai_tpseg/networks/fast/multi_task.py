@@ -1,4 +1,4 @@
-"""Several tasks on one image: what they share is computed once."""
+"""Several tasks on one image, with a single pass for their shared parts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_rows(tasks: int | Iterable[int], known: Sequence[int]) -> list[int]:
     """Return one or several rows of tasks as a list.
 
     Raises:
-        ValueError: none, an unknown one, a name, or one twice.
+        ValueError: no row, an unknown or repeated row, or a name.
     """
     refuse_names(tasks)
     rows = [tasks] if isinstance(tasks, int) else [int(task) for task in tasks]
@@ -39,7 +39,7 @@ class Steps(Protocol):
         """The last block of every stage, counted from 0."""
 
     def shared_blocks(self, rows: Sequence[int]) -> list[int]:
-        """Return for each row how many blocks, from the first, do not depend on the task."""
+        """Return for each row the number of leading blocks independent of the task."""
 
     def start(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, H / 4, W / 4, C)."""
@@ -48,7 +48,7 @@ class Steps(Protocol):
         """Run block `i` with its adapter."""
 
     def reduce(self, stage: int, h: Tensor) -> Tensor:
-        """Run the receptive-field block of a stage, and what else is the same for all tasks: (B, C', h, w)."""
+        """Run the receptive-field block of a stage, and other task-independent parts: (B, C', h, w)."""
 
     def decode(self, stages: Sequence[Tensor], row: int, image: Tensor) -> Tensor:
         """Four reduced stages, finest first, and the image (B, 3, H, W) -> logits (B, 1, H, W)."""
@@ -59,11 +59,11 @@ def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: i
 
     Args:
         steps: of the network.
-        first: number of blocks that `h` has been through.
+        first: number of blocks already applied to `h`.
         h: (B, h, w, C).
-        stages: the reduced stages that lie before.
+        stages: the reduced stages before.
         row: of the task.
-        image: (B, 3, H, W), which gives the logits their size, and the detail block something to look at.
+        image: (B, 3, H, W), for the size of the logits and for the detail block.
 
     Returns:
         logits (B, 1, H, W).
@@ -79,9 +79,9 @@ def finish(steps: Steps, first: int, h: Tensor, stages: Sequence[Tensor], row: i
 def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
     """Segment `image` (B, 3, H, W) for each of `rows`.
 
-    The blocks before a task's split position run shared adapters only, so one pass through them serves all tasks, and
-    so do the receptive-field blocks of the stages that end there. Each task leaves that pass at its own position and
-    runs the rest alone, one after the other: beside the shared pass there is never more than one of them in memory.
+    The blocks before a task's split position use only shared adapters, so one pass serves all tasks, also for the
+    receptive-field blocks of stages that end before it. Each task leaves that pass at its own position; the rest runs
+    one task at a time, so memory holds at most one task beside the shared pass.
 
     Returns:
         logits (B, len(rows), H, W), in the order of `rows`.
@@ -101,7 +101,7 @@ def segment_tasks(steps: Steps, image: Tensor, rows: Sequence[int]) -> Tensor:
 
 
 class PlainSteps:
-    """The steps of a `TPSeg`, with its gates as they are.
+    """The steps of a `TPSeg`, with its current gates.
 
     Args:
         encoder, decoder, fusion: of the network.

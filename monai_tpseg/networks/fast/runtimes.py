@@ -1,8 +1,8 @@
-"""TP-Seg as another program than PyTorch runs it on a CPU: ONNX Runtime or OpenVINO, the same function.
+"""TP-Seg on a CPU in ONNX Runtime or OpenVINO instead of PyTorch: the same function.
 
-Each task becomes a file of its own when it is first asked for, which takes some seconds; it stays in the user's folder
-for caches, where the next process finds it. Which program is faster depends on the CPU and the network:
-`benchmarks/speed_runtimes.py` measures it. Quantisation to eight bits is not offered: it moves the masks too far.
+Each task is exported to its own file on first use, which takes a few seconds; the file stays in the user's cache folder
+for later processes. Which runtime is faster depends on the CPU and the network: `benchmarks/speed_runtimes.py` measures
+it. 8-bit quantisation is not offered: it changes the masks too much.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _Run = Callable[[Tensor], Tensor]
 
 
 def check_runtime(runtime: str, device: torch.device, precision: str) -> None:
-    """Check that another program than PyTorch can run here.
+    """Check that a runtime other than PyTorch can be used.
 
     Args:
-        runtime: one of `RUNTIMES`; "pytorch" always can.
+        runtime: one of `RUNTIMES`; "pytorch" always passes.
         device: of the network.
         precision: "fp32", "bf16" or "fp16".
 
     Raises:
-        ValueError: one line: an unknown name, a GPU, a precision that it has not, or it is not installed.
+        ValueError: one line: an unknown name, a GPU, an unsupported precision, or a runtime that is not installed.
     """
     if runtime not in RUNTIMES:
         raise ValueError(f"Unknown runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
@@ -62,15 +62,15 @@ def check_runtime(runtime: str, device: torch.device, precision: str) -> None:
 
 
 class RuntimeNetwork(nn.Module):
-    """A trained TP-Seg whose logits another program computes; called with (image, task) as the fast form is.
+    """A trained TP-Seg with logits computed by another runtime; called with (image, task) like the fast form.
 
     Args:
         network: with its weights and hard gates, on the CPU.
         runtime: "onnxruntime" or "openvino".
-        weights_sha256: of its weights, by which the files of its tasks are found again.
+        weights_sha256: of its weights, the key of the cached task files.
         precision: "fp32", or "bf16" with OpenVINO.
-        folder: of the files; by default in the user's folder for caches. One that cannot be written is replaced by a
-            temporary folder.
+        folder: of the files; default: in the user's cache folder. A folder that is not writable is replaced by a
+            temporary one.
 
     Raises:
         ValueError: a network without a fast form.
@@ -105,7 +105,7 @@ class RuntimeNetwork(nn.Module):
         return self._runs[row]
 
     def _file(self, row: int) -> Path:
-        """Return the ONNX file of a task; it is compared with the network before it gets its name."""
+        """Return the ONNX file of a task, named only after comparison with the network."""
         folder = self._writable()
         file = folder / f"{self.name}-{row}.onnx"
         if not file.is_file():
