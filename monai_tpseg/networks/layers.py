@@ -125,9 +125,15 @@ def check_precision(image: Tensor, network: nn.Module) -> None:
             f"This network computes in float32, and its weights were cast to {weights}: call net.float(). For half "
             "precision there is torch.autocast, and for TP-Seg net.optimize_for_inference(dtype=torch.bfloat16)."
         )
-    cast_for_us = image.is_floating_point() and not is_recorded() and torch.is_autocast_enabled(image.device.type)
-    if image.dtype != torch.float32 and not cast_for_us:
+    if image.dtype != torch.float32 and not _is_cast(image):
         raise ValueError(f"image must be float32, ImageNet-normalised, got {image.dtype}; call image.float().")
+
+
+def _is_cast(image: Tensor) -> bool:
+    """Whether autocast brings an image to the type that each operation takes."""
+    kind = image.device.type
+    known = image.is_floating_point() and not is_recorded() and torch.amp.is_autocast_available(kind)
+    return known and torch.is_autocast_enabled(kind)
 
 
 def run_checkpointed(part: Callable[..., T], *args: Any, enabled: bool) -> T:

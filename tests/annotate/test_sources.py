@@ -92,7 +92,5 @@ def test_a_pipe_that_is_named_is_refused_in_one_line(
     os.mkfifo(tmp_path / "pipe")
     command = ["annotate", str(tmp_path / "pipe"), "--checkpoint", str(weights), "--out", str(tmp_path / "out")]
     assert main([*command, "--no-browser"]) == 1
-    assert (
-        capsys.readouterr().err == "Error: pipe is a pipe and not a regular file; give a file or a folder. [E_FORMAT]\n"
-    )
+    assert capsys.readouterr().err == "Error: pipe is a pipe, not a regular file; give a file or a folder. [E_FORMAT]\n"
     assert not (tmp_path / "out").exists()

@@ -38,7 +38,7 @@ def test_pipes_are_left_out_of_a_folder_and_refused_by_name(tmp_path: Path) -> N
     write_png(make_phantom("skin_lesion", 1, 40).image, tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")
     assert [Path(case["image"]).name for case in inference_cases(str(tmp_path), None, "skin_lesion")] == ["a.png"]
-    with pytest.raises(ReadError, match=r"pipe\.png is a pipe and not a regular file"):
+    with pytest.raises(ReadError, match=r"pipe\.png is a pipe, not a regular file"):
         inference_cases(str(tmp_path / "pipe.png"), None, "skin_lesion")
 
 

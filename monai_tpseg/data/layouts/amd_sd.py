@@ -67,7 +67,9 @@ def _halves(path: Path, patient: str, section: str, files: Path) -> list[Pair]:
     pixels = LoadMedicalImage()(path).numpy()
     width = pixels.shape[2] // 2
     if pixels.shape[2] % 2:
-        raise ReadError("E_FORMAT", f"{path.name} has an odd width, so it is not a scan beside its lesions; exclude it.")
+        raise ReadError(
+            "E_FORMAT", f"{path.name} has an odd width, so it is not a scan beside its lesions; exclude it."
+        )
     name = f"{patient}/{path.stem}"
     scan = np.moveaxis(pixels[:, :, :width], 0, -1).astype(np.uint8)
     image = write_picture(scan, files / "images" / f"{name}.png")
