@@ -28,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(script: str) -> None:
     torch.manual_seed(0)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*(No task was named|prototypes have not moved).*")
+        warnings.filterwarnings("error", message=".*(No task was given|prototypes have not moved).*")
         exec(compile(script, "own-pipeline.md", "exec"), {"__name__": "__main__"})
 
 

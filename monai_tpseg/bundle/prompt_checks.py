@@ -91,7 +91,7 @@ def check_recipe(
     utnet = backbone.startswith("utnet")
     for key, given in (("encoder_checkpoint", encoder_checkpoint), ("freeze_encoder", flag(freeze_encoder))):
         if utnet and given:
-            raise ValueError(f"{key} is only for SAM 2's trunks, not for backbone '{backbone}' is none; leave it out.")
+            raise ValueError(f"{key} is only for SAM 2's trunks, not for backbone '{backbone}'; leave it out.")
     for key, number in (("rounds", rounds), ("exemplars", exemplars)):
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")

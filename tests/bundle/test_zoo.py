@@ -54,7 +54,7 @@ def test_metadata(zoo: Path) -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore:No task was named")
+@pytest.mark.filterwarnings("ignore:No task was given")
 def test_shapes(zoo: Path) -> None:
     monai.bundle.verify_net_in_out(
         net_id="network_def",
