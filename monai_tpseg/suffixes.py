@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ANSWER_SUFFIXES",
     "DICOM_SUFFIXES",
     "DRAWN_SUFFIXES",
     "ITK_SUFFIXES",
@@ -51,3 +52,6 @@ UNWRITTEN_SUFFIXES = (
 
 DRAWN_SUFFIXES = (*reversed(NIFTI_SUFFIXES), ".nrrd", ".mha", ".png", *TIFF_SUFFIXES, ".dcm")
 """Of masks of other programs: one file each, without loss."""
+
+ANSWER_SUFFIXES = (".nrrd", *reversed(NIFTI_SUFFIXES))
+"""Of masks that a client of MONAI Label can ask for."""

@@ -72,7 +72,7 @@ def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], c
         meta[meta_keys.SPACING] = voxel_sizes(turned.affine.numpy())
     if not source.stacked and not step[2, 2]:
         name = base_name(Path(str(meta[meta_keys.FILENAME])))
-        raise ReadError("E_GEOMETRY", f"{name} is not a regular grid, so it has no {plane} slices.")
+        raise ReadError("E_GEOMETRY", f"{name} is not a regular grid, so the {plane} plane cannot be shown.")
     if source.slice_affines is not None:
         meta[meta_keys.SLICE_AFFINES] = _turned(source.slice_affines, step)
     return _with_meta(turned.as_tensor(), turned.affine, meta)

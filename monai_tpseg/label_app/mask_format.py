@@ -8,9 +8,10 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from monai_tpseg.suffixes import ANSWER_SUFFIXES
+
 __all__ = ["in_asked_format"]
 
-_SUFFIXES = (".nrrd", ".nii.gz", ".nii")
 _TYPES = {"uint8": sitk.sitkUInt8, "uint16": sitk.sitkUInt16}
 
 
@@ -28,8 +29,10 @@ def in_asked_format(mask: Path, request: Mapping[str, Any]) -> Path:
     suffix = request.get("result_extension")
     if not suffix:
         return mask
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"No mask is written as result_extension {suffix!r}; choose one of {', '.join(_SUFFIXES)}.")
+    if suffix not in ANSWER_SUFFIXES:
+        raise ValueError(
+            f"No mask is written as result_extension {suffix!r}; choose one of {', '.join(ANSWER_SUFFIXES)}."
+        )
     kind = request.get("result_dtype") or "uint8"
     if kind not in _TYPES:
         raise ValueError(f"No mask is written as result_dtype {kind!r}; choose one of {', '.join(_TYPES)}.")

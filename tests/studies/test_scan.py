@@ -110,7 +110,7 @@ def test_objects_that_are_no_images_are_listed(corpus: Path, tmp_path: Path) -> 
     entries, left_out = scan_images(tmp_path)
     assert {entry.path for entry in entries} == {"empty.dcm", f"{MARKER}_photo.png", "lone_label.png"}
     assert left_out == {"DICOM without an image": 1, "mask beside its picture": 1}
-    with pytest.raises(ReadError, match=r"report\.dcm holds no image \(1 DICOM without an image\)"):
+    with pytest.raises(ReadError, match=r"report\.dcm contains no image \(1 DICOM without an image\)"):
         scan_images(tmp_path / "report.dcm")
 
 
