@@ -278,11 +278,10 @@ def test_several_networks_and_the_pictures_they_leave(pictures: list[dict[str, s
 
 def test_where_a_network_looks(pictures: list[dict[str, str]]) -> None:
     image = picture_steps()(pictures[0])[IMAGE][None]
-    for name in ("GradCAM", "GradCAMpp"):
-        seen = SaliencyInferer(name, "net.decoder.pgtds.0.encode.0", class_idx=0)(image, networks()["tpseg"])
-        assert seen.shape == (1, 1, 64, 64)
-        assert seen.isfinite().all()
-        assert seen.max() > seen.min()
+    seen = SaliencyInferer("GradCAM", "net.decoder.pgtds.0.encode.0", class_idx=0)(image, networks()["tpseg"])
+    assert seen.shape == (1, 1, 64, 64)
+    assert seen.isfinite().all()
+    assert seen.max() > seen.min()
 
 
 def test_a_picture_as_nifti(pictures: list[dict[str, str]], tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_classes_and_colours_are_refused_by_name(tmp_path: Path, letter: Array) 
         LoadMedicalImage("label")(tmp_path / "classes.png")
     assert caught.value.code == "E_LABEL_VALUES"
     Image.fromarray(np.stack([letter * 255, letter * 0, letter * 0], axis=-1)).save(tmp_path / "red.png")
-    with pytest.raises(ReadError, match="coloured"):
+    with pytest.raises(ReadError, match="is in colour"):
         LoadMedicalImage("label")(tmp_path / "red.png")
 
 

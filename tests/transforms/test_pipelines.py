@@ -156,7 +156,7 @@ def test_a_section_of_a_file_replaces_the_shared_one(folder: Path) -> None:
         ("physical: [{_target_: Scal}]\ndisplay: []\nnetwork: []\n", r"cannot build Scal"),
         ("physical: [{_target_: ScaleIntensityd}]\ndisplay: []\nnetwork: []\n", r"cannot build ScaleIntensityd"),
         ("physical: [\n", r"no valid YAML at line 2"),
-        ("", r"ct\.yaml holds no sections"),
+        ("", r"ct\.yaml contains no sections"),
         ("display: []\n", r"have the sections \['display', 'network'\]"),
     ],
 )
