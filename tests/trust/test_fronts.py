@@ -83,7 +83,7 @@ def test_weights_alone_run_as_before(tmp_path: Path, folder: Path, source: Path)
     ours = bundle(tmp_path / "model.pt", source, tmp_path / "b", task=TASK)
     assert ours["trust"] == {"not_this_task": None, "expected_dice": None, "contours": None}
     assert ours["provenance"]["config"]["trust"] == {}
-    for option, message in (("contours", "No calibrated contours"), ("refuse", "Nothing beside .* tells")):
+    for option, message in (("contours", "No calibrated contours"), ("refuse", "Nothing beside .* detects")):
         with pytest.raises(SystemExit, match=message):
             bundle(tmp_path / "model.pt", source, tmp_path / "c", task=TASK, **{option: True})
     assert not (tmp_path / "c").exists()
