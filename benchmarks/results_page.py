@@ -169,7 +169,14 @@ def same_minutes(docs: Path) -> str:
         return SAME_MINUTES + "\nThe peers have not been run yet.\n"
     results = read_results(path)
     said = "\n".join(verdict(results))
-    return f"{SAME_MINUTES}\n{results['title']}.\n\n{said}\n\n{tables_of(results, 2, 5).strip()}\n"
+    about = f"{results['title']}. {pictures_seen(results)}"
+    return f"{SAME_MINUTES}\n{about}\n\n{said}\n\n{tables_of(results, 2, 5).strip()}\n"
+
+
+def pictures_seen(results: dict[str, Any]) -> str:
+    """Return one sentence with the number of training pictures that each row has seen."""
+    seen = {run["row"]: run["options"]["epoch_cases"] * run["options"]["max_epochs"] for run in results["runs"]}
+    return "Training pictures seen, repetitions included: " + ", ".join(f"{row} {n:,}" for row, n in seen.items()) + "."
 
 
 def repeated(results: dict[str, Any], docs: Path) -> list[str]:
@@ -276,7 +283,9 @@ SAME_MINUTES = """## The recipe of the starter weights and its peers with equal 
 All rows train on the 7,839 training pictures of both lists, at 128 x 128 with batch size 16, for as many steps as fit
 into the same time: a step of each network is timed first, so cheaper networks get more steps. TP-Seg has the trunk,
 stem, skip and weight averaging of `starter-tpseg` ([weights.md](weights.md)), which was trained about 30 times as
-long and finally at 192 x 192.
+long and finally at 192 x 192. The timing covers the network only, so that the CPU minutes of Table 5, which include
+reading the pictures, differ. With a few minutes per row the result says which network learns fastest, not which one is
+best.
 
     python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
     python benchmarks/results_page.py --add OUT/results.json
