@@ -87,9 +87,11 @@ def draw_gates(table: torch.Tensor, positions: Sequence[int], tasks: Sequence[st
     for row, position in enumerate(positions):
         axes.plot([position - 0.5] * 2, [row - 0.45, row + 0.45], color="crimson", linewidth=2.5)
     axes.set_yticks(range(count), [f"{task}  b* = {p}" for task, p in zip(tasks, positions, strict=True)])
-    axes.set_xlabel(
-        "block\nGate near 0: the block's adapter is the one that all tasks share; near 1: the task's own.\n"
-        "Red: b*, the first block that runs the task's own."
+    axes.set_xlabel("block")
+    figure.supxlabel(
+        "Gate near 0: the block uses the adapter that all tasks share.\n"
+        "Near 1: it uses the task's own. Red: b*, the first that does.",
+        fontsize="medium",
     )
     figure.colorbar(image, ax=axes, label="gate: 0 shared, 1 task")
     return figure
