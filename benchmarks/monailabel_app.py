@@ -38,7 +38,12 @@ CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
 def main() -> None:
     """Start the server, make the calls, say what came back."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run(__doc__, measure)
+
+
+def run(about: str | None, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
+    """Read the command line, measure in a temporary folder with that environment, print and write the log."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environment", type=Path, required=True, help="virtual environment with MONAI Label")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -8,7 +8,6 @@ python benchmarks/monailabel_ohif.py --environment /opt/monailabel --out docs/re
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import shutil
@@ -25,7 +24,7 @@ import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.monailabel_app import ROOT, TASK, start, wait_for_server
+from benchmarks.monailabel_app import ROOT, TASK, run, start, wait_for_server
 from monai_tpseg.label_app.answers import answer_task
 from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
@@ -38,16 +37,7 @@ SECONDS = 600.0
 
 def main() -> None:
     """Start archive and server, make the calls, say what came back."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", type=Path, required=True, help="virtual environment with MONAI Label")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.environment)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    run(__doc__, measure)
 
 
 def measure(folder: Path, environment: Path) -> dict[str, Any]:
