@@ -54,6 +54,15 @@ def commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[
     yield name, {option for action in parser._actions for option in action.option_strings}
 
 
+def test_help_lists_every_command_once_beneath_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--help"])
+    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", capsys.readouterr().out, flags=re.MULTILINE)
+    top = [name for name, _ in commands(_parser()) if name and " " not in name]
+    assert sorted(listed) == sorted(top)
+    assert listed.index("run") < listed.index("train") < listed.index("experiment")
+
+
 def test_one_thing_has_one_name() -> None:
     other = {
         "--output",

@@ -39,16 +39,25 @@ logger = logging.getLogger(__name__)
 _TOP = """\
 Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
 
-one task:      tpseg run scans/ --task lung_infection --out results --checkpoint model.pt
+one picture:   tpseg run my.png --task skin_lesion         (prints the path of the mask and the size of each lesion)
+one task:      tpseg run scans/ --task lung_infection --out results
 several tasks: tpseg scan scans/ --out manifest.csv        (then fill in empty cells of the column 'task')
-               tpseg run --data manifest.csv --out results --checkpoint model.pt
+               tpseg run --data manifest.csv --out results
 then:          tpseg report results                        (open results/report.html)
 across dates:  tpseg follow results_may results_august --out change   (which lesions grew, appeared or disappeared)
 your own data: tpseg train --data moles/ --task skin_lesion --out run  (adapt the weights to your pictures)
-by hand:       tpseg annotate scan.nii.gz --checkpoint kprism.pt    (click lesions in a browser)
+by hand:       tpseg annotate scan.nii.gz                  (click lesions in a browser)
 
-Interrupted? Repeat the command with --resume to continue; complete cases are kept.
+Without --checkpoint the starter weights of the package are used. Interrupted? Repeat the command with --resume to
+continue; complete cases are kept.
 """
+_GROUPS = {
+    "segment and review": ("run", "scan", "report", "follow", "annotate"),
+    "image archive (PACS)": ("listen", "fetch", "send"),
+    "your own data and weights": ("prepare", "check", "train", "calibrate", "new-task", "weights", "export"),
+    "research": ("pretrain", "experiment", "table", "grid", "cost"),
+}
+"""Heading of `tpseg --help` -> its commands: those for users first."""
 _STATUS = """\
 exit status: 0 all cases segmented, 3 at least one case skipped or failed (its result.json gives the reason and remedy),
 1 nothing could be run, 2 invalid command line, 130 stopped with Ctrl-C
@@ -81,9 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("tpseg", description=_TOP, epilog=_STATUS, formatter_class=raw)
+    usage = "tpseg [-h] [--version] COMMAND ..."
+    parser = argparse.ArgumentParser("tpseg", usage=usage, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="tpseg", help=argparse.SUPPRESS)
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))
     add_run_command(commands, _STATUS)
     _add_report(commands.add_parser("report", help="write an HTML report on a run"))
@@ -98,7 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     add_calibrate_command(commands)
     add_pacs_commands(commands)
     add_weights_command(commands)
+    parser.description = f"{_TOP}\n{_grouped(commands)}\n\n'tpseg COMMAND --help' explains a command."
     return parser
+
+
+def _grouped(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> str:
+    """List the commands beneath their headings; argparse itself has groups of options only."""
+    about = {action.dest: action.help for action in commands._choices_actions}
+    lines = []
+    for heading, names in _GROUPS.items():
+        lines += [f"{heading}:", *(f"  {name:<12}{about[name]}" for name in names)]
+    return "\n".join(lines)
 
 
 def _add_scan(command: argparse.ArgumentParser) -> None:
