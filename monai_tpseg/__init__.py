@@ -25,26 +25,26 @@ def load_model(
     runtime: str = "pytorch",
     contours: bool = False,
 ) -> Model:
-    """Load TP-Seg with its weights, ready to segment files; PyTorch and MONAI are imported by this call.
+    """Load TP-Seg with its weights for segmenting files. This call imports PyTorch and MONAI.
 
     Args:
-        weights: a file with its description beside it, or the name of weights in the catalogue; by default the
-            starter weights, which one line on standard error says.
-        device: name of a device; by default the first GPU, or the CPU.
-        threshold: probability from which a pixel is lesion, in (0, 1).
-        min_lesion_area: smallest lesion that stays, pixels or voxels.
-        precision: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at: a CPU is measured once.
-        runtime: what computes the network: "pytorch", or on a CPU "onnxruntime" or "openvino".
-        contours: masks get an inner and an outer contour, where the weights were calibrated (`tpseg calibrate`).
+        weights: weights file with its description beside it, or a name in the catalogue. Default: the starter weights,
+            with one line about them on standard error.
+        device: device name. Default: the first GPU, or the CPU.
+        threshold: pixels with at least this probability belong to the lesion; in (0, 1).
+        min_lesion_area: size of the smallest lesion to keep, in pixels or voxels.
+        precision: "fp32", "bf16", "fp16" (GPU only), or "auto", the fastest on the device (CPUs are measured once).
+        runtime: "pytorch", or "onnxruntime" or "openvino" on a CPU.
+        contours: whether to add an inner and an outer contour; the weights must be calibrated (`tpseg calibrate`).
 
     Returns:
-        the model: `segment(source, task)` gives probabilities, mask, numbered lesions, and in `trust` how far the mask
-        can be trusted; `network` is the network, `info` the description of the weights.
+        the model. `segment(source, task)` returns probabilities, mask and numbered lesions; its attribute `trust` says
+        how far the mask can be trusted. `network` is the network, `info` the description of the weights.
 
     Raises:
-        ValueError: one line: no such weights, a file that is damaged or altered, no such device or precision.
+        ValueError: the weights do not exist, are damaged or altered, or the device or precision is not available.
 
-    Example:
+    Examples:
         >>> model = load_model()  # doctest: +SKIP
         >>> model.segment(Path("my.png"), "skin_lesion").mask.shape  # doctest: +SKIP
         torch.Size([1, 480, 640])
