@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.files import complete
 from monai_tpseg.report.case_list import EXPLAINED, MOST, ORDER, Case, collect, write_run_tables
 from monai_tpseg.report.case_tables import readable
 
-__all__ = ["REPORT", "asset", "digest", "write_report"]
+__all__ = ["REPORT", "asset", "digest", "whole_options", "write_report"]
 
 REPORT = "report.html"
 """The name of the report in an output folder."""
@@ -44,6 +45,8 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None, sources: 
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["urlencode"] = lambda name: quote(name.encode(errors="surrogateescape"))  # may be no UTF-8
+    environment.filters["whole_options"] = whole_options
+    environment.filters["setting"] = _setting
     page = environment.from_string(asset("report.html.j2")).render(
         cases=cases,
         statuses=[(status.value, counts[status.value]) for status in ORDER],
@@ -93,6 +96,24 @@ def _makers(cases: Sequence[Case]) -> list[tuple[dict[str, Any], int]]:
     keys = {name: str(by) for name, by in made.items()}
     first = {key: made[name] for name, key in keys.items()}
     return [(first[key], count) for key, count in Counter(keys.values()).most_common()]
+
+
+def whole_options(text: str) -> Markup:
+    """Return a sentence as HTML whose command-line options do not break at their hyphens.
+
+    >>> whole_options("run again with --resume")
+    Markup('run again with <span class="option">--resume</span>')
+    """
+    return Markup(re.sub(r"--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(text))))
+
+
+def _setting(value: Any) -> str:
+    """A setting of a run as a person reads it."""
+    if value is None or isinstance(value, bool):
+        return {None: "not given", True: "yes", False: "no"}[value]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_setting(one)}" for key, one in value.items())
+    return " x ".join(map(_setting, value)) if isinstance(value, list) else str(value)
 
 
 def asset(name: str) -> str:

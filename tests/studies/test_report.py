@@ -124,6 +124,18 @@ def test_what_is_unlike_the_others_and_what_is_grave_comes_first(done: Path, tmp
     assert {case.record["case"] for case in found if "outlying_size" in case.flags} == {"huge", "tiny"}
 
 
+def test_settings_read_as_words_and_options_stay_whole(tmp_path: Path) -> None:
+    config = {"preprocessing": "", "mpp": None, "contours": True, "image_size": [192, 160], "trust": {"a.json": "0f"}}
+    folder = tmp_path / "cases" / "one"
+    folder.mkdir(parents=True)
+    action = {"code": "S_NO_TASK", "next_action": "<b> run again with --resume"}
+    (folder / "result.json").write_text(record("one", "", provenance=MADE_BY | {"config": config}, **action))
+    page = write_report(tmp_path).read_text()
+    for key, value in (("mpp", "not given"), ("contours", "yes"), ("image_size", "192 x 160"), ("trust", "a.json 0f")):
+        assert f"<dt>{key}</dt><dd>{value}</dd>" in page
+    assert page.count('&lt;b&gt; run again with <span class="option">--resume</span>') == 2  # table and card
+
+
 def test_text_in_ultrasound_is_blurred_and_the_outline_is_not(tmp_path: Path) -> None:
     overlay = Image.new("RGB", (400, 324))
     text = ImageFont.load_default(size=18)

@@ -161,6 +161,13 @@ def test_it_prints(page: Page, tmp_path: Path) -> None:
     assert (tmp_path / "report.pdf").stat().st_size > 20_000
 
 
+def test_paper_is_white_also_for_a_reader_of_dark_pages(page: Page) -> None:
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).color")
+    page.emulate_media(color_scheme="dark", media="print")
+    assert dark != page.evaluate("getComputedStyle(document.body).color") == "rgb(23, 32, 43)"
+
+
 def test_scripts_that_are_not_its_own_do_not_run(browser: Browser, report: Path) -> None:
     page, said = browser.new_page(), []
     page.on("console", lambda message: said.append(message.text))
