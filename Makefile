@@ -39,7 +39,7 @@ test: develop    ## lint, format, types and all tests
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --durations 25
 
 lint: develop    ## the quick part of `make test`
 	$(RUN) -m ruff check .
