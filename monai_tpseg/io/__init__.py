@@ -1,4 +1,4 @@
-"""What is on disc: cases found, files read with the places of their pixels, errors that say what to do next."""
+"""Input files: case discovery, readers that keep the geometry of the pixels, and errors that state the next action."""
 
 from __future__ import annotations
 

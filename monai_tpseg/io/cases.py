@@ -1,4 +1,4 @@
-"""What an input path means for a bundle or a script: the cases that can be segmented."""
+"""The cases that a bundle or a script can segment at an input path."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ __all__ = ["CaseSource", "is_screenshot", "list_cases"]
 
 
 def list_cases(path: str | Path, access: FileAccess = LOCAL) -> list[CaseSource]:
-    """Return the cases that an input path means, as `tpseg scan` finds them.
+    """Return the cases at an input path, as `tpseg scan` finds them.
 
     A file is one case, and so is the folder of one DICOM series. A folder with several series, echoes or phases gives
-    each stack of `find_stacks` as its files, and the index of a disc (DICOMDIR) the stacks of the files that it lists.
-    Localizers beside other images, objects that are no images, copies, hidden names and our own results are left out.
+    the files of each stack of `find_stacks`, and a DICOMDIR the stacks of the files that it lists. Localizers beside
+    other images, non-image objects, copies, hidden names and results of this package are left out.
 
     Args:
         path: a file or a folder.
-        access: what touches the file system: this process, or `monai_tpseg.io.probing.IsolatedFileAccess`.
+        access: access to the file system: in this process, or `monai_tpseg.io.probing.IsolatedFileAccess`.
 
     Raises:
-        ReadError: `E_NOT_FOUND`; `E_FORMAT`, a pipe or a device; `E_EMPTY`, no case; `E_OUTSIDE`, an index that leads
-            out of its folder.
+        ReadError: `E_NOT_FOUND`; `E_FORMAT`, a pipe or a device; `E_EMPTY`, no case; `E_OUTSIDE`, a DICOMDIR that
+            refers to files outside its folder.
     """
     path = Path(path)
     found = discover(path, access).cases
     images = [case for case in found if case.skip != "no image"]
     cases = [case for case in images if not case.skip] or images
     if not cases and access.place(path) == "file":
-        return [path]  # what is named itself is meant: reading says what it is
+        return [path]  # a path given explicitly is kept: reading it reports what it is
     if not cases:
         raise ReadError("E_EMPTY", f"{base_name(path)} holds no image of a patient; check the path.")
     return [case.source for case in cases]
 
 
 def is_screenshot(source: CaseSource) -> bool:
-    """Say whether a case consists of DICOM secondary captures: pictures of a screen or of paper, or of unknown origin.
+    """Return whether a case consists of DICOM secondary captures: screenshots, scanned paper, or of unknown origin.
 
     Args:
-        source: as `list_cases` returns it.
+        source: a case returned by `list_cases`.
 
     Raises:
         ReadError: a header cannot be parsed.

@@ -1,4 +1,4 @@
-"""What a path means: the one walk over files and folders that finds cases, for bundles and `tpseg` alike."""
+"""Discovery of cases in files and folders, shared by the bundles and `tpseg`."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ __all__ = ["Case", "CaseSource", "Found", "Skip", "describe_left_out", "discover
 logger = logging.getLogger(__name__)
 
 Skip = Literal["", "no image", "localizer"]
-"""Why a case is none that is segmented."""
+"""Reason why a case is not segmented."""
 
 CaseSource = Path | tuple[Path, ...]
-"""What `LoadMedicalImage` reads as one case: a file, the folder of one series, or the files of one stack."""
+"""Input of `LoadMedicalImage` for one case: a file, the folder of one series, or the files of one stack."""
 
-_BATCH = 64  # files that are looked at in one call
+_BATCH = 64  # files that are examined per call
 _RESULTS = "folder of our own results"
 _PLURAL = re.compile(r"\b(?:copy|device|file|folder|index|link|mask|object|pipe|slide|socket)\b")
 _COPIES = "copy of a DICOM object"  # among what is left out
 
 
 class Object(NamedTuple):
-    """A DICOM object and where it lies."""
+    """A DICOM object and its file."""
 
     identity: Identity
     path: Path
 
 
 class Case(NamedTuple):
-    """A case that was found.
+    """A case found by discovery.
 
     Attributes:
         path: a file, or a folder of DICOM slices.
-        part: `i/n` where it is the i-th of the n stacks of the folder or of a disc's index; else "".
-        files: of a DICOM case, those that make it up; else the file.
-        reason: why it was split, see `Stack`.
-        header: of its first image, or of the file; None of an index that lists nothing readable.
-        skip: why it is none that is segmented.
-        copies: files beside it that hold objects of it once more.
-        remarks: what else is said about it.
-        objects: its DICOM objects that have an identity.
+        part: `i/n` for the i-th of the n stacks of a folder or a DICOMDIR; otherwise "".
+        files: the files of a DICOM case; otherwise the one file.
+        reason: reason for the split, see `Stack`.
+        header: header of its first image, or of the file; None for a DICOMDIR without a readable file.
+        skip: reason why it is not segmented.
+        copies: further files with copies of its objects.
+        remarks: other remarks.
+        objects: its DICOM objects with an identity.
     """
 
     path: Path
@@ -70,18 +70,18 @@ class Case(NamedTuple):
 
     @property
     def source(self) -> CaseSource:
-        """What `LoadMedicalImage` reads."""
+        """The input of `LoadMedicalImage`."""
         if not self.part:
             return self.path
         return self.files if len(self.files) > 1 else self.files[0]
 
 
 class Found(NamedTuple):
-    """What a path means.
+    """Result of discovery.
 
     Attributes:
-        cases: the files of a folder first, then what lies below it; what follows a link to a folder comes last.
-        left_out: what is no case -> how often.
+        cases: files of a folder first, then those of its sub-folders; targets of links to folders come last.
+        left_out: kind of content that is not a case -> its count.
     """
 
     cases: list[Case]
@@ -94,23 +94,23 @@ def discover(
     step: Callable[[int], None] = lambda files: None,
     leave_out: Sequence[Path] = (),
 ) -> Found:
-    """Return what `path` means: everything that could be a case, so that all is accounted for.
+    """Return everything at `path` that could be a case, so that all content is accounted for.
 
     A file is a case, and so is the folder of one DICOM series. A folder with several series, echoes or phases gives
-    each stack of `find_stacks` as a part, and so does the index of a disc (DICOMDIR) that is named itself. DICOM
-    objects that are no images, and localizers, are cases that are skipped. Files are known by their content, and a
-    folder is looked at once, however many links lead to it. DICOM objects that lie in a larger case too are copies of
-    it; exact copies of other files are told in their remarks.
+    each stack of `find_stacks` as a part, and so does a DICOMDIR given as `path`. Non-image DICOM objects and
+    localizers become cases that are skipped. The format of a file is determined by its content, and each folder is
+    visited once, however many links lead to it. DICOM objects that also belong to a larger case are copies of it;
+    exact copies of other files are mentioned in their remarks.
 
     Args:
         path: a file or a folder.
-        access: what touches the file system.
-        step: is told after each batch of files how many were looked at.
-        leave_out: folders whose content is no input, and which lie on a disc that answers.
+        access: access to the file system.
+        step: called after each batch of files with their number.
+        leave_out: folders that are not input; they must be on a responsive file system.
 
     Raises:
         ReadError: `E_NOT_FOUND`; `E_FORMAT`, a pipe or a device; `E_EMPTY`, nothing that could be a case; `E_OUTSIDE`,
-            an index that leads out of its folder.
+            a DICOMDIR that refers to files outside its folder.
     """
     name = base_name(path)
     place = access.place(path)
@@ -135,7 +135,7 @@ def discover(
 
 
 def describe_left_out(left_out: Counter[str]) -> str:
-    """Return what was left out in words, e.g. `3 docx, 2 pipes, 1 zip`."""
+    """Return a summary of the content left out, e.g. `3 docx, 2 pipes, 1 zip`."""
     return ", ".join(
         f"{n} {what if n == 1 else _PLURAL.sub(_plural, what, 1)}" for what, n in sorted((+left_out).items())
     )
@@ -146,7 +146,7 @@ def _plural(noun: re.Match[str]) -> str:
 
 
 def parts_of(path: Path, access: FileAccess = LOCAL) -> tuple[tuple[Path, ...], ...]:
-    """Return the stacks that the images of a folder, or of the index of a disc, form.
+    """Return the stacks of the images in a folder or in a DICOMDIR.
 
     Raises:
         ReadError: see `discover`.
@@ -189,7 +189,7 @@ def _is_results(listed: Listing) -> bool:
 def _walk(
     top: Path, access: FileAccess, left_out: Counter[str], apart: set[tuple[int, int]]
 ) -> Iterator[tuple[Path, tuple[Path, ...]]]:
-    """Yield each folder once with its files: real ones first, in order, then those that only links lead to."""
+    """Yield each folder once with its files: real folders first, in order, then those reached only by links."""
     seen: set[tuple[int, int]] = set()
     waiting, links = [top], deque[Path]()
     while waiting or links:
@@ -219,7 +219,7 @@ def _walk(
 def _own(
     folder: Path, files: Sequence[Path], access: FileAccess, left_out: Counter[str], step: Callable[[int], None]
 ) -> list[Case]:
-    """The cases among the files of a folder, apart from its sub-folders."""
+    """The cases among the files of a folder, without its sub-folders."""
     inputs = [path for path in files if path.name != "DICOMDIR"]
     left_out["index of a disc"] += len(files) - len(inputs)
     headers = _headers(inputs, access, step)
@@ -234,7 +234,7 @@ def _own(
 
 
 def _is_meant(one: Header) -> bool:
-    """Whether a file that is no DICOM is a source, by its content or by how it calls itself."""
+    """Whether a non-DICOM file is a source, by its content or its suffix."""
     lost = bool(one.code) and one.code != "E_NOT_FOUND"
     return bool(one.kind) or lost or one.path.name.lower().endswith((*READABLE_SUFFIXES, *DICOM_SUFFIXES))
 
@@ -294,7 +294,7 @@ def _headers(
 
 
 def _without_copies(cases: Sequence[Case], access: FileAccess, left_out: Counter[str]) -> list[Case]:
-    """Leave out the cases all of whose objects lie in a larger one, or in an equal one that comes first."""
+    """Remove cases whose objects all belong to a larger case, or to an equal one that comes first."""
     order = sorted(range(len(cases)), key=lambda index: (-len(cases[index].objects), _packed(cases[index]), index))
     owners: dict[bytes, list[tuple[int, Object]]] = {}
     kept: list[Case | None] = list(cases)
@@ -319,12 +319,12 @@ def _same(one: Object, other: Object, access: FileAccess) -> bool:
 
 
 def _packed(case: Case) -> bool:
-    """Of equal cases the uncompressed one is kept."""
+    """Of equal cases, the uncompressed one is kept."""
     return case.header is not None and not case.header.identity.plain
 
 
 def _with_twins(cases: Sequence[Case], access: FileAccess) -> list[Case]:
-    """Say of files that are no DICOM which of them are the same byte for byte."""
+    """Add remarks to non-DICOM files that are equal byte for byte."""
     sizes: dict[int, list[int]] = {}
     for index, case in enumerate(cases):
         if case.header is not None and case.header.kind != "dicom" and case.header.size:

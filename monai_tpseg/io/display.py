@@ -1,4 +1,4 @@
-"""From a source to the tensor that people look at, with the meta that leads back."""
+"""Conversion of a source to the tensor in display orientation, with the metadata for the way back."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ PlaneChoice = Literal["auto", "axial", "coronal", "sagittal", "stored"]
 
 
 def picture_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any]) -> MetaTensor:
-    """Return a picture with its meta.
+    """Return a picture with its metadata.
 
     Args:
         values: (C, H, W).
-        source: where it comes from.
-        meta: to be completed.
+        source: the source as read.
+        meta: metadata to complete.
     """
     shape = np.array(values.shape[1:])
     meta |= {
@@ -45,16 +45,16 @@ def picture_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any]) 
 
 
 def volume_as_seen(values: torch.Tensor, source: Source, meta: dict[str, Any], choice: PlaneChoice) -> MetaTensor:
-    """Return a volume turned to a plane, with its meta.
+    """Return a volume in the orientation of a plane, with its metadata.
 
     Args:
         values: (C, x, y, z).
-        source: where it comes from; it has an affine.
-        meta: to be completed.
+        source: the source as read, with an affine.
+        meta: metadata to complete.
         choice: the plane, or `auto`.
 
     Raises:
-        ReadError: `E_GEOMETRY`, irregular slices or the frames of a cine do not lie in the plane that was chosen.
+        ReadError: `E_GEOMETRY`, irregular slices or frames of a cine are not in the plane requested.
     """
     assert source.affine is not None
     plane: Plane = choice if choice != "auto" else choose_plane(source.affine, values.shape[1:], source.stack_axis)
@@ -86,10 +86,10 @@ def _with_meta(values: torch.Tensor, affine: torch.Tensor, meta: dict[str, Any])
 
 
 def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the files that a case was read from: of a DICOM series in the order of `meta.FILES`, else the one file.
+    """Return the files of a case: those of a DICOM series in the order of `meta.FILES`, otherwise the one file.
 
     Args:
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
     """
     if meta_keys.FILES in meta:
         return tuple(Path(name) for name in json_of(str(meta[meta_keys.FILES])))
@@ -97,10 +97,10 @@ def files_of(meta: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def source_of(meta: Mapping[str, Any]) -> Path | tuple[Path, ...]:
-    """Return what `LoadMedicalImage` reads to get the same case again: a file, a folder, or the files of a sequence.
+    """Return the input of `LoadMedicalImage` for the same case: a file, a folder, or a list of files.
 
     Args:
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
     """
     path, files = Path(str(meta[meta_keys.FILENAME])), files_of(meta)
     return files if path in files and len(files) > 1 else path

@@ -1,4 +1,4 @@
-"""What a failed reading says: a stable code, what was found, and what to do next, in one line."""
+"""Read errors: a stable code, the fault and the next action, in one line."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ __all__ = ["NEXT_ACTIONS", "READ_CODES", "ReadCode", "ReadError", "find_read_err
 
 ReadCode = Literal[
     "E_NOT_FOUND",  # no such file or folder, or no right to open it
-    "E_EMPTY",  # a folder without anything readable
-    "E_FORMAT",  # not a format (or variant of one) that is read
-    "E_DECODE",  # the format is known, its content is damaged
-    "E_READ",  # reading failed, and why is not known
+    "E_EMPTY",  # a folder without readable content
+    "E_FORMAT",  # an unsupported format or variant
+    "E_DECODE",  # a supported format with damaged content
+    "E_READ",  # reading failed for an unknown reason
     "E_CODEC",  # a compression without a decoder: JPEG XL, private syntaxes
     "E_TRUNCATED",  # the file ends before its pixels do
     "E_TOO_LARGE",  # a picture, volume or stream beyond the safe size for reading at once
     "E_OUTSIDE",  # a file that refers to a file outside its own folder
-    "E_NO_PIXELS",  # a valid file without a usable pixel
-    "E_NOT_IMAGE",  # no picture of a patient: segmentation, dose, report, index of a disc
+    "E_NO_PIXELS",  # a valid file without usable pixels
+    "E_NOT_IMAGE",  # not an image of a patient: segmentation, dose, report, DICOMDIR
     "E_VIDEO",  # a video transfer syntax
     "E_MOSAIC",  # one frame that shows several slices: mosaic, montage, panels, a stack behind one page of a TIFF
-    "E_PART",  # one of the files that an object was cut into: a concatenation
+    "E_PART",  # one part of an object split into several files (concatenation)
     "E_4D",  # several time points or channels where one volume is needed
-    "E_GEOMETRY",  # positions or directions that are missing or do not form a grid
+    "E_GEOMETRY",  # positions or directions are missing or do not form a grid
     "E_SERIES_MIXED",  # several series, sizes or orientations in one folder
     "E_SERIES_DUPLICATE",  # two slices at one position
     "E_SERIES_ECHOES",  # several echoes, phases or acquisitions, each with slices at the same positions
     "E_SERIES_GAP",  # unequal distances between slices
     "E_SERIES_TILT",  # slices stacked obliquely: gantry tilt
     "E_LABEL_VALUES",  # a label that is not a mask
-    "E_SHAPE_MISMATCH",  # a label of another size than its image
-    "E_SLIDE",  # a whole slide, which is read in windows and not at once
-    "E_NO_MPP",  # a whole slide that does not say how large its pixels are
+    "E_SHAPE_MISMATCH",  # a label whose size differs from its image
+    "E_SLIDE",  # a whole slide, which is read in windows
+    "E_NO_MPP",  # a whole slide without a stated pixel size
     "E_EXTRA",  # a format that needs an optional package
 ]
 
 READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
-"""Every code that a `ReadError` can carry; a code is never renamed."""
+"""All codes of `ReadError`; a code is never renamed."""
 
 NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NOT_FOUND": "check the path and its permissions",
@@ -69,18 +69,18 @@ NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NO_MPP": "give the size of its pixels with --slide-mpp, in micrometres",
     "E_EXTRA": f"install what whole slides need with {how_to_install('wsi')}",
 }
-"""Code -> what to do about it, without a name or a value: safe to print anywhere."""
+"""Code -> next action, without names or values: safe to print anywhere."""
 
 _IN_TEXT = re.compile(r"(?:ReadError: )?(?P<message>[^\n]*) \[(?P<code>E_[A-Z0-9_]+)\]")
 
 
 class ReadError(ValueError):
-    """A source that cannot be read as asked.
+    """A source that cannot be read as requested.
 
     Args:
         code: one of `READ_CODES`, stable across versions.
-        message: one line: what, the value, the next action. A file is named by its last part only, and nothing that a
-            header holds as text is repeated: neither path nor header may reach a log.
+        message: one line: the fault, the value, the next action. It contains only the last part of a path and no
+            header text, since neither paths nor headers may reach a log.
     """
 
     code: ReadCode
@@ -92,13 +92,13 @@ class ReadError(ValueError):
         super().__init__(f"{self.message} [{code}]")
 
     def __reduce__(self) -> tuple[type[ReadError], tuple[ReadCode, str]]:
-        return type(self), (self.code, self.message)  # pickled whole by the workers of a DataLoader
+        return type(self), (self.code, self.message)  # picklable for the workers of a DataLoader
 
 
 def find_read_error(error: BaseException) -> ReadError | None:
-    """Return the `ReadError` that `error` comes from, None if there is none.
+    """Return the `ReadError` that caused `error`, or None.
 
-    MONAI's `Compose` wraps what a transform raises; a DataLoader worker passes on nothing but the text.
+    MONAI's `Compose` wraps exceptions of transforms; a DataLoader worker passes on only their text.
 
     Args:
         error: any exception.

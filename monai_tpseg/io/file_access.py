@@ -1,4 +1,4 @@
-"""What touches the file system while cases are looked for: this process, or one that may be ended."""
+"""Access to the file system during discovery, in this process or in one that may be terminated."""
 
 from __future__ import annotations
 
@@ -19,47 +19,47 @@ __all__ = ["ANSWER", "LOCAL", "FileAccess", "LocalFileAccess", "answer"]
 
 
 class FileAccess(Protocol):
-    """What touches the file system: here, or in a process that may be ended."""
+    """Access to the file system, in this process or in one that may be terminated."""
 
     def place(self, path: Path) -> Place:
-        """Return what a path leads to."""
+        """Return the kind of object at a path."""
 
     def real(self, path: Path) -> Path:
-        """Return a path without links in it, which names the same place in one way only."""
+        """Return the canonical path, without links."""
 
     def folder(self, path: Path) -> Listing:
         """List a folder."""
 
     def index(self, path: Path) -> list[Path] | None:
-        """Return the files that the index of a disc lists; None where a file is no such index."""
+        """Return the files listed by a DICOMDIR, or None if the file is not a DICOMDIR."""
 
     def headers(self, files: Sequence[Path]) -> list[Header]:
-        """Return what is known of each file."""
+        """Return the header of each file."""
 
     def same_pixels(self, one: Path, other: Path) -> bool:
-        """Say whether two DICOM files hold the same pixels."""
+        """Return whether two DICOM files have equal pixels."""
 
     def digest(self, path: Path) -> str:
-        """Return a digest of the content of a file, "" where it cannot be read."""
+        """Return a digest of the content of a file, or "" if it cannot be read."""
 
 
 class LocalFileAccess:
-    """Looks in this process."""
+    """Access to the file system in this process."""
 
     def place(self, path: Path) -> Place:
-        """Return what a path leads to."""
+        """Return the kind of object at a path."""
         return place_of(path)
 
     def real(self, path: Path) -> Path:
-        """Return a path without links in it, which names the same place in one way only."""
+        """Return the canonical path, without links."""
         return Path(os.path.realpath(path))
 
     def folder(self, path: Path, skip: frozenset[str] = frozenset()) -> Listing:
-        """List a folder but for some names."""
+        """List a folder, except for some names."""
         return list_folder(path, skip)
 
     def same(self, one: Path, other: Path) -> bool:
-        """Say whether two paths lead to the same place."""
+        """Return whether two paths are the same file or folder."""
         return one.exists() and other.exists() and one.samefile(other)
 
     def links(self, path: Path) -> list[str]:
@@ -67,27 +67,27 @@ class LocalFileAccess:
         return list_links(path)
 
     def index(self, path: Path) -> list[Path] | None:
-        """Return the files that the index of a disc lists; None where a file is no such index."""
+        """Return the files listed by a DICOMDIR, or None if the file is not a DICOMDIR."""
         return index_files(path) if read_safely(partial(is_disc_index, path), base_name(path)) else None
 
     def headers(self, files: Sequence[Path]) -> list[Header]:
-        """Return what is known of each file."""
+        """Return the header of each file."""
         return [read_header(path) for path in files]
 
     def same_pixels(self, one: Path, other: Path) -> bool:
-        """Say whether two DICOM files hold the same pixels."""
+        """Return whether two DICOM files have equal pixels."""
         return same_pixels(one, other)
 
     def digest(self, path: Path) -> str:
-        """Return a digest of the content of a file, "" where it cannot be read."""
+        """Return a digest of the content of a file, or "" if it cannot be read."""
         try:
             return file_sha256(path)
         except OSError:
-            return ""  # reading says what is wrong
+            return ""  # reading reports the error
 
 
 LOCAL = LocalFileAccess()
-"""Looks in this process."""
+"""Access to the file system in this process."""
 
 
 ANSWER = f"{__name__}:answer"
@@ -95,5 +95,5 @@ ANSWER = f"{__name__}:answer"
 
 
 def answer(what: str, *arguments: Any) -> Any:
-    """Return what `LOCAL` says to a question, by the name of its method."""
+    """Return the result of a method of `LOCAL`, by its name."""
     return getattr(LOCAL, what)(*arguments)

@@ -1,4 +1,4 @@
-"""The meta of a loaded image, in which the spacing follows the affine."""
+"""Metadata of a loaded image whose spacing follows the affine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["GridMeta", "with_own_spacing"]
 
 
 class GridMeta(dict[str, Any]):
-    """A meta whose `spacing` is that of its `affine`, whoever changes it.
+    """Metadata whose `spacing` always agrees with its `affine`.
 
-    MONAI's transforms put a new affine into the meta of what they resample, flip or crop, and know nothing of a
-    spacing beside it. Copies stay of this kind; the meta of a batch is a plain dict with the values of that moment.
+    MONAI's transforms update the affine when they resample, flip or crop, but not a separate spacing. Copies keep this
+    type; the metadata of a batch is a plain dict with the values at that time.
     """
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -27,19 +27,19 @@ class GridMeta(dict[str, Any]):
             super().__setitem__(meta_keys.SPACING, _moved(self, _matrix(before), _matrix(value)))
 
     def copy(self) -> GridMeta:
-        """Return a shallow copy, which is of this kind too."""
+        """Return a shallow copy of the same type."""
         return GridMeta(self)
 
 
 def with_own_spacing(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return the meta of what was brought back onto the grid of the loaded image, with the spacing of that grid."""
+    """Return the metadata of an image inverted to the grid of the loaded image, with the spacing of that grid."""
     if meta_keys.SPACING not in meta:
         return meta
     return meta | {meta_keys.SPACING: np.asarray(meta[meta_keys.LOADED_SPACING])}
 
 
 def _moved(meta: dict[str, Any], before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Millimetres between the entries of the grid `after`."""
+    """The spacing of the grid `after` in mm."""
     spacing = np.asarray(meta[meta_keys.SPACING], dtype=np.float64)
     if np.array_equal(before, after):
         return spacing

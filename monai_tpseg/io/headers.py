@@ -1,4 +1,4 @@
-"""What is known of a file before it is decoded: its kind, and for DICOM what decides which files are one case."""
+"""File headers before decoding: the format, and for DICOM the attributes that group files into cases."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ __all__ = ["Header", "read_header"]
 
 
 class Header(NamedTuple):
-    """What is known of a file. Nothing in it is a text that somebody has written into a header.
+    """Header of a file, without any free text.
 
     Attributes:
-        path: of the file.
-        kind: what reads it.
-        code: why it cannot be read, where that shows already.
-        size: in bytes, of a file that is no DICOM.
-        image: of DICOM, as all that follow: it is a patient's image, or ought to be one.
-        placed: a single frame with a position.
-        slide: a level of a whole slide.
-        localizer: only shows where the slices of others lie.
-        aside: its header calls it a localizer, a projection, a map, a monitoring scan or a report.
-        screenshot: a secondary capture.
+        path: path of the file.
+        kind: format of the file.
+        code: error code, if the file is known to be unreadable.
+        size: size of a non-DICOM file in bytes.
+        image: DICOM, as all that follow: whether it is, or should be, an image of a patient.
+        placed: whether it is a single frame with a position.
+        slide: whether it is a level of a whole slide.
+        localizer: whether it is a localizer.
+        aside: whether its header describes a localizer, a projection, a map, a monitoring scan or a report.
+        screenshot: whether it is a secondary capture.
         modality: DICOM modality.
-        regions: of the body that it names.
-        identity: tells it from other objects.
-        series: UID.
-        frame_of_reference: UID of the coordinate system, "" where it was lost.
-        grid: rows, columns and kind of pixels.
-        spacing: mm from row to row and from column to column.
+        regions: body regions named by the header.
+        identity: identity of the object.
+        series: series UID.
+        frame_of_reference: UID of the coordinate system, "" if it was removed.
+        grid: rows, columns and pixel format.
+        spacing: spacing of rows and of columns in mm.
         orientation: (6,) direction cosines.
-        position: (3,) mm.
-        marks: may tell it from another slice at its position.
-        rank: orders slices that nothing tells apart.
+        position: (3,) in mm.
+        marks: attributes that may distinguish it from another slice at its position.
+        rank: order of slices that no attribute distinguishes.
     """
 
     path: Path
@@ -87,11 +87,11 @@ class Header(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """Return what is known of the file `path`, opened once where it is DICOM. Whatever is wrong with it is its code."""
+    """Return the header of the file `path`; DICOM is opened once. A fault is stored as its code."""
     try:
         return read_safely(lambda: _read_header(path), base_name(path))
     except ReadError as error:
-        # a file that cannot be opened at all has no content to go by, so it is what it calls itself
+        # a file that cannot be opened is classified by its suffix
         dicom: Kind = "dicom" if path.name.lower().endswith(DICOM_SUFFIXES) else ""
         return Header(path, dicom, error.code)
 
@@ -106,7 +106,7 @@ def _read_header(path: Path) -> Header:
             return _of_dicom(path, dataset)
         except ReadError as error:
             return Header(path, "dicom", error.code)
-        except Exception:  # values that are no numbers: reading says what is wrong
+        except Exception:  # values that are not numbers: reading reports the error
             return Header(path, "dicom", "E_READ")
     size = path.stat().st_size
     try:
@@ -132,7 +132,7 @@ def _of_dicom(path: Path, dataset: Dataset) -> Header:
     )
     if not found.image:
         return found
-    if not dataset.get("Rows") or not dataset.get("Columns"):  # damaged: it cannot be said where it belongs
+    if not dataset.get("Rows") or not dataset.get("Columns"):  # damaged: its group is unknown
         return found._replace(code="E_NO_PIXELS")
     single = frame_count(dataset, base_name(path)) == 1 and has_positions(dataset)
     place, across, spacing = position(dataset), directions(dataset), pixel_spacing(dataset)

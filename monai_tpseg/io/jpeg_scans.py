@@ -1,8 +1,8 @@
-"""Whether the compressed data of a JPEG are whole: libjpeg fills what it lacks with grey, and tells stderr at most.
+"""Completeness check of JPEG data: libjpeg fills missing data with grey and reports it, if at all, on stderr.
 
-A picture is decoded again from changed bytes. Bytes put behind the last ones of a scan change nothing in a whole one,
-and become pixels in one that ends early. The last bytes of a scan are pixels of a whole one; where pixels stay as they
-are without them, the decoder lost its place before, as bytes were damaged or lost.
+A picture is decoded again from modified bytes. Bytes appended to a scan change nothing if it is complete, and become
+pixels if it ends early. The last bytes of a complete scan are pixels; if removing them changes no pixel, the decoder
+had lost its position before because bytes were damaged or lost.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ _SEQUENTIAL, _HUFFMAN = (0xC0, 0xC1, 0xC3), (0xC0, 0xC1, 0xC2, 0xC3)
 _FRAMES = frozenset([*_HUFFMAN, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)])
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 _END = b"\xff\xd9"
-_MORE = b"\x5a" * 64  # no marker, and no code of nothing
+_MORE = b"\x5a" * 64  # neither a marker nor an empty code
 _OTHERS = (b"\x5a", b"\xa5", b"\x33")
-_LAST = 8  # bytes that are changed at the end of a scan; with 4, a few whole pictures look damaged
+_LAST = 8  # bytes that are modified at the end of a scan; with 4, a few complete pictures appear damaged
 
 _Decode = Callable[[bytes], NDArray[Any]]
 
 
 def whole_frame(code: bytes) -> bytes:
-    """Return a codestream up to its end, without what stands behind it; an end that is missing is added."""
+    """Return a codestream up to its end marker, without trailing bytes; a missing end marker is added."""
     end = next((start for marker, start, _ in _markers(code) if marker == _EOI), None)
     return code[:end] + _END if end is not None else code.rstrip(b"\0") + _END
 
 
 def check_scans(code: bytes, values: NDArray[Any], decode: _Decode) -> None:
-    """Refuse a JPEG of Huffman codes whose scans end early or are damaged.
+    """Reject a Huffman-coded JPEG whose scans end early or are damaged.
 
-    Damage that leaves the length of a scan as it was is not seen, nor is one of a few bits; of a progressive JPEG and
-    between restart markers only data that end early are.
+    Damage that keeps the length of a scan, or affects a few bits, is not detected; in progressive JPEG and between
+    restart markers, only early ends are.
 
     Args:
-        code: of `whole_frame`.
-        values: what it decodes to.
-        decode: decodes a codestream.
+        code: codestream from `whole_frame`.
+        values: its decoded values.
+        decode: decoder of a codestream.
 
     Raises:
         EOFError: a scan ends before its last pixel.
-        RuntimeError: a scan holds more than its pixels.
+        RuntimeError: a scan contains more data than its pixels.
     """
     frame = next((marker for marker, _, _ in _markers(code) if marker in _FRAMES), 0)
     if frame not in _HUFFMAN:
@@ -61,17 +61,17 @@ def check_scans(code: bytes, values: NDArray[Any], decode: _Decode) -> None:
         done = end
     if not _same(values, b"".join([*longer, code[done:]]), decode):
         raise EOFError("a scan ends before its last pixel")
-    if values.min() == values.max():  # too few codes to tell pixels from no pixels, and nothing to lose
+    if values.min() == values.max():  # too few codes for the test, and nothing to lose
         return
     if frame in _SEQUENTIAL and any(_has_rest(code, *scan[-1], values, decode) for scan in scans if scan):
         raise RuntimeError("a scan holds more than its pixels")
 
 
 def _has_rest(code: bytes, start: int, end: int, values: NDArray[Any], decode: _Decode) -> bool:
-    """Whether the last bytes of the data from `start` to `end` are no pixels; zeros that fill them up do not count."""
+    """Whether the data from `start` to `end` end in bytes that are not pixels, apart from zero padding."""
     end = start + len(code[start:end].rstrip(b"\0"))
     first = end - _LAST
-    while first > start and code[first - 1] == 0xFF:  # with what follows it, it is one byte of data
+    while first > start and code[first - 1] == 0xFF:  # together with the next byte, it is one byte of data
         first -= 1
     if first <= start:
         return False
@@ -86,7 +86,7 @@ def _same(values: NDArray[Any], code: bytes, decode: _Decode) -> bool:
 
 
 def _markers(code: bytes) -> Iterator[tuple[int, int, int]]:
-    """The markers with where each begins and where what belongs to it ends, that of a scan without its data."""
+    """The markers with start and end of their segments; that of a scan without its data."""
     place = code.find(b"\xff\xd8", 0, 64)
     while place >= 0 and (found := _MARKER.search(code, place)) is not None:
         marker, place = found[1][0], found.end()
@@ -98,7 +98,7 @@ def _markers(code: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _scans(code: bytes) -> Iterator[list[tuple[int, int]]]:
-    """Of each scan, where its data begin and end, in parts that restart markers divide."""
+    """Start and end of the data of each scan, in parts separated by restart markers."""
     parts: list[tuple[int, int]] | None = None
     begin = 0
     for marker, start, end in _markers(code):

@@ -1,4 +1,4 @@
-"""What kind of source a file is: by its content first, by its suffix where that does not say."""
+"""The format of a file, by its content, or by its suffix if the content is inconclusive."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from monai_tpseg.suffixes import DICOM_SUFFIXES, ITK_SUFFIXES, NIFTI_SUFFIXES, R
 __all__ = ["MASK_ENDING", "OUTPUT_ENDINGS", "Kind", "kind_of", "kind_without_dicom", "stem"]
 
 Kind = Literal["dicom", "slide", "nifti", "itk", "picture", ""]
-"""What reads a file; empty where nothing does."""
+"""Format of a file; empty if it is unsupported."""
 
 OUTPUT_ENDINGS = ("_mask", "_overlay", "_prob")
-"""How the stems of our own results end; such files and folders are not taken for inputs of a folder."""
+"""Endings of the stems of this package's results; such files and folders are not inputs."""
 
 MASK_ENDING = re.compile(r"[-_ ](?:mask|label|seg|segmentation|gt|groundtruth|annotation)$", re.IGNORECASE)
-"""How people let the stem of a mask end that lies beside its picture, `a_mask.png` beside `a.png`."""
+"""Common endings of the stem of a mask beside its picture, `a_mask.png` beside `a.png`."""
 
 
 def stem(path: Path) -> str:
@@ -32,16 +32,16 @@ def stem(path: Path) -> str:
 
 
 def kind_of(path: Path) -> Kind:
-    """Return what reads the file `path`.
+    """Return the format of the file `path`.
 
     Raises:
-        OSError, ReadError: it cannot be opened, or is a damaged TIFF.
+        OSError, ReadError: the file cannot be opened, or is a damaged TIFF.
     """
     return "dicom" if is_dicom(path) else kind_without_dicom(path)
 
 
 def kind_without_dicom(path: Path) -> Kind:
-    """Return what reads `path`, which is known to be no DICOM.
+    """Return the format of `path`, which is known not to be DICOM.
 
     Raises:
         OSError, ReadError: see `kind_of`.

@@ -1,4 +1,4 @@
-"""From what people save as a mask to {0, 1}, without guessing."""
+"""Conversion of saved masks to {0, 1}, without guessing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from monai_tpseg.io.loaded import Array
 
 __all__ = ["binary_picture", "binary_volume"]
 
-_HALF = 127  # of 255; what lies around 0 and 255 in a JPEG falls on its side
-_NOISE = 32  # difference between the colours of a grey mask saved as JPEG
+_HALF = 127  # of 255; values near 0 and 255 in a JPEG are assigned to them
+_NOISE = 32  # tolerated difference between the channels of a grey mask saved as JPEG
 
 
 def binary_picture(values: Array, name: object) -> Array:
@@ -18,13 +18,13 @@ def binary_picture(values: Array, name: object) -> Array:
 
     Args:
         values: (1, H, W), or (3, H, W) with equal colours; in {0, 1}, or 0 to 255 with 255 as the lesion.
-        name: what the message calls it.
+        name: name used in error messages.
 
     Returns:
         (1, H, W) float32.
 
     Raises:
-        ReadError: `E_LABEL_VALUES`, it is coloured or holds other values.
+        ReadError: `E_LABEL_VALUES`, the label is in colour or contains other values.
     """
     if len(values) == 3:
         if np.abs(values - values[:1]).max() > _NOISE:
@@ -43,10 +43,10 @@ def binary_volume(values: Array, name: object) -> Array:
 
     Args:
         values: (1, x, y, z).
-        name: what the message calls it.
+        name: name used in error messages.
 
     Raises:
-        ReadError: `E_LABEL_VALUES`, it has several channels.
+        ReadError: `E_LABEL_VALUES`, the label has several channels.
     """
     if len(values) != 1:
         raise ReadError("E_LABEL_VALUES", f"Label {name} is in colour; save it as one number per voxel.")

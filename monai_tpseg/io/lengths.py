@@ -1,4 +1,4 @@
-"""Lengths in the headers of volumes: units become millimetres, what is not stated is unknown."""
+"""Lengths in the headers of volumes, converted to mm; lengths that are not stated are unknown."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 EDGES_MM = (1e-6, 1e4)
-"""The shortest and the longest edge of a pixel or voxel that is believed: a nanometre and ten metres."""
+"""Smallest and largest plausible edge of a pixel or voxel in mm: a nanometre and ten metres."""
 
 FARTHEST_MM = 1e6
-"""How far from its origin something may lie: a kilometre."""
+"""Largest plausible distance from the origin in mm: a kilometre."""
 
 _UNITS = {
     1e3: ("m", "meter", "meters", "metre", "metres"),
@@ -41,7 +41,7 @@ _UNITS = {
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
 _NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
-_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
 _META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
 _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>\S+)')
@@ -49,11 +49,11 @@ _VECTOR = re.compile(r"\([^)]*\)|none", re.I)
 
 
 class Lengths(NamedTuple):
-    """What a header says of lengths.
+    """Lengths stated by a header.
 
     Attributes:
-        scale: (3,): millimetres to a unit along x, y and z of the world.
-        known: the three edges of a voxel are stated; else sizes can only be counted in pixels.
+        scale: (3,) millimetres per unit along x, y and z of the world.
+        known: whether all three voxel edges are stated; otherwise sizes can only be given in pixels.
     """
 
     scale: NDArray[np.float64]
@@ -61,21 +61,21 @@ class Lengths(NamedTuple):
 
 
 def millimetres(unit: str) -> float | None:
-    """Return how many millimetres a unit of length is, None for one that is not known; without a name it is one."""
+    """Return the length of a unit in mm, or None for an unknown unit; an empty name means mm."""
     return _MM.get(unit.strip().lower())
 
 
 def is_edge(length: float) -> bool:
-    """Say whether a number can be the edge of a pixel or voxel in millimetres."""
+    """Return whether a number is a plausible edge of a pixel or voxel in mm."""
     return bool(EDGES_MM[0] <= length <= EDGES_MM[1])  # false for NaN
 
 
 def check_edges(edges: NDArray[np.float64], name: object) -> None:
-    """Refuse voxels of an absurd size.
+    """Reject voxels of implausible size.
 
     Args:
-        edges: in millimetres.
-        name: what the message calls the file.
+        edges: voxel edges in mm.
+        name: name of the file in error messages.
 
     Raises:
         ReadError: `E_GEOMETRY`.
@@ -89,10 +89,10 @@ def check_edges(edges: NDArray[np.float64], name: object) -> None:
 
 
 def nifti_lengths(header: Any) -> Lengths:
-    """Return the lengths of a NIfTI header as it lies in the file.
+    """Return the lengths of a NIfTI header as stored in the file.
 
-    The sform states all edges. Otherwise `pixdim` does; an edge of 0, NaN or infinity is unknown. A file of two axes
-    says nothing of the thickness of its slice, whatever stands in the place of it.
+    The sform states all edges, otherwise `pixdim`; an edge of 0, NaN or infinity is unknown. In a file with two axes,
+    the slice thickness is unknown whatever its field contains.
 
     Args:
         header: a nibabel header, not repaired.
@@ -104,9 +104,9 @@ def nifti_lengths(header: Any) -> Lengths:
 
 
 def lengths_disagree(header: Any) -> bool:
-    """Say whether the sform of a NIfTI header and its `pixdim` state other edges: some programs go by one, some by one.
+    """Return whether sform and `pixdim` of a NIfTI header state different edges, so that programs differ.
 
-    They agree where the far edges of the volume lie together up to `rounding.MILLIMETRES`.
+    They agree if the far edges of the volume coincide up to `rounding.MILLIMETRES`.
 
     Args:
         header: a nibabel header, not repaired.
@@ -122,14 +122,14 @@ def lengths_disagree(header: Any) -> bool:
 
 
 def itk_lengths(path: Path, name: object) -> Lengths:
-    """Return the lengths that the text header of an NRRD or MetaImage file states.
+    """Return the lengths stated by the text header of an NRRD or MetaImage file.
 
     Args:
         path: the file.
-        name: what a message calls it.
+        name: name used in error messages.
 
     Raises:
-        ReadError: `E_GEOMETRY`, an edge is 0 or no number, which ITK does not read.
+        ReadError: `E_GEOMETRY`, an edge is 0 or not a number, which ITK rejects.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -165,7 +165,7 @@ def _of_nrrd(text: str, name: object) -> Lengths:
         spatial = _spatial(fields)
         edges = [_number(word) for word in fields.get("spacings", "").split()]
         edges = [edge for edge, keep in zip(edges, spatial, strict=False) if keep]
-        _check_stated([edge for edge in edges if not np.isnan(edge)], name)  # NaN is how NRRD says unknown
+        _check_stated([edge for edge in edges if not np.isnan(edge)], name)  # NaN means unknown in NRRD
         units = [word for word, keep in zip(_words(fields.get("units", "")), spatial, strict=False) if keep]
         stated = sum(not np.isnan(edge) for edge in edges)
     scales = [millimetres(unit) for unit in (*units, "", "", "")[:3]]
@@ -173,7 +173,7 @@ def _of_nrrd(text: str, name: object) -> Lengths:
 
 
 def _spatial(fields: dict[str, str]) -> list[bool]:
-    """Which axes of an NRRD file are those of space; the others hold e.g. the colours of a voxel."""
+    """The spatial axes of an NRRD file; others contain e.g. the colours of a voxel."""
     count = len(fields.get("sizes", "").split())
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()]
     if len(kinds) == count:

@@ -1,4 +1,4 @@
-"""What a path leads to, and what a folder holds, by the file system alone: nothing is opened."""
+"""Kinds of paths and content of folders, by the file system alone: no file is opened."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Literal, NamedTuple
 __all__ = ["Listing", "Place", "list_folder", "list_links", "place_of"]
 
 Place = Literal["file", "folder", "absent", "pipe", "socket", "device", "denied", "silent"]
-"""`silent`: what touches it gets no answer in time."""
+"""`silent`: access to it does not return in time."""
 
 
 class Listing(NamedTuple):
-    """A folder.
+    """Content of a folder.
 
     Attributes:
-        identity: of the folder, the same whatever links lead to it.
-        files: regular files, or links to them, sorted.
-        folders: sorted; links to folders are in `links`.
-        links: to folders, sorted.
-        left_out: what is none of these -> how often.
+        identity: identity of the folder, independent of the links that lead to it.
+        files: regular files and links to them, sorted.
+        folders: sub-folders, sorted; links to folders are in `links`.
+        links: links to folders, sorted.
+        left_out: kind of other content -> its count.
     """
 
     identity: tuple[int, int]
@@ -33,12 +33,12 @@ class Listing(NamedTuple):
 
 
 def place_of(path: Path) -> Place:
-    """Return what `path` leads to; a pipe, a device or a socket is never opened: it might be waited for without end."""
+    """Return the kind of object at `path`; pipes, devices and sockets are never opened, since they may block."""
     try:
         mode = path.stat().st_mode
     except PermissionError:
         return "denied"
-    except (OSError, ValueError):  # not there, too long, a circle of links, a zero byte
+    except (OSError, ValueError):  # missing, too long, a loop of links, a zero byte
         return "absent"
     kinds: tuple[tuple[bool, Place], ...] = (
         (stat.S_ISREG(mode), "file"),
@@ -50,14 +50,14 @@ def place_of(path: Path) -> Place:
 
 
 def list_folder(folder: Path, skip: frozenset[str] = frozenset()) -> Listing:
-    """Return what lies in `folder` itself; hidden names are counted and not looked at.
+    """Return the content of `folder`; hidden names are only counted.
 
     Args:
-        folder: to list.
-        skip: names that are left alone.
+        folder: folder to list.
+        skip: names to skip.
 
     Raises:
-        OSError: it may not be opened.
+        OSError: the folder cannot be opened.
     """
     files, folders, links = list[Path](), list[Path](), list[Path]()
     left_out: Counter[str] = Counter()
@@ -79,17 +79,17 @@ def list_folder(folder: Path, skip: frozenset[str] = frozenset()) -> Listing:
 
 
 def list_links(folder: Path) -> list[str]:
-    """Return the names of the links in `folder`, none of which is followed.
+    """Return the names of the links in `folder`, without following them.
 
     Raises:
-        OSError: it may not be opened.
+        OSError: the folder cannot be opened.
     """
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_symlink())
 
 
 def _place(entry: os.DirEntry[str]) -> Place:
-    """As `place_of`; a plain file or folder needs no look at its inode, which counts on slow mounts."""
+    """As `place_of`; plain files and folders need no stat call, which matters on slow mounts."""
     if entry.is_file(follow_symlinks=False):
         return "file"
     return "folder" if entry.is_dir(follow_symlinks=False) else place_of(Path(entry.path))

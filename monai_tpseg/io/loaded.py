@@ -1,4 +1,4 @@
-"""What a reader hands over, before labels, channels and orientation are decided."""
+"""The output of a reader, before labels, channels and orientation are handled."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ __all__ = ["Array", "Source", "check_affine"]
 
 Array = NDArray[np.float32]
 
-_FLAT = 1e-6  # volume of a voxel by that of a box of its edges
+_FLAT = 1e-6  # volume of a voxel relative to that of a box with its edges
 
 
 @dataclass
 class Source:
-    """Pixels as they lie in a file.
+    """Pixels in the order of a file.
 
     Args:
-        array: (C, H, W) of a picture, (C, x, y, z) of a volume; C is 1 or 3; float32.
+        array: (C, H, W) for a picture, (C, x, y, z) for a volume; C is 1 or 3; float32.
         intensity: `display` (0 to 255) or `physical`.
         affine: (4, 4) index -> RAS millimetres of a volume; None for a picture.
-        stack_axis: the axis (0, 1, 2) along which the slices were acquired, where the file tells.
-        spaced: False where millimetres are unknown or differ: those of a cine, of a header that does not state them,
-            of irregular slices, which have no one distance. An edge of the affine is then a stand-in.
-        stacked: False where the slices can only be looked at as they are: frames of a cine, irregular slices.
-        slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each of irregular slices.
-        files: of a DICOM source, in the order of z where there are several.
-        meta: what the reader knows, by the keys of `monai_tpseg.io.meta_keys`.
+        stack_axis: axis (0, 1, 2) along which the slices were acquired, if stated.
+        spaced: whether the spacing is known and uniform. False for a cine, for a header without lengths and for
+            irregular slices; the affine then contains a placeholder.
+        stacked: whether the slices form a volume. False for frames of a cine and irregular slices, which can only be
+            shown as stored.
+        slice_affines: (z, 4, 4) index (x, y, 0) -> RAS millimetres of each irregular slice.
+        files: files of a DICOM source, in the order of z.
+        meta: metadata from the reader, by the keys of `monai_tpseg.io.meta_keys`.
     """
 
     array: Array
@@ -52,7 +53,7 @@ def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
     """Return `affine` as (4, 4) float64.
 
     Raises:
-        ReadError: `E_GEOMETRY`, it is not finite, collapses an axis, or its voxels or places are of an absurd size.
+        ReadError: `E_GEOMETRY`, the affine is not finite, collapses an axis, or has implausible voxels or positions.
     """
     matrix = np.asarray(affine, dtype=np.float64)
     edges = np.linalg.norm(matrix[:3, :3], axis=0) if matrix.shape == (4, 4) else np.zeros(3)

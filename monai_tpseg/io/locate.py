@@ -1,4 +1,4 @@
-"""Where a case lies, and what tells it from a changed one: what must be known of a source before it is read."""
+"""Location and identity of a source, determined before it is read."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ SEE, ANSWER = f"{__name__}:see", f"{__name__}:answer"
 """`see` and `answer` by name, for `monai_tpseg.subprocesses`."""
 
 UNREADABLE = "unreadable"
-"""The identity of a source that is not there or may not be opened."""
+"""Identity of a source that is missing or cannot be opened."""
 
 Unfit = Literal["", "no image", "localizer", "screenshot"]
-"""Why a source needs no task: it is no picture of a patient, only shows where others lie, or is one of a screen."""
+"""Reason why a source needs no task: it is not an image of a patient, or it is a localizer or a screenshot."""
 
-_HASHED = 2**22  # bytes: sources up to here are known by content, larger ones by size and time
+_HASHED = 2**22  # bytes: sources up to this size are identified by content, larger ones by size and time
 
 
 class Seen(NamedTuple):
-    """What is known of a source before it is read.
+    """Facts about a source that is not read yet.
 
     Attributes:
-        source: what `LoadMedicalImage` reads.
-        identity: see `input_identity`; "" where it was not asked for, `UNREADABLE` where nothing is known.
-        stamp: sizes and times of its files, which change with them.
-        unfit: why it needs no task.
-        slide: it is a whole slide.
+        source: input of `LoadMedicalImage`.
+        identity: see `input_identity`; "" if not requested, `UNREADABLE` if unknown.
+        stamp: sizes and times of its files.
+        unfit: reason why it needs no task.
+        slide: whether it is a whole slide.
     """
 
     source: CaseSource
@@ -68,16 +68,16 @@ def see(
     slide: bool = False,
     content: bool = True,
 ) -> Seen:
-    """Look for a source below `root`.
+    """Locate a source below `root`.
 
     Args:
         path: see `locate`.
         root: see `locate`.
         part: see `locate`.
         files: see `locate`.
-        unfit: find out whether it needs no task.
-        slide: find out whether it is a whole slide.
-        content: find out its identity, for which files are opened.
+        unfit: whether to determine if it needs no task.
+        slide: whether to determine if it is a whole slide.
+        content: whether to determine its identity, which opens its files.
 
     Raises:
         ReadError: see `locate`.
@@ -87,22 +87,22 @@ def see(
         stamp = _stamp(source)
         identity = input_identity(source) if content else ""
     except OSError:
-        stamp = identity = UNREADABLE  # reading says why
+        stamp = identity = UNREADABLE  # reading reports the error
     return Seen(source, identity, stamp, _unfit(source) if unfit else "", slide and _is_slide(source))
 
 
 def locate(path: Path, root: Path, part: str, files: tuple[Path, ...] = ()) -> CaseSource:
-    """Return where a source lies: a path, or the files of a part.
+    """Return the location of a source: a path, or the files of a part.
 
     Args:
         path: a file or a folder.
-        root: the folder that it must lie in.
-        part: `i/n`, the i-th of n stacks; "" for all of it.
-        files: of the part, where they are known.
+        root: the folder that must contain it.
+        part: `i/n`, the i-th of n stacks; "" for the whole source.
+        files: files of the part, if known.
 
     Raises:
-        ReadError: `E_OUTSIDE`, the path or a link in it leads out of `root`; `E_NOT_FOUND`, there is no such part, or
-            the path leads nowhere.
+        ReadError: `E_OUTSIDE`, the path or a link in it leads outside `root`; `E_NOT_FOUND`, there is no such part or
+            path.
     """
     try:
         real = root.resolve()
@@ -114,7 +114,7 @@ def locate(path: Path, root: Path, part: str, files: tuple[Path, ...] = ()) -> C
                 raise ReadError("E_OUTSIDE", "A link of the case leads outside the folder of the manifest; remove it.")
     except PermissionError:
         raise ReadError("E_NOT_FOUND", "The source cannot be opened; check its permissions.") from None
-    except (OSError, RuntimeError) as error:  # a name too long, a circle of links
+    except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
         raise ReadError("E_NOT_FOUND", f"The path leads nowhere ({type(error).__name__}); correct it.") from None
     except ValueError as error:
         if isinstance(error, ReadError):
@@ -125,7 +125,7 @@ def locate(path: Path, root: Path, part: str, files: tuple[Path, ...] = ()) -> C
 
 @lru_cache(maxsize=4)
 def known_parts(path: Path) -> tuple[tuple[Path, ...], ...]:
-    """Return `parts_of` a folder or an index, found once in a process.
+    """Return `parts_of` a folder or a DICOMDIR, determined once per process.
 
     Raises:
         ReadError: see `parts_of`.
@@ -144,9 +144,9 @@ def _part(path: Path, part: str) -> tuple[Path, ...]:
 
 
 def files_of_source(source: CaseSource) -> list[Path]:
-    """Return the files of a case: a file, those of a folder without its sub-folders, or those that are named.
+    """Return the files of a case: a file, those of a folder without its sub-folders, or the given list.
 
-    The pixels of a MIRAX slide (`a.mrxs`) lie in the folder `a` beside it.
+    The pixels of a MIRAX slide (`a.mrxs`) are in the folder `a` beside it.
     """
     if isinstance(source, tuple):
         return list(source)
@@ -156,15 +156,15 @@ def files_of_source(source: CaseSource) -> list[Path]:
 
 
 def input_identity(source: CaseSource) -> str:
-    """Return what tells a source from a changed one: names, sizes, and contents (small ones) or times of its files.
+    """Return the identity of a source: names, sizes, and contents (small files) or times of its files.
 
-    What is no regular file is known by its name alone: a pipe would be waited for, a device read without end.
+    Pipes and devices are identified by name alone, since reading them may block or never end.
 
     Args:
         source: a file, the folder of one DICOM series, or the files of one stack.
 
     Raises:
-        OSError: a file is not there or may not be opened.
+        OSError: a file is missing or cannot be opened.
     """
     stats = sorted(((path.name, path.stat(), path) for path in files_of_source(source)), key=itemgetter(0, 2))
     small = sum(stat.st_size for _, stat, _ in stats) <= _HASHED
@@ -176,7 +176,7 @@ def input_identity(source: CaseSource) -> str:
 
 
 def answer(what: Literal["input_identity", "locate"], *arguments: Any) -> Any:
-    """Return what a function of this module says, by its name."""
+    """Return the result of a function of this module, by its name."""
     return input_identity(*arguments) if what == "input_identity" else locate(*arguments)
 
 
@@ -189,11 +189,11 @@ def _is_slide(source: CaseSource) -> bool:
     try:
         return isinstance(source, Path) and is_slide(source)
     except (OSError, ReadError):
-        return False  # whoever reads it says what is wrong
+        return False  # reading it reports the error
 
 
 def _unfit(source: CaseSource) -> Unfit:
-    """By its first image, as the files of a case are alike."""
+    """By its first image, since the files of a case are alike."""
     files: Sequence[Path] = sorted(path for path in files_of_source(source) if path.is_file())
     headers = [header for header in map(read_header, files) if header.kind == "dicom" and header.readable]
     images = [header for header in headers if header.image]

@@ -1,6 +1,6 @@
-"""The keys that the reading path leaves in `MetaTensor.meta`, each with its value.
+"""The keys that readers set in `MetaTensor.meta`, each with its value.
 
-Every value can be collated into a batch: text, a number or an array, never None; what is unknown is absent.
+Every value can be collated into a batch: text, a number or an array, never None; unknown values are absent.
 """
 
 from __future__ import annotations
@@ -53,21 +53,21 @@ INTENSITY = "intensity"
 """`display`: values as on a screen, 0 to 255; `physical`: HU after rescale, MR or other units."""
 
 INVERTED = "inverted"
-"""bool: MONOCHROME1, white is low, and not yet turned; the modality pipeline turns it once, after the window."""
+"""bool: MONOCHROME1, low values are white, not inverted yet; the modality pipeline inverts them after the window."""
 
 FILENAME = "filename_or_obj"
-"""str: the path that was read, a file or a series folder; the first one of a sequence of files."""
+"""str: the path read, a file or a series folder; for a list of files, the first one."""
 
 STEM = "source_stem"
-"""str: what the results of a source are called, see `output_names.stem_of`: who has read the source has looked at its
-folder, too. Absent otherwise."""
+"""str: stem of the names of the results, see `output_names.stem_of`, if the reader has also listed the folder of the
+source; absent otherwise."""
 
 FILES = "files"
-"""str: JSON list of the files of a DICOM source, `files_of` decodes it. Those of a series are in the order of the last
-axis of the tensor (of the source array, where a plane was asked for that its slices do not lie in)."""
+"""str: JSON list of the files of a DICOM source, decoded by `files_of`. Those of a series are in the order of the last
+axis of the tensor (of the source array, if the plane requested is not that of the slices)."""
 
 IRREGULAR = "irregular"
-"""`gap` or `tilt`: slices at unequal distances or stacked obliquely, read one by one; absent of a regular grid."""
+"""`gap` or `tilt`: slices at unequal distances or stacked obliquely, read one by one; absent for a regular grid."""
 
 SLICE_AFFINES = "slice_affines"
 """(D, 4, 4) of irregular slices: index (row, column, 0) of slice `[..., n]` of the tensor as loaded -> RAS millimetres;
@@ -77,33 +77,33 @@ FORMAT = "source_format"
 """`picture`, `nifti`, `itk` (NRRD, MetaImage) or `dicom`."""
 
 AFFINE = "affine"
-"""(4, 4) index of this tensor -> RAS millimetres; identity for a picture. MONAI's own key."""
+"""(4, 4) index of this tensor -> RAS millimetres; identity for a picture. A key of MONAI."""
 
 CHANNEL_DIM = "original_channel_dim"
-"""0: channels come first. MONAI's own key, by which `EnsureChannelFirstd` leaves the tensor as it is."""
+"""0: channels come first. A key of MONAI, by which `EnsureChannelFirstd` leaves the tensor unchanged."""
 
 ORIGINAL_AFFINE = "original_affine"
 """(4, 4) index of the source array -> RAS millimetres; identity for a picture."""
 
 SPATIAL_SHAPE = "spatial_shape"
-"""The shape that belongs to `original_affine`: (H, W) of a picture, (x, y, z) of a volume. MONAI's own key: its writers
-resample onto that grid where they are asked to."""
+"""The shape for `original_affine`: (H, W) of a picture, (x, y, z) of a volume. A key of MONAI, whose writers
+resample to that grid on request."""
 
 LOADED_SHAPE = "loaded_shape"
-"""The spatial shape of the tensor as it was loaded: (H, W) or (H, W, D)."""
+"""The spatial shape of the tensor when loaded: (H, W) or (H, W, D)."""
 
 SOURCE_SHAPE = "source_shape"
 """The shape of the source array: (H, W) of a picture; the file's own order for a volume, e.g. (x, y, z) or (x, y)."""
 
 PLANE = "plane"
-"""`axial`, `coronal`, `sagittal` or `stored`: how the slices of a volume lie."""
+"""`axial`, `coronal`, `sagittal` or `stored`: the plane of the slices of a volume."""
 
 SPACING = "spacing"
-"""Millimetres between rows, columns and slices of the tensor; absent where unknown. It follows the affine, see
-`GridMeta`; what is already in a batch keeps it as it was then."""
+"""Spacing of rows, columns and slices of the tensor in mm; absent if unknown. It follows the affine, see `GridMeta`;
+in a batch it keeps its value at that time."""
 
 LOADED_SPACING = "loaded_spacing"
-"""The `spacing` of the tensor as it was loaded."""
+"""The `spacing` of the tensor when loaded."""
 
 EXIF = "exif_orientation"
 """int 1 to 8: the orientation tag of a picture, already applied."""
@@ -112,38 +112,38 @@ PHOTOMETRIC = "photometric"
 """str: PIL mode of a picture, photometric interpretation of a DICOM object, as stored."""
 
 COLOUR_DOUBTFUL = "colour_doubtful"
-"""True: header and codestream of a JPEG name different colours, so that programs differ; absent otherwise."""
+"""True: header and codestream of a JPEG state different colour spaces, so that programs differ; absent otherwise."""
 
 GEOMETRY_DOUBTFUL = "geometry_doubtful"
-"""True: sform and pixdim of a NIfTI file state other voxel edges, so that programs differ; absent otherwise."""
+"""True: sform and pixdim of a NIfTI file state different voxel edges, so that programs differ; absent otherwise."""
 
 SCALE_DOUBTFUL = "scale_doubtful"
-"""True: some slices or frames have a rescale slope, an intercept or a modality LUT and others of their series lack it,
-so that these may be on another scale, or CT is declared to be in another unit than HU; absent otherwise."""
+"""True: only some slices or frames of the series have a rescale slope, an intercept or a modality LUT, so that the
+others may be on another scale, or CT declares a unit other than HU; absent otherwise."""
 
 PANELS_DOUBTFUL = "panels_doubtful"
-"""True: a DICOM object that may show a screen, paper or several pictures instead of one slice; absent otherwise."""
+"""True: a DICOM object may show a screen, paper or several pictures instead of one slice; absent otherwise."""
 
 MODALITY = "dicom_modality"
 """str: (0008,0060) of a DICOM object."""
 
 NIFTI_HEADER = "nifti_header"
-"""uint8: the header of a NIfTI file, little-endian, so that a mask carries its geometry bit for bit."""
+"""uint8: the header of a NIfTI file, little-endian, so that a mask gets its geometry bit for bit."""
 
 NON_FINITE = "non_finite"
-"""int: voxels that were NaN or infinite without being declared as no data; +inf became the largest finite value."""
+"""int: voxels that were NaN or infinite without being declared as padding; +inf became the largest finite value."""
 
 NO_DATA = "no_data"
-"""float: the value of pixels that hold no data: padding by their header, NaN. It lies just below all others (above, of
-an image that is `inverted`); of CT below -1024 HU. Absent of a picture on a screen, where they are black, and
-where there are none. The modality pipelines keep such pixels out of their statistics and make them black."""
+"""float: the value of pixels without data: declared padding and NaN. It lies just below all others (above, if
+`inverted`); for CT, below -1024 HU. Absent for display images, where such pixels are black, and if there are none. The
+modality pipelines exclude such pixels from their statistics and make them black."""
 
 SKIPPED = "skipped_files"
 """int: files of a series folder that were left out: reports, presentation states, localizers, copies of slices."""
 
 REGION = "region"
-"""(4,) int: top, left, bottom, right, half-open, in pixels: the calibrated 2D region of an ultrasound object, or that
-which holds the others. `CropToRegiond` cuts it out."""
+"""(4,) int: top, left, bottom, right, half-open, in pixels: the calibrated 2D region of an ultrasound object, or the
+one that contains the others. `CropToRegiond` crops to it."""
 
 REGIONS = "regions"
-"""int: several such regions side by side, none of which was chosen: the whole screen is looked at."""
+"""int: the number of such regions side by side, none of which was chosen: the whole screen is segmented."""

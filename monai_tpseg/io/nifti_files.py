@@ -1,4 +1,4 @@
-"""NIfTI files that lie exactly where their source does."""
+"""NIfTI files with the exact geometry of their source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monai_tpseg.io.source_grid import matrix, slice_affines, slice_order
 
 __all__ = ["save_nifti", "save_slices"]
 
-# what places a NIfTI in space; the rest of a header (description, intent, scaling) is not the mask's
+# fields with the geometry of a NIfTI; the rest of the header (description, intent, scaling) does not apply to a mask
 _GEOMETRY = (
     *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -25,12 +25,12 @@ _GEOMETRY = (
 
 
 def save_nifti(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None:
-    """Write an array that lies on the source grid; a NIfTI source lends its own header's geometry.
+    """Write an array on the source grid; for a NIfTI source, the geometry of its header is copied.
 
     Args:
-        array: of `source_shape`.
-        meta: the meta of the image from `LoadMedicalImage`.
-        path: the file.
+        array: array of shape `source_shape`.
+        meta: metadata of the image from `LoadMedicalImage`.
+        path: output file.
     """
     with complete(path) as file:
         if meta_keys.NIFTI_HEADER in meta:
@@ -40,14 +40,14 @@ def save_nifti(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None
 
 
 def save_slices(array: NDArray[Any], meta: Mapping[str, Any], folder: Path) -> None:
-    """Write the slices of an irregular source one by one, each where it lies.
+    """Write the slices of an irregular source as single files, each with its position.
 
-    They are called `slice_0001.nii.gz` and so on, in the order in which people look at them.
+    They are called `slice_0001.nii.gz` and so on, in display order.
 
     Args:
         array: (x, y, D), in the order of the source.
-        meta: the meta of the image from `LoadMedicalImage`.
-        folder: made, or replaced as a whole.
+        meta: metadata of the image from `LoadMedicalImage`.
+        folder: output folder, created or replaced as a whole.
     """
     with complete(folder) as new:
         new.mkdir()
@@ -66,7 +66,7 @@ def _placed(array: NDArray[Any], affine: Any, spaced: bool = True) -> Any:
 
 
 def _like_source(array: NDArray[Any], meta: Mapping[str, Any]) -> Any:
-    """The geometry of the source's header bit for bit, so that every reader sees the same affine."""
+    """The geometry of the source header bit for bit, so that every reader sees the same affine."""
     block = np.asarray(meta[meta_keys.NIFTI_HEADER], dtype=np.uint8).tobytes()
     first = len(block) == nib.Nifti1Header.sizeof_hdr
     header_class, image_class = (nib.Nifti1Header, nib.Nifti1Image) if first else (nib.Nifti2Header, nib.Nifti2Image)
@@ -74,5 +74,5 @@ def _like_source(array: NDArray[Any], meta: Mapping[str, Any]) -> Any:
     for name in _GEOMETRY:
         header[name] = source[name]
     image = image_class(array, None, header=header, dtype=array.dtype)
-    image.header["pixdim"] = source["pixdim"]  # made positive by nibabel, while ITK obeys the sign
+    image.header["pixdim"] = source["pixdim"]  # made positive by nibabel, while ITK respects the sign
     return image

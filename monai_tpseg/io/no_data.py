@@ -1,4 +1,4 @@
-"""Pixels that hold no data: declared as padding, no number, or a constant surround. None of them is tissue."""
+"""Pixels without data: declared padding, NaN, or a constant surround. None of them is tissue."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ __all__ = ["HIDDEN", "BlackenNoDatad", "HideNoDatad", "finite", "no_data_mask", 
 HIDDEN = "no_data_mask"
 """Batch key inside a pipeline: (H, W[, D]) bool, the pixels without data; absent where there are none."""
 
-_BELOW = 2.0**-20  # share of a value by which what is no data lies beyond it: float32 tells them apart, no eye does
+_BELOW = 2.0**-20  # relative distance of the no-data value from the others: distinct in float32, invisible on a screen
 _DENSER_THAN_LUNG = -500.0  # HU
-_MOST = 0.5  # share of the border that a constant surround fills, unless it fills a side
-_SMALLEST = 8  # pixels along an edge of an image that can have a surround
-_SAMPLE = 2**22  # values whose distribution stands for that of all
+_MOST = 0.5  # share of the border filled by a constant surround, unless it fills a whole side
+_SMALLEST = 8  # minimum edge of an image that can have a surround, pixels
+_SAMPLE = 2**22  # number of values sampled to represent the distribution
 
 
 def settled(
     array: Array, dataset: Any, headers: Sequence[Any], intensity: Intensity, name: object
 ) -> tuple[Array, dict[str, Any]]:
-    """Return the values of a DICOM source without NaN, and what `meta` says of it.
+    """Return the values of a DICOM source without NaN, and the metadata about them.
 
     Args:
-        array: (C, ...); NaN where a pixel is declared to be no data.
+        array: (C, ...); NaN for padding pixels.
         dataset: the object, or the first one of a series.
-        headers: of all frames, see `frames_of`: one of them may declare what the first does not.
-        intensity: what the values mean.
-        name: what a message calls it.
+        headers: headers of all frames, see `frames_of`; padding may be declared by only some of them.
+        intensity: meaning of the values.
+        name: name used in error messages.
 
     Returns:
-        On a screen, what is no data is black. Otherwise it lies just below the smallest value, or above the largest
-        where white is low, and in CT below air; padding of CT that is no denser than air stays as it is.
+        In display images, pixels without data are black. Otherwise their value is just below the smallest one, or
+        above the largest one if low values are white, and in CT below air; CT padding no denser than air is kept.
 
     Raises:
-        ReadError: `E_NO_PIXELS`, there is nothing else.
+        ReadError: `E_NO_PIXELS`, there are no other pixels.
     """
     meta = dicom_meta(dataset)
     declared = any(padding(header) is not None for header in headers)
@@ -64,14 +64,14 @@ def settled(
 def finite(
     array: Array, name: object, inverted: bool = False, floor: float = np.inf, declared: bool = False
 ) -> tuple[Array, dict[str, Any]]:
-    """Return `array` with NaN and -inf as no data and +inf as its largest finite value, and what `meta` says of it.
+    """Return `array` with NaN and -inf as no data and +inf as its largest finite value, and the metadata about them.
 
     Args:
-        array: any shape.
-        name: what a message calls it.
-        inverted: white is low: no data lies above the largest value instead of below the smallest.
-        floor: no data lies below this value as well.
-        declared: the header says that NaN is no data; otherwise it is a fault, and counted.
+        array: array of any shape.
+        name: name used in error messages.
+        inverted: low values are white: the no-data value is above the largest value instead of below the smallest.
+        floor: the no-data value is also below this value.
+        declared: the header declares NaN as padding; otherwise it is a fault and counted.
 
     Raises:
         ReadError: `E_NO_PIXELS`, there is no finite value.
@@ -96,11 +96,11 @@ def _check_any(good: NDArray[np.bool_], name: object) -> None:
 
 
 def no_data_mask(image: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.bool_] | None:
-    """Return which pixels of an image are declared to be no data, None for none.
+    """Return the mask of pixels without data in an image, or None if there are none.
 
     Args:
         image: (H, W[, D]), one channel as read.
-        meta: of `LoadMedicalImage`.
+        meta: metadata from `LoadMedicalImage`.
     """
     if NO_DATA not in meta:
         return None
@@ -109,14 +109,14 @@ def no_data_mask(image: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.boo
 
 
 def surround(image: NDArray[Any], apart: bool = True) -> NDArray[np.bool_] | None:
-    """Return the constant surround of an image: one exact value that fills a side of it, or half of its border.
+    """Return the constant surround of an image: one exact value that fills one side, or half of the border.
 
     Args:
         image: (H, W[, D]); the border is that of the slices.
-        apart: only what hangs together with the border. Not needed for the smallest value.
+        apart: whether to include only parts connected to the border; not needed for the smallest value.
 
     Returns:
-        of the same shape, None where there is none, or where all is one value.
+        a mask of the same shape, or None if there is no surround or the image is constant.
     """
     if min(image.shape[:2]) < _SMALLEST:
         return None
@@ -132,7 +132,7 @@ def surround(image: NDArray[Any], apart: bool = True) -> NDArray[np.bool_] | Non
 
 
 def _from_border(same: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The parts of a mask that reach the border of the slices."""
+    """The parts of a mask that touch the border of the slices."""
     parts, _ = ndimage.label(same)
     ends = np.concatenate([side.reshape(-1) for side in (parts[0], parts[-1], parts[:, 0], parts[:, -1])])
     reached: NDArray[np.bool_] = np.isin(parts, np.setdiff1d(ends, [0]))
@@ -140,13 +140,13 @@ def _from_border(same: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class HideNoDatad(MapTransform):
-    """Give pixels without data the distribution of all others, so that no statistics change by them.
+    """Give pixels without data the distribution of all others, so that they do not affect statistics.
 
-    Percentiles, means and histograms of what follows are then those of the tissue. `BlackenNoDatad` ends it.
+    Percentiles, means and histograms of later transforms are then those of the tissue. `BlackenNoDatad` ends it.
 
     Args:
         keys: key of the image.
-        absolute: values are HU: a constant surround counts where it is denser than lung and air.
+        absolute: whether values are HU: a constant surround then counts only if it is denser than lung and air.
     """
 
     def __init__(self, keys: KeysCollection = IMAGE, absolute: bool = False) -> None:
@@ -154,7 +154,7 @@ class HideNoDatad(MapTransform):
         self.absolute = absolute
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` with the mask under `HIDDEN`, where there is one."""
+        """Return `data` with the mask under `HIDDEN`, if there is one."""
         case = dict(data)
         for key in self.keys:
             meta, values = getattr(case[key], "meta", {}), np.array(torch.as_tensor(case[key]).detach().cpu())
@@ -175,14 +175,14 @@ class HideNoDatad(MapTransform):
         around = surround(rest, apart=self.absolute or bool(meta.get(INVERTED, False)))
         if around is not None and self.absolute:
             around &= image > _DENSER_THAN_LUNG
-        if around is not None and np.ptp(rest[~around]) == 0:  # a drawing of two values: neither is a surround
+        if around is not None and np.ptp(rest[~around]) == 0:  # an image of two values: neither is a surround
             around = None
         found = [mask for mask in (declared, around) if mask is not None and mask.any()]
         return np.logical_or.reduce(found) if found else None
 
 
 class BlackenNoDatad(MapTransform):
-    """Set the pixels that `HideNoDatad` hid to 0, black.
+    """Set the pixels hidden by `HideNoDatad` to 0, black.
 
     Args:
         keys: key of the image, in 0..1.
@@ -206,18 +206,18 @@ class BlackenNoDatad(MapTransform):
 
 
 def _spread(values: NDArray[Any], count: int) -> NDArray[Any]:
-    """`count` values that are distributed as `values` are."""
+    """`count` values with the distribution of `values`."""
     sample = np.sort(values[:: max(1, values.size // _SAMPLE)])
     spread: NDArray[Any] = sample[((np.arange(count) + 0.5) / count * sample.size).astype(np.int64)]
     return spread
 
 
 def _like(values: NDArray[Any], image: torch.Tensor) -> torch.Tensor:
-    """As an image of its own, whose values no longer say what is no data."""
+    """As a new image, without the no-data value in its metadata."""
     found: torch.Tensor = torch.from_numpy(values)
     if not isinstance(image, MetaTensor):
         return found
-    fresh = MetaTensor(found).copy_meta_from(image)  # with what Invertd undoes
+    fresh = MetaTensor(found).copy_meta_from(image)  # with the operations that Invertd inverts
     fresh.meta.pop(NO_DATA, None)
     whole: torch.Tensor = fresh
     return whole

@@ -1,4 +1,4 @@
-"""From a file's axes to the radiologist's view, and back onto the source grid exactly."""
+"""Conversion from file axes to the radiological view, and exactly back to the source grid."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ __all__ = [
 Plane = Literal["axial", "coronal", "sagittal", "stored"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""(4, 4): DICOM and ITK count to the left, back and up (LPS), NIfTI and this package right, front and up (RAS)."""
+"""(4, 4): DICOM and ITK use left, posterior, superior (LPS), NIfTI and this package right, anterior, superior (RAS)."""
 
 RAS_TO_LPS = LPS_TO_RAS
 """Its own inverse."""
 
 PLANES: dict[str, str] = {"sagittal": "IPL", "coronal": "ILP", "axial": "PLS"}
-"""Plane -> where rows, columns and slices run to; ordered by the patient axis (R, A, S) that the slices lie across."""
+"""Plane -> directions of rows, columns and slices; ordered by the patient axis (R, A, S) normal to the slices."""
 
 _LABELS = (("L", "R"), ("P", "A"), ("I", "S"))
-_COARSER = 1.5  # an axis is the slice axis when its spacing is this many times the next coarsest
-_TOLERANCE = 0.5  # voxels that a corner may be off the other grid
+_COARSER = 1.5  # an axis is the slice axis if its spacing is this many times the next coarsest
+_TOLERANCE = 0.5  # tolerance of a corner's distance from the other grid, voxels
 
 
 class GridError(ValueError):
-    """Two arrays that do not lie on one grid."""
+    """Two arrays are not on the same grid."""
 
 
 def voxel_sizes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -51,10 +51,10 @@ def voxel_sizes(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def choose_plane(affine: NDArray[np.float64], shape: Sequence[int], stack_axis: int | None = None) -> Plane:
-    """Return the plane in which a volume is looked at.
+    """Return the plane in which a volume is shown.
 
-    The slices run along the acquisition's stacking direction where it is known, else along the only axis of length 1,
-    else along the axis that is at least 1.5 times coarser than both others; a volume without such an axis is axial.
+    The slice axis is the stacking direction of the acquisition if known, otherwise the only axis of length 1,
+    otherwise the axis that is at least 1.5 times coarser than both others; a volume without such an axis is axial.
 
     Args:
         affine: (4, 4) index -> RAS millimetres.
@@ -78,7 +78,7 @@ def choose_plane(affine: NDArray[np.float64], shape: Sequence[int], stack_axis: 
 
 
 def to_view(volume: torch.Tensor, affine: NDArray[np.float64], plane: Plane) -> MetaTensor:
-    """Turn `volume` so that rows and columns are those of `plane` and the slices come last.
+    """Reorient `volume` so that rows and columns are those of `plane` and the slices come last.
 
     Args:
         volume: (C, x, y, z).
@@ -86,7 +86,7 @@ def to_view(volume: torch.Tensor, affine: NDArray[np.float64], plane: Plane) -> 
         plane: `stored` makes y the rows, x the columns and z the slices, without a flip.
 
     Returns:
-        (C, H, W, D) with its own affine; only axes are exchanged and flipped.
+        (C, H, W, D) with its own affine; axes are only permuted and flipped.
     """
     if plane == "stored":
         x, y, z = nib.aff2axcodes(affine)
@@ -94,7 +94,7 @@ def to_view(volume: torch.Tensor, affine: NDArray[np.float64], plane: Plane) -> 
     else:
         axcodes = PLANES[plane]
     turn = Orientation(axcodes=axcodes, labels=_LABELS)
-    with turn.trace_transform(False):  # the view is the base grid: nothing to invert until a mask is written
+    with turn.trace_transform(False):  # the view is the base grid: nothing is inverted until a mask is written
         turned = turn(MetaTensor(volume, affine=torch.from_numpy(affine)))
     return MetaTensor(turned.as_tensor().contiguous(), affine=turned.affine)
 
@@ -105,7 +105,7 @@ def align(
     target_affine: NDArray[np.float64],
     target_shape: Sequence[int],
 ) -> NDArray[Any]:
-    """Exchange and flip axes so that `array` lies on the target grid, without resampling.
+    """Permute and flip axes so that `array` is on the target grid, without resampling.
 
     Args:
         array: (n0, n1, n2).
@@ -114,10 +114,10 @@ def align(
         target_shape: the target's three lengths.
 
     Raises:
-        GridError: the grids differ by more than an exchange or a flip of axes; the message says how.
+        GridError: the grids differ by more than a permutation or a flip of axes; the message states the difference.
     """
     shape = array.shape
-    # index of the target <- index of the array: a signed permutation where both lie on one grid
+    # index of the target <- index of the array: a signed permutation if both are on one grid
     step = np.linalg.solve(target_affine, affine)
     turn = np.round(step[:3, :3])
     if not (np.abs(turn).sum(axis=0) == 1).all() or not (np.abs(turn).sum(axis=1) == 1).all():

@@ -1,4 +1,4 @@
-"""What the files of a result are called."""
+"""Names of result files."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from monai_tpseg.suffixes import DICOM_SUFFIXES, READABLE_SUFFIXES
 
 __all__ = ["OutputNames", "base_path", "plain_name", "source_id", "stem_of"]
 
-_LONGEST = 120  # bytes: file systems allow 255, with the task, the kind of file and a temporary name
+_LONGEST = 120  # bytes: file systems allow 255, including the task, the suffix and a temporary name
 _NO_BEGINNING = " .'=+-@\uff1d\uff0b\uff0d\uff20"
 
 
 class OutputNames:
-    """Gives each source a name of its own.
+    """Unique names for sources.
 
-    It is the source's name without suffix, below its folder within `data_root_dir`; sources of one name in one folder
-    (`a.png`, `a.jpg`) keep their suffix (`a_png`, `a_jpg`), others that would meet get a short hash, and so do names
-    that had to be made plain, see `plain_name`.
+    A name is that of the source without suffix, in the sub-folder of the source within `data_root_dir`. Sources with
+    the same stem in one folder (`a.png`, `a.jpg`) keep their suffix (`a_png`, `a_jpg`); other duplicates get a short
+    hash, and so do names changed by `plain_name`.
 
     Args:
-        data_root_dir: the folder whose sub-folders are repeated; None puts all into one.
+        data_root_dir: the folder whose sub-folders are reproduced; None puts all results into one folder.
     """
 
     def __init__(self, data_root_dir: str | Path | None = None) -> None:
@@ -35,11 +35,11 @@ class OutputNames:
         self._sources: dict[Path, Path] = {}
 
     def __call__(self, meta: Mapping[str, Any], taken: Callable[[Path], bool] | None = None) -> Path:
-        """Return the name of a case by the meta of its image; it may hold sub-folders.
+        """Return the name of a case from the metadata of its image; it may contain sub-folders.
 
         Args:
-            meta: of the image.
-            taken: says of a name whether an earlier run has given it to another source.
+            meta: metadata of the image.
+            taken: returns whether an earlier run has given a name to another source.
         """
         source = source_path(meta).absolute()
         name = Path(_plain(str(meta[STEM]) if STEM in meta else stem_of(source)))
@@ -51,24 +51,24 @@ class OutputNames:
 
 
 def stem_of(source: Path) -> str:
-    """Return what the results of a source are called: its folder and what lies in it are looked at."""
+    """Return the stem of the names of the results of a source, by its name and the content of its folder."""
     return source.name if source.is_dir() else _unique_stem(source)
 
 
 def source_id(meta: Mapping[str, Any]) -> str:
-    """Return a short hash of where a source lies, by the meta of its image."""
+    """Return a short hash of the location of a source, from the metadata of its image."""
     return hashlib.sha256(os.fsencode(source_path(meta).absolute())).hexdigest()[:8]
 
 
 def plain_name(text: str, longest: int = _LONGEST) -> str:
-    """Return a name that any file system, terminal, DICOM text and spreadsheet takes as one.
+    """Return a name that is safe in file systems, terminals, DICOM text and spreadsheets.
 
-    What cannot be printed, and both slashes, become `_`; what a spreadsheet takes for a formula, dots and spaces do not
-    begin it.
+    Characters that are not printable, and both slashes, become `_`; leading dots, spaces and characters that start a
+    formula in a spreadsheet are removed.
 
     Args:
         text: e.g. the name of a source.
-        longest: bytes that are kept.
+        longest: maximum length in bytes.
 
     >>> plain_name("=1+1/2 ")
     '1+1_2'
@@ -78,7 +78,7 @@ def plain_name(text: str, longest: int = _LONGEST) -> str:
 
 
 def _plain(text: str) -> str:
-    """A plain name; where that is another one, with a hash of the text, so that no two texts meet."""
+    """A plain name; if it differs from the text, with a hash of the text, so that names stay unique."""
     found = plain_name(text)
     if found == text:
         return text
@@ -86,10 +86,10 @@ def _plain(text: str) -> str:
 
 
 def base_path(output_dir: Path, name: str | Path, task: str) -> Path:
-    """Return `output_dir/<name>_<task>`, which the names of all files of a case start with.
+    """Return `output_dir/<name>_<task>`, the common prefix of all files of a case.
 
     Raises:
-        ValueError: it leads out of `output_dir`.
+        ValueError: the path leads outside `output_dir`.
     """
     name = Path(name)
     if name.is_absolute() or ".." in name.parts or not name.name or Path(task).name != task:
@@ -98,7 +98,7 @@ def base_path(output_dir: Path, name: str | Path, task: str) -> Path:
 
 
 def _unique_stem(source: Path) -> str:
-    """Return the stem of a file, with its suffix where another source of the same folder has that stem too."""
+    """Return the stem of a file, with its suffix if another source in the same folder has the same stem."""
     own = stem(source)
     if own == source.name or not source.parent.is_dir():
         return own

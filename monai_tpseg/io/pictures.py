@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP -> rows and columns as any viewer shows them."""
+"""Reader of PNG, JPEG, TIFF and BMP, with rows and columns as image viewers show them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ __all__ = ["PICTURE_MODES", "is_picture", "read_picture"]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # bytes that the second header of a BMP may have
-_PIXELS_PER_BYTE = {  # at most: 1 bit for each block of a JPEG with halved colours, 1 bit a pixel deflated
+_BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # permitted sizes of the second header of a BMP, bytes
+_PIXELS_PER_BYTE = {  # upper limits: 1 bit per block of a JPEG with subsampled chroma, 1 bit per pixel deflated
     "JPEG": 400,
     "MPO": 400,
     "PNG": 8 * DEFLATE_RATIO,
@@ -37,19 +37,19 @@ _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 
 PICTURE_MODES = (*_GREY, *_COLOUR, *_SIXTEEN_BIT, "I", "F")
-"""PIL modes of what is read; F of labels alone."""
+"""Supported PIL modes; F for labels only."""
 
 
 def is_picture(path: Path) -> bool:
-    """Say whether `path` is a picture, by its first bytes or its suffix."""
+    """Return whether `path` is a picture, by its first bytes or its suffix."""
     with path.open("rb") as file:
         head = file.read(18)
-    bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # many a text begins so
+    bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # text may begin with BM
     return head.startswith(_MAGIC) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def read_picture(path: Path, label: bool = False) -> Source:
-    """Read one picture as displayed: EXIF orientation applied, palette looked up, alpha dropped.
+    """Read one picture as displayed: EXIF orientation and palette applied, alpha dropped.
 
     Args:
         path: a PNG, JPEG, TIFF or BMP file.
@@ -64,7 +64,7 @@ def read_picture(path: Path, label: bool = False) -> Source:
     if path.stat().st_size == 0:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
     try:
-        # an open file and not its name: PIL would map a plain TIFF into memory, and not look at its orientation
+        # an open file instead of its name: PIL would memory-map a plain TIFF and ignore its orientation
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
             _check_size(picture, path)
             _check_pages(picture, path)
@@ -84,7 +84,7 @@ def read_picture(path: Path, label: bool = False) -> Source:
             "E_TOO_LARGE", f"{base_name(path)} is too large to read at once; split it into tiles."
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
+        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # error of the disk
             raise
         if any(
             word in str(error).lower()
@@ -115,7 +115,7 @@ def _check_pages(picture: Image.Image, path: Path) -> None:
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         check_one_picture(picture, path)
         check_strips(picture, path)
-    # a camera's MPO holds the photograph first and its previews after it
+    # an MPO of a camera contains the photograph first, then its previews
     elif getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise ReadError("E_FORMAT", f"{base_name(path)} is animated; save the frame to segment as a separate picture.")
 
@@ -133,7 +133,7 @@ def _decoded(code: bytes) -> NDArray[Any]:
 
 
 def _widen_palette(picture: Image.Image) -> None:
-    """Colours of a TIFF have 16 bits, of which PIL takes the high ones; some writers put colours of 8 bits there."""
+    """TIFF palettes have 16 bits, of which PIL uses the high byte; some writers store 8-bit colours in the low byte."""
     if isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.mode == "P":
         colours = picture.tag_v2.get(TiffImagePlugin.COLORMAP, ())
         if colours and max(colours) <= 255:
@@ -142,14 +142,14 @@ def _widen_palette(picture: Image.Image) -> None:
 
 
 class _GreyScale(NamedTuple):
-    """What PIL leaves to the caller in TIFF of more than 8 bits."""
+    """Properties of TIFF with more than 8 bits that PIL ignores."""
 
     white: int = 65535  # the largest value
     inverted: bool = False  # 0 is white
 
 
 def _grey_scale(picture: Image.Image, path: Path) -> _GreyScale:
-    """Refuse a TIFF whose values PIL gets wrong, and return how those of its wide pixels are to be read."""
+    """Reject a TIFF whose values PIL misreads, and return how to scale pixels of more than 8 bits."""
     if not isinstance(picture, TiffImagePlugin.TiffImageFile):
         return _GreyScale()
     tags = picture.tag_v2
@@ -164,7 +164,7 @@ def _grey_scale(picture: Image.Image, path: Path) -> _GreyScale:
 
 
 def _wide(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
-    """Values of more than 8 bits -> (1, H, W) in 0 to 255."""
+    """Scale values of more than 8 bits to 0 to 255, (1, H, W)."""
     wide = _planes(picture)
     if wide.min() < 0 or wide.max() > grey.white:
         found = f"values from {wide.min():.0f} to {wide.max():.0f}"
@@ -185,7 +185,7 @@ def _values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
 
 
 def _label_values(picture: Image.Image, path: Path, grey: _GreyScale) -> Array:
-    """Return (1 or 3, H, W) as stored, 16 bits brought to 0 to 255 only where they exceed it."""
+    """Return (1 or 3, H, W) as stored; 16-bit values are scaled to 0 to 255 only if they exceed it."""
     if picture.mode == "P":
         indices = _planes(picture)
         if indices.max() <= 1:

@@ -1,4 +1,4 @@
-"""Folders and headers are looked at in a process that may be ended: what hangs or crashes costs itself."""
+"""Discovery in a process that may be terminated: a source that hangs or crashes it loses only itself."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["IsolatedFileAccess"]
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 3  # files of a folder that do not answer, until its other ones are not asked any more
+_PATIENCE = 3  # unresponsive files of a folder after which its other files are not tried
 
 
 class IsolatedFileAccess:
-    """Touches the file system in another process, see `monai_tpseg.io.file_access.FileAccess`.
+    """Access to the file system in another process, see `monai_tpseg.io.file_access.FileAccess`.
 
-    One line tells of each lost source.
+    Each lost source is logged in one line.
 
     Args:
-        seconds: for one call: a folder, or some files of it.
-        memory: bytes that the process may grow by; half of the machine's by default.
+        seconds: time limit of a call for a folder or some of its files.
+        memory: memory limit of the process in bytes; half of the machine's by default.
     """
 
     def __init__(self, seconds: float = 60.0, memory: int | None = None) -> None:
@@ -50,15 +50,15 @@ class IsolatedFileAccess:
         self._process.close()
 
     def place(self, path: Path) -> Place:
-        """Return what a path leads to."""
+        """Return the kind of object at a path."""
         try:
             place: Place = self._ask("place", path)
         except CallLost:
-            return "silent"  # who asks says so
+            return "silent"  # the caller reports it
         return place
 
     def real(self, path: Path) -> Path:
-        """Return a path without links in it; as it is where nothing answers, which is said when it is looked at."""
+        """Return the canonical path; without an answer the path unchanged, which the next access reports."""
         try:
             found: Path = self._ask("real", path)
         except CallLost:
@@ -66,7 +66,7 @@ class IsolatedFileAccess:
         return found
 
     def folder(self, path: Path) -> Listing:
-        """List a folder; what a link of it leads to may not answer, which costs the link."""
+        """List a folder; a link whose target does not respond is left out."""
         try:
             listed: Listing = self._ask("folder", path)
         except CallLost as error:
@@ -74,14 +74,14 @@ class IsolatedFileAccess:
         return listed
 
     def same(self, one: Path, other: Path) -> bool:
-        """Say whether two paths lead to the same place."""
+        """Return whether two paths are the same file or folder."""
         try:
             return bool(self._ask("same", one, other))
         except CallLost:
-            return False  # what is asked next says so
+            return False  # the next call reports it
 
     def index(self, path: Path) -> list[Path] | None:
-        """Return the files that the index of a disc lists; None where a file is no such index."""
+        """Return the files listed by a DICOMDIR, or None if the file is not a DICOMDIR."""
         try:
             files: list[Path] | None = self._ask("index", path)
         except CallLost as error:
@@ -90,7 +90,7 @@ class IsolatedFileAccess:
         return files
 
     def headers(self, files: Sequence[Path]) -> list[Header]:
-        """Return what is known of each file: all at once, or one by one where that does not end."""
+        """Return the header of each file, in one call, or one by one if that does not finish."""
         try:
             headers: list[Header] = self._ask("headers", list(files))
         except CallLost:
@@ -98,14 +98,14 @@ class IsolatedFileAccess:
         return headers
 
     def same_pixels(self, one: Path, other: Path) -> bool:
-        """Say whether two DICOM files hold the same pixels."""
+        """Return whether two DICOM files have equal pixels."""
         try:
             return bool(self._ask("same_pixels", one, other))
         except CallLost:
-            return False  # both stay, and reading says what is wrong
+            return False  # both are kept, and reading reports the error
 
     def digest(self, path: Path) -> str:
-        """Return a digest of the content of a file, "" where it cannot be read."""
+        """Return a digest of the content of a file, or "" if it cannot be read."""
         try:
             return str(self._ask("digest", path))
         except CallLost as error:

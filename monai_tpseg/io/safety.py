@@ -1,4 +1,4 @@
-"""The fence around foreign files: sizes that are safe, names that may be shown, exceptions without content."""
+"""Protection against untrusted files: safe sizes, names that may be shown, exceptions without file content."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from monai_tpseg.io.errors import ReadError
 __all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "read_safely"]
 
 MAX_PIXELS = 2**26
-"""Pixels of one picture or frame that are read at once, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
+"""Maximum pixels of a picture or frame, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
 
 MAX_VOXELS = 2**29
-"""Voxels of one volume, e.g. 512 x 512 x 2048: 6 GB as three float32 channels."""
+"""Maximum voxels of a volume, e.g. 512 x 512 x 2048: 6 GB as three float32 channels."""
 
 MAX_BYTES = 2**30
-"""Bytes that a deflated DICOM object may unpack to."""
+"""Maximum unpacked size of a deflated DICOM object, in bytes."""
 
 DEFLATE_RATIO = 1032
-"""What deflate packs into one byte at most: a file that claims more than that holds less than it says."""
+"""Maximum compression ratio of deflate: a file that declares more contains less than declared."""
 
 _LIBRARIES = ("PIL", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg")
 
@@ -34,17 +34,17 @@ _Result = TypeVar("_Result")
 
 
 def base_name(path: Path) -> str:
-    """Return the last part of `path`, which is all that a message may show of it."""
+    """Return the last part of `path`, the only part that a message may show."""
     return shown(path.name or path.absolute().name or "the path")
 
 
 def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
-    """Refuse pictures and volumes of absurd size before anything is decoded.
+    """Reject pictures and volumes of unsafe size before decoding.
 
     Args:
         frame: rows and columns.
         frames: number of frames or slices.
-        name: what the message calls them.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_TOO_LARGE`.
@@ -55,18 +55,18 @@ def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
 
 
 def read_safely(read: Callable[[], _Result], name: object) -> _Result:
-    """Return `read()`; whatever it raises becomes a `ReadError` that carries nothing of the file's content.
+    """Return `read()`; any exception becomes a `ReadError` without file content.
 
-    Messages, causes and tracebacks of the libraries repeat header values such as a patient's name, and so do their
-    warnings; neither passes. What is kept is the kind of the exception and the line that raised it.
+    Messages, causes, tracebacks and warnings of libraries repeat header values such as a patient's name and are
+    suppressed. Only the type of the exception and the line that raised it are kept.
 
     Args:
-        read: reads a file.
-        name: what the message calls the file.
+        read: function that reads a file.
+        name: name of the file in error messages.
 
     Raises:
         ReadError: that of `read`; `E_TOO_LARGE`, memory ran out; `E_NOT_FOUND`, the file is gone or locked;
-            `E_TRUNCATED`, it ended early; else `E_READ`, as nobody knows why.
+            `E_TRUNCATED`, it ended early; `E_READ` for any other reason.
     """
     try:
         with _quiet():
@@ -83,7 +83,7 @@ def read_safely(read: Callable[[], _Result], name: object) -> _Result:
         failure = ReadError("E_TRUNCATED", f"{name} ends early; copy or export it again.")
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # foreign bytes make every library raise anything; a panic in Rust is no Exception
+    except BaseException as error:  # untrusted bytes make libraries raise anything; a Rust panic is not an Exception
         failure = ReadError("E_READ", f"{name} could not be read ({_where(error)}); try it with another program.")
     failure.__cause__ = failure.__context__ = None  # they quote the header
     raise failure
@@ -99,13 +99,13 @@ def _where(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what pydicom, highdicom and PIL say while they read: it quotes values and paths."""
+    """Suppress the messages of pydicom, highdicom and PIL while reading: they quote values and paths."""
     thread = get_ident()
 
     def keep_back(record: logging.LogRecord) -> bool:
         return record.thread != thread
 
-    known = logging.root.manager.loggerDict.items()  # a filter does not hold for the children of its logger
+    known = logging.root.manager.loggerDict.items()  # a filter does not apply to the children of its logger
     loggers = [log for name, log in known if name.split(".")[0] in _LIBRARIES and isinstance(log, logging.Logger)]
     for logger in loggers:
         logger.addFilter(keep_back)

@@ -1,4 +1,4 @@
-"""Whole slides, told from other sources."""
+"""Detection of whole slides."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from monai_tpseg.suffixes import SLIDE_SUFFIXES, TIFF_SUFFIXES
 __all__ = ["check_dicom_slide", "is_slide"]
 
 _SUBFILE, _WIDTH, _HEIGHT, _TILE_WIDTH = 254, 256, 257, 322  # tags of TIFF
-_PACKED = frozenset({JPEGBaseline8Bit, JPEG2000Lossless, JPEG2000})  # what OpenSlide unpacks of DICOM
+_PACKED = frozenset({JPEGBaseline8Bit, JPEG2000Lossless, JPEG2000})  # DICOM transfer syntaxes that OpenSlide decodes
 _REDUCED = 1  # the bit of _SUBFILE that says "a smaller version of another page"
-_PAGES = 64  # of a TIFF file that are looked at: a pyramid has about ten
+_PAGES = 64  # pages of a TIFF file that are examined: a pyramid has about ten
 
 
 def is_slide(path: Path) -> bool:
-    """Say whether `path` is a whole slide: by its suffix, as a tiled TIFF with smaller versions of itself or too large
-    to be read at once, or as a DICOM whole slide image, a file or the folder of one.
+    """Return whether `path` is a whole slide.
+
+    That is a file with the suffix of a slide format, a tiled TIFF that contains smaller versions of itself or is too
+    large to read at once, or a DICOM whole slide image, given as a file or its folder.
     """
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.name[0] != "." and file.is_file())
@@ -37,13 +39,13 @@ def is_slide(path: Path) -> bool:
 
 
 def check_dicom_slide(path: Path) -> None:
-    """Refuse a DICOM slide whose pixels OpenSlide does not read; other slides pass.
+    """Reject a DICOM slide whose pixels OpenSlide does not read; other slides pass.
 
     Args:
         path: a file, or the folder of a slide.
 
     Raises:
-        ReadError: `E_CODEC`, its compression; `E_FORMAT`, its kind of pixels.
+        ReadError: `E_CODEC`, unsupported compression; `E_FORMAT`, unsupported pixel format.
     """
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     for header in (read_dataset(file, pixels=False) for file in files if is_dicom(file)):
@@ -74,7 +76,7 @@ def _is_tiled_pyramid(path: Path) -> bool:
         head = file.read(16)
         if head[:4] not in (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"):
             return False
-        if head[:4] == b"MM\x00+":  # PIL reads no BigTIFF of this byte order; as a picture it is refused for that
+        if head[:4] == b"MM\x00+":  # PIL does not read BigTIFF of this byte order; the picture reader reports it
             return False
         pages = TiffImagePlugin.ImageFileDirectory_v2(head if head[2:4] == b"+\x00" else head[:8])
         for number in range(_PAGES):

@@ -1,4 +1,4 @@
-"""A whole slide through MONAI's `WSIReader`: windows at one magnification, on a grid that its finest level explains."""
+"""Whole slides through MONAI's `WSIReader`: windows at one magnification, on a grid relative to the finest level."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["READ_SLIDE", "SlideGrid", "SlideReader", "read_slide"]
 READ_SLIDE = f"{__name__}:read_slide"
 """`read_slide` by name, for `monai_tpseg.subprocesses`."""
 
-_MPP = (0.02, 20.0)  # micrometres: what lies outside was not measured under a microscope, e.g. 72 dots per inch
+_MPP = (0.02, 20.0)  # micrometres: values outside were not measured with a microscope, e.g. 72 dots per inch
 _TO_MICROMETRES = {"centimeter": 1e4, "inch": 25400.0}
-_FINER = 1.05  # a level may be coarser than asked for by this factor, as in MONAI's `mpp_rtol`
-_STRIP = 64  # rows of a thumbnail that are read at once
+_FINER = 1.05  # a level may be coarser than requested by this factor, as in MONAI's `mpp_rtol`
+_STRIP = 64  # rows of a thumbnail per read
 
 openslide, has_openslide = optional_import("openslide")
 
@@ -35,13 +35,13 @@ Pair = tuple[float, float]
 
 
 class SlideGrid(NamedTuple):
-    """How the pixels of a mask lie on a slide; pairs are rows, columns.
+    """Pixel grid of a mask on a slide; pairs are (rows, columns).
 
     Attributes:
-        size: of the finest level, pixels.
-        shape: of the mask, pixels.
+        size: size of the finest level in pixels.
+        shape: size of the mask in pixels.
         slide_mpp: micrometres per pixel of the finest level.
-        levels: how many times coarser each level of the slide is than the finest.
+        levels: downsampling factor of each level relative to the finest.
     """
 
     size: tuple[int, int]
@@ -51,12 +51,12 @@ class SlideGrid(NamedTuple):
 
     @property
     def scale(self) -> Pair:
-        """Pixels of the finest level in one of the mask; both cover the whole slide, so it is exact."""
+        """Pixels of the finest level per pixel of the mask; exact, since both cover the whole slide."""
         return self.size[0] / self.shape[0], self.size[1] / self.shape[1]
 
     @property
     def mpp(self) -> Pair:
-        """Micrometres a pixel of the mask."""
+        """Micrometres per pixel of the mask."""
         return self.slide_mpp[0] * self.scale[0], self.slide_mpp[1] * self.scale[1]
 
 
@@ -65,16 +65,16 @@ class SlideReader:
 
     Args:
         path: a file of a format that OpenSlide reads, or the folder of one DICOM whole slide.
-        mpp: micrometres per pixel that the windows are read at.
-        slide_mpp: micrometres per pixel of the finest level, where the slide does not say.
+        mpp: micrometres per pixel of the windows.
+        slide_mpp: micrometres per pixel of the finest level, if the slide does not state them.
 
     Attributes:
-        grid: of the windows.
+        grid: grid of the windows.
 
     Raises:
-        ReadError: `E_EXTRA`, OpenSlide is not installed; `E_FORMAT`, it does not read the slide; `E_NO_MPP`, neither
-            the slide nor `slide_mpp` says how large its pixels are; `E_CODEC`, a DICOM slide is compressed in a way
-            that OpenSlide does not read; `E_DECODE`, it is damaged.
+        ReadError: `E_EXTRA`, OpenSlide is not installed; `E_FORMAT`, OpenSlide does not read the slide; `E_NO_MPP`,
+            neither the slide nor `slide_mpp` states the pixel size; `E_CODEC`, OpenSlide does not support the
+            compression of a DICOM slide; `E_DECODE`, the slide is damaged.
     """
 
     def __init__(self, path: Path, mpp: float, slide_mpp: float | None = None) -> None:
@@ -96,7 +96,7 @@ class SlideReader:
         return SlideGrid((height, width), shape, stated, tuple(levels))
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return a window, (3, height, width) RGB, at `mpp`; what lies beyond the slide or was not scanned is glass.
+        """Return a window, (3, height, width) RGB, at `mpp`; areas beyond the slide or not scanned are glass.
 
         Raises:
             ReadError: `E_DECODE`, the slide is damaged there.
@@ -108,9 +108,9 @@ class SlideReader:
         return (self.read(*corner, *size) for corner in corners)
 
     def thumbnail(self, side: int) -> NDArray[np.uint8]:
-        """Return the whole slide, (3, h, w), its longer side `side` pixels or that of the slide if it is shorter.
+        """Return the whole slide, (3, h, w), with a longer side of at most `side` pixels.
 
-        It is read in strips, so that a slide without small levels fits into memory.
+        The slide is read in strips, so that one without small levels fits into memory.
 
         Raises:
             ReadError: `E_DECODE`, the slide is damaged.
@@ -153,7 +153,7 @@ class SlideReader:
         return window.transpose(2, 0, 1)
 
     def _slide(self) -> Any:
-        """Opened once in each process: a handle that was opened before a fork must not be used after it."""
+        """Opened once per process: a handle opened before a fork must not be used after it."""
         if self._opened[0] != os.getpid():
             self._opened = (os.getpid(), self._open())
         return self._opened[1]
@@ -175,11 +175,11 @@ class SlideReader:
 
 
 def read_slide(path: Path, mpp: float, slide_mpp: float | None, what: tuple[int, ...]) -> SlideGrid | NDArray[np.uint8]:
-    """Return something of a slide, which stays open for the next call.
+    """Return the grid, a thumbnail or a window of a slide, which stays open for the next call.
 
     Args:
         path, mpp, slide_mpp: see `SlideReader`.
-        what: nothing, for the grid; the side of a thumbnail; or top, left, height and width of a window.
+        what: empty for the grid; the side of a thumbnail; or top, left, height and width of a window.
 
     Raises:
         ReadError: see `SlideReader`.
@@ -196,7 +196,7 @@ def _opened(path: Path, mpp: float, slide_mpp: float | None) -> SlideReader:
 
 
 class _Axis(NamedTuple):
-    """What is read of a level along one axis, and where a window lies in it."""
+    """The part of a level that is read along one axis, and the position of a window in it."""
 
     location: int  # of the first pixel that is read, in pixels of the finest level
     length: int  # pixels of the level that are read
@@ -209,9 +209,9 @@ class _Axis(NamedTuple):
         """Place a window.
 
         Args:
-            start, length: of the window, in pixels of `scale`.
-            scale, step: pixels of the finest level in one of the window, and in one of the level.
-            side, end: of the slide, in pixels of the finest level and of the level.
+            start, length: start and length of the window, in pixels of `scale`.
+            scale, step: pixels of the finest level per pixel of the window and per pixel of the level.
+            side, end: size of the slide, in pixels of the finest level and of the level.
         """
         inside = min(length, round(side / scale) - start)
         low, high = min(start * scale / step, end - 0.5), min((start + inside) * scale / step, float(end))
@@ -226,7 +226,7 @@ class _Axis(NamedTuple):
 
 
 def _stated_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
-    """(row, column) micrometres per pixel of the finest level, None where the slide does not say or cannot mean it."""
+    """(row, column) micrometres per pixel of the finest level, None if missing or implausible."""
     texts = [properties.get(f"openslide.mpp-{axis}") for axis in "yx"]
     try:
         values = [float(text) for text in texts if text]
@@ -239,14 +239,14 @@ def _stated_mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
 
 
 def _glass(properties: Mapping[str, str]) -> tuple[int, int, int]:
-    """The colour of what was not scanned: white where the slide names none."""
+    """The colour of areas that were not scanned: white if the slide states none."""
     text = properties.get("openslide.background-color", "")
     value = int(text, 16) if len(text) == 6 else 0xFFFFFF
     return value >> 16, value >> 8 & 255, value & 255
 
 
 def _on_glass(tile: NDArray[np.uint8], glass: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """(4, h, w) RGBA -> (h, w, 3): places that were not scanned are transparent, not black."""
+    """(4, h, w) RGBA -> (h, w, 3): areas that were not scanned are transparent, not black."""
     alpha = tile[3][..., None].astype(np.float32) / 255
     mixed = tile[:3].transpose(1, 2, 0) * alpha + np.array(glass) * (1 - alpha)
     return np.asarray(mixed.round(), np.uint8)

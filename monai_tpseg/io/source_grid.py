@@ -1,4 +1,4 @@
-"""From the grid of a loaded image back onto the axes of its source, exactly."""
+"""Exact conversion from the grid of a loaded image to the axes of its source."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["is_irregular", "matrix", "on_image_grid", "on_source_grid", "slice_a
 
 
 def on_source_grid(values: torch.Tensor, meta: Mapping[str, Any]) -> NDArray[Any]:
-    """Return `values` on the axes of the source array; axes are exchanged and flipped, nothing is resampled.
+    """Return `values` on the axes of the source array; axes are permuted and flipped, nothing is resampled.
 
     Args:
-        values: (1, H, W) or (1, H, W, D) on the grid of the loaded image or a flip of it; a MetaTensor brings its own
-            affine, a tensor takes that of `meta`.
-        meta: the meta of the image from `LoadMedicalImage`.
+        values: (1, H, W) or (1, H, W, D) on the grid of the loaded image or a flip of it; a MetaTensor has its own
+            affine, a tensor uses that of `meta`.
+        meta: metadata of the image from `LoadMedicalImage`.
 
     Returns:
-        an array of `source_shape`.
+        an array of shape `source_shape`.
 
     Raises:
-        ValueError: the values do not lie on that grid.
+        ValueError: the values are not on that grid.
     """
     array = torch.as_tensor(values).detach().cpu().numpy()[0]
     shape = tuple(int(n) for n in np.asarray(meta[meta_keys.SOURCE_SHAPE]))
@@ -52,7 +52,7 @@ def on_image_grid(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
         values: (1, H, W) or (1, H, W, D) on that grid or, as a MetaTensor, a flip of it.
         image: (C, H, W) or (C, H, W, D).
     """
-    if image.ndim == 3:  # a picture's source grid is its own
+    if image.ndim == 3:  # the source grid of a picture is its own grid
         return torch.from_numpy(on_source_grid(values, image.meta))
     if not isinstance(values, MetaTensor):
         return values[0].detach().cpu()
@@ -61,13 +61,13 @@ def on_image_grid(values: torch.Tensor, image: MetaTensor) -> torch.Tensor:
 
 
 def is_irregular(meta: Mapping[str, Any]) -> bool:
-    """Say whether the slices have a place each and no grid in common: a gap between them, or a tilted gantry."""
+    """Return whether the slices have individual positions and no common grid, because of gaps or gantry tilt."""
     return meta_keys.IRREGULAR in meta
 
 
 def slice_affines(meta: Mapping[str, Any]) -> NDArray[np.float64]:
-    """Return (D, 4, 4): column, row -> RAS millimetres of each slice of an irregular source, in the source's order."""
-    seen, turn = np.asarray(meta[meta_keys.SLICE_AFFINES], dtype=np.float64), _turn(meta)  # row, column as looked at
+    """Return the affines of the slices of an irregular source, (D, 4, 4) column, row -> RAS mm, in source order."""
+    seen, turn = np.asarray(meta[meta_keys.SLICE_AFFINES], dtype=np.float64), _turn(meta)  # row, column as displayed
     inside = turn.copy()
     inside[2] = [0, 0, turn[2, 2], 0]
     placed = np.empty_like(seen)
@@ -76,14 +76,14 @@ def slice_affines(meta: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def slice_order(meta: Mapping[str, Any]) -> NDArray[np.int_]:
-    """Return, for each slice as looked at, its number in the source's order."""
+    """Return the source index of each displayed slice."""
     turn = _turn(meta)
     order: NDArray[np.int_] = (turn[2, 2] * np.arange(len(meta[meta_keys.SLICE_AFFINES])) + turn[2, 3]).astype(int)
     return order
 
 
 def _turn(meta: Mapping[str, Any]) -> NDArray[np.float64]:
-    """(4, 4) index of the tensor -> index of the source array: axes exchanged and flipped."""
+    """(4, 4) index of the tensor -> index of the source array: axes permuted and flipped."""
     turn: NDArray[np.float64] = np.round(
         np.linalg.inv(matrix(meta[meta_keys.ORIGINAL_AFFINE])) @ matrix(meta[meta_keys.AFFINE])
     )

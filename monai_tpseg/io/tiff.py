@@ -1,4 +1,4 @@
-"""What PIL takes on trust in a TIFF: that it holds one picture, and that its strips are there and whole."""
+"""TIFF checks that PIL does not make: one picture per file, and complete strips."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ __all__ = ["check_one_picture", "check_strips"]
 
 _PLAIN, _LZW, _JPEG, _PACKBITS = 1, 5, 7, 32773
 _DEFLATE = (8, 32946)
-_UNREAD = frozenset({34887, 50001, 50002})  # LERC, WebP, JPEG XL: PIL's libtiff lacks them, and calls it damage
+_UNREAD = frozenset({34887, 50001, 50002})  # LERC, WebP, JPEG XL: unsupported by PIL's libtiff, which reports damage
 _JPEG_TABLES, _JPEG_END = 347, b"\xff\xd9"
 _CHUNK = 2**12  # bytes
-_YCBCR, _SUBSAMPLING = 6, 530  # PhotometricInterpretation: chroma may be stored at half the size
-_IMAGE_DEPTH, _STK_PLANES = 32997, 33629  # slices behind one directory: SGI and MetaMorph
+_YCBCR, _SUBSAMPLING = 6, 530  # PhotometricInterpretation: chroma may be subsampled
+_IMAGE_DEPTH, _STK_PLANES = 32997, 33629  # several slices in one directory: SGI and MetaMorph
 _IMAGEJ = re.compile(r"^(?:images|slices|frames|channels)=(\d+)\s*$", re.M)
 _OME = re.compile(r'\bSize(?:Z|T)="(\d+)"')
-_TIFFFILE = re.compile(r'^\{"shape": \[([\d, ]+)\]')  # one page may stand for all ("truncated")
+_TIFFFILE = re.compile(r'^\{"shape": \[([\d, ]+)\]')  # one page may represent all ("truncated")
 
 
 def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
-    """Refuse a TIFF that holds several pictures, be it in pages or behind one page.
+    """Reject a TIFF with several pictures, in several pages or in one.
 
     Raises:
-        ReadError: `E_FORMAT`, it has several pages; `E_MOSAIC`, its page stands for several pictures.
+        ReadError: `E_FORMAT`, several pages; `E_MOSAIC`, several pictures in one page.
     """
     if picture.is_animated:
         raise ReadError(
@@ -55,19 +55,19 @@ def check_one_picture(picture: TiffImagePlugin.TiffImageFile, path: Path) -> Non
 
 
 def _bits(tags: Mapping[int, Any]) -> tuple[int, ...]:
-    """Of each sample of a pixel; old writers give one number for all."""
+    """Bits per sample; old writers give one number for all samples."""
     found = tuple(int(n) for n in tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)))
     return found if len(found) > 1 else found * int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
 
 
 def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
-    """Refuse a TIFF whose strips or tiles lie beyond the end of the file, are damaged or hold too few bytes.
+    """Reject a TIFF whose strips or tiles are beyond the end of the file, damaged or too short.
 
-    libtiff says so on stderr, if at all, and reads no checksum of a strip that unpacks to more than it needs. LZW,
-    PackBits and JPEG have none: a change that leaves the length of a strip as it was is not seen.
+    libtiff reports this on stderr, if at all, and skips the checksum of a strip that unpacks to more than needed. LZW,
+    PackBits and JPEG have no checksum: damage that keeps the length of a strip is not detected.
 
     Args:
-        picture: as PIL opened it, not yet loaded.
+        picture: opened by PIL, not yet loaded.
         path: the file.
 
     Raises:
@@ -82,7 +82,7 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
     if compression in _UNREAD:
         raise ReadError("E_FORMAT", f"{base_name(path)} has an unsupported compression; save it uncompressed.")
     if compression == _PLAIN and len(counts) < len(offsets):
-        counts = sizes  # old writers leave them out
+        counts = sizes  # omitted by old writers
     if not offsets or len(counts) != len(offsets):
         raise ReadError("E_DECODE", f"{base_name(path)} does not give the position of its pixels; export it again.")
     unpack = _UNPACK.get(compression)
@@ -105,13 +105,13 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
                 raise ReadError(
                     "E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again."
                 ) from error
-            # some writers fill the last strip up
+            # some writers pad the last strip
             if found not in (size, sizes[0]) and not halved and compression != _JPEG:
                 raise ReadError("E_DECODE", f"{base_name(path)} has a damaged strip; copy or export it again.")
 
 
 def _sizes(tags: Mapping[int, Any], number: int, path: Path) -> list[int]:
-    """Bytes that each strip or tile unpacks to."""
+    """Unpacked size of each strip or tile in bytes."""
     width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
     samples = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
     planar = int(tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1)) == 2
@@ -129,7 +129,7 @@ def _sizes(tags: Mapping[int, Any], number: int, path: Path) -> list[int]:
 
 
 def _decode(tables: bytes, packed: bytes) -> int:
-    """A JPEG whose tables, if there are any, lie apart."""
+    """A JPEG whose tables, if any, are stored separately."""
     code = whole_frame(tables.removesuffix(_JPEG_END) + packed[2:] if tables else packed)
     values = imagecodecs.jpeg8_decode(code)
     check_scans(code, values, imagecodecs.jpeg8_decode)
@@ -137,7 +137,7 @@ def _decode(tables: bytes, packed: bytes) -> int:
 
 
 def _inflate(packed: bytes, size: int) -> int:
-    """Bytes are asked for beyond those needed: the checksum stands behind the last one."""
+    """More bytes than needed are requested, since the checksum follows the last one."""
     stream = zlib.decompressobj()
     found = len(stream.decompress(packed, _room(size)))
     if not stream.eof:
@@ -146,7 +146,7 @@ def _inflate(packed: bytes, size: int) -> int:
 
 
 def _room(size: int) -> int:
-    return 2 * size + _CHUNK  # a last strip may be as long as the others; what is longer still is damaged
+    return 2 * size + _CHUNK  # the last strip may be as long as the others; anything longer is damage
 
 
 _UNPACK: Mapping[int, Callable[[bytes, int], int]] = {

@@ -1,4 +1,4 @@
-"""Compressed voxels of NIfTI and MetaImage, unpacked to their end: a checksum counts only for who reads that far."""
+"""Compressed voxels of NIfTI and MetaImage, unpacked to the end so that the checksum is verified."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from monai_tpseg.io.safety import base_name
 
 __all__ = ["check_length", "gzip_voxels", "metaimage_scale", "metaimage_voxels", "nrrd_encoding"]
 
-_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _CHUNK = 2**20
-_MORE = 2**24  # bytes that a stream may hold behind its voxels, e.g. notes of the program that wrote it
-_EITHER = zlib.MAX_WBITS | 32  # zlib tells zlib and gzip apart by itself
+_MORE = 2**24  # bytes that may follow the voxels in a stream, e.g. notes of the writing program
+_EITHER = zlib.MAX_WBITS | 32  # zlib detects zlib and gzip itself
 _NRRD_ENCODINGS = frozenset({"raw", "gzip", "gz", "txt", "text", "ascii", "hex"})
 
 
 def gzip_voxels(image: Any, path: Path) -> NDArray[Any]:
-    """Return the voxels of a `.nii.gz` whose stream is whole, length and checksum included.
+    """Return the voxels of a `.nii.gz` after verifying length and checksum of its stream.
 
-    nibabel reads as many bytes as there are voxels and never meets the checksum behind them.
+    nibabel reads only the bytes of the voxels and never reaches the checksum.
 
     Args:
-        image: as nibabel opened it.
+        image: opened by nibabel.
         path: the file.
 
     Returns:
-        what `image.dataobj` would give: scaled, in the shape of the header.
+        the value of `image.dataobj`: scaled, in the shape of the header.
 
     Raises:
-        ReadError: `E_DECODE`, the stream holds far more than its header declares.
+        ReadError: `E_DECODE`, the stream contains far more than its header declares.
         OSError, EOFError, zlib.error: the stream is damaged or ends early.
     """
     with gzip.open(path) as stream:
@@ -57,22 +57,22 @@ def _read_to_the_end(stream: Any, path: Path) -> None:
 
 
 def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any] | None:
-    """Return the voxels of a compressed MetaImage whose stream is whole; None where it is not compressed.
+    """Return the voxels of a compressed MetaImage after verifying its stream, or None if it is not compressed.
 
-    ITK reports a damaged stream on stderr and hands out whatever was in memory. It also does so with a whole stream
-    whose `CompressedDataSize` is not given.
+    ITK reports a damaged stream on stderr and returns arbitrary memory. It does the same for an intact stream without
+    `CompressedDataSize`.
 
     Args:
         path: the header.
-        data: the file that holds the voxels, `path` itself where they follow the header.
-        dtype: of a voxel's component.
-        count: of components, all voxels together.
+        data: the file of the voxels, `path` itself if they follow the header.
+        dtype: type of a voxel component.
+        count: total number of components of all voxels.
 
     Returns:
         (count,) in the order of the file.
 
     Raises:
-        ReadError: `E_TRUNCATED`, the stream ends early; `E_DECODE`, its checksum is wrong or its length another.
+        ReadError: `E_TRUNCATED`, the stream ends early; `E_DECODE`, its checksum or length is wrong.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -85,7 +85,7 @@ def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -
 
 
 def _inflated(path: Path, data: Path, start: int, size: int) -> Iterator[bytes]:
-    """The `size` bytes that a zlib or gzip stream from `start` on unpacks to."""
+    """Unpack `size` bytes of a zlib or gzip stream from `start`."""
     inflate, left = zlib.decompressobj(_EITHER), size
     with data.open("rb") as file:
         file.seek(start)
@@ -112,10 +112,10 @@ def _inflated(path: Path, data: Path, start: int, size: int) -> Iterator[bytes]:
 
 
 def metaimage_scale(path: Path) -> tuple[float, float]:
-    """Return slope and offset from stored values to those that a MetaImage means; ITK leaves them out.
+    """Return slope and offset of a MetaImage, which ITK ignores.
 
     Raises:
-        ReadError: `E_FORMAT`, one is no usable number.
+        ReadError: `E_FORMAT`, slope or offset is unusable.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -138,12 +138,12 @@ def _field(head: bytes, key: bytes) -> bytes:
 
 
 def _is_true(value: bytes) -> bool:
-    """As ITK takes it: `True`, `T`, `1`."""
+    """As in ITK: `True`, `T`, `1`."""
     return value[:1] in (b"T", b"t", b"1")
 
 
 def _start(head: bytes, own: bool) -> int:
-    """Where the voxels begin: behind the header's last line, or behind `HeaderSize` bytes of a file of their own."""
+    """Offset of the voxels: after the last line of the header, or after `HeaderSize` bytes of a separate file."""
     if own:
         found = re.search(rb"^ElementDataFile[^\n]*\n", head, re.M | re.I)
         return found.end() if found is not None else len(head)
@@ -152,10 +152,10 @@ def _start(head: bytes, own: bool) -> int:
 
 
 def nrrd_encoding(path: Path) -> str:
-    """Return how the voxels of an NRRD are encoded.
+    """Return the encoding of the voxels of an NRRD.
 
     Raises:
-        ReadError: `E_FORMAT`, in a way that ITK does not read.
+        ReadError: `E_FORMAT`, ITK does not support the encoding.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -167,13 +167,13 @@ def nrrd_encoding(path: Path) -> str:
 
 
 def check_length(path: Path, data: Path, count: int, size: int) -> None:
-    """Refuse uncompressed voxels of NRRD or MetaImage that end before their header says.
+    """Reject uncompressed voxels of NRRD or MetaImage that are shorter than the header declares.
 
     Args:
         path: the header.
-        data: the file that holds the voxels, `path` itself where they follow the header.
-        count: of numbers, all voxels together.
-        size: bytes that a number takes.
+        data: the file of the voxels, `path` itself if they follow the header.
+        count: total number of components of all voxels.
+        size: bytes per component.
 
     Raises:
         ReadError: `E_TRUNCATED`.
@@ -193,7 +193,7 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
 
 
 def _header_end(file: BinaryIO) -> int:
-    """Behind the empty line of an NRRD, or the line of a MetaImage that names its data."""
+    """Offset after the empty line of an NRRD, or after the line of a MetaImage that names its data."""
     head = file.read(_HEADER)
     if not head.startswith(b"NRRD"):
         return _start(head, own=True)

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage -> (C, x, y, z) with an affine in RAS millimetres."""
+"""Readers of NIfTI, NRRD and MetaImage: (C, x, y, z) with an affine in RAS millimetres."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 __all__ = ["read_itk", "read_nifti"]
 
 _GZIP = b"\x1f\x8b"
-_SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # NIfTI begins with it
-_FARTHEST = 2**26  # bytes before the voxels of a NIfTI, notes included
-_HEADER = 2**16  # bytes that the text header of NRRD and MetaImage fits in
+_SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # first field of NIfTI
+_FARTHEST = 2**26  # bytes before the voxels of a NIfTI, including notes
+_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
-_TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 of a quaternion that is a degree off
+_TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 at an error of one degree
 
 
 class _Header1(nib.Nifti1Header):
-    """Takes a quaternion that is too long by rounding for the half turn that it stands for, as ITK does.
+    """Accept a quaternion slightly longer than 1 by rounding as a half turn, as ITK does.
 
-    Voxels whose place is not stated lie behind the header: nibabel would take the header for them.
+    Voxels without a stated offset follow the header: nibabel would read the header as voxels.
     """
 
     quaternion_threshold = _TOO_LONG
@@ -91,7 +91,7 @@ def read_nifti(path: Path) -> Source:
         packed = path.name.lower().endswith(".gz")
         stored: NDArray[Any] = gzip_voxels(image, path) if packed else np.asanyarray(image.dataobj)
     except (EOFError, zlib.error, OSError, ImageFileError, HeaderDataError, ValueError) as error:
-        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # that of a disc
+        if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # error of the disk
             raise
         short = isinstance(error, EOFError) or "expected" in str(error).lower() or "end-of-stream" in str(error)
         if short:
@@ -138,7 +138,7 @@ def read_itk(path: Path) -> Source:
             components = reader.GetNumberOfComponents()
             stored = _itk_voxels(reader, path, files)  # (z, y, x[, channel])
     except RuntimeError as error:
-        if shape and (of_meta or nrrd_encoding(path) == "raw"):  # header, length and stream are as they should be
+        if shape and (of_meta or nrrd_encoding(path) == "raw"):  # header, length and stream are valid
             raise
         raise ReadError(
             "E_DECODE", f"{base_name(path)} is damaged or does not match its suffix; copy or export it again."
@@ -162,7 +162,7 @@ def read_itk(path: Path) -> Source:
 
 @contextmanager
 def _silent_itk() -> Iterator[Any]:
-    """SimpleITK, imported when the first file needs it; its warnings, which quote values and paths, are kept back."""
+    """SimpleITK, imported on first use, without its warnings, which quote values and paths."""
     import SimpleITK as sitk
 
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
@@ -174,7 +174,7 @@ def _silent_itk() -> Iterator[Any]:
 
 
 def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> NDArray[Any]:
-    """The voxels as stored, of a file whose length and stream were checked: ITK itself overlooks some damage."""
+    """The stored voxels after checks of length and stream, since ITK overlooks some damage."""
     import SimpleITK as sitk
 
     shape, components = reader.GetSize(), reader.GetNumberOfComponents()
@@ -192,7 +192,7 @@ def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> 
 
 
 def _check_packing(path: Path) -> None:
-    """nibabel goes by the suffix, so that a wrong one would pass for damage."""
+    """nibabel relies on the suffix, so that a wrong one would look like damage."""
     with path.open("rb") as file:
         head = file.read(4)
     packed = path.name.lower().endswith(".gz")
@@ -203,7 +203,7 @@ def _check_packing(path: Path) -> None:
 
 
 def _opened(path: Path) -> Any:
-    """A NIfTI image, or whatever else nibabel takes the file for."""
+    """A NIfTI image, or another format recognised by nibabel."""
     sniffed = None
     for kind in (_Nifti1, _Nifti2):
         fits, sniffed = kind.path_maybe_image(path, sniffed)
@@ -214,7 +214,7 @@ def _opened(path: Path) -> Any:
 
 
 def _check_header(path: Path, header_class: Any) -> None:
-    """Refuse a header that puts the voxels into itself or far behind, or scales them by infinity: nibabel follows."""
+    """Reject a header with voxels inside or far beyond it, or an infinite scale, which nibabel accepts."""
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else path.open("rb") as file:
         header = header_class.from_fileobj(file, check=False)
@@ -228,7 +228,7 @@ def _check_header(path: Path, header_class: Any) -> None:
 
 
 def _stored_header(path: Path, header: Any) -> Any:
-    """The header as it lies in the file, little-endian: nibabel repairs, e.g. a negative pixdim that others obey."""
+    """The header as stored, little-endian: nibabel repairs e.g. a negative pixdim, which other programs respect."""
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else path.open("rb") as file:
         stored = type(header)(file.read(header.sizeof_hdr), endianness=header.endianness, check=False)
@@ -236,7 +236,7 @@ def _stored_header(path: Path, header: Any) -> Any:
 
 
 def _nifti_affine(stored: Any, repaired: Any, path: Path) -> tuple[NDArray[np.float64], bool]:
-    """(4, 4) index -> RAS millimetres, and whether the voxel's edges are known; an unknown one counts as 1."""
+    """(4, 4) index -> RAS millimetres, and whether the voxel edges are known; an unknown edge counts as 1."""
     lengths = nifti_lengths(stored)
     if not lengths.known:
         edges = repaired["pixdim"][1:4]
@@ -262,13 +262,13 @@ def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
 
 
 def _check_content(size: int, files: list[Path], path: Path) -> None:
-    """Refuse a header that claims more bytes than its files can unpack to, before the memory for them is taken."""
+    """Reject a header that declares more bytes than its files can unpack to, before memory is allocated."""
     if size > DEFLATE_RATIO * sum(file.stat().st_size for file in files):
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
 
 
 def _data_files(path: Path) -> list[Path]:
-    """Return `path` and the file of voxels that its header names, which must lie beside it."""
+    """Return `path` and the file of voxels that its header names, which must be beside it."""
     with path.open("rb") as file:
         head = file.read(_HEADER).decode("latin-1")
     found = _DATA_FILE.search(head.replace("\r", "").split("\n\n")[0])
@@ -294,14 +294,14 @@ def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _channels(stored: NDArray[Any], path: Path) -> tuple[NDArray[np.float32], Intensity]:
-    """(x, y, z) as stored -> (1 or 3, x, y, z) float32 and what the values mean."""
+    """Convert stored (x, y, z) to (1 or 3, x, y, z) float32, with the meaning of the values."""
     if stored.dtype.names is not None:
         if stored.dtype.names[:3] != ("R", "G", "B"):
             raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of type {stored.dtype}; save plain numbers.")
         return np.stack([stored[name] for name in ("R", "G", "B")]).astype(np.float32), "display"
     if not (np.issubdtype(stored.dtype, np.integer) or np.issubdtype(stored.dtype, np.floating)):
         raise ReadError("E_FORMAT", f"{base_name(path)} has voxels of type {stored.dtype}; save plain numbers.")
-    # unsigned bytes without a scale hold neither HU nor MR units: a volume that was windowed when it was exported
+    # unsigned bytes without a scale are neither HU nor MR units: the volume was windowed on export
     intensity: Intensity = "display" if stored.dtype == np.uint8 else "physical"
     return np.ascontiguousarray(stored[None], dtype=np.float32), intensity
 

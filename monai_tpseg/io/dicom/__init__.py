@@ -1,1 +1,1 @@
-"""DICOM, one idea a file: objects, attributes, pixels, stacks of slices, segmentations out."""
+"""DICOM: objects, attributes, pixels and stacks of slices in; segmentations out."""

@@ -1,4 +1,4 @@
-"""Attributes of a DICOM header, each read by one function: of a picture, a slice, a frame of an object alike."""
+"""Attributes of a DICOM header, one function each, for pictures, slices and frames of multi-frame objects."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = [
     "thickness",
 ]
 
-_LARGEST = 1e30  # of a factor or an offset: float32 holds what comes of it
+_LARGEST = 1e30  # largest factor or offset whose results float32 can hold
 _HOUNSFIELD = "[hnsf'U]"  # of UCUM
 _NO_HOUNSFIELD = frozenset(
     {"ED", "EDW", "MGML", "OD", "PCT", "Z_EFF"}
 )  # PS3.3 C.11.1.1.2: densities, maps of materials
-_EXACT = 1e-6  # of the products of two unit vectors: what six decimals leave
+_EXACT = 1e-6  # deviation of a product of two unit vectors that were rounded to six decimals
 
 
 class Rescale(NamedTuple):
@@ -49,25 +49,25 @@ class Rescale(NamedTuple):
 
 
 class Padding(NamedTuple):
-    """Stored values from `low` to `high`, both included, are no data."""
+    """Stored values from `low` to `high`, inclusive, mark pixels without data."""
 
     low: float
     high: float
 
 
 def is_given(header: Any, keyword: str) -> bool:
-    """Say whether `header` has `keyword` with a value, right or wrong."""
+    """Return whether `header` has a value for `keyword`, valid or not."""
     if keyword not in header:
         return False
     try:
         value = header.get(keyword)
-    except Exception:  # pydicom parses a value when it is looked at
+    except Exception:  # pydicom parses a value on access
         return True
     return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
 
 
 def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Return `count` finite numbers; None where the header lacks them, has more or fewer, or has something else."""
+    """Return `count` finite numbers, or None if they are missing, not numbers, or of another count."""
     try:
         value = header.get(keyword)
         found = tuple(float(x) for x in ([value] if np.ndim(value) == 0 else value))
@@ -77,22 +77,22 @@ def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:
 
 
 def number(header: Any, keyword: str) -> float | None:
-    """Return a finite number, None where there is none."""
+    """Return a finite number, or None if there is none."""
     found = numbers(header, keyword, 1)
     return None if found is None else found[0]
 
 
 def position(header: Any) -> NDArray[np.float64] | None:
-    """Return (3,) where the first pixel's centre lies, LPS millimetres; None where it is not said in usable numbers."""
+    """Return the centre of the first pixel, (3,) in LPS millimetres, or None if it is missing or unusable."""
     found = numbers(header, "ImagePositionPatient", 3)
     return None if found is None or max(map(abs, found)) > FARTHEST_MM else np.array(found)
 
 
 def directions(header: Any) -> NDArray[np.float64] | None:
-    """Return (2, 3) unit vectors, LPS, that columns and rows are counted along, perpendicular to each other.
+    """Return the directions of increasing column and row index, (2, 3) perpendicular unit vectors in LPS.
 
-    Rounded ones are replaced by the nearest that are. None where the header has none, or such as no rounding explains:
-    their lengths or their angle are over `rounding.DEGREES` off.
+    Rounded vectors are replaced by the nearest perpendicular unit vectors. The result is None if the header has none,
+    or if their lengths or their angle deviate by more than `rounding.DEGREES`.
     """
     found = numbers(header, "ImageOrientationPatient", 6)
     if found is None:
@@ -109,56 +109,56 @@ def directions(header: Any) -> NDArray[np.float64] | None:
 
 
 def pixel_spacing(header: Any) -> tuple[float, float] | None:
-    """Return millimetres from row to row and from column to column, None where they are unknown."""
+    """Return the spacing of rows and of columns in mm, or None if it is unknown."""
     found = numbers(header, "PixelSpacing", 2)
     return (found[0], found[1]) if found is not None and all(map(is_edge, found)) else None
 
 
 def thickness(header: Any) -> float | None:
-    """Return the thickness of a slice in millimetres, None where it is unknown."""
+    """Return the slice thickness in mm, or None if it is unknown."""
     found = number(header, "SliceThickness")
     return found if found is not None and is_edge(found) else None
 
 
 def frame_of_reference(header: Any) -> str:
-    """Return the UID of the coordinate system that positions are in, "" where it was lost, e.g. in anonymisation."""
+    """Return the UID of the coordinate system of the positions, or "" if it was removed, e.g. by anonymisation."""
     return str(header.get("FrameOfReferenceUID") or "").strip()
 
 
 def photometric(header: Any) -> str:
-    """Return the photometric interpretation; where it is not given, grey or RGB by the number of samples."""
+    """Return the photometric interpretation; if absent, grey or RGB according to the number of samples."""
     named = str(header.get("PhotometricInterpretation") or "").strip().upper()
     return named or ("RGB" if number(header, "SamplesPerPixel") == 3 else "MONOCHROME2")
 
 
 def is_colour(header: Any) -> bool:
-    """Say whether a pixel has three values, stored or looked up in a palette."""
+    """Return whether a pixel has three values, stored or from a palette."""
     return number(header, "SamplesPerPixel") == 3 or photometric(header) == "PALETTE COLOR"
 
 
 def modality_lut(header: Any) -> Any:
-    """Return the item of the modality LUT, None where there is none or an empty one."""
+    """Return the item of the modality LUT, or None if there is none or it is empty."""
     for item in header.get("ModalityLUTSequence") or ():
         return item if is_given(item, "LUTDescriptor") and is_given(item, "LUTData") else None
     return None
 
 
 def is_rescaled(header: Any, name: object = "the object") -> bool:
-    """Say whether stored values become others by a modality LUT, a slope or an intercept."""
+    """Return whether a modality LUT, a slope or an intercept changes the stored values."""
     return modality_lut(header) is not None or rescale(header, name) != Rescale()
 
 
 def other_unit(header: Any) -> bool:
-    """Say whether the values of a CT object are declared to be something else than HU, e.g. an electron density."""
+    """Return whether a CT object declares a unit other than HU, e.g. electron density."""
     lut = modality_lut(header)
     unit = str(header.get("RescaleType") if lut is None else lut.get("ModalityLUTType") or "").strip().upper()
     return header.get("Modality") == "CT" and unit in _NO_HOUNSFIELD
 
 
 def scales_differ(headers: Sequence[Any], name: object = "the object") -> bool:
-    """Say whether some slices or frames have a modality LUT, a slope or an intercept that matters, and others not.
+    """Return whether only some slices or frames have a modality LUT, or a slope or intercept that changes values.
 
-    What is absent counts as slope 1 and intercept 0, so that one of them may be on another scale than the rest.
+    The others are read with slope 1 and intercept 0 and may therefore be on another scale.
     """
     tables = {modality_lut(header) is not None for header in headers}
     if tables != {False}:
@@ -174,16 +174,16 @@ def scales_differ(headers: Sequence[Any], name: object = "the object") -> bool:
 
 
 def rescale(header: Any, name: object) -> Rescale:
-    """Return slope and intercept; each that is absent or empty counts as 1 or 0.
+    """Return slope and intercept; if absent or empty, they default to 1 and 0.
 
-    A CT object that has neither may map its values to HU as real-world values (PS3.3 C.7.6.16.2.11).
+    A CT object with neither may define HU by a real-world value mapping (PS3.3 C.7.6.16.2.11).
 
     Args:
         header: of an object or a frame, see `frames_of`.
-        name: what a message calls it.
+        name: name used in error messages.
 
     Raises:
-        ReadError: `E_FORMAT`, one is no finite number, or the slope is 0.
+        ReadError: `E_FORMAT`, slope or intercept is not finite, or the slope is 0.
     """
     found = _mapped(header) or Rescale()
     for field, keyword in (("slope", "RescaleSlope"), ("intercept", "RescaleIntercept")):
@@ -199,7 +199,7 @@ def rescale(header: Any, name: object) -> Rescale:
 
 
 def _mapped(header: Any) -> Rescale | None:
-    """Slope and intercept of the mapping to HU, where a CT object has no rescale."""
+    """Slope and intercept of the mapping to HU of a CT object without rescale."""
     if header.get("Modality") != "CT" or is_given(header, "RescaleSlope") or is_given(header, "RescaleIntercept"):
         return None
     for item in header.get("RealWorldValueMappingSequence") or ():
@@ -211,9 +211,9 @@ def _mapped(header: Any) -> Rescale | None:
 
 
 def padding(header: Any) -> Padding | None:
-    """Return which stored values of a grey object are declared to be no data (PS3.3 C.7.5.1.1.2), None for none.
+    """Return the stored values that a grey object declares as padding (PS3.3 C.7.5.1.1.2), or None.
 
-    Padding may be written with or without a sign, whatever the pixels have.
+    Padding may be signed or unsigned, independent of the pixel representation.
     """
     if is_colour(header):
         return None
@@ -231,7 +231,7 @@ def padding(header: Any) -> Padding | None:
 
 
 def _as_stored(value: float, header: Any) -> int:
-    """A value of 16 bits with or without a sign -> that of a pixel."""
+    """Convert a signed or unsigned 16-bit value to the pixel representation."""
     allocated, stored = (1 << int(number(header, word) or 16) for word in ("BitsAllocated", "BitsStored"))
     if not number(header, "PixelRepresentation"):
         return int(value) % allocated

@@ -1,6 +1,6 @@
-"""Which part of the body a DICOM header names, and whether it calls its images an aside of others, in known words.
+"""Body regions named by a DICOM header, and whether it describes auxiliary images such as localizers.
 
-What a header says as text goes no further than this file: others see regions of a closed list.
+Header text does not leave this module: callers receive regions of a closed list.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["REGIONS", "Regions", "is_aside", "regions_named"]
 
 Regions = tuple[frozenset[str], ...]
-"""The regions that each attribute names, of those attributes that name any."""
+"""The regions named by each attribute; attributes without a region are omitted."""
 
 REGIONS: dict[str, tuple[str, ...]] = {
     "chest": ("chest", "thorax", "lung", "pulmon", "poumon", "torax", "torac", "polmon", "hrct"),
@@ -49,27 +49,27 @@ REGIONS: dict[str, tuple[str, ...]] = {
     "skin": ("skin", "haut", "derm", "piel", "peau", "pelle"),
     "whole body": ("whole body", "wholebody", "total body", "ganzkorper", "ganzkoerper"),
 }
-"""Region -> how its words begin, in English, German, French, Spanish and Italian, without accents."""
+"""Region -> prefixes of its names in English, German, French, Spanish and Italian, without accents."""
 
-_SEVERAL = {  # what stands for several regions
+_SEVERAL = {  # names that cover several regions
     "cap": ("chest", "abdomen", "pelvis"),
     "tap": ("chest", "abdomen", "pelvis"),
     "neckchestabdpelv": ("neck", "chest", "abdomen", "pelvis"),
 }
-_WHOLE = frozenset({"abd", "arm", "cou", "hand", "hip", "iac", "kub", "leg", "nose", "toe"})  # no mere beginnings
-_ASIDE = (  # what shows where others lie, when the bolus comes, or what was done
+_WHOLE = frozenset({"abd", "arm", "cou", "hand", "hip", "iac", "kub", "leg", "nose", "toe"})  # whole words
+_ASIDE = (  # localizers, bolus timing and reports
     *("localizer", "localiser", "lokalizer", "scout", "topogram", "survey", "surview", "scanogram", "smartprep"),
     *("premonitoring", "monitoring", "testbolus", "dose", "dosis"),
 )
 _ASIDE_WHOLE = frozenset({"loc", "locs", "3plane", "3pl"})
 _ASIDE_TYPES = frozenset({"LOCALIZER", "PROJECTION IMAGE", "MIP", "SCREEN SAVE", "DOSE_INFO", "REPORT", "POSDISP"})
-_MAPS = frozenset({"ADC", "CBF", "CBV", "FA", "MTT", "PHASE MAP", "TTP"})  # computed; no tissue in the usual contrast
+_MAPS = frozenset({"ADC", "CBF", "CBV", "FA", "MTT", "PHASE MAP", "TTP"})  # without the usual tissue contrast
 
 
 def regions_named(header: Any) -> Regions:
-    """Return the regions that `header` names: in its body part, region, series description and protocol.
+    """Return the regions named in body part, anatomic region, series description and protocol of `header`.
 
-    The description of the study counts where none of these names any: a study may be of several regions.
+    The study description is used only if these name none, since a study may cover several regions.
     """
     closed = str(header.get("BodyPartExamined") or "")
     texts = [
@@ -83,7 +83,7 @@ def regions_named(header: Any) -> Regions:
 
 
 def is_aside(header: Any) -> bool:
-    """Say whether `header` calls its images a localizer, a projection, a map, a monitoring scan or a report."""
+    """Return whether `header` describes its images as localizer, projection, map, monitoring scan or report."""
     kinds = header.get("ImageType") or ()
     kinds = {kinds} if isinstance(kinds, str) else {str(kind).strip().upper() for kind in kinds}
     words = _words(str(header.get("SeriesDescription") or ""))
@@ -97,7 +97,7 @@ def _anatomy(header: Any) -> Iterator[str]:
 
 
 def _regions(text: str, inside: bool = False) -> frozenset[str]:
-    """Of words as they begin; of a closed list such as CHESTABDOMEN, what they hold."""
+    """Match words by prefix; defined terms such as CHESTABDOMEN by what they contain."""
     words = _words(text)
     joined = " ".join(words)
     found = {region for word in words for region in _SEVERAL.get(word, ())}

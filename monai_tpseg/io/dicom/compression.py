@@ -1,4 +1,4 @@
-"""Compressed DICOM pixels before they are decoded: what a codestream says of itself must agree with the header."""
+"""Checks of compressed DICOM pixels before decoding: the codestream must agree with the header."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ __all__ = [
 
 _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
 _LOSSLESS_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"})
-_RLE_RATIO = 64  # two bytes stand for 128 at most
-_ITEM = b"\xfe\xff\x00\xe0"  # begins a fragment
+_RLE_RATIO = 64  # two bytes encode at most 128
+_ITEM = b"\xfe\xff\x00\xe0"  # start of a fragment
 _JPEG = b"\xff\xd8\xff"
 
-_BY_JPEG = "imagecodecs"  # no plugin of pydicom: see `jpeg.py`
+_BY_JPEG = "imagecodecs"  # not a pydicom plugin: see `jpeg.py`
 _JPEG_LS = "pyjpegls"
-_PLUGINS = {  # pydicom would try GDCM first, which ends the whole process on some damaged streams
+_PLUGINS = {  # pydicom would try GDCM first, which aborts the whole process on some damaged streams
     "1.2.840.10008.1.2.4.50": _BY_JPEG,
     "1.2.840.10008.1.2.4.51": _BY_JPEG,
     "1.2.840.10008.1.2.4.57": _BY_JPEG,
@@ -55,26 +55,26 @@ _PLUGINS = {  # pydicom would try GDCM first, which ends the whole process on so
 
 
 def syntax_name(dataset: Any) -> str:
-    """Return the name of the transfer syntax; one that DICOM does not define is not repeated."""
+    """Return the name of the transfer syntax; a value not defined by DICOM is not repeated."""
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     return syntax.name if syntax.is_transfer_syntax and syntax.name != str(syntax) else "an unknown transfer syntax"
 
 
 def decoding_plugin(dataset: Any) -> str:
-    """Return the pydicom plugin that decodes the pixels of `dataset`, empty where they are not compressed."""
+    """Return the pydicom plugin that decodes the pixels of `dataset`, or "" for uncompressed pixels."""
     return _PLUGINS.get(str(dataset.file_meta.TransferSyntaxUID), "")
 
 
 def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
-    """Replace pixels in JPEG or JPEG-LS by plain ones, in place; colour becomes RGB. Others stay compressed.
+    """Decompress JPEG and JPEG-LS pixels in place, colour to RGB. Other pixels stay compressed.
 
     Args:
         datasets: objects with pixel data.
-        frames: the number of frames that each header declares.
-        name: what the message calls them.
+        frames: number of frames declared by each header.
+        name: name used in error messages.
 
     Raises:
-        ReadError: see `check_encoded`; `E_DECODE` or `E_TRUNCATED`, a stream of JPEG or JPEG-LS is damaged.
+        ReadError: see `check_encoded`; `E_DECODE` or `E_TRUNCATED`, a JPEG or JPEG-LS stream is damaged.
     """
     for dataset in datasets:
         check_encoded(dataset, frames, name)
@@ -86,7 +86,7 @@ def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
         elif plugin == _JPEG_LS:
             try:
                 dataset.decompress(decoding_plugin=plugin, generate_instance_uid=False)
-            except Exception:  # CharLS is strict about what does no harm, e.g. padding: GDCM decides
+            except Exception:  # CharLS also rejects harmless irregularities such as padding: GDCM decides
                 odd.append(dataset)
     try:
         if odd:
@@ -96,15 +96,15 @@ def decompress(datasets: Sequence[Any], frames: int, name: object) -> None:
 
 
 def decodes_itself(dataset: Any) -> bool:
-    """Say whether `decompress` reads the pixels of `dataset` and pydicom with one of its own plugins does not."""
+    """Return whether the pixels of `dataset` are decoded by `decompress` instead of a pydicom plugin."""
     return decoding_plugin(dataset) in (_BY_JPEG, _JPEG_LS)
 
 
 def colour_is_doubtful(dataset: Any) -> bool:
-    """Say whether header and codestream name different colours: readers differ, and a person should look.
+    """Return whether header and codestream state different colour spaces, so that readers differ and review is needed.
 
-    A JPEG says so in several ways; JPEG 2000 that transforms colours has RGB behind it, where YBR_FULL of its header
-    would be another transform.
+    JPEG states its colour space in several ways. JPEG 2000 with its own colour transform decodes to RGB; YBR_FULL in
+    the header would mean a second transform.
     """
     of_jpeg, of_jpeg_2000 = (test(dataset) for test in (_is_jpeg, is_jpeg_2000))
     if not (of_jpeg or of_jpeg_2000) or int(dataset.get("SamplesPerPixel") or 1) != 3:
@@ -122,18 +122,18 @@ def _is_jpeg(dataset: Any) -> bool:
 
 
 def is_jpeg_2000(dataset: Any) -> bool:
-    """Say whether the pixels of `dataset` are in JPEG 2000, HTJ2K included."""
+    """Return whether the pixels of `dataset` are in JPEG 2000, including HTJ2K."""
     return UID(str(dataset.file_meta.TransferSyntaxUID)) in JPEG2000TransferSyntaxes
 
 
 def without_overlays(values: NDArray[Any], dataset: Any) -> NDArray[Any]:
-    """Return grey values of JPEG 2000 without lossless bits above the stored ones, which pydicom leaves in.
+    """Return grey values of JPEG 2000 without bits above the stored ones, which pydicom keeps for lossless streams.
 
-    What is lossy cannot hold overlays there: it goes past the last grey by a little, and ends there.
+    Lossy streams cannot hold overlays in these bits: values slightly beyond the range are clipped.
 
     Args:
         values: stored values.
-        dataset: the object, its pixels as they are in the file.
+        dataset: the object with its encoded pixels.
     """
     bits, room = int(dataset.get("BitsStored") or 0), 8 * values.dtype.itemsize
     if values.dtype.kind not in "iu" or not 0 < bits < room or int(dataset.get("SamplesPerPixel") or 1) != 1:
@@ -141,7 +141,7 @@ def without_overlays(values: NDArray[Any], dataset: Any) -> NDArray[Any]:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if values.dtype.kind == "i" else (0, 2**bits - 1)
     if str(dataset.file_meta.TransferSyntaxUID) not in _LOSSLESS_2000:
         return np.asarray(np.clip(values, low, high))
-    return np.asarray(np.left_shift(values, room - bits) >> (room - bits))  # with its sign
+    return np.asarray(np.left_shift(values, room - bits) >> (room - bits))  # sign extension
 
 
 def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
@@ -154,12 +154,12 @@ def _replace_jpeg(dataset: Any, frames: int, name: object) -> None:
 
 
 def check_encoded(dataset: Any, frames: int, name: object) -> None:
-    """Refuse compressed pixels that no decoder reads or whose size is not that of the header.
+    """Reject compressed pixels that no decoder reads or whose size differs from the header.
 
     Args:
         dataset: an object with pixel data.
-        frames: the number of frames that its header declares.
-        name: what the message calls it.
+        frames: number of frames declared by its header.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_CODEC`, `E_DECODE` or `E_TRUNCATED`.
@@ -230,7 +230,7 @@ def _frames(dataset: Any, frames: int) -> Iterator[bytes]:
 
 
 def frame_size(code: bytes) -> tuple[int, int, int] | None:
-    """Return rows, columns and samples that a JPEG, JPEG-LS or JPEG 2000 codestream declares, None where it does not.
+    """Return rows, columns and samples declared by a JPEG, JPEG-LS or JPEG 2000 codestream, or None.
 
     Args:
         code: one compressed frame.

@@ -1,4 +1,4 @@
-"""The same DICOM object in several files counts once: identity decides, not the name of a file."""
+"""Copies of a DICOM object, recognised by identity and not by file name, count once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _Found = TypeVar("_Found")
 
 
 class Identity(NamedTuple):
-    """What tells an object from others.
+    """Identity of an object.
 
     Attributes:
-        key: digest of its UID, its series, size, place and time; empty where it has no UID of its own. A UID alone does
-            not do: a careless anonymisation gives one to all objects of a series.
-        syntax: of its pixels; a copy may have another one.
+        key: digest of UID, series, size, position and time; empty without a UID. The UID alone is not sufficient:
+            careless anonymisation gives all objects of a series the same one.
+        syntax: transfer syntax of the pixels; a copy may have another one.
     """
 
     key: bytes
@@ -33,7 +33,7 @@ class Identity(NamedTuple):
 
     @property
     def plain(self) -> bool:
-        """Whether its pixels are not compressed."""
+        """Whether the pixels are uncompressed."""
         return not (UID(self.syntax).is_transfer_syntax and UID(self.syntax).is_encapsulated)
 
 
@@ -54,13 +54,14 @@ def first_of_each(
 ) -> tuple[list[_Found], list[_Found]]:
     """Return the objects without copies, in their order, and the copies.
 
-    Of several files of one object the uncompressed one with the shortest name is kept. In one transfer syntax, copies
-    have the same pixels: others are kept, whatever their UID says.
+    Of several files of one object, the uncompressed one with the shortest name is kept. Files in the same transfer
+    syntax are copies only if their pixels are equal; otherwise all are kept, whatever their UIDs.
 
     Args:
-        objects: to look through.
-        identity: gives the file and the identity of one.
-        same_pixels: says whether two of one transfer syntax have the same pixels; asked only about likely copies.
+        objects: the objects to search.
+        identity: returns the file and the identity of an object.
+        same_pixels: returns whether two files in the same transfer syntax have equal pixels; called only for likely
+            copies.
     """
     groups: dict[bytes, list[int]] = {}
     for index, one in enumerate(objects):
@@ -96,7 +97,7 @@ def _copies(
 
 
 def pixel_digest(dataset: Dataset) -> str:
-    """Return a digest of the pixels of an object as they are stored."""
+    """Return a digest of the stored pixels of an object."""
     digest = hashlib.sha256()
     for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
         digest.update(bytes(dataset.get(keyword) or b""))

@@ -1,4 +1,4 @@
-"""Where pydicom stops reading elements, and how much of a deflated object it gets: it knows no limit of its own."""
+"""Limits on the elements that pydicom reads and on the size of deflated objects; pydicom itself has none."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from monai_tpseg.io.safety import MAX_BYTES
 __all__ = ["MAX_HEADER", "PIXEL_TAGS", "Fence", "check_deflated", "inflated_header", "zeros"]
 
 MAX_HEADER = 2**26
-"""Bytes that the elements before the pixels may unpack to."""
+"""Maximum unpacked size of the elements before the pixels, in bytes."""
 
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-"""Tags of elements that hold pixels."""
+"""Tags of the pixel data elements."""
 
 _CHUNK = 2**20
-_MOST_ELEMENTS = 2**16  # of a data set at its top level: real ones have hundreds
-_FIRST, _MORE = 2**16, 8  # bytes of a header that are unpacked first, and how many times more next
+_MOST_ELEMENTS = 2**16  # elements at the top level of a data set: real ones have hundreds
+_FIRST, _MORE = 2**16, 8  # bytes of a header that are unpacked first, and the growth factor of each further attempt
 
 
 class Fence:
-    """Tells pydicom when to stop: before the pixels where they are not wanted, and where no data set can go on.
+    """Stop condition for pydicom: before pixels that are not needed, and at content that no data set can have.
 
     Args:
-        pixels: they are wanted.
-        name: what a message calls the file.
+        pixels: whether the pixels are needed.
+        name: name of the file in error messages.
     """
 
     def __init__(self, pixels: bool, name: object) -> None:
         self.pixels, self.name, self.count, self.stopped = pixels, name, 0, False
 
     def __call__(self, tag: BaseTag, _vr: str | None, _length: int) -> bool:
-        """Say whether to stop before an element.
+        """Return whether to stop before an element.
 
         Raises:
-            ReadError: `E_DECODE`, there are zeros, or far too many elements.
+            ReadError: `E_DECODE`, zeros in place of elements, or far too many elements.
         """
         self.count += 1
         if tag == 0:
@@ -53,16 +53,16 @@ class Fence:
 
 
 def zeros(name: object) -> ReadError:
-    """Return the error of a data set that goes on in zeros."""
+    """Return the error for a data set that continues with zeros."""
     return ReadError("E_DECODE", f"{name} contains zeros in place of its elements; copy or export it again.")
 
 
 def check_deflated(file: BinaryIO, name: object) -> None:
-    """Refuse a deflated object that unpacks beyond a safe size.
+    """Reject a deflated object whose unpacked size is unsafe.
 
     Args:
-        file: a DICOM file, opened; it is left at its start.
-        name: what the message calls it.
+        file: an open DICOM file; its position is reset to the start.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_TOO_LARGE`.
@@ -77,14 +77,14 @@ def check_deflated(file: BinaryIO, name: object) -> None:
 
 
 def inflated_header(file: BinaryIO, name: object) -> BinaryIO:
-    """Return what to read the header of an object from: a short copy of a deflated one, else `file` at its start.
+    """Return a file to read the header from: an inflated excerpt of a deflated object, otherwise `file` at its start.
 
     Args:
-        file: a DICOM file, opened.
-        name: what the message calls the file.
+        file: an open DICOM file.
+        name: name of the file in error messages.
 
     Raises:
-        ReadError: `E_TOO_LARGE`, the elements before the pixels unpack beyond a safe size.
+        ReadError: `E_TOO_LARGE`, the unpacked size of the elements before the pixels is unsafe.
     """
     if not _is_deflated(file):
         file.seek(0)
@@ -100,12 +100,12 @@ def inflated_header(file: BinaryIO, name: object) -> BinaryIO:
             raise ReadError("E_TOO_LARGE", f"{name} has a header that unpacks to over {MAX_HEADER >> 20} MiB.")
         wanted = min(wanted * _MORE, MAX_HEADER)
     file.seek(0)
-    stored = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # not packed, but as pydicom expects it
+    stored = zlib.compressobj(0, wbits=-zlib.MAX_WBITS)  # not compressed, but as pydicom expects it
     return BytesIO(file.read(begin) + stored.compress(bytes(found)) + stored.flush())
 
 
 def _is_deflated(file: BinaryIO) -> bool:
-    """Leaves `file` behind its group 2, which is plain whatever follows."""
+    """Leaves `file` after group 2, which is never deflated."""
     file.seek(128)
     if file.read(4) != b"DICM":
         file.seek(0)
@@ -118,6 +118,6 @@ def _reaches(found: bytearray, fence: Fence) -> bool:
         read_dataset(BytesIO(found), False, True, stop_when=fence)
     except ReadError:
         raise
-    except Exception:  # it ends inside of an element: more is needed
+    except Exception:  # it ends inside an element: more is needed
         return False
     return fence.stopped

@@ -1,4 +1,4 @@
-"""What a DICOM object that derives from a source says: what made it, its identifiers, the number of its series."""
+"""Attributes of DICOM objects derived from a source: algorithm, identifiers and series number."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ ARTIFICIAL_INTELLIGENCE = DicomCode("123109", "DCM", "Artificial Intelligence")
 """The family of the algorithm."""
 
 RESEARCH_USE = "Research use only; a clinician must check it"
-"""What every object says of itself."""
+"""Statement in every object."""
 
-_STEP = 1000  # between the numbers of series of several tasks
-_OTHERS = 2_000_000  # steps that tasks beyond the catalogue share: with 1000 of each, all lie within IS
+_STEP = 1000  # distance between the series numbers of two tasks
+_OTHERS = 2_000_000  # steps shared by tasks outside the catalogue: at 1000 each, all numbers fit an IS
 _REFERENCES = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What made a mask, as a DICOM segmentation names it.
+    """Algorithm identification of a DICOM segmentation.
 
     Attributes:
         version: of `monai_tpseg`.
         weights_sha256: digest of the weights.
-        config_sha256: digest of what decides a result besides.
+        config_sha256: digest of all other settings that affect the result.
         method: name of the network.
-        semi_automatic: a person guided it.
-        weights: their name and status in the catalogue, empty for one's own.
+        semi_automatic: whether a person guided it.
+        weights: name and status of the weights in the catalogue, empty for other weights.
     """
 
     version: str
@@ -59,16 +59,16 @@ class Algorithm:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """What decided the mask; commas divide parameters in DICOM."""
+        """Parameters of the algorithm, separated by commas as DICOM requires."""
         named = {"weights": self.weights.replace(",", ";")} if self.weights else {}
         return {**named, "weights_sha256": self.weights_sha256, "config_sha256": self.config_sha256}
 
 
 def series_number(source: Any, task: str) -> int:
-    """Return the number of a segmentation's series: within IS, and another one for each task of a source.
+    """Return the series number of a segmentation: within the range of IS, and different for each task of a source.
 
     Args:
-        source: Series Number of the source; one that is none or below 0 counts as 0.
+        source: Series Number of the source; a missing or negative one counts as 0.
         task: name of the task: the n-th of the catalogue adds n * 1000, others more.
     """
     try:
@@ -80,10 +80,10 @@ def series_number(source: Any, task: str) -> int:
 
 
 def check_references(frames: Sequence[Frame]) -> None:
-    """Refuse a source that a result cannot refer to.
+    """Reject a source that a result cannot reference.
 
     Raises:
-        ReadError: `E_FORMAT`, it does not name its study, series or object.
+        ReadError: `E_FORMAT`, the UID of study, series or object is missing.
     """
     missing = [key for key in _REFERENCES if not all(frame.header.get(key) for frame in frames)]
     if missing:
@@ -91,15 +91,15 @@ def check_references(frames: Sequence[Frame]) -> None:
 
 
 def sct(code: Code) -> DicomCode:
-    """Return a concept of SNOMED CT as highdicom takes it."""
+    """Return a SNOMED CT concept for highdicom."""
     return DicomCode(code.value, "SCT", code.meaning)
 
 
 class Identifiers:
-    """Gives the identifiers of one result: the same for the same parts.
+    """Identifiers of one result, determined by its parts.
 
     Args:
-        parts: what the result derives from.
+        parts: identifiers and digests that the result is derived from.
     """
 
     def __init__(self, parts: Sequence[str]) -> None:
@@ -110,12 +110,12 @@ class Identifiers:
         return derived_uid(what, *self._parts)
 
     def beside(self, *parts: str) -> Identifiers:
-        """Return those of a result that derives from `parts` too."""
+        """Return the identifiers of a result that additionally depends on `parts`."""
         return Identifiers([*self._parts, *parts])
 
 
 def identifiers(frames: Sequence[Frame], task: Task, algorithm: Algorithm) -> Identifiers:
-    """Return the identifiers of what an algorithm finds in a source for a task, whatever it finds."""
+    """Return the identifiers for an algorithm applied to a source for a task, independent of the outcome."""
     parts = [str(frames[0].header.SeriesInstanceUID), *(f"{f.header.SOPInstanceUID} {f.number}" for f in frames)]
     return Identifiers([*parts, task.name, algorithm.version, algorithm.weights_sha256, algorithm.config_sha256])
 

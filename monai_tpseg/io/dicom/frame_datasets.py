@@ -1,8 +1,8 @@
-"""Stand-ins for the frames of a source, which highdicom takes for single images of one placed series.
+"""Substitute data sets for the frames of a source, which highdicom treats as single images of one spatial series.
 
-highdicom derives a segmentation from source images. It refuses several frames without a frame of reference, and headers
-that lack what the standard asks for. So each frame gets a stand-in with its place, or a made-up one, and afterwards
-`name_sources` puts the real references in, and takes made-up places out.
+highdicom derives a segmentation from source images. It rejects several frames without a frame of reference, and headers
+without attributes that the standard requires. Each frame therefore gets a substitute with its position, or with a
+placeholder; `name_sources` then inserts the real references and removes placeholder positions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from monai_tpseg.io.dicom.frames import Frame
 
 __all__ = ["described", "name_sources", "stand_ins", "taken_at"]
 
-_PREFIX = "1.2.3."  # of the stand-ins' names, which never reach a file
+_PREFIX = "1.2.3."  # of the substitutes' names, which are never written to a file
 _TEXTS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
 _DATES: tuple[tuple[str, Callable[[str], Any]], ...] = (("PatientBirthDate", DA), ("StudyDate", DA), ("StudyTime", TM))
 _PLACES = ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
@@ -32,17 +32,17 @@ _POSITION, _TEMPORAL_INDEX, _FRAME_CONTENT = 0x00200032, 0x00209128, 0x00209111
 
 
 def stand_ins(frames: Sequence[Frame], frame_of_reference: str) -> list[Dataset]:
-    """Return a stand-in for each frame; the first also carries patient, study and equipment.
+    """Return a substitute for each frame; the first also contains patient, study and equipment.
 
     Args:
-        frames: of one source, all of them placed or none.
-        frame_of_reference: UID to use where the source has none.
+        frames: frames of one source, all of them with positions or none.
+        frame_of_reference: UID to use if the source has none.
     """
     return [_stand_in(frame, n, frame_of_reference) for n, frame in enumerate(frames)]
 
 
 def taken_at(header: Dataset) -> tuple[str, str]:
-    """Return the date and time that a result of a source carries: those of the source, so that it is the same again."""
+    """Return date and time for a result: those of the source, so that results are reproducible."""
     for kind in ("Content", "Acquisition", "Series", "Study"):
         day, time = str(header.get(f"{kind}Date") or ""), str(header.get(f"{kind}Time") or "")
         if _reads(DA, day):
@@ -51,7 +51,7 @@ def taken_at(header: Dataset) -> tuple[str, str]:
 
 
 def name_sources(segmentation: Dataset, frames: Sequence[Frame]) -> None:
-    """Put the references of the frames where those of their stand-ins are, and take made-up places out, in place."""
+    """Replace the references to substitutes by those to the frames and remove placeholder positions, in place."""
     by_name = {f"{_PREFIX}{n + 1}": frame for n, frame in enumerate(frames)}
     groups = segmentation.PerFrameFunctionalGroupsSequence
     references = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
@@ -77,7 +77,7 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
     made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, f"{_PREFIX}{n + 1}"
     made.FrameOfReferenceUID = header.get("FrameOfReferenceUID") if frame.placed else None
     made.FrameOfReferenceUID = made.FrameOfReferenceUID or frame_of_reference
-    made.ImagePositionPatient = frame.position if frame.placed else [0, 0, -n]  # highdicom goes up along the normal
+    made.ImagePositionPatient = frame.position if frame.placed else [0, 0, -n]  # highdicom sorts along the normal
     made.ImageOrientationPatient = frame.orientation if frame.placed else [1, 0, 0, 0, 1, 0]
     made.PixelSpacing = frame.spacing if frame.spacing is not None else [1, 1]
     made.SliceThickness = frame.thickness or 1
@@ -85,11 +85,11 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
 
 
 def described(header: Dataset) -> Dataset:
-    """Return a copy of a header that has, and holds well-formed, what a result copies from its source."""
+    """Return a copy of a header in which everything that a result copies is present and well-formed."""
     made = Dataset()
     for element in header:
         if element.keyword not in (*_PLACES, *_OTHER_SPACES):
-            made.add(copy.copy(element))  # its value is replaced below, that of the header stays
+            made.add(copy.copy(element))  # the copy's value is replaced below; the header keeps its own
     for keyword in _TEXTS:
         if made.get(keyword) is None:
             setattr(made, keyword, "")
@@ -108,7 +108,7 @@ def _reads(kind: Callable[[str], Any], value: str) -> bool:
 
 
 def _objects(frames: Sequence[Frame]) -> list[Dataset]:
-    """A reference to each object once, in the order of the frames."""
+    """One reference per object, in the order of the frames."""
     found: dict[str, Dataset] = {}
     for frame in frames:
         reference = Dataset()
@@ -119,7 +119,7 @@ def _objects(frames: Sequence[Frame]) -> list[Dataset]:
 
 
 def _unplace(segmentation: Dataset, numbers: Sequence[int | None], orientation: Any) -> None:
-    """Take places out; the frames of a cine are told apart by their number instead, a single one needs nothing."""
+    """Remove positions; frames of a cine are distinguished by their number instead, a single frame needs nothing."""
     groups, indices = segmentation.PerFrameFunctionalGroupsSequence, segmentation.DimensionIndexSequence
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     for owner, keyword in (
@@ -132,7 +132,7 @@ def _unplace(segmentation: Dataset, numbers: Sequence[int | None], orientation: 
             delattr(owner, keyword)
     segmentation.PatientOrientation = orientation or ""
     where = next(n for n, item in enumerate(indices) if item.DimensionIndexPointer == _POSITION)
-    alone = len(indices) == 1  # a label map has no index of segments, and one index must stay
+    alone = len(indices) == 1  # a label map has no segment index, and one index must remain
     for number, group in zip(numbers, groups, strict=True):
         content = group.FrameContentSequence[0]
         values = [content.DimensionIndexValues] if alone else list(content.DimensionIndexValues)

@@ -1,4 +1,4 @@
-"""The frames of a DICOM source in the order of a mask's slices: what each is called, and where it lies."""
+"""The frames of a DICOM source in the order of the slices of a mask, with references and positions."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from monai_tpseg.words import count
 
 __all__ = ["Frame", "source_frames"]
 
-_NEAR = 0.5  # of the distance to the next slice: how far a frame may lie from where the grid has it
+_NEAR = 0.5  # tolerance of a frame's position relative to the grid, as a share of the slice distance
 
 
 class Frame(NamedTuple):
     """One frame of a source.
 
     Attributes:
-        header: of its object, without pixels; frames of one object share it.
-        number: from 1 in an object of several frames, None in one that has no other.
-        position: of the first pixel's centre, LPS millimetres, as in the header; None without a place in the patient.
-        orientation: directions of a row and of a column; None likewise.
-        spacing: millimetres between rows and between columns, or None.
-        thickness: of the slice in millimetres; where the header has none, the distance to the next slice, or None.
+        header: header of its object, without pixels, shared by the frames of the object.
+        number: frame number from 1 in a multi-frame object, None in a single-frame object.
+        position: centre of the first pixel in LPS millimetres, as in the header; None without a position.
+        orientation: directions of a row and of a column; None without a position.
+        spacing: spacing of rows and of columns in mm, or None.
+        thickness: slice thickness in mm; if the header has none, the distance to the next slice, or None.
     """
 
     header: Dataset
@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
     @property
     def placed(self) -> bool:
-        """Whether the frame has a place in the patient."""
+        """Whether the frame has a position in the patient."""
         known = (self.position, self.orientation, self.spacing)
         return [len(x) if x is not None else 0 for x in known] == [3, 6, 2]
 
@@ -51,15 +51,15 @@ class Frame(NamedTuple):
 def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
     """Return the frames of a DICOM source, one for each slice of the source array, in its order.
 
-    Frames are matched with slices by their positions, so that no order of files or instance numbers matters; those of
-    a cine without positions come as stored.
+    Frames are matched to slices by position, independent of file order and instance numbers; frames of a cine without
+    positions keep their stored order.
 
     Args:
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
 
     Raises:
-        ReadError: a file of the source cannot be read any more.
-        ValueError: the frames are not those that were read.
+        ReadError: a file of the source can no longer be read.
+        ValueError: the frames differ from those that were read.
     """
     frames = [frame for path in files_of(meta) for frame in _frames(read_dataset(path, pixels=False))]
     if str(meta[meta_keys.KIND]) == "picture":
@@ -81,7 +81,7 @@ def source_frames(meta: Mapping[str, Any]) -> list[Frame]:
 def _frames(header: Dataset) -> Iterator[Frame]:
     headers = frames_of(header, "The source")
     for number, one in enumerate(headers, start=1):
-        placed = len(headers) == 1 or one is not header  # frames of a cine share a place, if they have one
+        placed = len(headers) == 1 or one is not header  # frames of a cine share a position, if they have one
         yield Frame(
             header,
             number if len(headers) > 1 else None,
@@ -93,7 +93,7 @@ def _frames(header: Dataset) -> Iterator[Frame]:
 
 
 def _positions(meta: Mapping[str, Any]) -> NDArray[np.float64]:
-    """(slices, 3): where the first pixel of each slice of the source array lies, LPS millimetres."""
+    """(slices, 3): centre of the first pixel of each slice of the source array, LPS millimetres."""
     if is_irregular(meta):
         return np.array([(RAS_TO_LPS @ affine)[:3, 3] for affine in slice_affines(meta)])
     depth = int(np.asarray(meta[meta_keys.SOURCE_SHAPE])[2])

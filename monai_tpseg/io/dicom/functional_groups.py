@@ -1,4 +1,4 @@
-"""Enhanced objects keep attributes in groups of frames; here each frame has them where a plain object has them."""
+"""Functional groups of enhanced objects, flattened so that each frame has its attributes at the top level."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _OF_OBJECT = (
     *("Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "SliceThickness"),
     *("ImagePositionPatient", "ImageOrientationPatient"),
 )
-_MAPPING = "RealWorldValueMappingSequence"  # has the values of a frame in its own items
-_PIXELS = 0x0028  # the group of what describes pixels
+_MAPPING = "RealWorldValueMappingSequence"  # contains the values of a frame in its items
+_PIXELS = 0x0028  # the group that describes pixels
 
 
 def frames_of(dataset: Any, name: object) -> list[Any]:
-    """Return a header for each frame of `dataset`, as if each were an object of its own: place, scale, what it shows.
+    """Return one header per frame of `dataset`, as if each frame were a single-frame object.
 
-    What a frame's own group gives goes first, then the group that frames share, then the object itself.
+    The per-frame group takes precedence over the shared group, and that over the object itself.
 
     Args:
-        dataset: an object of one or several frames.
-        name: what the message calls it.
+        dataset: a single-frame or multi-frame object.
+        name: name used in error messages.
 
     Returns:
-        headers in the order of the frames; the object itself for each where it has no groups.
+        headers in the order of the frames; the object itself for each frame if it has no groups.
 
     Raises:
-        ReadError: `E_DECODE`, the number of groups is not that of the frames.
+        ReadError: `E_DECODE`, the number of groups differs from the number of frames.
     """
     frames = frame_count(dataset, name)
     shared = (dataset.get("SharedFunctionalGroupsSequence") or (None,))[0]
@@ -72,7 +72,7 @@ def _frame(common: Any, group: Any) -> Any:
 
 
 def _lift(group: Any, frame: Any) -> None:
-    """Put what the items of `group` say onto the top level of `frame`."""
+    """Copy the attributes in the items of `group` to the top level of `frame`."""
     for sequence in _SEQUENCES if group is not None else ():
         for element in (group.get(sequence) or (Dataset(),))[0]:
             if not element.is_empty and (element.VR != "SQ" or element.keyword == "ModalityLUTSequence"):

@@ -1,7 +1,7 @@
-"""Decode with GDCM in a process of its own: it aborts on some damaged streams, but reads odd ones that others refuse.
+"""Decoding with GDCM in a child process: it aborts on some damaged streams, but reads unusual ones that others reject.
 
-The file is its own child: run as a script it needs pydicom alone, which starts in a fraction of the time of torch.
-Objects travel both ways as DICOM with nothing but the attributes of their pixels, each after its length.
+This file is also the script of the child process, which imports only pydicom and starts much faster than with torch.
+Objects are exchanged as DICOM with only the attributes of their pixels, each preceded by its length.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _PIXEL_MODULE = (
     "PixelData",
 )
 _LENGTH = 8  # bytes
-_SECONDS = 120.0  # for one call; JPEG-LS takes about 10 ms a megapixel
+_SECONDS = 120.0  # per call; JPEG-LS takes about 10 ms per megapixel
 
 
 def decompress_isolated(datasets: Sequence[Any]) -> None:
-    """Replace the compressed pixels of `datasets` by plain ones, in place, all in one child process.
+    """Decompress the pixels of `datasets` in place, all in one child process.
 
     Args:
         datasets: objects in a transfer syntax that pydicom decodes with GDCM.
 
     Raises:
-        RuntimeError: the child ended without an answer: a stream is damaged.
-        subprocess.TimeoutExpired: it took more than two minutes.
+        RuntimeError: the child process ended without an answer because a stream is damaged.
+        subprocess.TimeoutExpired: decoding took more than two minutes.
     """
     sent = b"".join(_pack(_pixels_only(dataset)) for dataset in datasets)
     child = [sys.executable, "-I", __file__]

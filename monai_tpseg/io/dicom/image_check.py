@@ -1,4 +1,4 @@
-"""Whether a DICOM object is an image of a patient that can be read; `dicom_values` decodes it."""
+"""Checks that a DICOM object is a readable image of a patient; `values` decodes it."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ __all__ = ["PHOTOMETRIC_INTERPRETATIONS", "check_image", "frame_count", "index_p
 _NOT_IMAGES = frozenset(
     {"ANN", "AU", "DOC", "ECG", "KO", "PLAN", "PR", "REG", "RTDOSE", "RTPLAN", "RTRECORD", "RTSTRUCT", "SEG", "SR"}
 )
-_IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # the classes of all others end in "Image Storage"
+_IMAGES_OF_OTHER_NAMES = frozenset({EnhancedUSVolumeStorage})  # all other names end in "Image Storage"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _VIDEO = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in range(100, 109))  # MPEG-2, MPEG-4, HEVC; .1: in fragments
 _GREY = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
 _COLOUR = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422"})
-_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # names of its own colour transforms, which its decoder undoes
+_OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})  # its own colour transforms, which its decoder inverts
 _OF_PLAIN = frozenset({"YBR_PARTIAL_422"})
 _PHOTOMETRIC = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN | {"YBR_PARTIAL_420", "HSV", "ARGB", "CMYK"}
 PHOTOMETRIC_INTERPRETATIONS = _GREY | _COLOUR | _OF_JPEG_2000 | _OF_PLAIN
-"""What (0028,0004) of an object that is read may say."""
+"""Supported values of (0028,0004) Photometric Interpretation."""
 
 
 def is_image(dataset: Dataset) -> bool:
-    """Say whether `dataset` is, or ought to be, a patient's image; segmentations, doses and reports are none.
+    """Return whether `dataset` is, or should be, an image of a patient and not a segmentation, dose or report.
 
-    The class of the object decides where the standard knows it. A damaged image that lost its matrix or its class still
-    counts: it must be refused, not left out.
+    The SOP class decides if the standard defines it. A damaged image without matrix size or class still counts: it
+    must be rejected, not left out.
     """
     if str(dataset.get("Modality") or "") in _NOT_IMAGES:
         return False
@@ -59,10 +59,10 @@ def _is_standard(storage: UID) -> bool:
 
 
 def frame_count(dataset: Dataset, name: object = "the object") -> int:
-    """Return the number of frames, 1 where it is not given or 0.
+    """Return the number of frames; a missing number or 0 counts as 1.
 
     Raises:
-        ReadError: `E_DECODE`, it is no number, or below 0.
+        ReadError: `E_DECODE`, not a number, or negative.
     """
     if not is_given(dataset, "NumberOfFrames"):
         return 1
@@ -73,7 +73,7 @@ def frame_count(dataset: Dataset, name: object = "the object") -> int:
 
 
 def check_image(dataset: Dataset, name: object) -> None:
-    """Refuse what is not an image of a patient or cannot be decoded.
+    """Reject an object that is not an image of a patient or cannot be decoded.
 
     Raises:
         ReadError: `E_NO_PIXELS`, `E_NOT_IMAGE`, `E_OUTSIDE`, `E_VIDEO`, `E_TOO_LARGE`, `E_PART`, `E_MOSAIC` or
@@ -97,7 +97,7 @@ def check_image(dataset: Dataset, name: object) -> None:
         raise ReadError("E_PART", f"{name} is part of an object split into several files; export it as one.")
     if is_mosaic(dataset):  # Siemens' mosaics, montages
         raise ReadError("E_MOSAIC", f"{name} shows many slices in one frame; save each as a separate image.")
-    dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which look it up themselves
+    dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which read it themselves
     if "NumberOfFrames" in dataset:
         dataset.NumberOfFrames = frames
     samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
@@ -107,7 +107,7 @@ def check_image(dataset: Dataset, name: object) -> None:
         )
     _check_colour(dataset, samples, name)
     if samples == 3 and (not is_given(dataset, "PlanarConfiguration") or is_jpeg_2000(dataset)):
-        dataset.PlanarConfiguration = 0  # as GDCM and DCMTK take it; of JPEG 2000 whatever is given (PS3.5 8.2.4)
+        dataset.PlanarConfiguration = 0  # as GDCM and DCMTK interpret it; any value for JPEG 2000 (PS3.5 8.2.4)
     rescale(dataset, name)
     if "PixelData" in dataset:
         high, stored = int(dataset.get("HighBit", dataset.BitsStored - 1)), int(dataset.BitsStored)
@@ -116,7 +116,7 @@ def check_image(dataset: Dataset, name: object) -> None:
 
 
 def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
-    """Refuse a photometric interpretation that is not looked up here: its values would pass for red, green and blue."""
+    """Reject an unsupported photometric interpretation, whose values would be mistaken for red, green and blue."""
     named = photometric(dataset)
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
     known = _GREY if samples == 1 else _COLOUR
@@ -129,7 +129,7 @@ def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
 
 
 def _check_cut(dataset: Dataset, name: object) -> None:
-    """An image without pixels was cut off: it must fail, not be left out as an object that has none."""
+    """Reject an image that was cut off before its pixels: it must fail, not be left out as a non-image object."""
     matrix = dataset.get("Rows") and dataset.get("Columns")
     if "Image Storage" in _storage(dataset).name or matrix:
         raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
@@ -149,16 +149,16 @@ def _check_kind(dataset: Dataset, name: object) -> None:
 
 
 def index_parts(dataset: Dataset, name: object) -> list[tuple[str, ...]]:
-    """Return the parts of the path of each file that the index of a disc (DICOMDIR) lists, below its own folder.
+    """Return the path components of each file listed by a DICOMDIR, relative to its folder.
 
     Raises:
-        ReadError: `E_OUTSIDE`, a path leads out of the folder.
+        ReadError: `E_OUTSIDE`, a path leads outside the folder.
     """
     found = []
     for record in dataset.get("DirectoryRecordSequence") or ():
         value = record.get("ReferencedFileID") or ()
         parts = (value,) if isinstance(value, str) else tuple(str(part) for part in value)
-        # a part is one name: what separates or climbs can only be meant to leave the folder
+        # a component is one name: separators and ".." can only serve to leave the folder
         if any(part in ("..", ".") or any(sign in part for sign in "/\\:\0") for part in parts):
             raise ReadError("E_OUTSIDE", f"{name} refers to files outside its folder; do not trust it.")
         found += [parts] if parts else []

@@ -1,4 +1,4 @@
-"""The index of a disc (DICOMDIR): which files it lists, and none outside of its folder."""
+"""The files listed by a DICOMDIR, none of them outside its folder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["index_files", "is_disc_index"]
 
 
 def is_disc_index(path: Path) -> bool:
-    """Say whether `path` is a DICOMDIR, by its content."""
+    """Return whether `path` is a DICOMDIR, by its content."""
     if not is_dicom(path):
         return False
     return bool(read_dataset(path).file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
 
 
 def index_files(path: Path) -> list[Path]:
-    """Return the files that an index lists, each once, in its order; those that are missing as well.
+    """Return the files listed by a DICOMDIR, each once, in its order, including missing ones.
 
     Args:
         path: a DICOMDIR.
 
     Raises:
-        ReadError: `E_OUTSIDE`, a path, or a link on it, leads out of the folder of the index; `E_DECODE`.
+        ReadError: `E_OUTSIDE`, a path, or a link in it, leads outside the folder of the DICOMDIR; `E_DECODE`.
     """
     return read_safely(lambda: _listed(path), base_name(path))
 
@@ -42,7 +42,7 @@ def _listed(path: Path) -> list[Path]:
 
 
 def _below(folder: Path, parts: tuple[str, ...]) -> Path:
-    """Discs know upper case alone, and copies of them are often lower case."""
+    """Names on discs are upper case only; copies are often lower case."""
     path = folder
     for part in parts:
         exact = path / part

@@ -1,4 +1,4 @@
-"""DICOM pixels in JPEG, lossy of 8 and 12 bits or lossless of 2 to 16, decoded by libjpeg-turbo through imagecodecs."""
+"""DICOM pixels in JPEG, lossy with 8 or 12 bits or lossless with 2 to 16, decoded by libjpeg-turbo via imagecodecs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _APP0, _APP14 = 0xE0, 0xEE
 
 
 class JpegHeader(NamedTuple):
-    """What a JPEG or JPEG-LS codestream says of itself.
+    """Header of a JPEG or JPEG-LS codestream.
 
     Attributes:
-        rows, columns: its size.
-        precision: bits of a sample.
-        components: the names (numbers) of its components.
-        adobe: the colour transform of an Adobe marker, 0 none, 1 YCbCr, 2 YCCK; None without the marker.
-        jfif: whether it has a JFIF marker, which stands for YCbCr.
+        rows, columns: size in pixels.
+        precision: bits per sample.
+        components: identifiers (numbers) of its components.
+        adobe: colour transform of an Adobe marker, 0 none, 1 YCbCr, 2 YCCK; None without the marker.
+        jfif: whether it has a JFIF marker, which implies YCbCr.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class JpegHeader(NamedTuple):
 
 
 def jpeg_header(code: bytes) -> JpegHeader | None:
-    """Return what `code`, one frame, says of itself; None where it is no JPEG or JPEG-LS."""
+    """Return the header of `code`, one frame, or None if it is not JPEG or JPEG-LS."""
     place = code.find(b"\xff\xd8", 0, 64) + 2
     adobe, jfif = None, False
     while 2 <= place <= len(code) - 9:
@@ -64,9 +64,9 @@ def jpeg_header(code: bytes) -> JpegHeader | None:
 
 
 def _is_ybr(header: JpegHeader, photometric: str) -> bool:
-    """Whether three components are luminance and chroma: what the codestream says goes before what its object says.
+    """Whether three components are luminance and chroma; the codestream takes precedence over the DICOM header.
 
-    An Adobe marker of "no transform" is the exception: writers of DICOM put it before YBR as well.
+    An Adobe marker of "no transform" is the exception: DICOM writers also use it with YBR.
     """
     if header.adobe:
         return True
@@ -76,10 +76,10 @@ def _is_ybr(header: JpegHeader, photometric: str) -> bool:
 
 
 def colours_disagree(code: bytes, photometric: str) -> bool:
-    """Say whether a frame of three components and its object name different colours, so that readers differ as well.
+    """Return whether a frame of three components and its header state different colour spaces, so that readers differ.
 
     Args:
-        code: one frame.
+        code: the codestream of one frame.
         photometric: (0028,0004) of its object.
     """
     header = jpeg_header(code)
@@ -100,15 +100,15 @@ def decode_jpeg(code: bytes, photometric: str) -> NDArray[Any]:
         photometric: (0028,0004) of its object.
 
     Raises:
-        ValueError: it is no JPEG, or not of one or three components.
-        EOFError: it ends before its last pixel.
-        RuntimeError: it is damaged.
+        ValueError: the frame is not JPEG, or does not have one or three components.
+        EOFError: the frame ends before its last pixel.
+        RuntimeError: the frame is damaged.
     """
     header = jpeg_header(code)
     if header is None or len(header.components) not in (1, 3):
         raise ValueError("no JPEG of one or three components")
     colour = len(header.components) == 3
-    # the same colours in and out: nothing is converted behind our back
+    # equal input and output colour spaces: the decoder converts nothing
     space = "YCBCR" if colour else None
     decode = partial(imagecodecs.jpeg8_decode, colorspace=space, outcolorspace=space)
     whole = whole_frame(code)
@@ -122,10 +122,10 @@ def decode_jpeg(code: bytes, photometric: str) -> NDArray[Any]:
 
 
 def replace_jpeg(dataset: Any, frames: Sequence[bytes]) -> None:
-    """Replace JPEG pixels of `dataset` by plain ones, in place; colour becomes RGB.
+    """Decompress the JPEG pixels of `dataset` in place, colour to RGB.
 
     Args:
-        dataset: an object in a transfer syntax of JPEG.
+        dataset: an object in a JPEG transfer syntax.
         frames: its codestreams.
 
     Raises:
@@ -138,7 +138,7 @@ def replace_jpeg(dataset: Any, frames: Sequence[bytes]) -> None:
         values = decode_jpeg(code, photometric)
         if values.dtype != np.uint8 and not wide:
             raise ValueError("more bits than its object has room for")
-        if not int(dataset.get("PixelRepresentation") or 0):  # a lossy stream may go past the last grey by a little
+        if not int(dataset.get("PixelRepresentation") or 0):  # lossy streams may slightly exceed the range
             values = np.minimum(values, 2 ** int(dataset.BitsStored) - 1)
         found.append(values.astype("<u2" if wide else np.uint8))
     pixels = b"".join(values.tobytes() for values in found)

@@ -1,4 +1,4 @@
-"""The terms that (0008,0060) Modality of what is read may hold."""
+"""Supported values of (0008,0060) Modality."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ MODALITIES = (
     | frozenset(chain.from_iterable(modality.dicom for modality in Modality))
     | {"OT"}
 )
-"""Acquisition modalities (PS3.16 CID 29), those that are read in a way of their own, and OT, other."""
+"""Acquisition modalities (PS3.16 CID 29), modalities with their own reader, and OT (other)."""

@@ -1,4 +1,4 @@
-"""Stored values -> what they mean: the modality LUT, or slope and intercept (PS3.3 C.11.1)."""
+"""From stored to modality values by the modality LUT, or slope and intercept (PS3.3 C.11.1)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from monai_tpseg.io.errors import ReadError
 
 __all__ = ["modality_values"]
 
-_ENTRIES = 2**16  # what 0 entries stand for
+_ENTRIES = 2**16  # the number of entries that 0 means
 
 
 def modality_values(stored: NDArray[Any], header: Any, name: object) -> NDArray[np.float64]:
     """Return the values of the modality, e.g. HU.
 
-    A modality LUT goes first; without one, slope and intercept, each 1 or 0 where it is absent or empty.
+    A modality LUT takes precedence over slope and intercept, which default to 1 and 0.
 
     Args:
         stored: stored values of any shape.
-        header: of the object or of the frame, see `frames_of`.
-        name: what a message calls it.
+        header: header of the object or of the frame, see `frames_of`.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_FORMAT` or `E_DECODE`, the header's numbers or its LUT cannot be used.
@@ -40,7 +40,7 @@ def modality_values(stored: NDArray[Any], header: Any, name: object) -> NDArray[
 
 
 def _descriptor(item: Any, header: Any, name: object) -> tuple[int, int, int]:
-    """Number of entries, the stored value of the first, bits of an entry; a sign may be written as one or not."""
+    """Number of entries, stored value of the first, bits per entry; the first value may be signed or unsigned."""
     try:
         count, first, bits = (int(x) for x in item.LUTDescriptor)
     except (TypeError, ValueError) as error:
@@ -54,7 +54,7 @@ def _descriptor(item: Any, header: Any, name: object) -> tuple[int, int, int]:
 
 
 def _table(item: Any, count: int, bits: int, name: object) -> NDArray[np.float64]:
-    """The entries: 16 bits each, or of 8 bits two in 16."""
+    """The entries: 16 bits each, or two 8-bit entries per 16 bits."""
     data = item.LUTData
     if isinstance(data, bytes):
         little = item.original_encoding[1] is not False

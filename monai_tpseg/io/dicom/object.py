@@ -1,4 +1,4 @@
-"""One DICOM file as a data set, opened once; `image_check` says whether it is an image that can be read."""
+"""A DICOM file as a data set, opened once; `image_check` decides whether it is a readable image."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from monai_tpseg.io.safety import base_name
 
 __all__ = ["Dataset", "Parsed", "is_dicom", "open_dicom", "parsed_once", "read_dataset"]
 
-Dataset = Any  # pydicom.Dataset: attributes are looked up by keyword
+Dataset = Any  # pydicom.Dataset: attributes are accessed by keyword
 
 _GROUPS_AT_START = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
-_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # ends pixels in fragments
+_DELIMITER = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"  # end of encapsulated pixel data
 _UNPARSED = (ValueError, LookupError, struct.error, zlib.error, NotImplementedError, RecursionError, TypeError)
-"""What pydicom raises of bytes that are no elements: lengths, names of value types, nesting, a deflated stream."""
+"""Exceptions of pydicom for bytes that are not elements: lengths, value representations, nesting, deflated streams."""
 
 
 class Parsed(NamedTuple):
-    """What is known of a DICOM file.
+    """The parsed content of a DICOM file.
 
     Attributes:
-        header: without pixels, as it lies in the file.
-        dataset: with pixels, and with the changes of whoever reads it; None where the header alone is known.
+        header: data set without pixels, as stored in the file.
+        dataset: data set with pixels, including changes made by its readers; None if only the header was read.
     """
 
     header: Dataset
@@ -53,13 +53,13 @@ _parsed: ContextVar[dict[Path, Parsed] | None] = ContextVar("_parsed", default=N
 
 @contextmanager
 def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[Path, Parsed]]:
-    """Open each DICOM file at most once within the block: what was parsed of it is given again, pixels included.
+    """Open each DICOM file at most once within the block: parsed content, including pixels, is reused.
 
     Args:
-        headers: what is known before, without pixels.
+        headers: headers that are known already, without pixels.
 
     Yields:
-        what is known of each file.
+        the parsed content of each file.
     """
     known = {path: Parsed(header) for path, header in (headers or {}).items()}
     token = _parsed.set(known)
@@ -70,18 +70,18 @@ def parsed_once(headers: Mapping[Path, Dataset] | None = None) -> Iterator[dict[
 
 
 def is_dicom(path: Path) -> bool:
-    """Say whether `path` is DICOM, by its content: the preamble, or a data set without one that names its class."""
+    """Return whether `path` is DICOM, by its content: the preamble, or a data set with a SOP class."""
     if _parsed.get() is None:
         with path.open("rb") as file:
             return _starts_as_dicom(file)
     try:
         return open_dicom(path) is not None
     except ReadError:
-        return True  # whoever reads it says what is wrong
+        return True  # reading it reports the error
 
 
 def open_dicom(path: Path, pixels: bool = True) -> Dataset | None:
-    """Return the data set of one file, None where it is no DICOM; the file is opened once.
+    """Return the data set of a file, or None if it is not DICOM; the file is opened once.
 
     Args:
         path: a file.
@@ -101,7 +101,7 @@ def read_dataset(path: Path, pixels: bool = True) -> Dataset:
         pixels: read the pixel data as well.
 
     Raises:
-        ReadError: `E_DECODE` or `E_TRUNCATED`, it cannot be parsed; `E_TOO_LARGE`, it unpacks without end.
+        ReadError: `E_DECODE` or `E_TRUNCATED`, the file cannot be parsed; `E_TOO_LARGE`, its unpacked size is unsafe.
     """
     return _open(path, pixels, lambda file: True)
 
@@ -123,7 +123,7 @@ def _open(path: Path, pixels: bool, is_meant: Callable[[BinaryIO], bool]) -> Dat
 
 
 def _header_of(dataset: Dataset) -> Dataset:
-    """`dataset` without its pixels; elements that are not looked at yet are shared, not copied."""
+    """`dataset` without its pixels; elements that were not accessed yet are shared, not copied."""
     header = dataset[: min(PIXEL_TAGS)]
     header.file_meta = dataset.file_meta
     return header
@@ -140,8 +140,8 @@ def _starts_as_dicom(file: BinaryIO) -> bool:
         header = inflated_header(file, "the file")
         dataset = pydicom.dcmread(header, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
     except ReadError:
-        return True  # whoever reads it says what is wrong
-    except Exception:  # bytes that are no DICOM make pydicom raise anything
+        return True  # reading it reports the error
+    except Exception:  # pydicom may raise any exception for bytes that are not DICOM
         return False
     return "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in getattr(dataset, "file_meta", {})
 
@@ -155,14 +155,14 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
             file = inflated_header(file, name)
         dataset = read_partial(file, Fence(pixels, name), force=True)
         if pixels and "PixelData" not in dataset and _is_encapsulated(dataset):
-            file.seek(0)  # its last delimiter may be all that is missing
+            file.seek(0)  # possibly only the last delimiter is missing
             dataset = read_partial(BytesIO(file.read() + _DELIMITER), Fence(pixels, name), force=True)
     except (ReadError, MemoryError):
         raise
     except EOFError as error:
         raise ReadError("E_TRUNCATED", f"{name} ends inside its header; copy or export it again.") from error
     except OSError as error:
-        if error.errno is None:  # pydicom's own, where an item of a sequence is cut or none
+        if error.errno is None:  # raised by pydicom for a truncated or missing sequence item
             raise ReadError("E_DECODE", f"{name} ends inside an item, or has none; copy or export it again.") from error
         raise ReadError("E_READ", f"{name} cannot be read from its disk; copy it to another one.") from error
     except _UNPARSED as error:
@@ -183,11 +183,11 @@ def _is_encapsulated(dataset: Dataset) -> bool:
 
 
 def _check_start(file: BinaryIO, name: str) -> None:
-    """Refuse a data set of zeros, as copies that were cut have: pydicom takes seconds for each megabyte of them."""
+    """Reject a data set of zeros, as in interrupted copies: pydicom takes seconds per megabyte of them."""
     file.seek(128)
     if file.read(4) != b"DICM":
         file.seek(0)
-    read_elements(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # the file's own information
+    read_elements(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)  # the file meta information
     start = file.read(8)
     file.seek(0)
     if start == bytes(8):

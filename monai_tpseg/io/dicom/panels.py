@@ -1,4 +1,4 @@
-"""Whether a frame may show a screen or several pictures instead of one slice, by what its header tells."""
+"""Header-based detection of frames that may show a screen or several pictures instead of one slice."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from monai_tpseg.io.dicom.attributes import is_colour, is_given, numbers
 
 __all__ = ["image_types", "is_mosaic", "is_secondary_capture", "may_show_panels"]
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: several frames of 1, 8, 16 bits or colour
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and .1 to .4: multi-frame with 1, 8, 16 bits or colour
 _TILED = ("MOSAIC", "MONTAGE", "COLLAGE", "MULTIPANEL", "MULTI PANEL", "MULTI_PANEL", "CONTACT SHEET")
 _SCREENS = ("SCREEN", "POSDISP", "DOSE_INFO", "REPORT", "HARDCOPY", "FILMED", "LAYOUT")
 _FROM_A_SCREEN = frozenset({"DRW", "DV", "SD", "SI", "SYN", "WSD"})  # ConversionType: drawing, video, scan, workstation
-_SLICES = frozenset({"CT", "MR", "PT"})  # each image of these has a place, unless it is none of a scanner
+_SLICES = frozenset({"CT", "MR", "PT"})  # scanner images of these modalities have positions
 _SIEMENS_IMAGES = (0x0019, 0x0A)  # NumberOfImagesInMosaic, of the block "SIEMENS MR HEADER"
-_LARGER = 3  # times the acquired matrix in both directions: scanners interpolate to twice of it
+_LARGER = 3  # multiple of the acquired matrix in both directions: scanners interpolate to twice its size
 
 
 def is_secondary_capture(header: Any) -> bool:
-    """Say whether an object is a picture that was taken from a screen or from paper, or came from elsewhere."""
+    """Return whether an object is a secondary capture: a screenshot, scanned paper or a picture of other origin."""
     storage = str(header.get("SOPClassUID") or "")
     return storage == _SECONDARY_CAPTURE or storage.startswith(f"{_SECONDARY_CAPTURE}.")
 
 
 def image_types(header: Any) -> set[str]:
-    """Return the values of ImageType and FrameType in capitals, of the object and of the groups that frames share."""
+    """Return the values of ImageType and FrameType of the object and its shared groups, in upper case."""
     found = set[str]()
     groups = [*(header.get("SharedFunctionalGroupsSequence") or ())[:1]]
     groups += [*(header.get("PerFrameFunctionalGroupsSequence") or ())[:1]]
@@ -40,7 +40,7 @@ _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFram
 
 
 def is_mosaic(header: Any) -> bool:
-    """Say whether a frame is known to show many slices side by side: by its type, or by Siemens' number of them."""
+    """Return whether a frame is declared to show many slices side by side, by its type or a Siemens header."""
     group, element = _SIEMENS_IMAGES
     try:
         count = int(header.private_block(group, "SIEMENS MR HEADER")[element].value)
@@ -50,14 +50,14 @@ def is_mosaic(header: Any) -> bool:
 
 
 def may_show_panels(header: Any, placed: bool) -> bool:
-    """Say whether a frame may be a picture of a screen, of paper or of several slices, so that a person must look.
+    """Return whether a frame may show a screen, paper or several slices, so that review is needed.
 
-    Secondary captures may be, what its type or its conversion calls a screen, a CT, MR or PET without a place in the
-    patient that was derived, is in colour or has text burned in, and a frame far larger than what was acquired.
+    This applies to secondary captures; to screens by image type or conversion type; to CT, MR or PET without a position
+    that is derived, in colour or has burned-in text; and to frames far larger than the acquired matrix.
 
     Args:
-        header: of the object.
-        placed: its frames have a place in the patient.
+        header: header of the object.
+        placed: whether its frames have positions.
     """
     kinds = image_types(header)
     if is_secondary_capture(header) or any(word in kind for kind in kinds for word in _SCREENS):
@@ -74,7 +74,7 @@ def may_show_panels(header: Any, placed: bool) -> bool:
 
 
 def _is_far_larger(header: Any) -> bool:
-    """Whether rows and columns are the same whole multiple, three at least, of an acquired matrix of MR."""
+    """Whether rows and columns are the same integer multiple, at least three, of the acquired MR matrix."""
     matrix = numbers(header, "AcquisitionMatrix", 4)  # frequency rows, columns, phase rows, columns
     rows, columns = (numbers(header, word, 1) for word in ("Rows", "Columns"))
     if matrix is None or rows is None or columns is None or str(header.get("Modality") or "") != "MR":

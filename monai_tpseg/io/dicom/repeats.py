@@ -1,4 +1,4 @@
-"""Several slices at one position: what tells them apart, such as echoes, phases or b-values."""
+"""Several slices at one position, and the attribute that distinguishes them, e.g. echo, phase or b-value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["KINDS", "Marks", "grouped", "marks_of", "most_repeated", "number_pla
 Marks = tuple[str, ...]
 """The values of `KINDS` in one object, as text."""
 
-KINDS = {  # what tells slices at one position apart -> how a message calls one of them
+KINDS = {  # attribute that distinguishes slices at one position -> its name in messages
     "EchoTime": "echo",
     "EchoNumbers": "echo",
     "EffectiveEchoTime": "echo",
@@ -37,21 +37,21 @@ KINDS = {  # what tells slices at one position apart -> how a message calls one 
     "ImageType": "image type",
     "FrameType": "image type",
 }
-"""Keyword -> word, the most telling first."""
+"""Keyword -> word, the most specific first."""
 
 _SAME_POSITION = 1e-3  # mm along the stacking direction
 
 
 def marks_of(dataset: Dataset) -> Marks:
-    """Return what may tell `dataset` from another slice at its position."""
+    """Return the attributes that may distinguish `dataset` from another slice at its position."""
     return tuple(str(dataset.get(keyword)) for keyword in KINDS)
 
 
 def number_places(places: NDArray[np.float64]) -> list[int]:
-    """Return the number of each slice's place, from 0 upwards; slices at one position share it.
+    """Return the position number of each slice, from 0; slices at the same position share it.
 
     Args:
-        places: (N,) millimetres along the stacking direction.
+        places: (N,) positions along the stacking direction in mm.
     """
     order = np.argsort(places, kind="stable")
     steps = np.diff(places[order], prepend=places[order[:1]]) >= _SAME_POSITION
@@ -61,12 +61,12 @@ def number_places(places: NDArray[np.float64]) -> list[int]:
 
 
 def most_repeated(numbers: Sequence[int]) -> int:
-    """Return how many slices share the place that most of them share."""
+    """Return the largest number of slices at one position."""
     return max(Counter(numbers).values(), default=0)
 
 
 def grouped(labels: Sequence[Hashable]) -> list[list[int]]:
-    """Return the indices of equal labels, in the order in which the labels come first."""
+    """Return the indices of equal labels, in the order of first occurrence of each label."""
     groups: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
         groups.setdefault(label, []).append(index)
@@ -74,14 +74,14 @@ def grouped(labels: Sequence[Hashable]) -> list[list[int]]:
 
 
 def tell_apart(numbers: Sequence[int], marks: Sequence[Marks]) -> tuple[str, list[list[int]]] | None:
-    """Return the keyword that splits slices at the same positions, and the groups; None where there is none.
+    """Return the keyword that separates slices at the same positions, and the groups, or None.
 
-    An attribute counts if its groups account for the repetition: two echoes of three phases are six slices at a place.
-    One that differs from slice to slice, as a time of acquisition does, tells nothing.
+    An attribute counts if its groups explain the repetition: two echoes of three phases are six slices per position.
+    Attributes that differ from slice to slice, such as the acquisition time, do not count.
 
     Args:
-        numbers: of each slice's place, see `number_places`.
-        marks: of each slice.
+        numbers: position number of each slice, see `number_places`.
+        marks: distinguishing attributes of each slice, see `marks_of`.
     """
     repeats = most_repeated(numbers)
     for n, keyword in enumerate(KINDS):

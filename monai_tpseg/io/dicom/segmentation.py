@@ -1,4 +1,4 @@
-"""DICOM segmentations: a segment a lesion or a contour, on the frames of the source, the same bytes each time."""
+"""DICOM segmentations: one segment per lesion or contour, on the frames of the source, reproducible byte for byte."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ __all__ = ["LABELMAP_STORAGE", "Encoding", "Segment", "SegmentationError", "writ
 
 
 Encoding = Literal["binary", "labelmap"]
-"""How a segmentation holds its segments: a frame for each segment and slice, or a frame for each slice with numbers."""
+"""Encoding of the segments: one frame per segment and slice, or one frame of numbers per slice."""
 
 LABELMAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Label Map Segmentation Storage (PS3.4 B.5), which pydicom 3.0 has no name for."""
+"""Label Map Segmentation Storage (PS3.4 B.5), which pydicom 3.0 does not name."""
 
 _CYAN = CIELabColor(91.1, -48.1, -14.1)
 
 
 class SegmentationError(ValueError):
-    """A source that no DICOM segmentation can refer to; the message holds nothing of its header."""
+    """A source that no DICOM segmentation can reference; the message contains no header values."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What a segment is called.
+    """Names of a segment.
 
     Attributes:
-        label: for a person.
-        tracking_id: the same in every segmentation of the case.
-        text: what it means, in a sentence; empty says no more than the label.
+        label: label for people.
+        tracking_id: identifier, equal in all segmentations of the case.
+        text: description in one sentence, may be empty.
     """
 
     label: str
@@ -80,21 +80,21 @@ def write_segmentation(
     encoding: Encoding = "binary",
     names: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
-    """Write the lesions of a DICOM source as a segmentation, a segment each: BINARY (PS3.3 A.51), or LABELMAP.
+    """Write the lesions of a DICOM source as a segmentation, one segment each: BINARY (PS3.3 A.51), or LABELMAP.
 
-    Frames carry the places and the references of the source frames, and no others. Identifiers derive from those of
-    the source, the algorithm and the mask, dates from the source: the same case gives the same bytes. Patient and
-    study are copied from the source, as the standard asks.
+    Frames have the positions and references of the source frames only. Identifiers are derived from those of the
+    source, the algorithm and the mask, dates from the source: the same case gives the same bytes. Patient and study
+    are copied from the source, as the standard requires.
 
     Args:
-        path: the file.
+        path: output file.
         lesions: (H, W) or (H, W, D) on the grid of the loaded image: 0 is background, 1, 2, ... the number of a lesion.
-        meta: the meta of the image from `LoadMedicalImage`.
-        task: the task, which decides the codes, or its name in the catalogue.
-        name: of the case, for tracking ids.
-        algorithm: what made the mask.
-        encoding: `labelmap` needs readers of 2024 or later: Label Map Segmentation Storage is a class of its own.
-        names: that a person has given lesions, by their numbers: label and tracking id of their segments.
+        meta: metadata of the image from `LoadMedicalImage`.
+        task: the task, which determines the codes, or its name in the catalogue.
+        name: name of the case, for tracking ids.
+        algorithm: the algorithm that made the mask.
+        encoding: `labelmap` needs readers of 2024 or later, since Label Map Segmentation Storage is a new SOP class.
+        names: names given to lesions by a person, by number; used as label and tracking id of the segment.
 
     Raises:
         SegmentationError: the source does not name its study, series and object, or has changed since it was read.
@@ -103,7 +103,7 @@ def write_segmentation(
     if not lesions.any():
         raise ValueError("A DICOM segmentation needs at least one lesion; an empty mask has none.")
     known = task if isinstance(task, Task) else get_task(task)
-    joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)  # those beyond share a segment
+    joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)  # further lesions share a segment
     segments = [Segment(*_lesion_names(n, name, known, names)) for n in range(1, int(joined.max()) + 1)]
     _write(path, lambda: _build(_planes(joined, meta), segments, meta, known, algorithm, encoding))
 
@@ -116,12 +116,12 @@ def write_contours(
     name: str,
     algorithm: Algorithm,
 ) -> None:
-    """Write masks that lie around each other as one BINARY segmentation, a segment each; see `write_segmentation`.
+    """Write nested masks as one BINARY segmentation, one segment each; see `write_segmentation`.
 
     Args:
-        path: the file.
-        contours: for each of them a word for it, e.g. `inner`, what it means in a sentence, and (H, W) or (H, W, D)
-            in {0, 1} on the grid of the loaded image. An empty one gets no segment.
+        path: output file.
+        contours: name (e.g. `inner`), description in one sentence, and mask, (H, W) or (H, W, D) in {0, 1} on the
+            grid of the loaded image. Empty masks get no segment.
         meta: see `write_segmentation`.
         task: see `write_segmentation`.
         name: see `write_segmentation`.
@@ -129,7 +129,7 @@ def write_contours(
 
     Raises:
         SegmentationError: see `write_segmentation`.
-        ValueError: all of them are empty.
+        ValueError: all masks are empty.
     """
     known = task if isinstance(task, Task) else get_task(task)
     filled = [one for one in contours if one[2].any()]
@@ -154,7 +154,7 @@ def _write(path: Path, build: Callable[[], highdicom.seg.Segmentation]) -> None:
 
 
 def _lesion_names(lesion: int, name: str, task: Task, names: Mapping[int, str]) -> tuple[str, str]:
-    """Label and tracking id of a lesion's segment."""
+    """Label and tracking id of the segment of a lesion."""
     if lesion <= SEGMENTS and names.get(lesion):
         return names[lesion], names[lesion]
     label = f"{task.title} {lesion}" if lesion <= SEGMENTS else f"{task.title}, others"
@@ -191,15 +191,15 @@ def _build(
         manufacturer_model_name=algorithm.method,
         software_versions=f"monai_tpseg {algorithm.version}",
         device_serial_number=algorithm.weights_sha256,
-        content_label=task.name.upper()[:16],  # a code string holds no more
+        content_label=task.name.upper()[:16],  # maximum length of a code string
         content_description=RESEARCH_USE,
         series_description=f"{algorithm.method} {task.title}{f' {kind}' if kind else ''}, research use only",
         content_date=day,
         content_time=time,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        specific_character_set="ISO_IR 192",  # UTF-8 holds what any source may have
+        specific_character_set="ISO_IR 192",  # UTF-8 covers the text of any source
     )
-    made.ContentCreatorName = ""  # nobody: type 2 of the content identification macro
+    made.ContentCreatorName = ""  # no person: type 2 attribute of the content identification macro
     name_sources(made, frames)
     _fix(made, uid("dimensions"))
     return made
@@ -245,7 +245,7 @@ def _described(
 
 
 def _fix(made: Dataset, dimensions: str) -> None:
-    """Put fixed values where highdicom draws an identifier or reads the clock."""
+    """Replace random identifiers and times of highdicom by fixed values."""
     for item in (*made.DimensionIndexSequence, *made.DimensionOrganizationSequence):
         item.DimensionOrganizationUID = dimensions
     del made.InstanceCreationDate, made.InstanceCreationTime

@@ -1,4 +1,4 @@
-"""Enhanced objects of one frame each, a file for each slice: their attributes are put where a plain slice has them."""
+"""Enhanced objects with a single frame, one file per slice, converted to the attribute layout of plain slices."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _SEQUENCES = (
     *("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
     "PixelValueTransformationSequence",
 )
-_AS_PATIENT = {  # enhanced ultrasound has places in a volume of its own
+_AS_PATIENT = {  # enhanced ultrasound has positions in its own volume coordinates
     "ImagePositionVolume": "ImagePositionPatient",
     "ImageOrientationVolume": "ImageOrientationPatient",
 }
 
 
 def flatten_single_frame(dataset: Any) -> None:
-    """Move what the functional groups of an object of one frame say to its top level, in place.
+    """Move the functional groups of a single-frame object to its top level, in place.
 
-    Slices in files of their own then form a series, however they say where they lie. What the frame's own group says
-    goes before what is shared. An object of several frames, or with groups for several, stays as it is.
+    Slices in separate files then form a series, however they store their positions. The per-frame group takes
+    precedence over the shared group. Multi-frame objects, and objects with several groups, are unchanged.
 
     Args:
         dataset: a DICOM object.

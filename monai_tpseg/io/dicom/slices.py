@@ -1,4 +1,4 @@
-"""Slices that do not form a regular grid: each keeps its own place, nothing is resampled."""
+"""Slices that do not form a regular grid: each keeps its position, nothing is resampled."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from monai_tpseg.io.orientation import LPS_TO_RAS
 __all__ = ["FAULTS", "Fault", "Irregular", "slice_places"]
 
 Irregular = Literal["refuse", "slices"]
-"""What to do with slices at unequal distances or stacked obliquely."""
+"""How to handle slices at unequal distances or stacked obliquely."""
 
 Fault = Literal["gap", "tilt"]
 
 FAULTS: dict[ReadCode, Fault] = {"E_SERIES_GAP": "gap", "E_SERIES_TILT": "tilt"}
-"""The code that refuses an irregular stack -> what the meta calls it."""
+"""Error code of an irregular stack -> its value in the metadata."""
 
 
 def slice_places(headers: Sequence[Dataset], name: object) -> NDArray[np.float64]:
-    """Return (D, 4, 4) index (column, row, 0) -> RAS millimetres of each slice; the third step is its thickness.
+    """Return the affine of each slice, (D, 4, 4) index (column, row, 0) -> RAS mm; the third step is its thickness.
 
     Args:
-        headers: that passed `check_stack`, sorted along their normal.
-        name: what the message calls them.
+        headers: headers that passed `check_stack`, sorted along their normal.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_GEOMETRY`.
@@ -41,7 +41,7 @@ def slice_places(headers: Sequence[Dataset], name: object) -> NDArray[np.float64
 
 
 def _place(header: Dataset, nearest: float) -> NDArray[np.float64]:
-    """The smallest distance of two slices stands for a thickness that is not stated."""
+    """Without a stated thickness, the smallest slice distance is used."""
     across, spacing, place = directions(header), pixel_spacing(header), position(header)
     assert across is not None
     assert spacing is not None

@@ -1,4 +1,4 @@
-"""A folder of DICOM images -> stacks, each of which can be read as one case. Headers only; nothing is left out."""
+"""Splitting a folder of DICOM images into stacks, each readable as one case, by headers alone."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from monai_tpseg.io.safety import base_name, read_safely
 __all__ = ["SamePixels", "Stack", "dicom_files", "find_stacks", "same_pixels", "split_files", "split_headers"]
 
 SamePixels = Callable[[Path, Path], bool]
-"""Whether two files of one transfer syntax hold the same pixels."""
+"""Whether two files of one transfer syntax have equal pixels."""
 
 
 class Stack(NamedTuple):
     """DICOM files that are one case: `LoadMedicalImage()(stack.files)` reads them.
 
     Attributes:
-        files: sorted by position; one picture or multi-frame object is a stack of its own.
-        reason: why the folder was split here, e.g. `series 1 of 2, echo 2 of 3`, without a text of a header; "" where
-            the folder is one stack.
+        files: files sorted by position; a picture or a multi-frame object is a separate stack.
+        reason: reason for the split, e.g. `series 1 of 2, echo 2 of 3`, without header text; "" if the folder is one
+            stack.
     """
 
     files: tuple[Path, ...]
@@ -38,43 +38,42 @@ class Stack(NamedTuple):
 
     @property
     def localizer(self) -> bool:
-        """Whether it only shows where the slices of another stack lie."""
+        """Whether it is a localizer of other stacks."""
         return "localizer" in self.reason.split(", ")
 
 
 def find_stacks(folder: str | Path) -> list[Stack]:
-    """Split the DICOM images in `folder` into what can be read as one case each.
+    """Split the DICOM images in `folder` into stacks, each readable as one case.
 
-    A stack has one series, frame of reference, size, pixel spacing, kind of pixels and orientation, each up to
-    rounding, and each position once: echoes, phases,
-    b-values, acquisitions and repeated slices are stacks of their own. So are localizers, the levels of a whole slide,
-    objects without position, multi-frame objects, and files that cannot be parsed, unless all others are one series:
-    then they belong to it, and reading it fails with their code. Objects that are no images are no part of any; the
-    same object in several files counts once.
+    All slices of a stack have the same series, frame of reference, size, pixel spacing, pixel format and orientation,
+    up to rounding, and different positions: echoes, phases, b-values, acquisitions and repeated slices are separate
+    stacks. So are localizers, the levels of a whole slide, objects without position and multi-frame objects. Files
+    that cannot be parsed are separate stacks too, unless all others are one series: then they belong to it, and
+    reading it fails with their code. Non-image objects belong to no stack; copies of an object count once.
 
     Args:
-        folder: its own files count, not those of its sub-folders.
+        folder: folder whose files are split; sub-folders are not searched.
 
     Returns:
-        Stacks in the order of their first file names; an empty list where there is no image.
+        Stacks in the order of their first file names; an empty list if there is no image.
     """
     return split_files(dicom_files(Path(folder)))
 
 
 def split_files(files: Sequence[Path]) -> list[Stack]:
-    """Split DICOM files, from whatever folders, as `find_stacks` does.
+    """Split DICOM files of any folders as `find_stacks` does.
 
     Args:
-        files: what is no DICOM, or not there, is a stack of its own as well: reading it says why.
+        files: paths; missing and non-DICOM files become separate stacks, whose reading reports the error.
     """
     return split_headers([read_header(path) for path in files], same_pixels)[0]
 
 
 def split_headers(headers: Sequence[Header], same: SamePixels) -> tuple[list[Stack], list[Path]]:
-    """Split files by what is known of them, and return the stacks and the files that are copies of others.
+    """Split files by their headers, and return the stacks and the files that are copies of others.
 
     Args:
-        headers: of the files.
+        headers: headers of the files.
         same: see `SamePixels`.
     """
 
@@ -87,11 +86,11 @@ def split_headers(headers: Sequence[Header], same: SamePixels) -> tuple[list[Sta
 
 
 def same_pixels(one: Path, other: Path) -> bool:
-    """Say whether two DICOM files hold the same pixels, byte for byte."""
+    """Return whether two DICOM files have the same pixel bytes."""
     try:
         first, second = (read_safely(partial(_pixels, path), base_name(path)) for path in (one, other))
     except ReadError:
-        return False  # both stay, and reading says what is wrong
+        return False  # both are kept, and reading reports the error
     return first == second
 
 
@@ -117,7 +116,7 @@ def _stacks(slices: list[Header]) -> list[Stack]:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Return the visible DICOM files of `folder` itself, sorted, without the index of a disc."""
+    """Return the visible DICOM files of `folder`, sorted, without its sub-folders and without a DICOMDIR."""
     paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.name != "DICOMDIR")
     return [path for path in paths if path.is_file() and read_safely(partial(is_dicom, path), base_name(path))]
 
@@ -127,7 +126,7 @@ _Found = list[tuple[list[Header], str]]
 
 
 def _sizes(slices: Sequence[Header]) -> list[int]:
-    """A number for each slice, the same for those of one grid and of one pixel spacing up to rounding."""
+    """A number per slice, equal for slices with the same matrix and pixel spacing up to rounding."""
     kinds: list[Header] = []
     labels = []
     for one in slices:
@@ -144,7 +143,7 @@ def _sizes(slices: Sequence[Header]) -> list[int]:
 
 
 def _spaces(slices: Sequence[Header]) -> list[str]:
-    """The frame of reference of each slice; where it was lost, that of the others, if they have one in common."""
+    """The frame of reference of each slice; if it was removed, that of the others, if they share one."""
     known = {one.frame_of_reference for one in slices} - {""}
     return [one.frame_of_reference if len(known) > 1 else "" for one in slices]
 
@@ -169,7 +168,7 @@ def _split(slices: list[Header], levels: tuple[tuple[str, _Labels], ...]) -> _Fo
 
 
 def _named(word: str, groups: list[list[Header]], split: Callable[[list[Header]], _Found]) -> _Found:
-    """Split each group further, and put what it is before the reasons that this gives."""
+    """Split each group further, and add the reason of the group to those of its parts."""
     found = []
     for n, group in enumerate(groups, start=1):
         own = f"{word} {n} of {len(groups)}" if len(groups) > 1 else ""
@@ -180,7 +179,7 @@ def _named(word: str, groups: list[list[Header]], split: Callable[[list[Header]]
 
 
 def _by_position(slices: list[Header]) -> _Found:
-    """Slices of one grid -> stacks with each position once."""
+    """Split slices of one grid into stacks without repeated positions."""
     places = _places(slices)
     numbers = number_places(places)
     if most_repeated(numbers) == 1:
@@ -199,7 +198,7 @@ def _places(slices: list[Header]) -> NDArray[np.float64]:
 
 
 def _copies(slices: list[Header], numbers: list[int]) -> list[list[Header]]:
-    """The first, second, ... slice of each position, by time and number."""
+    """The first, second, ... slice at each position, by time and instance number."""
     order = sorted(range(len(slices)), key=lambda i: (slices[i].rank, slices[i].path))
     copies: list[list[Header]] = []
     met: dict[int, int] = {}

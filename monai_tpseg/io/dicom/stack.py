@@ -1,4 +1,4 @@
-"""Whether the slices of a DICOM series stack into one regular grid, and what is wrong where they do not."""
+"""Checks that the slices of a DICOM series form one regular grid."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ __all__ = [
     "slice_order",
 ]
 
-_EXACT_MM = 1e-6  # what is nearer is not fitted
-_OF_STEP = 0.15  # of the distance between slices: one that is missing puts others off by 0.3 at least
+_EXACT_MM = 1e-6  # smaller deviations are not fitted
+_OF_STEP = 0.15  # as a share of the slice distance: a missing slice shifts others by at least 0.3
 
 
 class Grid(NamedTuple):
     """Slices that lie on a regular grid up to rounding.
 
     Attributes:
-        order: of the slices along their normal.
+        order: indices of the slices, sorted along their normal.
         affine: (4, 4) index (column, row, slice) -> LPS millimetres.
     """
 
@@ -42,7 +42,7 @@ class Grid(NamedTuple):
 
 
 def has_positions(dataset: Dataset) -> bool:
-    """Say whether the frames of `dataset` have a place in the patient, usable or not."""
+    """Return whether the frames of `dataset` have positions, usable or not."""
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     shared = dataset.get("SharedFunctionalGroupsSequence") or ()
     for group in (*groups[:1], *shared[:1]):
@@ -53,13 +53,13 @@ def has_positions(dataset: Dataset) -> bool:
 
 
 def is_localizer(dataset: Dataset) -> bool:
-    """Say whether `dataset` is a scout that only shows where the slices of its series lie (ImageType, value 3)."""
+    """Return whether `dataset` is a localizer of its series (ImageType, value 3)."""
     kinds = dataset.get("ImageType") or ()
     return "LOCALIZER" in [str(kind).strip().upper() for kind in ([kinds] if isinstance(kinds, str) else kinds)]
 
 
 def label_orientations(orientations: Sequence[Sequence[float]]) -> list[int]:
-    """Return a number for each of (N, 6) direction cosines, the same for those that are equal up to rounding."""
+    """Return a number for each of (N, 6) direction cosines, the same for cosines that are equal up to rounding."""
     kinds: list[NDArray[np.float64]] = []
     labels = []
     for orientation in orientations:
@@ -73,16 +73,16 @@ def label_orientations(orientations: Sequence[Sequence[float]]) -> list[int]:
 
 
 def _apart(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Degrees between the rows or the columns of two slices, whichever is more."""
+    """The larger of the angles between rows and between columns of two slices, in degrees."""
     return float(np.degrees(2 * np.arcsin(np.clip(np.linalg.norm(one - other, axis=1).max() / 2, 0, 1))))
 
 
 def check_stack(headers: Sequence[Dataset], name: object) -> None:
-    """Refuse slices that are not of one kind with a place each.
+    """Reject slices of different kinds or without positions.
 
     Args:
-        headers: of single slices, see `frames_of`, in any order.
-        name: what the message calls them.
+        headers: headers of single slices, see `frames_of`, in any order.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_SERIES_MIXED`, `E_GEOMETRY`, `E_SERIES_DUPLICATE` or `E_SERIES_ECHOES`.
@@ -113,14 +113,14 @@ def check_stack(headers: Sequence[Dataset], name: object) -> None:
 
 
 def grid_of(headers: Sequence[Dataset], name: object) -> Grid:
-    """Return the regular grid that slices lie on up to `rounding.MILLIMETRES` and `rounding.DEGREES`.
+    """Return the regular grid of slices, up to `rounding.MILLIMETRES` and `rounding.DEGREES`.
 
-    The grid is fitted to all positions. Where the stack leans on its normal by more than rounding of positions
-    explains, but not by more than rounding of directions does, the positions are believed and the directions turned.
+    The grid is fitted to all positions. If the stack is tilted by more than the rounding of positions explains, but
+    not by more than that of directions, the positions are kept and the directions are rotated.
 
     Args:
-        headers: that passed `check_stack`, two at least.
-        name: what the message calls them.
+        headers: at least two headers that passed `check_stack`.
+        name: name used in error messages.
 
     Raises:
         ReadError: `E_SERIES_TILT` or `E_SERIES_GAP`.
@@ -152,7 +152,7 @@ def grid_of(headers: Sequence[Dataset], name: object) -> Grid:
 
 
 def slice_order(headers: Sequence[Dataset]) -> list[int]:
-    """Return the numbers of slices in the order of their positions along their normal."""
+    """Return the indices of slices sorted by position along their normal."""
     return [int(n) for n in np.argsort(_positions(headers) @ _normal(headers), kind="stable")]
 
 
@@ -161,7 +161,7 @@ def _positions(headers: Sequence[Dataset]) -> NDArray[np.float64]:
 
 
 def _across(headers: Sequence[Dataset]) -> NDArray[np.float64]:
-    """(2, 3) the directions that slices have in common: those of the first where all are equal, else their mean."""
+    """(2, 3) common directions of the slices: those of the first if all are equal, otherwise their mean."""
     found = np.array([directions(d) for d in headers], dtype=np.float64)
     return found[0] if (found == found[0]).all() else _nearest(found.mean(axis=0))
 
@@ -186,7 +186,7 @@ _Vector = NDArray[np.float64]
 
 
 def _line(numbers: NDArray[np.int_], positions: _Vector) -> tuple[tuple[_Vector, _Vector], _Vector]:
-    """Fit step and origin of evenly spaced places, and return how far each place is off."""
+    """Fit step and origin of evenly spaced positions; the deviation of each position is returned too."""
     step = (positions[-1] - positions[0]) / numbers[-1]
     off = positions - positions[0] - np.outer(numbers, step)
     if np.abs(off).max() < _EXACT_MM:
@@ -196,7 +196,7 @@ def _line(numbers: NDArray[np.int_], positions: _Vector) -> tuple[tuple[_Vector,
 
 
 def _different_spacings(spacings: Sequence[tuple[float, float] | None], size: tuple[int, int]) -> int:
-    """How many pixel spacings there are; two are equal if the far edges of their slices lie together up to rounding."""
+    """The number of pixel spacings; two are equal if the far edges of their slices coincide up to rounding."""
     kinds: list[tuple[float, float]] = []
     for one in spacings:
         if one is not None and not any(same_spacing(one, kind, size) for kind in kinds):
@@ -205,7 +205,7 @@ def _different_spacings(spacings: Sequence[tuple[float, float] | None], size: tu
 
 
 def same_spacing(one: tuple[float, float], other: tuple[float, float], size: tuple[int, int]) -> bool:
-    """Say whether slices of `size` (rows, columns) with these pixel spacings end at one place up to rounding."""
+    """Return whether slices of `size` (rows, columns) with these pixel spacings have the same extent up to rounding."""
     return all(abs(a - b) * n <= MILLIMETRES for a, b, n in zip(one, other, size, strict=True))
 
 

@@ -1,19 +1,19 @@
-"""What a lesion is called in tables and in DICOM segmentations."""
+"""Identifiers of lesions in tables and DICOM segmentations."""
 
 from __future__ import annotations
 
 __all__ = ["SEGMENTS", "tracking_id"]
 
 SEGMENTS = 50
-"""Lesions that get a segment each, the largest first; one more segment holds all others."""
+"""Number of lesions with a segment each, the largest first; one more segment holds all others."""
 
 
 def tracking_id(name: str, task: str, lesion: int) -> str:
-    """Return what a lesion is called in `lesions.csv` and in the DICOM segmentation.
+    """Return the identifier of a lesion in `lesions.csv` and in the DICOM segmentation.
 
     Args:
-        name: of the case.
+        name: name of the case.
         task: name of the task.
-        lesion: 1, 2, ..., the largest first; those beyond `SEGMENTS` share a name, as they share a segment.
+        lesion: 1, 2, ..., the largest first; lesions beyond `SEGMENTS` share an identifier, as they share a segment.
     """
     return f"{name}_{task}_{lesion if lesion <= SEGMENTS else 'others'}"

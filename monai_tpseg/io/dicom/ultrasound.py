@@ -1,4 +1,4 @@
-"""Ultrasound: where on the screen the picture is, and how large its pixels are (PS3.3 C.8.5.5)."""
+"""Ultrasound regions: position of the picture on the screen and size of its pixels (PS3.3 C.8.5.5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_tpseg.io.meta_keys import REGION, REGIONS, SPACING
 __all__ = ["Region", "region_meta", "regions"]
 
 _TWO_D, _CENTIMETRES = 1, 3  # RegionSpatialFormat, PhysicalUnitsXDirection and PhysicalUnitsYDirection
-_SAME = 1e-3  # share by which the pixel sizes of two regions may differ
+_SAME = 1e-3  # relative tolerance of the pixel sizes of two regions
 
 
 class Region(NamedTuple):
@@ -28,9 +28,9 @@ class Region(NamedTuple):
 def regions(dataset: Any) -> list[Region]:
     """Return the usable regions of `dataset` (SequenceOfUltrasoundRegions).
 
-    A region is used if it is a 2D picture with both axes in centimetres, has a size, and lies inside of the frame. The
+    A region is used if it is a 2D picture with both axes in centimetres, is not empty, and lies inside the frame. The
     standard's bounds are inclusive; a region that ends at the number of rows or columns is one pixel too long and is
-    cut, one that reaches further is not trusted.
+    cropped, one that extends further is ignored.
     """
     found = []
     for item in dataset.get("SequenceOfUltrasoundRegions") or ():
@@ -57,14 +57,14 @@ def _region(item: Any, rows: int, columns: int) -> Region | None:
 
 
 def region_meta(dataset: Any) -> dict[str, Any]:
-    """Return what `dataset` says of its regions, by the keys of `monai_tpseg.io.meta_keys`.
+    """Return the regions of `dataset` by the keys of `monai_tpseg.io.meta_keys`.
 
-    Regions may overlap (PS3.3 C.8.5.5.1): a colour box lies on the picture that it belongs to. So the region that holds
-    all others counts. Pictures side by side are not told apart: the whole screen is looked at.
+    Regions may overlap (PS3.3 C.8.5.5.1): a colour box lies on its picture. Therefore the region that contains all
+    others is used. Pictures side by side are not separated: the whole screen is segmented.
 
     Returns:
-        `spacing` where all usable regions have pixels of one size; `region` where there is one, or one that holds the
-        others; else `regions`, their number; nothing where there is none.
+        `spacing` if all usable regions have the same pixel size; `region` if there is one, or one contains the
+        others; otherwise `regions`, their number; nothing if there is none.
     """
     found = regions(dataset)
     if not found:

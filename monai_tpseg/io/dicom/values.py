@@ -1,4 +1,4 @@
-"""The pixels of a DICOM object and what they mean: colour, grey as on a screen, or a physical unit."""
+"""Pixel values of a DICOM object and their meaning: colour, display grey, or a physical unit."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ __all__ = [
 ]
 
 DISPLAY_MODALITIES = frozenset({"ES", "GM", "IVOCT", "IVUS", "OAM", "OP", "OPM", "OPT", "SM", "US", "XC"})
-"""DICOM modalities whose stored values are a picture at any bit depth."""
+"""DICOM modalities whose stored values are pictures at any bit depth."""
 
 AIR = -1024.0
-"""HU: what is no data in CT is no denser."""
+"""Upper limit of padding in CT, in HU."""
 
 # PS3.3 C.7.6.3.1.2: red, green and blue -> Y, CB and CR of YBR_PARTIAL_422, less 16, 128 and 128
 _PARTIAL = np.array([[0.2568, 0.5041, 0.0979], [-0.1482, -0.2910, 0.4392], [0.4392, -0.3678, -0.0714]])
 
 
 def decode(dataset: Dataset, name: object) -> NDArray[Any]:
-    """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour as RGB, palettes looked up.
+    """Return the stored values, (frames, H, W) or (frames, H, W, 3), colour and palettes as RGB.
 
     Raises:
         ReadError: `E_TRUNCATED`, `E_CODEC` or `E_DECODE`.
@@ -82,7 +82,7 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
         return np.asarray(values).reshape(shape)
     except ReadError:
         raise
-    except (RuntimeError, ValueError) as error:  # of the decoders behind pydicom
+    except (RuntimeError, ValueError) as error:  # raised by the decoders that pydicom calls
         if "less than expected" in str(error) or "end of" in str(error).lower():
             raise ReadError("E_TRUNCATED", f"{name} ends before its last pixel; copy or export it again.") from error
         if not decoding_plugin(dataset):
@@ -93,7 +93,7 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
 
 
 def _from_partial(dataset: Dataset) -> NDArray[Any]:
-    """YBR_PARTIAL_422 lies in memory as YBR_FULL_422, but its black is 16 and its white 235 (PS3.3 C.7.6.3.1.2)."""
+    """YBR_PARTIAL_422 has the layout of YBR_FULL_422, but black is 16 and white is 235 (PS3.3 C.7.6.3.1.2)."""
     full = pydicom.Dataset()
     full.file_meta = dataset.file_meta
     full.update({element.tag: element for element in dataset.group_dataset(0x0028)})
@@ -103,10 +103,10 @@ def _from_partial(dataset: Dataset) -> NDArray[Any]:
 
 
 def intensity_of(header: Dataset) -> Intensity:
-    """Return what the values mean: `display` for colour, pictures and plain 8 bits, else `physical`.
+    """Return the meaning of the values: `display` for colour, pictures and 8-bit values, otherwise `physical`.
 
     Args:
-        header: of an object or of a frame, see `frames_of`.
+        header: header of an object or of a frame, see `frames_of`.
     """
     if is_picture(header):
         return "display"
@@ -117,28 +117,28 @@ def intensity_of(header: Dataset) -> Intensity:
 
 
 def is_picture(header: Dataset) -> bool:
-    """Say whether values are a picture whatever their bits: colour, or a modality whose objects are."""
+    """Return whether values are a picture at any bit depth: colour, or a modality of pictures."""
     return is_colour(header) or header.get("Modality") in DISPLAY_MODALITIES
 
 
 def common_intensity(headers: Sequence[Dataset]) -> Intensity:
-    """Return what the values of several frames mean: a unit, where one of them has one."""
+    """Return the meaning of the values of several frames: `physical` if any of them is."""
     return "physical" if "physical" in {intensity_of(header) for header in headers} else "display"
 
 
 def read_values(datasets: Sequence[Dataset], headers: Sequence[Sequence[Dataset]], name: object) -> Array:
-    """Return the values of all frames of one or several objects, each by its own header.
+    """Return the values of all frames of one or several objects, each converted by its own header.
 
     Args:
-        datasets: objects of one size and kind, with pixels.
-        headers: of the frames of each, see `frames_of`.
-        name: what a message calls them.
+        datasets: objects of the same size and kind, with pixels.
+        headers: headers of the frames of each object, see `frames_of`.
+        name: name used in error messages.
 
     Returns:
-        (F, H, W), or (F, H, W, 3) for colour; NaN where a pixel is declared to be no data.
+        (F, H, W), or (F, H, W, 3) for colour; NaN for padding pixels.
 
     Raises:
-        ReadError: see `decode`; `E_FORMAT`, a rescale that cannot be used.
+        ReadError: see `decode`; `E_FORMAT`, an unusable rescale.
     """
     intensity = common_intensity([header for one in headers for header in one])
     if len(datasets) > 1:  # one child process for all
@@ -158,18 +158,18 @@ def read_values(datasets: Sequence[Dataset], headers: Sequence[Sequence[Dataset]
 
 
 def _without_padding(values: Array, stored: NDArray[Any], header: Dataset) -> Array:
-    """NaN where a stored value is declared to be no data."""
+    """Replace padding by NaN."""
     declared = padding(header)
     if declared is None:
         return values
     absent = (stored >= declared.low) & (stored <= declared.high)
     if header.get("Modality") == "CT":
-        absent &= values > AIR  # what is no denser than air looks like air
+        absent &= values > AIR  # values no denser than air look like air
     return np.where(absent, np.float32(np.nan), values)
 
 
 def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
-    """Stored values -> 0 to 255 by the number of bits that are stored."""
+    """Scale stored values to 0 to 255 by the number of bits stored."""
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
         return np.asarray(values // 256 if _wide_palette(dataset) else values, dtype=np.float32)
     bits = int(dataset.BitsStored)
@@ -179,20 +179,20 @@ def display_values(values: NDArray[Any], dataset: Dataset) -> Array:
 
 
 def _wide_palette(dataset: Dataset) -> bool:
-    """A 16-bit table holds 8-bit colours in its high byte, unless none of its entries exceeds 8 bits."""
+    """A 16-bit palette has 8-bit colours in the high byte, unless no entry exceeds 8 bits."""
     entries, first, bits = (int(n) for n in dataset.RedPaletteColorLookupTableDescriptor)
     table = apply_color_lut(np.arange(first, first + (entries or 2**16)), dataset)
     return bits > 8 and int(table.max()) > 255
 
 
 def physical_values(values: NDArray[Any], header: Dataset, name: object) -> Array:
-    """Stored values -> HU or other units by the modality LUT or rescale slope and intercept of `header`."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is counted
+    """Convert stored values to HU or other units by the modality LUT or rescale of `header`."""
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite and are counted
         return modality_values(values, header, name).astype(np.float32)
 
 
 def dicom_meta(dataset: Dataset) -> dict[str, Any]:
-    """Return the decisions of one object: photometric interpretation, whether it is to be inverted, modality."""
+    """Return photometric interpretation, inversion and modality of one object as metadata."""
     named = photometric(dataset)
     shape = str(dataset.get("PresentationLUTShape") or "")
     inverted = shape == "INVERSE" if shape in ("INVERSE", "IDENTITY") else named == "MONOCHROME1"

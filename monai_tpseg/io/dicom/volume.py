@@ -1,4 +1,4 @@
-"""DICOM frames in space: a single frame is a picture, a series folder or a multi-frame object a volume."""
+"""DICOM images: a single frame becomes a picture, a series folder or a multi-frame object a volume."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ def read_dicom_file(path: Path, irregular: Irregular = "refuse") -> Source:
 
     Args:
         path: a DICOM file.
-        irregular: refuse frames with positions that are no regular grid, or read them one by one.
+        irregular: whether to reject frames that do not form a regular grid, or to read them one by one.
 
     Returns:
-        A picture (C, H, W) for one frame; a volume (C, x, y, z) for several, z being time for a cine without positions.
+        A picture (C, H, W) for one frame; a volume (C, x, y, z) for several, where z is time for a cine without
+        positions.
 
     Raises:
-        ReadError: with the code of what is wrong.
+        ReadError: any code.
     """
     source = _read_object(path, irregular)
     source.files = (path,)
@@ -63,15 +64,16 @@ def _read_object(path: Path, irregular: Irregular) -> Source:
 
 
 def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
-    """Read the series that lies in `folder`, in the order of its positions.
+    """Read the series in `folder`, sorted by position.
 
     Args:
-        folder: a folder with the DICOM files of one series; other files are left out, and so are non-image objects and
-            localizers beside slices and copies, which are counted.
-        irregular: refuse slices that are no regular grid, or read them one by one.
+        folder: folder with the DICOM files of one series; other files are left out. Non-image objects, localizers
+            beside slices, and copies are left out and counted.
+        irregular: whether to reject slices that do not form a regular grid, or to read them one by one.
 
     Returns:
-        A volume (C, x, y, z): x the columns, y the rows, z along the normal. One file is read as that file.
+        A volume (C, x, y, z): x the columns, y the rows, z along the normal. A single file is read by
+        `read_dicom_file`.
 
     Raises:
         ReadError: `E_EMPTY`, `E_SERIES_MIXED`, `E_SERIES_DUPLICATE`, `E_SERIES_ECHOES`, `E_SERIES_GAP`,
@@ -90,7 +92,7 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
 
 
 def _without_copies(images: Mapping[Path, Dataset]) -> dict[Path, Dataset]:
-    """The same object in several files counts once, as in `find_stacks`."""
+    """Remove copies of objects, as `find_stacks` does."""
     known = [(path, identity_of(dataset)) for path, dataset in images.items()]
     kept, _ = first_of_each(
         known, lambda one: one, lambda one, other: pixel_digest(images[one[0]]) == pixel_digest(images[other[0]])
@@ -102,11 +104,11 @@ def read_dicom_files(files: Sequence[Path], irregular: Irregular = "refuse") -> 
     """Read exactly these files as one series.
 
     Args:
-        files: DICOM files in any order, e.g. those of a `Stack`; one is read as `read_dicom_file` reads it.
+        files: DICOM files in any order, e.g. those of a `Stack`; a single file is read by `read_dicom_file`.
         irregular: see `read_dicom_folder`.
 
     Raises:
-        ReadError: see `read_dicom_folder`; `E_NOT_IMAGE` and `E_NO_PIXELS` as well, as no file is left out.
+        ReadError: see `read_dicom_folder`; also `E_NOT_IMAGE` and `E_NO_PIXELS`, since no file is left out.
     """
     return _read_series({path: read_dataset(path) for path in files}, base_name(files[0].parent), irregular)
 
@@ -134,7 +136,7 @@ def _check_alike(datasets: list[Dataset], headers: list[Dataset], name: object) 
 
 
 class _Plan(NamedTuple):
-    """How slices lie: on a grid, or each by itself."""
+    """Arrangement of slices: on a grid, or each with its own position."""
 
     order: list[int]
     affine: NDArray[np.float64] | None  # LPS
@@ -152,7 +154,7 @@ def _planned(headers: Sequence[Dataset], irregular: Irregular, name: object) -> 
 
 
 def _placed(plan: _Plan, frames: Array, headers: Sequence[Dataset], dataset: Dataset, name: object) -> Source:
-    """(z, y, x[, 3]) with the header of each slice, both in the order of the plan."""
+    """(z, y, x[, 3]) and the header of each slice, both in the order of the plan."""
     if plan.affine is not None:
         return _volume(frames, LPS_TO_RAS @ plan.affine, dataset, headers, name)
     assert plan.fault is not None
@@ -178,7 +180,7 @@ def _picture(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Sour
 
 
 def _cine(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Source:
-    """Frames without positions: x columns, y rows, z time; 1 unit a pixel, seen as stored."""
+    """Frames without positions: x columns, y rows, z time; one unit per pixel, shown as stored."""
     frames = read_values([dataset], [headers], name)
     source = _volume(frames, LPS_TO_RAS, dataset, headers, name)
     source.spaced = source.stacked = False
