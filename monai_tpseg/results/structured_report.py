@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from monai_tpseg.catalogue import CATEGORY, Task, get_task
 from monai_tpseg.files import complete
+from monai_tpseg.io.dicom.attributes import number
 from monai_tpseg.io.dicom.derived_object import (
     ARTIFICIAL_INTELLIGENCE,
     RESEARCH_USE,
@@ -125,7 +126,7 @@ def _build(
         evidence=[described(header), *_others(frames), *([] if seg is None else [seg])],
         content=report,
         series_instance_uid=own("series"),
-        series_number=(series_number(header.get("SeriesNumber"), task.name) + _AFTER_SEG) % 2**31,
+        series_number=(series_number(number(header, "SeriesNumber"), task.name) + _AFTER_SEG) % 2**31,
         sop_instance_uid=own("instance"),
         instance_number=1,
         manufacturer="monai_tpseg",

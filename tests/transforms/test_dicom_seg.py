@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pydicom.pixels import unpack_bits
 from scipy import ndimage
 
 from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, get_task
+from monai_tpseg.io import find_stacks
 from monai_tpseg.io.dicom.derived_object import Algorithm
 from monai_tpseg.io.dicom.segmentation import SegmentationError, write_segmentation
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
@@ -300,6 +302,37 @@ def test_poor_headers_are_completed_and_hopeless_ones_refused(tmp_path: Path, wr
     assert "Jane" not in str(caught.value)
     with pytest.raises(ValueError, match="at least one lesion"):
         write(image, lesions_of(image) * 0, tmp_path, "skin_lesion")
+
+
+def no_number(path: Path, keyword: str, value: str) -> None:
+    """Write into a file what is no usable number, where its type demands one; pydicom would refuse to."""
+    dataset, tag = pydicom.dcmread(path), pydicom.tag.Tag(keyword)
+    dataset.add_new(tag, "LO", value.ljust(8))
+    dataset.save_as(path)
+    element = struct.pack("<HH", tag.group, tag.element)
+    kind = pydicom.datadict.dictionary_VR(tag).encode()
+    path.write_bytes(path.read_bytes().replace(element + b"LO", element + kind))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "abc"])
+@pytest.mark.parametrize(
+    "keyword", ["SeriesNumber", "InstanceNumber", "KVP", "EchoTime", "SpacingBetweenSlices", "PatientWeight"]
+)
+def test_numbers_that_decide_nothing_cost_neither_the_series_nor_its_segmentation(
+    tmp_path: Path, write_series: Write, two: Array, keyword: str, value: str
+) -> None:
+    source = write_series(np.where(np.moveaxis(two, 2, 0) > 0, 200, 0))
+    plain = LoadMedicalImage()(source)
+    for path in source.iterdir():
+        no_number(path, keyword, value)
+    (stack,) = find_stacks(source)
+    image = LoadMedicalImage()(stack.files)
+    assert stack.reason == ""
+    np.testing.assert_array_equal(image, plain)
+    np.testing.assert_array_equal(image.affine, plain.affine)
+    seg = write(image, lesions_of(image), tmp_path)
+    assert seg.NumberOfFrames > 1
+    assert seg.get(keyword) is None or np.isfinite(float(seg[keyword].value))
 
 
 def test_a_source_that_changed_since_is_refused(tmp_path: Path, write_series: Write, two: Array) -> None:

@@ -15,6 +15,7 @@ from monai_tpseg.io.rounding import DEGREES
 __all__ = [
     "Padding",
     "Rescale",
+    "as_text",
     "directions",
     "frame_of_reference",
     "is_colour",
@@ -64,6 +65,14 @@ def is_given(header: Any, keyword: str) -> bool:
     except Exception:  # pydicom parses a value on access
         return True
     return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
+
+
+def as_text(header: Any, keyword: str) -> str:
+    """Return the value of `keyword` as text, that of one which is not what its type demands as it lies in the file."""
+    try:
+        return str(header.get(keyword))
+    except Exception:  # pydicom parses a value when it is looked at
+        return repr(header.get_item(keyword).value)
 
 
 def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:

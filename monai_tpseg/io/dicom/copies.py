@@ -9,12 +9,13 @@ from typing import NamedTuple, TypeVar
 
 from pydicom.uid import UID
 
+from monai_tpseg.io.dicom.attributes import as_text, numbers
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.dicom.repeats import marks_of
 
 __all__ = ["Identity", "first_of_each", "identity_of", "pixel_digest"]
 
-_PLACE = ("ImagePositionPatient", "ImageOrientationPatient")
+_PLACE = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6}
 _WORDS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "InstanceNumber")
 _Found = TypeVar("_Found")
 
@@ -42,8 +43,9 @@ def identity_of(dataset: Dataset) -> Identity:
     syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
     if not dataset.get("SOPInstanceUID"):
         return Identity(b"", syntax)
-    place = [[round(float(x), 4) for x in dataset.get(word) or ()] for word in _PLACE]
-    parts = (*(str(dataset.get(word)) for word in _WORDS), place, marks_of(dataset))
+    found = {word: numbers(dataset, word, count) for word, count in _PLACE.items()}
+    place = [as_text(dataset, word) if x is None else [round(n, 4) for n in x] for word, x in found.items()]
+    parts = (*(as_text(dataset, word) for word in _WORDS), place, marks_of(dataset))
     return Identity(hashlib.blake2b(repr(parts).encode(errors="replace"), digest_size=16).digest(), syntax)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
@@ -28,6 +30,7 @@ _OTHER_SPACES = (
     *("ImageOrientationSlide", "ImageCenterPointCoordinatesSequence", "TotalPixelMatrixRows", "NumberOfFrames"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence"),
 )
+_NUMBERS = ("DS", "IS", "FD", "FL")
 _POSITION, _TEMPORAL_INDEX, _FRAME_CONTENT = 0x00200032, 0x00209128, 0x00209111
 
 
@@ -87,7 +90,7 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
 def described(header: Dataset) -> Dataset:
     """Return a copy of a header in which everything that a result copies is present and well-formed."""
     made = Dataset()
-    for element in header:
+    for element in _usable(header):
         if element.keyword not in (*_PLACES, *_OTHER_SPACES):
             made.add(copy.copy(element))  # the copy's value is replaced below; the header keeps its own
     for keyword in _TEXTS:
@@ -98,6 +101,18 @@ def described(header: Dataset) -> Dataset:
         setattr(made, keyword, value if _reads(kind, value) else None)
     made.PatientSex = made.get("PatientSex") if made.get("PatientSex") in ("M", "F", "O") else ""
     return made
+
+
+def _usable(header: Dataset) -> Iterator[DataElement]:
+    """The elements of a header but for numbers that are none, or not finite: a result says nothing in their place."""
+    for tag in sorted(header.keys()):
+        try:
+            element = header[tag]
+            values = [element.value] if element.VM <= 1 else element.value
+            if element.VR not in _NUMBERS or np.isfinite([float(x) for x in values if x not in (None, "")]).all():
+                yield element
+        except (ValueError, TypeError, ArithmeticError):  # pydicom parses a value when it is looked at
+            continue
 
 
 def _reads(kind: Callable[[str], Any], value: str) -> bool:

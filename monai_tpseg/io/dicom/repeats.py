@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_tpseg.io.dicom.attributes import as_text
 from monai_tpseg.io.dicom.object import Dataset
 
 __all__ = ["KINDS", "Marks", "grouped", "marks_of", "most_repeated", "number_places", "tell_apart"]
@@ -44,7 +45,7 @@ _SAME_POSITION = 1e-3  # mm along the stacking direction
 
 def marks_of(dataset: Dataset) -> Marks:
     """Return the attributes that may distinguish `dataset` from another slice at its position."""
-    return tuple(str(dataset.get(keyword)) for keyword in KINDS)
+    return tuple(as_text(dataset, keyword) for keyword in KINDS)
 
 
 def number_places(places: NDArray[np.float64]) -> list[int]:

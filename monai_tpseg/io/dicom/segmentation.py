@@ -21,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from monai_tpseg.catalogue import CATEGORY, Task, get_task
 from monai_tpseg.files import complete
 from monai_tpseg.io import meta_keys
+from monai_tpseg.io.dicom.attributes import number
 from monai_tpseg.io.dicom.derived_object import (
     ARTIFICIAL_INTELLIGENCE,
     RESEARCH_USE,
@@ -184,7 +185,7 @@ def _build(
         segmentation_type=SegmentationTypeValues(encoding.upper()),
         segment_descriptions=list(_described(segments, task, algorithm, tracked)),
         series_instance_uid=uid("series"),
-        series_number=series_number(header.get("SeriesNumber"), task.name),
+        series_number=series_number(number(header, "SeriesNumber"), task.name),
         sop_instance_uid=uid("instance"),
         instance_number=1,
         manufacturer="monai_tpseg",
@@ -226,9 +227,9 @@ def _described(
     kind = (
         SegmentAlgorithmTypeValues.SEMIAUTOMATIC if algorithm.semi_automatic else SegmentAlgorithmTypeValues.AUTOMATIC
     )
-    for number, segment in enumerate(segments, start=1):
+    for n, segment in enumerate(segments, start=1):
         made = SegmentDescription(
-            segment_number=number,
+            segment_number=n,
             segment_label=segment.label,
             segmented_property_category=sct(CATEGORY),
             segmented_property_type=sct(task.lesion),
