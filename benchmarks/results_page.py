@@ -173,6 +173,34 @@ def same_minutes(docs: Path) -> str:
     return f"{SAME_MINUTES}\n{about}\n\n{said}\n\n{tables_of(results, 2, 5).strip()}\n"
 
 
+def recipe_steps(docs: Path) -> str:
+    """Return the part on what each option of the recipe gains, on a held-out part of the training lists."""
+    path = docs / "results" / "recipe_rows.json"
+    if not path.is_file():
+        return NO_STEPS
+    results = read_results(path)
+    scores, reference = scored(results), results["reference"]
+    runs = {run["row"]: run for run in results["runs"]}
+    lines = ["| option | mean Dice | gain | 95 % interval | steps | CPU minutes |", "|---|---|---|---|---|---|"]
+    missing = []
+    for row in results["rows"]:
+        name = row["id"]
+        if name not in scores:
+            missing.append(row["title"])
+            continue
+        options, gain, span = runs[name]["options"], "-", "-"
+        if name != reference:
+            c = compare(scores[name], scores[reference])
+            gain, span = f"{100 * c.difference:+.1f}", f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
+        steps = options["epoch_cases"] // options["batch_size"] * options["max_epochs"]
+        minutes = runs[name]["clock"][-1]["cpu_seconds"] / 60
+        mean = 100 * float(np.mean(scores[name].mean()))
+        lines.append(f"| {row['title']} | {mean:.1f} | {gain} | {span} | {steps} | {minutes:.1f} |")
+    told = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    images = len(scores[reference].cases)
+    return STEPS.format(title=results["title"], images=f"{images:,}", table="\n".join(lines)) + told
+
+
 def pictures_seen(results: dict[str, Any]) -> str:
     """Return one sentence with the number of training pictures that each row has seen."""
     seen = {run["row"]: run["options"]["epoch_cases"] * run["options"]["max_epochs"] for run in results["runs"]}
@@ -210,7 +238,7 @@ def page(results: dict[str, Any], docs: Path) -> str:
         shorter=shorter(docs, f"{results['suite']}_368"),
         repeated="\n".join(repeated(results, docs)),
         frozen=frozen(docs),
-        same_minutes=same_minutes(docs),
+        same_minutes=same_minutes(docs) + recipe_steps(docs),
     )
 
 
@@ -289,6 +317,21 @@ best.
 
     python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
     python benchmarks/results_page.py --add OUT/results.json
+"""
+
+NO_STEPS = "\nThe options of the recipe have not been compared yet.\n"
+
+STEPS = """
+### Options of the recipe
+
+{title}. It has {images} pictures of the training lists, which these rows do not train on.
+Each option is changed alone, for as many steps as fit into the same time; gains are over the first row. So small a
+budget favours networks that learn fast. The starter weights have the convolutional patch embedding, the skip and the
+moving average; these were not compared at the length of their training.
+
+    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes M --only ROW ...
+
+{table}
 """
 
 TEXT = """# Results

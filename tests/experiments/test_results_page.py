@@ -91,3 +91,28 @@ def test_verdict_and_ordering_name_what_is_clear(script: Any) -> None:
     assert script.verdict(results)[0].startswith("- TP-Seg is ahead of UNet: +")
     told = {line.split(" | ")[0]: line for line in script.ordering(results)}
     assert told["| per task (A5)"].endswith("| as in the paper |")
+
+
+def mean_dice(images: dict[str, Any]) -> float:
+    """Mean over tasks of the mean Dice of their images, from the counts alone."""
+    by_task: dict[str, list[float]] = {}
+    for task, (tp, fp, fn, _) in zip(images["task"], images["counts"], strict=True):
+        by_task.setdefault(task, []).append(2 * tp / (2 * tp + fp + fn))
+    return sum(sum(values) / len(values) for values in by_task.values()) / len(by_task)
+
+
+def test_each_option_of_the_recipe_has_its_gain_over_the_first_row(script: Any, tmp_path: Path) -> None:
+    assert "not been compared yet" in script.recipe_steps(tmp_path)
+    (tmp_path / "results").mkdir()
+    names = {"base": "first row", "stem": "another stem", "px192": "more pixels"}
+    results = {**results_of(), "suite": "recipe_rows", "reference": "base", "title": "Rows, a held-out fifth"}
+    results["rows"] = [{"tables": [2], "paper": None, "planned": 1, "id": n, "title": t} for n, t in names.items()]
+    results["runs"] = [run_of("base", 0, 0.5), run_of("stem", 0, 0.75)]
+    for run in results["runs"]:
+        run["options"] |= {"max_epochs": 2, "epoch_cases": 48, "batch_size": 16}
+    write_results(tmp_path / "results" / "recipe_rows.json", results)
+    means = [100 * mean_dice(run["images"]) for run in results["runs"]]
+    told = {line.split("|")[1].strip(): line for line in script.recipe_steps(tmp_path).splitlines() if line[:1] == "|"}
+    assert told["first row"].startswith(f"| first row | {means[0]:.1f} | - | - | 6 |")
+    assert told["another stem"].startswith(f"| another stem | {means[1]:.1f} | {means[1] - means[0]:+.1f} | ")
+    assert "Not run: more pixels." in script.recipe_steps(tmp_path)
