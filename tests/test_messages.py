@@ -46,6 +46,7 @@ FOREIGN = {
     "torchrun": {"standalone", "nproc_per_node"},
     "pip": {"no-build-isolation", "index-url", "no-deps"},
     "ruff": {"check"},
+    "TotalSegmentator": {"output_type"},
     "mkdocs": {"strict"},
     "vips": {"pyramid", "tile"},
     "sbatch": {"array", "cpus-per-task", "gres"},

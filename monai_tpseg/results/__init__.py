@@ -1,4 +1,4 @@
-"""What a segmented case leaves: masks, measurements, DICOM objects, overlays and the record of how it ended."""
+"""Results of a case: masks, measurements, DICOM objects, overlays and the record of its outcome."""
 
 from __future__ import annotations
 

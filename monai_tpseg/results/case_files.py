@@ -1,4 +1,4 @@
-"""What a segmented case becomes: mask, DICOM segmentation, lesions, overlay; for studies and bundles alike."""
+"""Files of a segmented case: mask, DICOM segmentation, lesions and overlay, for studies and bundles."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ __all__ = ["Outputs", "refused", "write_segmented"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written for a case besides its mask, `lesions.csv` and `result.json`.
+    """Optional files of a case, in addition to its mask, `lesions.csv` and `result.json`.
 
     Attributes:
-        seg: a DICOM segmentation, where the source is DICOM and a lesion was found.
-        overlay: the lesion drawn on the picture.
-        probabilities: the probabilities that the mask was cut from.
-        prefix: tables carry the name of the case, as many cases share one folder.
-        method: name of the network, as a DICOM segmentation gives it.
-        semi_automatic: a person guided the network, as a DICOM segmentation says.
-        sr: a DICOM structured report of what was measured, where the source is DICOM, also where nothing was found.
-        encoding: of the DICOM segmentation.
-        names: that a person has given lesions, by their numbers.
-        also: label maps of volumes for other programs, some of `monai_tpseg.results.label_maps.LABEL_MAPS`.
+        seg: write a DICOM segmentation if the source is DICOM and a lesion was found.
+        overlay: write the picture with the lesions drawn on it.
+        probabilities: write the probabilities before thresholding.
+        prefix: prefix table names with the name of the case, for several cases in one folder.
+        method: name of the network in a DICOM segmentation.
+        semi_automatic: whether a person guided the network, for a DICOM segmentation.
+        sr: write a DICOM structured report of the measurements if the source is DICOM, even without lesions.
+        encoding: encoding of the DICOM segmentation.
+        names: names given to lesions by a person, by number.
+        also: label maps of volumes for other programs, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     seg: bool = True
@@ -63,18 +63,18 @@ class Outputs:
 def write_segmented(
     found: Segmentation, task: str, name: str, folder: Path, made_by: Mapping[str, Any], outputs: Outputs | None = None
 ) -> tuple[Outcome, dict[str, Any]]:
-    """Write what was found in a case, all but its `result.json`.
+    """Write all files of a case except its `result.json`.
 
     Args:
         found: image as read, mask, probabilities and lesions.
-        task: the name of the task.
-        name: of the case; may hold sub-folders.
-        folder: where the files go.
+        task: name of the task.
+        name: name of the case; may contain sub-folders.
+        folder: output folder.
         made_by: see `provenance`.
-        outputs: what is written.
+        outputs: optional files to write.
 
     Returns:
-        how the case ended, and what `result.json` says about it: `files`, `sha256`, `lesions`, `voxels`, `decisions`,
+        the outcome of the case, and its fields of `result.json`: `files`, `sha256`, `lesions`, `voxels`, `decisions`,
         `trust`.
     """
     outputs = outputs or Outputs()
@@ -100,7 +100,7 @@ def write_segmented(
     with ExitStack() as beside:
         overlay = beside.enter_context(_drawn_beside(base, found, task, modalities)) if outputs.overlay else {}
         if str(meta[meta_keys.FORMAT]) == "dicom":
-            from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: with highdicom, for DICOM alone
+            from monai_tpseg.results.dicom_objects import write_dicom_objects  # late: needs highdicom
 
             objects, why_no_object = write_dicom_objects(found, lesions, known, name, base, made_by, outputs)
             files |= objects
@@ -118,7 +118,7 @@ def write_segmented(
 
 
 def refused(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
-    """Return how a case ends that gets no mask since its picture is none of the task, and what its record says."""
+    """Return outcome and record of a case that gets no mask because its picture does not belong to the task."""
     code = "S_NOT_THIS_TASK"
     return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]), {"trust": trust.record()}
 
@@ -127,12 +127,12 @@ def refused(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
 def _drawn_beside(
     base: Path, found: Segmentation, task: str, modalities: Mapping[str, str]
 ) -> Iterator[dict[str, Path]]:
-    """Draw the lesion on the picture; it is compressed while other files are written, and complete at the end."""
+    """Draw the lesions on the picture; it is compressed while other files are written, and complete on exit."""
     path, contours = base.with_name(f"{base.name}_overlay.png"), found.trust.contours
     outlines = () if contours is None else (contours.inner[0].numpy(), contours.outer[0].numpy())
     display = _display(tuple(modalities.items()))
     drawn = draw_case(found.image, found.mask[0], task, display, found.lesions, outlines, found.trust.caption)
-    with ThreadPoolExecutor(1) as beside:  # Pillow compresses without the interpreter's lock
+    with ThreadPoolExecutor(1) as beside:  # Pillow releases the GIL while compressing
         saved = beside.submit(_save_png, path, drawn)
         yield {"overlay": path}
         saved.result()

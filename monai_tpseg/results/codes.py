@@ -1,4 +1,4 @@
-"""How a case ended: its status, a stable code and what to do next. No text in here holds a name, a path or a value."""
+"""Outcome of a case: status, stable code and next action, without names, paths or values."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ __all__ = [
 
 
 class Status(str, Enum):
-    """How a case ended."""
+    """Status of a case."""
 
     OK = "ok"
     OK_EMPTY = "ok_empty"  # segmented, nothing found: a result, not an error
-    REVIEW = "review"  # segmented, and a person should look at it before it is used
-    SKIPPED = "skipped"  # nothing to segment, on purpose
+    REVIEW = "review"  # segmented, and to be reviewed before use
+    SKIPPED = "skipped"  # deliberately not segmented
     FAILED = "failed"
 
 
 class ExitStatus:
-    """What a command returns to the shell."""
+    """Exit status of a command."""
 
     OK = 0
     FATAL = 1  # nothing could be run
@@ -49,15 +49,15 @@ class ExitStatus:
 
 RUN_ACTIONS: dict[str, str] = {
     "S_NO_TASK": "write the name of the task into the manifest and run again with --resume",
-    "S_LOCALIZER": "leave it out: it only shows where the slices of other images lie; segment those",
-    "S_SCREENSHOT": "give the image itself, or allow pictures of screens with --allow-secondary-capture and --resume",
-    "S_NOT_THIS_TASK": "check the task: the picture is unlike its pictures; without --refuse it gets a mask to review",
-    "E_TASK": "write the name of a task that the weights know into the manifest and run again with --resume",
+    "S_LOCALIZER": "leave it out: it is a localizer; segment the images that it refers to",
+    "S_SCREENSHOT": "give the original image, or allow screenshots with --allow-secondary-capture and --resume",
+    "S_NOT_THIS_TASK": "check the task: the picture does not resemble it; without --refuse it gets a mask to review",
+    "E_TASK": "write a task of the weights into the manifest and run again with --resume",
     "E_CRASH": "the source crashes its decoder: export it again or convert it with another program",
-    "E_TIMEOUT": "copy the source to a faster disc or raise --read-timeout, then run again with --resume",
+    "E_TIMEOUT": "copy the source to a faster disk or raise --read-timeout, then run again with --resume",
     "E_MEMORY": "run again with --resume on a machine with more memory, or raise --read-memory",
     "E_WRITE": "free space in the output folder or correct its permissions, then run again with --resume",
-    "E_CHANGED": "run again with --resume once nobody writes to the source any more",
+    "E_CHANGED": "run again with --resume when the source is no longer being written",
     "E_RESULT": "delete the folder of the case, whose files are damaged, then run again with --resume",
     "E_INTERNAL": "report the code and the type of the exception; the other cases are not affected",
 }
@@ -73,32 +73,32 @@ _NO_MEMORY = (
     "CUFFT_ALLOC_FAILED",
     "CUSOLVER_STATUS_ALLOC_FAILED",
     "CUSPARSE_STATUS_ALLOC_FAILED",
-)  # words of PyTorch, and of NVIDIA's libraries as PyTorch passes them on
+)  # messages of PyTorch, and of NVIDIA's libraries as passed on by PyTorch
 _NO_IMAGE = frozenset({"E_NOT_IMAGE", "E_NO_PIXELS"})
 
 
 class StudyError(ValueError):
-    """A run that cannot start or go on: one line that names the value and the way out."""
+    """A run cannot start or continue; the message states the value and the next action in one line."""
 
 
 class DeviceLostError(StudyError):
-    """A device that fails every later call of this process, whatever the case."""
+    """A device fails every later call of this process, whatever the case."""
 
 
 class SourceChanged(Exception):
-    """A source was written to while it was read."""
+    """A source was modified while it was read."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a case ended.
+    """Outcome of a case.
 
     Attributes:
         status: see `Status`.
-        code: of what went wrong, or "".
-        action: what to do about it, or "".
-        detail: the type of an unexpected exception, never its text; why a DICOM source got no SEG or SR; or "".
-        flags: what a person should know about a result, see `monai_tpseg.results.measurements.flags_of`.
+        code: error code, or "".
+        action: next action, or "".
+        detail: type of an unexpected exception, never its text; reason for a missing SEG or SR; or "".
+        flags: points to review, see `monai_tpseg.results.measurements.flags_of`.
     """
 
     status: Status
@@ -109,7 +109,7 @@ class Outcome:
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Return the outcome of a case that ended with `error`; nothing of the exception's text is kept."""
+    """Return the outcome of a case that ended with `error`, without the text of the exception."""
     read = find_read_error(error)
     if read is not None:
         status = Status.SKIPPED if read.code in _NO_IMAGE else Status.FAILED
@@ -133,12 +133,12 @@ def failed(code: str, detail: str = "") -> Outcome:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out, of the machine or of an accelerator; MONAI wraps what a transform raises."""
+    """Return whether memory of the machine or an accelerator ran out; MONAI wraps exceptions of transforms."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, MemoryError | torch.OutOfMemoryError):
             return True
-        # PyTorch has no class of its own for the memory of the CPU, nor for that which a library of the GPU asks for
+        # PyTorch has no exception class for CPU memory, nor for memory requested by a GPU library
         if isinstance(seen, RuntimeError) and any(words in str(seen) for words in _NO_MEMORY):
             return True
         seen = seen.__cause__
@@ -146,7 +146,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def device_answers(device: torch.device) -> bool:
-    """Say whether a device still computes: after some errors a GPU fails every later call of its process."""
+    """Return whether a device still computes: after some errors, a GPU fails every later call of its process."""
     if device.type == "cpu":
         return True
     try:
@@ -156,5 +156,5 @@ def device_answers(device: torch.device) -> bool:
 
 
 def is_disc_full(error: BaseException) -> bool:
-    """Say whether nothing can be written any more: no space, no quota, or a disc that has become read-only."""
+    """Return whether writing has become impossible: no space, no quota, or a read-only disk."""
     return isinstance(error, OSError) and error.errno in _FULL

@@ -1,4 +1,4 @@
-"""What a case of a DICOM source gets besides: segmentation and structured report; no other source needs highdicom."""
+"""Additional results of DICOM sources: segmentation and structured report, written with highdicom."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["algorithm", "contour_segments", "write_dicom_objects"]
 
 
 def algorithm(made_by: Mapping[str, Any], outputs: Outputs) -> Algorithm:
-    """Return what a DICOM segmentation says about what made it, out of `provenance`."""
+    """Return the algorithm identification of a DICOM segmentation from `provenance`."""
     version, model = made_by["versions"]["monai_tpseg"], made_by["model"]
     digests = model["weights_sha256"], made_by["config_sha256"]
     return Algorithm(version, *digests, outputs.method, outputs.semi_automatic, model.get("weights", ""))
@@ -40,19 +40,19 @@ def write_dicom_objects(
     made_by: Mapping[str, Any],
     outputs: Outputs,
 ) -> tuple[dict[str, Path], str]:
-    """Write the objects that `outputs` asks for.
+    """Write the objects requested by `outputs`.
 
     Args:
-        found: of a DICOM source.
-        lesions: as measured.
+        found: segmentation of a DICOM source.
+        lesions: measured lesions.
         task: the task.
-        name: of the case.
-        base: path of the files, without what follows the task's name.
+        name: name of the case.
+        base: path of the files up to the task name.
         made_by: see `provenance`.
-        outputs: what is written.
+        outputs: optional files to write.
 
     Returns:
-        the files, and why one of them could not be written; "" where all could.
+        the files, and the reason why one could not be written, or "".
     """
     files: dict[str, Path] = {}
     meta, made, why = found.image.meta, algorithm(made_by, outputs), ""
@@ -79,10 +79,10 @@ def write_dicom_objects(
 
 
 def contour_segments(contours: Contours, mask: NDArray[Any]) -> list[tuple[str, str, NDArray[Any]]]:
-    """Return inner, best and outer mask with what each means, as `write_contours` takes them.
+    """Return inner, best and outer mask with their descriptions, for `write_contours`.
 
     Args:
-        contours: around the mask.
+        contours: inner and outer contour.
         mask: (H, W) or (H, W, D) in {0, 1}.
     """
     inner, outer = (one[0].numpy() for one in (contours.inner, contours.outer))
@@ -96,7 +96,7 @@ def contour_segments(contours: Contours, mask: NDArray[Any]) -> list[tuple[str, 
 
 
 def _obstacle(write: Callable[[], None]) -> str:
-    """Write a DICOM object; return why the source allows none, in words that hold nothing of its header."""
+    """Write a DICOM object; if the source does not allow it, return the reason, without header values."""
     try:
         write()
     except SegmentationError as error:

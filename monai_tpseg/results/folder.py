@@ -1,4 +1,4 @@
-"""The folder of one case: complete or absent, and without a name of the patient or a path in it."""
+"""The folder of one case: complete or absent, without patient names or paths."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["RESULT", "case_folder", "decisions", "digest", "provenance", "read_r
 RESULT = "result.json"
 """The name of a case's record; written last, so that a folder with it is complete."""
 
-_NEW, _OLD = "new", "old"  # kinds of folders beside those of the cases
+_NEW, _OLD = "new", "old"  # kinds of temporary folders beside those of the cases
 _TEXTS = ("case", "task", "status", "code", "next_action", "detail", "key")
 _PACKAGES = ("monai", "numpy", "pydicom", "highdicom", "nibabel", "pillow", "scipy", "torch")
 
@@ -73,17 +73,17 @@ _DECISIONS = (
 
 
 def digest(config: Mapping[str, Any]) -> str:
-    """Return the sha256 of settings, whatever their order."""
+    """Return the SHA-256 of settings, independent of their order."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
 def case_folder(folder: Path, tag: str) -> Iterator[Path]:
-    """Give an empty folder beside `folder`, which takes its place once the block is through; else nothing changes.
+    """Provide an empty temporary folder that replaces `folder` if the block succeeds; otherwise nothing changes.
 
     Args:
-        folder: to make or replace.
-        tag: of the run, without `-`; what a killed run has left is swept by it.
+        folder: folder to create or replace.
+        tag: tag of the run, without `-`, by which the remains of a killed run are found.
     """
     unique = secrets.token_hex(4)
     new, old = (folder.with_name(f".{kind}-{tag}-{unique}-{folder.name}") for kind in (_NEW, _OLD))
@@ -101,11 +101,11 @@ def case_folder(folder: Path, tag: str) -> Iterator[Path]:
 
 
 def sweep(folder: Path, tag: str) -> None:
-    """Remove what a killed run had begun; what it was about to replace comes back.
+    """Remove incomplete folders of a killed run and restore those that it was replacing.
 
     Args:
-        folder: of the cases.
-        tag: of the run, see `case_folder`.
+        folder: parent folder of the cases.
+        tag: tag of the run, see `case_folder`.
     """
     before = f".{_OLD}-{tag}-"
     for path in folder.glob(f"{before}*"):
@@ -118,11 +118,11 @@ def sweep(folder: Path, tag: str) -> None:
 
 
 def provenance(info: WeightsInfo, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what made a result: weights, settings, versions.
+    """Return the provenance of a result: weights, settings, versions.
 
     Args:
-        info: the description of the weights.
-        config: what decides a result besides them.
+        info: description of the weights.
+        config: all other settings that affect the result.
     """
     return {
         "model": {
@@ -143,7 +143,7 @@ def provenance(info: WeightsInfo, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decisions(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the reader decided; words that a header could have made up become `other`."""
+    """Return the decisions of the reader; values not in a closed list become `other`."""
     return {key: _plain(meta[key]) for key in _DECISIONS if key in meta}
 
 
@@ -160,14 +160,14 @@ def write_result(
     """Write the record of a case; `result.schema.json` in this package describes it.
 
     Args:
-        folder: of the case.
-        name: of the case.
+        folder: folder of the case.
+        name: name of the case.
         task: name of the task, or "".
-        outcome: how it ended.
-        key: what `--resume` goes by.
+        outcome: outcome of the case.
+        key: digest compared by `--resume`.
         made_by: see `provenance`.
-        file: the name of the record.
-        **more: e.g. `decisions`, `lesions`, `files`.
+        file: name of the record.
+        **more: further fields, e.g. `decisions`, `lesions`, `files`.
     """
     record = {
         "schema": 3,
@@ -186,7 +186,7 @@ def write_result(
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the record of a case, None where there is none (yet) or it is damaged."""
+    """Return the record of a case, or None if it is missing or damaged."""
     try:
         record = read_json(folder / RESULT)
     except (OSError, ValueError):
@@ -195,7 +195,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def _is_record(record: Any) -> bool:
-    """Say whether all is there, and of its type, that this package reads in a record."""
+    """Return whether a record has all fields that this package reads, with their types."""
     if not _has(record, _TEXTS, str) or not _has(record, ("provenance",), dict):
         return False
     made_by = record["provenance"]
@@ -217,12 +217,12 @@ def _is_record(record: Any) -> bool:
 
 
 def _names_files(files: Any) -> bool:
-    """Whether files are named, or none."""
+    """Whether the list of files is valid; it may be empty."""
     return isinstance(files, dict) and _are_texts(list(files.values()))
 
 
 def _is_trust(trust: Any) -> bool:
-    """Whether what is known about a mask can be read; nothing may be."""
+    """Whether the trust estimates are valid; they may be absent."""
     return trust is None or (
         isinstance(trust, dict)
         and all(not trust.get(key) or _has(trust[key], numbers, (int, float)) for key, numbers in _TRUST.items())
@@ -246,7 +246,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no word for a number that is none: null."""
+    """NaN and infinity become null, since JSON cannot represent them."""
     if isinstance(value, list):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Numbered lesions for programs that people correct masks in: a segmentation of 3D Slicer, labels of ITK-SNAP."""
+"""Numbered lesions for annotation programs: segmentations for 3D Slicer, label maps for ITK-SNAP."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _FORMAT = """\
 
 
 def check_label_maps(names: Sequence[str]) -> None:
-    """Refuse a form that is not written.
+    """Reject an unknown kind of label map.
 
     Raises:
-        ValueError: it is none of `LABEL_MAPS`.
+        ValueError: the kind is not in `LABEL_MAPS`.
     """
     for name in names:
         if name not in LABEL_MAPS:
@@ -52,14 +52,14 @@ def write_label_maps(
 ) -> dict[str, Path]:
     """Write the lesions of a volume, each with its own number, on the grid of the source.
 
-    Pictures, irregular series and volumes without a lesion get none.
+    Nothing is written for pictures, irregular series and volumes without a lesion.
 
     Args:
-        base: path of the files, without what follows the task's name.
+        base: path of the files up to the task name.
         lesions: (H, W) or (H, W, D) on the grid of the loaded image: 0 is background, 1, 2, ... the number of a lesion.
-        meta: the meta of the image from `LoadMedicalImage`.
-        task: names and codes the lesions.
-        wanted: some of `LABEL_MAPS`.
+        meta: metadata of the image from `LoadMedicalImage`.
+        task: task that determines names and codes of the lesions.
+        wanted: kinds from `LABEL_MAPS`.
 
     Returns:
         `seg_nrrd`; `label_map` and `itksnap`: kind -> file.
@@ -83,10 +83,10 @@ def write_label_maps(
 
 def _write_seg_nrrd(path: Path, labels: NDArray[Any], affine: NDArray[np.float64], task: Task) -> None:
     """(x, y, z) labels and their index -> RAS affine as a `.seg.nrrd` (Slicer, developer guide, Segmentations)."""
-    import SimpleITK as sitk  # late: for these files alone
+    import SimpleITK as sitk  # imported on use, for these files only
 
     image = sitk.GetImageFromArray(labels.transpose(2, 1, 0))
-    placed = (LPS_TO_RAS @ affine)[:3]  # its own inverse
+    placed = (LPS_TO_RAS @ affine)[:3]  # equal to its inverse
     spacing = np.linalg.norm(placed[:, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((placed[:, :3] / spacing).ravel().tolist())
@@ -118,7 +118,7 @@ def _segment(number: int, extent: str, task: Task) -> dict[str, str]:
 
 
 def _terminology(task: Task) -> str:
-    """Category and type of a lesion and where it lies, as Slicer writes coded terms."""
+    """Category, type and anatomic region of a lesion as coded terms of Slicer."""
     category, lesion = (f"SCT^{code.value}^{code.meaning}" for code in (CATEGORY, task.lesion))
     anatomy = "^^" if task.anatomy is None else f"SCT^{task.anatomy.value}^{task.anatomy.meaning}"
     return f"monai_tpseg~{category}~{lesion}~^^~Anatomic codes - DICOM master list~{anatomy}~^^"
@@ -133,7 +133,7 @@ def _itksnap(count: int, task: Task) -> str:
 
 
 def _name(number: int, task: Task) -> str:
-    """The name of a segment, as in a DICOM segmentation; without the signs that end a value in either file."""
+    """The name of a segment as in a DICOM segmentation, without the delimiters of both file formats."""
     title = re.sub(r'["|~^]', " ", task.title)
     return f"{title} {number}"
 

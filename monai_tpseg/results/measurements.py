@@ -1,4 +1,4 @@
-"""Numbers about the lesions of a mask: size, longest diameter, place, and what a person should know first."""
+"""Measurements of the lesions of a mask: size, longest diameter, position, and flags for review."""
 
 from __future__ import annotations
 
@@ -83,29 +83,29 @@ REVIEW_FLAGS = frozenset(
 """Flags that make a case `review`: the input was not as it should be."""
 
 _IRREGULAR = {"gap": "slice_gap", "tilt": "gantry_tilt"}
-_SAYS_NOTHING = frozenset({"", "OT"})  # DICOM's "other": converted pictures have it
-_FEW = 64  # points whose distances are found sooner than their convex hull
+_SAYS_NOTHING = frozenset({"", "OT"})  # DICOM's "other", used by converted pictures
+_FEW = 64  # number of points for which all distances are faster than the convex hull
 
 
 @dataclass(frozen=True)
 class Lesion:
     """One connected lesion; pixels and voxels that touch at a corner are connected.
 
-    Slices of an irregular series are measured one by one: a lesion ends with its slice.
+    Slices of an irregular series are measured separately: no lesion extends over several slices.
 
     Attributes:
         lesion: 1, 2, ... by size, largest first.
-        tracking_id: what the lesion is called in the DICOM segmentation; lesions beyond its segments share one. A name
-            that a person has given stands here.
-        voxels: pixels of a picture or of a slice, voxels of a volume.
-        size: in `size_unit`.
-        size_unit: `mm3` of a volume, `mm2` of a picture or slice; `px` where the source has no millimetres.
-        diameter: the longest distance between two points of the lesion, through the slices of a volume too.
+        tracking_id: identifier in the DICOM segmentation, shared by lesions without a segment of their own; or the
+            name given by a person.
+        voxels: number of pixels of a picture or slice, or of voxels of a volume.
+        size: size in `size_unit`.
+        size_unit: `mm3` for a volume, `mm2` for a picture or slice; `px` if the spacing is unknown.
+        diameter: longest distance between two points of the lesion, in a volume across slices.
         diameter_unit: `mm` or `px`.
-        right_mm, anterior_mm, superior_mm: centroid in the patient; empty where the source has no place there.
+        right_mm, anterior_mm, superior_mm: centroid in patient coordinates; empty if the source has none.
         row, column, slice: centroid on the loaded image, from 0; no slice in a picture.
-        mean_probability: over the lesion, in [0, 1].
-        size_inner, size_outer: of the lesion within the inner and the outer contour, in `size_unit`; None without them.
+        mean_probability: mean over the lesion, in [0, 1].
+        size_inner, size_outer: size within the inner and the outer contour, in `size_unit`; None without contours.
     """
 
     lesion: int
@@ -129,13 +129,13 @@ class Lesion:
 def with_range(lesions: list[Lesion], numbered: NDArray[np.int32], contours: Contours | None) -> list[Lesion]:
     """Return the lesions with their sizes within both contours.
 
-    A pixel of the outer contour counts for the nearest lesion of its connected part; parts without a lesion count for
-    none, and stand in the totals of `result.json` alone.
+    A pixel of the outer contour is assigned to the nearest lesion of its connected part; parts without a lesion are
+    only included in the totals of `result.json`.
 
     Args:
-        lesions: of `measure_lesions`.
-        numbered: that they were measured from.
-        contours: None leaves them as they are.
+        lesions: lesions from `measure_lesions`.
+        numbered: numbered lesions that were measured.
+        contours: inner and outer contour; None leaves the lesions unchanged.
     """
     if contours is None or not lesions:
         return lesions
@@ -163,15 +163,15 @@ def measure_lesions(
     """Measure the lesions of a case.
 
     Args:
-        lesions: numbered as `monai_tpseg.segment.find_lesions` does.
+        lesions: lesions numbered by `monai_tpseg.segment.find_lesions`.
         prob: probabilities in [0, 1], of the same shape.
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
         task: name of the task.
-        name: of the case, for the tracking ids.
-        names: that a person has given lesions, by their numbers: these are their tracking ids.
+        name: name of the case, for the tracking ids.
+        names: names given to lesions by a person, by number; they replace tracking ids.
 
     Returns:
-        in the order of their numbers.
+        the lesions in the order of their numbers.
     """
     boxes = enumerate(ndimage.find_objects(lesions), start=1)
     tracked = ((n, box, names.get(n) or tracking_id(name, task, n)) for n, box in boxes)
@@ -179,35 +179,35 @@ def measure_lesions(
 
 
 def outcome_with(flags: Collection[str], lesions: int, detail: str = "") -> Outcome:
-    """Return how a case ended that was segmented.
+    """Return the outcome of a segmented case.
 
     Args:
         flags: names in `FLAGS`, in any order.
-        lesions: number of those that were found.
-        detail: why `no_seg` holds.
+        lesions: number of lesions.
+        detail: reason for `no_seg`.
     """
     status = Status.REVIEW if REVIEW_FLAGS & {*flags} else Status.OK if lesions else Status.OK_EMPTY
     return Outcome(status, detail=detail, flags=tuple(flag for flag in FLAGS if flag in flags))
 
 
 def fits_modality(recorded: str, modality: Modality) -> bool:
-    """Say whether a source may be of the modality that a task was trained for.
+    """Return whether a source may be of the modality of a task.
 
     Args:
-        recorded: (0008,0060) of a DICOM object, "" of a source that does not say.
-        modality: of the task.
+        recorded: (0008,0060) of a DICOM object, "" if unknown.
+        modality: modality of the task.
     """
     return recorded in _SAYS_NOTHING | modality.dicom
 
 
 def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any], modality: Modality) -> tuple[str, ...]:
-    """Return the `FLAGS` that hold for a result, worst first; `no_seg` is the writer's.
+    """Return the `FLAGS` of a result, most severe first; `no_seg` is set by the writer.
 
     Args:
         mask: (H, W) or (H, W, D) in {0, 1}.
-        lesions: of `measure_lesions`.
-        meta: the meta of the image from `LoadMedicalImage`.
-        modality: of the task.
+        lesions: lesions from `measure_lesions`.
+        meta: metadata of the image from `LoadMedicalImage`.
+        modality: modality of the task.
     """
     raised = {
         **{flag: str(meta.get(meta_keys.IRREGULAR)) == why for why, flag in _IRREGULAR.items()},
@@ -226,13 +226,13 @@ def flags_of(mask: NDArray[Any], lesions: list[Lesion], meta: Mapping[str, Any],
 
 
 def is_uncertain(lesions: Collection[Lesion]) -> bool:
-    """Say whether the mean probability of a mask lies below `UNCERTAIN`; not of an empty one."""
+    """Return whether the mean probability of a mask is below `UNCERTAIN`; False for an empty mask."""
     voxels = sum(lesion.voxels for lesion in lesions)
     return bool(voxels) and sum(lesion.mean_probability * lesion.voxels for lesion in lesions) / voxels < UNCERTAIN
 
 
 def lesions_csv(lesions: list[Lesion]) -> bytes:
-    """Return the table of `lesions`, one line each below the names of the columns."""
+    """Return the table of `lesions`, one line each after the header line."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(field.name for field in fields(Lesion))
@@ -274,13 +274,13 @@ def _measured(
 
 @dataclass(frozen=True)
 class _Space:
-    """How pixels or voxels become millimetres.
+    """Conversion from pixels or voxels to millimetres.
 
     Attributes:
-        matrix: (2, 2) or (3, 3): a step along each axis -> millimetres, or the step itself.
-        spaced: whether it leads to millimetres.
-        affine: (4, 4) index -> RAS millimetres; None without a place in the patient.
-        flat: the slice that the affine starts at is the only one that it holds for.
+        matrix: (2, 2) or (3, 3): a step along each axis -> mm, or the step itself.
+        spaced: whether the matrix gives mm.
+        affine: (4, 4) index -> RAS mm; None without a position in the patient.
+        flat: whether the affine applies only to the slice at its origin.
     """
 
     matrix: NDArray[np.float64]
@@ -305,7 +305,7 @@ class _Space:
         return cls(np.diag(np.asarray(meta[meta_keys.SPACING], dtype=np.float64)[:dims]), True)
 
     def patient(self, centre: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
-        """The place of a point in the patient: to the right, anterior and superior."""
+        """The position of a point in the patient: right, anterior, superior."""
         if self.affine is None:
             return None, None, None
         world = self.affine @ [*centre[:2], 0.0 if self.flat else centre[2], 1.0]

@@ -1,4 +1,4 @@
-"""The outlines of a mask along the edges of its pixels, as polygons with holes: their area is exactly the mask's."""
+"""Outlines of a mask along pixel edges, as polygons with holes whose area equals that of the mask."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class _Corners(NamedTuple):
 def outlines(mask: RunMask) -> list[Polygon]:
     """Return the outlines of `mask` as simple polygons with holes.
 
-    Pixels that touch at a corner alone belong to one region, but to two of its polygons, which share that corner: so no
-    ring meets itself.
+    Pixels that touch only at a corner belong to one region, but to two of its polygons, which share that corner, so
+    that no ring touches itself.
 
     Args:
         mask: the mask.
 
     Returns:
-        `region` is numbered as by `mask.labels()`.
+        polygons with `region` numbered as in `mask.labels()`.
     """
     if not len(mask.row):
         return []

@@ -1,4 +1,4 @@
-"""A binary mask of any size as horizontal runs: memory grows with the outline of the lesions, not with the slide."""
+"""Run-length encoded binary masks, whose memory grows with the outline of the lesions, not with the slide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 __all__ = ["RunMask"]
 
 Ints = NDArray[np.int64]
-_BLOCK = 512  # rows that are decoded at once
+_BLOCK = 512  # rows per decoding step
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,9 @@ class RunMask:
     """Horizontal runs of a mask, sorted by row, then by column; runs of a row do not touch.
 
     Attributes:
-        shape: (H, W) of the mask, pixels.
-        row, start, end: (N,) of each run; columns are half-open.
-        weight: (N,) sum over the run of what it was cut from, e.g. probabilities.
+        shape: (H, W) of the mask in pixels.
+        row, start, end: (N,) row and half-open columns of each run.
+        weight: (N,) sum of values over each run, e.g. of probabilities.
     """
 
     shape: tuple[int, int]
@@ -38,7 +38,7 @@ class RunMask:
 
         Args:
             mask: (H, W) bool.
-            values: (H, W) whose sum over each run is its weight; the mask itself by default.
+            values: (H, W) values summed over each run as its weight; the mask itself by default.
         """
         height, width = mask.shape
         edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).view(np.int8), axis=1)  # 1 where a run starts, -1 past its end
@@ -49,7 +49,7 @@ class RunMask:
 
     @classmethod
     def stack(cls, parts: list[RunMask]) -> RunMask:
-        """Return the mask of `parts` one below the other; at least one, all of one width."""
+        """Return the masks of `parts` stacked vertically; at least one, all of the same width."""
         heights = np.cumsum([0, *(part.shape[0] for part in parts)])
         rows = [part.row + top for part, top in zip(parts, heights[:-1], strict=True)]
         start, end, weight = (
@@ -78,7 +78,7 @@ class RunMask:
             yield self.decode(top, min(top + height, self.shape[0]))
 
     def halved(self) -> RunMask:
-        """Return the mask at half the size, at least 2 x 2: set where half of four pixels were; odd edges are cut."""
+        """Return the mask (at least 2 x 2) at half size: set if two of four pixels are set; odd edges are cropped."""
         parts = []
         for block in self.blocks():
             rows, columns = block.shape[0] // 2, block.shape[1] // 2
@@ -90,7 +90,7 @@ class RunMask:
         """Return the number of connected regions and the region (N,) of each run, numbered from 0.
 
         Args:
-            diagonal: pixels that touch at a corner are connected.
+            diagonal: whether pixels that touch at a corner are connected.
         """
         reach, stride = int(diagonal), self.shape[1] + 2
         low = np.searchsorted(self.row * stride + self.end, (self.row + 1) * stride + self.start + (1 - reach), "left")
@@ -107,7 +107,7 @@ class RunMask:
         return int(regions), of_run.astype(np.int64)
 
     def where(self, kept: NDArray[np.bool_]) -> RunMask:
-        """Return the runs that `kept` (N,) marks."""
+        """Return the runs selected by `kept` (N,)."""
         return RunMask(self.shape, self.row[kept], self.start[kept], self.end[kept], self.weight[kept])
 
     def without_small(self, pixels: int) -> RunMask:

@@ -1,4 +1,4 @@
-"""The end of a bundle's inference: the files that a study gets, in one folder."""
+"""The last transform of a bundle's inference: the files of a study in one folder."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ def _here(meta: Mapping[str, Any]) -> tuple[MetaTensor, Mapping[Path, Dataset]]:
 
 
 class SaveResultd(MapTransform):
-    """Write everything about a segmented case, as `tpseg run` does, and pass the case on.
+    """Write all results of a segmented case, as `tpseg run` does, and return the case unchanged.
 
     The files are `<name>_<task>_mask`, `_seg.dcm`, `_sr.dcm`, `_overlay.png`, `_lesions.csv` and `_result.json` with
-    their suffixes; `docs/outputs.md` describes them. `<name>` is that of the source, see `OutputNames`; where an
-    earlier run has given it to another source, it gets a short hash.
+    their suffixes, see `docs/outputs.md`. `<name>` is that of the source, see `OutputNames`, with a short hash if an
+    earlier run has given it to another source.
 
     Args:
-        output_dir: where the files go; made when needed.
-        data_root_dir: the folder whose sub-folders are repeated below `output_dir`; None puts all files into one.
-        checkpoint: the weights, whose description goes into `_result.json`; read when the first case is written.
-        settings: what else decided the results, e.g. the threshold; numbers, texts, lists of them.
-        seg: also write a DICOM segmentation where the source is DICOM and a lesion was found.
-        save_overlay: also draw the lesion on the picture.
+        output_dir: output folder; created if needed.
+        data_root_dir: folder whose sub-folders are reproduced below `output_dir`; None writes all files to one folder.
+        checkpoint: weights, whose description is written to `_result.json`; read when the first case is written.
+        settings: other settings that affect the results, e.g. the threshold; numbers, text, lists of them.
+        seg: also write a DICOM segmentation if the source is DICOM and a lesion was found.
+        save_overlay: also write the picture with the lesions drawn on it.
         save_probabilities: also write the probabilities.
-        image_key: key of the loaded image, whose meta says where the mask belongs.
-        mask_key: key of masks, (1, H, W) or (1, H, W, D) in {0, 1} on the grid of their image.
-        prob_key: key of the probabilities that the mask was cut from.
-        lesions_key: key of the numbered lesions, as `FinishMaskd` leaves them; where a case has none they are numbered.
-        sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
-        read_again: gives the image as it was read, and the headers of its files; by default they are read once more,
-            in this process.
-        refuse: a picture that is none of the task gets a record and no mask.
+        image_key: key of the loaded image, whose metadata define the source grid.
+        mask_key: key of the mask, (1, H, W) or (1, H, W, D) in {0, 1} on the grid of its image.
+        prob_key: key of the probabilities before thresholding.
+        lesions_key: key of the numbered lesions from `FinishMaskd`; if absent, the lesions are numbered.
+        sr: also write a DICOM structured report if the source is DICOM, even for an empty mask.
+        read_again: returns the image as read and the headers of its files; by default they are read again, in this
+            process.
+        refuse: write a record but no mask for a picture that does not belong to the task.
 
-    How far a mask can be trusted is taken from `keys.TRUST`, as `FinishMaskd` leaves it; without it nothing is known.
+    Trust estimates are taken from `keys.TRUST`, as set by `FinishMaskd`; without it they are absent.
 
     Raises:
-        ValueError: a mask is not binary or does not lie on its image; the case has no task name.
+        ValueError: a mask is not binary or not on the grid of its image; the case has no task name.
         CheckpointError: the weights have no description.
     """
 
@@ -95,7 +95,7 @@ class SaveResultd(MapTransform):
         self._made_by: dict[str, Any] | None = None
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` as it came."""
+        """Return `data` unchanged."""
         task = data.get(TASK_NAME)
         if not isinstance(task, str):
             raise ValueError(f"The case has no task name under {TASK_NAME!r}, got {task!r}; name its task.")
@@ -120,14 +120,14 @@ class SaveResultd(MapTransform):
         return dict(data)
 
     def _is_anothers(self, name: Path, task: str, key: str) -> bool:
-        """Say whether files of this name are there already, and not those of the same source."""
+        """Return whether files of this name exist for another source."""
         base = base_path(self.output_dir, name, task)
         record = base.with_name(f"{base.name}{_RECORD}")
         if not record.exists():
             return False
         try:
             known = read_json(record)
-        except (OSError, ValueError):  # damaged: nobody knows whose it is
+        except (OSError, ValueError):  # damaged: its source is unknown
             return True
         return not isinstance(known, dict) or known.get("key") != key
 
@@ -135,7 +135,7 @@ class SaveResultd(MapTransform):
 def _found(
     image: MetaTensor, mask: torch.Tensor, prob: torch.Tensor, lesions: torch.Tensor | None, trust: Trust
 ) -> Segmentation:
-    """The case with its image as read: what the network saw is not what a person looks at."""
+    """The case with its image as read, not as prepared for the network."""
     probabilities, flat = (on_image_grid(_placed(x), image)[None].float() for x in (prob, mask))
     numbered = find_lesions(flat[0].numpy(), image.meta) if lesions is None else on_image_grid(lesions, image).numpy()
     if trust.contours is not None:
@@ -145,5 +145,5 @@ def _found(
 
 
 def _placed(values: torch.Tensor) -> torch.Tensor:
-    """What the network made carries a meta without a place: it lies on the image's grid."""
+    """The output of the network has no geometry: it is on the grid of the image."""
     return values.as_tensor() if isinstance(values, MetaTensor) and meta_keys.KIND not in values.meta else values

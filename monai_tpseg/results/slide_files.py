@@ -1,4 +1,4 @@
-"""The files of a segmented slide: a pyramid of masks, contours for viewers, a picture to look at."""
+"""The files of a segmented slide: a mask pyramid, contours for viewers, and an overview picture."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["contours_geojson", "slide_overlay", "write_pyramid"]
 
 tifffile, _ = optional_import("tifffile")
 
-_TILE = 512  # pixels of a side
-_BUFFER = 2**24  # bytes of tiles that wait to be packed
-_SMALLEST = 1024  # pixels: no smaller level is made of one whose sides are below this
+_TILE = 512  # pixels per side
+_BUFFER = 2**24  # bytes of tiles that wait for compression
+_SMALLEST = 1024  # pixels: a level with shorter sides gets no smaller level
 _COLOUR = [0, 255, 255]  # cyan, as in the overlay pictures
 
 
@@ -34,13 +34,13 @@ def write_pyramid(mask: RunMask, mpp: tuple[float, float], path: Path) -> None:
 
     Args:
         mask: the finest level.
-        mpp: (row, column) micrometres per pixel of it; written as its resolution.
-        path: the file to write or replace.
+        mpp: (row, column) micrometres per pixel of the finest level; written as its resolution.
+        path: file to write or replace.
     """
     levels = [mask]
     while max(levels[-1].shape) > _SMALLEST and min(levels[-1].shape) > 1:
         levels.append(levels[-1].halved())
-    big = mask.shape[0] * mask.shape[1] > 2**31  # bytes: even unpacked, smaller ones fit the classic format
+    big = mask.shape[0] * mask.shape[1] > 2**31  # bytes: smaller masks fit the classic format even uncompressed
     with complete(path) as part, tifffile.TiffWriter(part, bigtiff=big) as file:
         for n, level in enumerate(levels):
             per_centimetre = [1e4 / (step * side / own) for step, side, own in
@@ -59,16 +59,16 @@ def contours_geojson(
     scale: tuple[float, float],
     task: str,
 ) -> bytes:
-    """Return the contours as GeoJSON that QuPath and other viewers read: a feature for each lesion, largest first.
+    """Return the contours as GeoJSON for QuPath and other viewers: one feature per lesion, largest first.
 
-    Coordinates are pixels of the slide's finest level, x to the right and y down; the area is that of the mask.
+    Coordinates are pixels of the finest level of the slide, x to the right and y down; areas are those of the mask.
 
     Args:
-        polygons: of all regions, in pixels of the mask.
-        lesions: to write.
-        regions: the region of each lesion.
-        scale: (row, column) pixels of the finest level in one of the mask.
-        task: name of the task; its title names the class.
+        polygons: polygons of all regions, in pixels of the mask.
+        lesions: lesions to write.
+        regions: region of each lesion.
+        scale: (row, column) pixels of the finest level per pixel of the mask.
+        task: name of the task; its title is the name of the class.
     """
     parts: dict[int, list[Any]] = {}
     for polygon in polygons:
@@ -81,14 +81,14 @@ def contours_geojson(
 def slide_overlay(
     thumbnail: NDArray[np.uint8], mask: RunMask, task: str, contours: Sequence[RunMask] = (), caption: str = ""
 ) -> Image.Image:
-    """Return the lesions drawn on a small picture of the whole slide; what is smaller than a pixel stays visible.
+    """Return the lesions drawn on a thumbnail of the slide; lesions smaller than a pixel stay visible.
 
     Args:
         thumbnail: (3, h, w), smaller than the mask.
-        mask: of the whole slide.
-        task: name of the task; its title stands above.
-        contours: the inner and the outer one, of the shape of `mask`.
-        caption: what stands behind the task's title.
+        mask: mask of the whole slide.
+        task: name of the task; its title is shown above.
+        contours: inner and outer contour, of the shape of `mask`.
+        caption: text after the title of the task.
     """
     size = thumbnail.shape[1], thumbnail.shape[2]
     title = f"{get_title(task)}, {caption}" if caption else get_title(task)
@@ -97,7 +97,7 @@ def slide_overlay(
 
 
 def _small(mask: RunMask, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at the size (h, w) of a thumbnail; a pixel is set where any of its part of the mask is."""
+    """A mask at the size (h, w) of a thumbnail; a pixel is set if any mask pixel in it is."""
     height, width = size
     rows = mask.row * height // mask.shape[0]
     starts = mask.start * width // mask.shape[1]
@@ -110,7 +110,7 @@ def _small(mask: RunMask, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _tiles(level: RunMask) -> Iterator[NDArray[np.uint8]]:
-    """Row by row of tiles; the last ones are filled up."""
+    """Tiles row by row; the last ones are padded."""
     width = -(-level.shape[1] // _TILE) * _TILE
     for block in level.blocks(_TILE):
         rows = np.zeros((_TILE, width), np.uint8)

@@ -1,4 +1,4 @@
-"""Numbers about the lesions of a slide, from the runs and the outlines of its mask."""
+"""Measurements of the lesions of a slide, from the runs and the outlines of its mask."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def measure_regions(
 ) -> tuple[list[Lesion], list[int]]:
     """Return the lesions of a mask, largest first, and the region of each.
 
-    Areas are in square micrometres, diameters in micrometres, between two corners of a lesion's pixels; centroids are
-    row and column of the slide's finest level.
+    Areas are in square micrometres, diameters in micrometres, between two corners of the pixels of a lesion; centroids
+    are row and column of the finest level of the slide.
 
     Args:
-        mask: on `grid`; the weights of its runs are sums of probabilities.
-        polygons: the outlines of `mask`.
-        grid: how the mask lies on the slide.
+        mask: mask on `grid`; the weights of its runs are sums of probabilities.
+        polygons: outlines of `mask`.
+        grid: pixel grid of the mask on the slide.
         task: name of the task.
-        name: of the case, for the tracking ids.
+        name: name of the case, for the tracking ids.
     """
     count, of_run = mask.labels()
     pixels = np.bincount(of_run, mask.lengths, count)

@@ -1,4 +1,4 @@
-"""DICOM structured reports: the lesions of a case as measurements (TID 1500), or that none was found."""
+"""DICOM structured reports: measurements of the lesions of a case (TID 1500), or their absence."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from monai_tpseg.results.measurements import Lesion
 
 __all__ = ["write_structured_report"]
 
-_AFTER_SEG = 500  # from the number of a segmentation's series to that of its report
+_AFTER_SEG = 500  # offset from the series number of a segmentation to that of its report
 _UNITS = {
     "mm3": codes.UCUM.CubicMillimeter,
     "mm2": codes.UCUM.SquareMillimeter,
@@ -50,7 +50,7 @@ _AREA, _VOLUME = DicomCode("42798000", "SCT", "Area"), DicomCode("118565006", "S
 _IN_PLANE, _IN_SPACE = codes.SCT.LongAxis, codes.IBSI.Maximum3DDiameterOfAMesh
 _PRESENT, _ABSENT = codes.SCT.Present, codes.SCT.Absent
 _PROBABILITY = codes.DCM.Probability
-_OWN_SCHEME = "99MONAITPSEG"  # for what no standard has a code
+_OWN_SCHEME = "99MONAITPSEG"  # for concepts without a standard code
 _EXPECTED_DICE = DicomCode("expected_dice", _OWN_SCHEME, "Expected Dice coefficient of the mask")
 
 
@@ -64,27 +64,27 @@ def write_structured_report(
     segmentation: Path | None,
     expected_dice: float | None = None,
 ) -> None:
-    """Write what was measured in a DICOM source as a Comprehensive SR document of template TID 1500.
+    """Write the measurements of a DICOM source as a Comprehensive SR document of template TID 1500.
 
-    Each lesion is a measurement group: volume or area, longest diameter, mean probability. Those beyond `SEGMENTS`
-    share one with their sum, as they share a segment. Without a lesion, one group says of the whole source that it is
-    absent.
+    Each lesion is a measurement group: volume or area, longest diameter, mean probability. Lesions beyond `SEGMENTS`
+    share a group with their sum, as they share a segment. Without a lesion, one group states its absence in the whole
+    source.
 
-    Identifiers derive from those of the source, the algorithm and the numbers, dates from the source: the same case
-    gives the same bytes.
+    Identifiers are derived from those of the source, the algorithm and the numbers, dates from the source: the same
+    case gives the same bytes.
 
     Args:
-        path: the file.
-        lesions: of `measure_lesions`.
-        meta: the meta of the image from `LoadMedicalImage`.
-        task: the task, which decides the codes, or its name in the catalogue.
-        name: of the case, for tracking ids.
-        algorithm: what made the mask.
-        segmentation: the lesions as `write_segmentation` wrote them; None where there is none.
-        expected_dice: that the mask is expected to have, in [0, 1]; None where it is not known.
+        path: output file.
+        lesions: lesions from `measure_lesions`.
+        meta: metadata of the image from `LoadMedicalImage`.
+        task: the task, which determines the codes, or its name in the catalogue.
+        name: name of the case, for tracking ids.
+        algorithm: the algorithm that made the mask.
+        segmentation: segmentation from `write_segmentation`, or None.
+        expected_dice: expected Dice of the mask, in [0, 1], or None if unknown.
 
     Raises:
-        SegmentationError: the source does not name its study, series and object, or has changed since it was read.
+        SegmentationError: the UID of study, series or object is missing, or the source has changed since it was read.
     """
     known = task if isinstance(task, Task) else get_task(task)
     seg = None if segmentation is None else pydicom.dcmread(segmentation)
@@ -119,9 +119,9 @@ def _build(
         imaging_measurements=list(groups.of(lesions, expected_dice)),
         title=codes.DCM.ImagingMeasurementReport,
     )
-    measurements = report[0].ContentSequence[-1]  # nearly all of the document
+    measurements = report[0].ContentSequence[-1]  # most of the document
     content = measurements.ContentSequence
-    measurements.ContentSequence = []  # ComprehensiveSR copies what it gets and looks through it several times
+    measurements.ContentSequence = []  # ComprehensiveSR copies its content and traverses it several times
     made = hd.ComprehensiveSR(
         evidence=[described(header), *_others(frames), *([] if seg is None else [seg])],
         content=report,
@@ -138,7 +138,7 @@ def _build(
         content_date=day,
         content_time=time,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        specific_character_set="ISO_IR 192",  # UTF-8 holds what any source may have
+        specific_character_set="ISO_IR 192",  # UTF-8 covers the text of any source
     )
     measurements.ContentSequence = content
     del made.InstanceCreationDate, made.InstanceCreationTime  # the clock's
@@ -149,7 +149,7 @@ def _build(
 
 
 def _description(what: str, found: bool) -> str:
-    """What a list of series shows; 64 characters at most."""
+    """The series description; at most 64 characters."""
     end = f"{' report' if found else ': no lesion found'}, research use only"
     return what[: 64 - len(end)] + end
 
@@ -164,7 +164,7 @@ def _others(frames: Sequence[Frame]) -> Iterator[Dataset]:
 
 
 def _context(algorithm: Algorithm) -> hd.ObservationContext:
-    """Who observed: no person, these weights."""
+    """The observer: a device with these weights, not a person."""
     device = hd.DeviceObserverIdentifyingAttributes(
         uid=Identifiers(["device", algorithm.weights_sha256])("observer"),
         name=algorithm.method,
@@ -198,7 +198,7 @@ class _Groups:
         )
 
     def of(self, lesions: Sequence[Lesion], expected_dice: float | None) -> Iterator[Any]:
-        if not lesions or expected_dice is not None:  # what is said of the whole source
+        if not lesions or expected_dice is not None:  # statement about the whole source
             dice = [] if expected_dice is None else [_expected(expected_dice)]
             found = _PRESENT if lesions else _ABSENT
             yield self._group(f"{self.name}_{self.task.name}", [], found, dice)
@@ -241,7 +241,7 @@ class _Groups:
             yield hd.SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)
 
     def _frame(self, segment: int) -> hd.ReferencedSegmentationFrame:
-        """The only frame of the segment of a flat lesion, and the source frame that it lies on."""
+        """The only frame of the segment of a flat lesion, and its source frame."""
         assert self.seg is not None
         mapped = str(self.seg.SOPClassUID) == LABELMAP_STORAGE
         number, group = self._mapped(segment) if mapped else self._framed(segment)
@@ -253,12 +253,12 @@ class _Groups:
         made = hd.ReferencedSegmentationFrame(
             self.seg.SOPClassUID, self.seg.SOPInstanceUID, number, segment, source_image=image
         )
-        reference = made[0].ReferencedSOPSequence[0]  # a frame's number or a segment's, never both (PS3.3 10.3)
+        reference = made[0].ReferencedSOPSequence[0]  # the number of a frame or of a segment, never both (PS3.3 10.3)
         del reference["ReferencedFrameNumber" if mapped else "ReferencedSegmentNumber"]
         return made
 
     def _framed(self, segment: int) -> tuple[int, Dataset]:
-        """Number and functional groups of the frame that holds a segment, which it has to itself."""
+        """Number and functional groups of the only frame of a segment."""
         assert self.seg is not None
         shared = self.seg.SharedFunctionalGroupsSequence[0]
         return next(
@@ -268,7 +268,7 @@ class _Groups:
         )
 
     def _mapped(self, segment: int) -> tuple[int, Dataset]:
-        """The same of a label map, whose frames hold several segments: their pixels say where one is."""
+        """The same for a label map, whose frames contain several segments, found by their pixels."""
         assert self.seg is not None
         frames = self.seg.pixel_array.reshape(-1, self.seg.Rows, self.seg.Columns)
         number = int(np.flatnonzero((frames == segment).any(axis=(1, 2)))[0])
@@ -276,13 +276,13 @@ class _Groups:
 
 
 def _segment_of(group: Dataset) -> int | None:
-    """The segment that functional groups name: each frame's own, or those of all where there is but one segment."""
+    """The segment referenced by functional groups: per frame, or shared if there is only one segment."""
     named = group.get("SegmentIdentificationSequence")
     return int(named[0].ReferencedSegmentNumber) if named else None
 
 
 def _is_flat(lesion: Lesion) -> bool:
-    """A lesion of a picture, or of one slice of an irregular series."""
+    """Whether a lesion is in a picture, or in one slice of an irregular series."""
     return lesion.slice is None or lesion.size_unit == "mm2"
 
 

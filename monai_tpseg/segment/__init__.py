@@ -1,4 +1,4 @@
-"""From an image as read to mask, probabilities and lesions: one way for studies, bundles, slides, viewer and Python."""
+"""Segmentation of an image as read, shared by studies, bundles, slides, viewer and Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the probabilities of what a network saw to the mask and the lesions of the whole image."""
+"""From the output of a network to the mask and the lesions of the whole image."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class Finish:
-    """Paste, threshold, drop what is small, number the lesions.
+    """Paste into the whole image, threshold, remove small lesions, and number the lesions.
 
     Attributes:
-        threshold: probability from which a pixel is lesion, in (0, 1).
-        min_lesion_area: smallest lesion that stays, pixels or voxels.
+        threshold: smallest probability of a lesion pixel, in (0, 1).
+        min_lesion_area: size of the smallest lesion that is kept, in pixels or voxels.
 
     Raises:
-        ValueError: either is out of its range.
+        ValueError: either value is out of range.
     """
 
     threshold: float = THRESHOLD
@@ -49,11 +49,11 @@ class Finish:
             raise ValueError(f"min_lesion_area must be 0 or more pixels, got {self.min_lesion_area!r}.")
 
     def __call__(self, prob: torch.Tensor, meta: Mapping[str, Any]) -> Finished:
-        """Finish what was found in an image.
+        """Return probabilities, mask and lesions of the whole image.
 
         Args:
-            prob: (1, h, w) or (1, h, w, D) in [0, 1], on what the network saw or on the whole image.
-            meta: the meta of the image from `LoadMedicalImage`.
+            prob: (1, h, w) or (1, h, w, D) in [0, 1], of the network input or of the whole image.
+            meta: metadata of the image from `LoadMedicalImage`.
         """
         prob, mask = self.cut(prob, meta)
         lesions = label_lesions(mask[0].detach().cpu().numpy(), self.min_lesion_area, not is_irregular(meta))
@@ -62,26 +62,26 @@ class Finish:
         return Finished(prob, _like(mask, prob), lesions)
 
     def cut(self, prob: torch.Tensor, meta: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities and mask, bool, of the whole image or slice; no lesion is dropped or numbered.
+        """Return probabilities and mask, bool, of the whole image or slice; lesions are neither removed nor numbered.
 
         Args:
-            prob: (1, h, w) or (1, h, w, D) in [0, 1]; of a volume also one slice of it.
-            meta: the meta of the image from `LoadMedicalImage`.
+            prob: (1, h, w) or (1, h, w, D) in [0, 1]; also one slice of a volume.
+            meta: metadata of the image from `LoadMedicalImage`.
         """
         prob = paste_region(prob, meta)
         return prob, self.marked(prob)
 
     def marked(self, prob: torch.Tensor) -> torch.Tensor:
-        """Return where `prob` says lesion, bool: the one comparison with the threshold."""
+        """Return the pixels of `prob` that reach the threshold, bool."""
         return prob >= self.threshold
 
 
 def find_lesions(mask: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.int32]:
-    """Number the lesions of a mask that nobody has numbered yet, e.g. one that a person has drawn.
+    """Number the lesions of a mask, e.g. one drawn by a person.
 
     Args:
         mask: (H, W) or (H, W, D) in {0, 1}, on the grid of the loaded image.
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
 
     Returns:
         see `label_lesions`.
@@ -90,7 +90,7 @@ def find_lesions(mask: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.int3
 
 
 def _like(mask: torch.Tensor, prob: torch.Tensor) -> torch.Tensor:
-    """The mask as float32; with the meta of the probabilities, where they carry one."""
+    """The mask as float32, with the metadata of the probabilities, if any."""
     plain = mask.as_tensor() if isinstance(mask, MetaTensor) else mask
     flat = plain.to(torch.float32)
     if not isinstance(prob, MetaTensor):

@@ -1,4 +1,4 @@
-"""From an image as read to what a network gets of it."""
+"""From an image as read to the input of a network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["PrepareImage"]
 
 
 class PrepareImage:
-    """Cut out what shows the patient, and normalise it as its modality asks; the pipelines are read once.
+    """Crop to the region that shows the patient, and normalise it by modality; the pipelines are read once.
 
     In a chain of MONAI transforms `CropToRegiond` and `NormalizeByModalityd` do the same.
 
@@ -29,7 +29,7 @@ class PrepareImage:
 
         Args:
             image: (3, H, W) or (3, H, W, D) from `LoadMedicalImage`.
-            modality: whose pipeline is meant.
+            modality: modality whose pipeline is applied.
         """
         plain: torch.Tensor = self._normalise.normalised(crop_to_region(image, image.meta), modality).as_tensor()
         return plain

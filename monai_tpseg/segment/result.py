@@ -1,4 +1,4 @@
-"""What is found in a case."""
+"""The result of a segmentation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Segmentation"]
 
 
 class Segmentation(NamedTuple):
-    """A case and what was found in it; whatever else is known about a result gets a field with a default here.
+    """A case and its segmentation.
 
     Attributes:
-        image: (3, H, W) or (3, H, W, D) as read, with the meta of `LoadMedicalImage`.
+        image: (3, H, W) or (3, H, W, D) as read, with the metadata of `LoadMedicalImage`.
         prob: (1, H, W) or (1, H, W, D) float32 in [0, 1], on the CPU.
-        mask: of the same shape, in {0, 1}, float32: the lesions that stay.
-        lesions: (H, W) or (H, W, D), numbered from 1 by size, as `lesions.csv` and DICOM segmentations number them.
-        trust: how far the mask can be trusted; empty where nothing was fitted for the weights.
+        mask: of the same shape, in {0, 1}, float32: the lesions that are kept.
+        lesions: (H, W) or (H, W, D), numbered from 1 by size, as in `lesions.csv` and DICOM segmentations.
+        trust: trust estimates; empty if none were fitted for the weights.
     """
 
     image: MetaTensor

@@ -21,18 +21,18 @@ __all__ = ["Segmenter"]
 
 
 class Segmenter:
-    """Crops, normalises, infers, pastes, thresholds, drops what is small, and numbers the lesions.
+    """Crop, normalise, infer, paste, threshold, remove small lesions, and number the lesions.
 
-    Its steps are parts of their own, for those who have a loop of their own around the network: `prepare`, the
-    inferer, which is `watched` where masks are judged, `finish`.
+    Callers with their own loop around the network can use the steps separately: `prepare`, the inferer (`watched` if
+    masks are judged), and `finish`.
 
     Args:
         network: called with (image, row of the task), returns logits.
         tasks: names in the order of the network's rows.
-        inferer: how slices run through the network.
+        inferer: inferer that runs slices through the network.
         finish: threshold and smallest lesion.
-        modalities: of tasks beyond the catalogue, by name.
-        judge: says how far masks can be trusted; None says nothing.
+        modalities: modalities of tasks outside the catalogue, by name.
+        judge: trust estimator of masks, or None.
     """
 
     def __init__(
@@ -51,20 +51,20 @@ class Segmenter:
 
     @property
     def inferer(self) -> TaskInferer:
-        """How slices run through the network."""
+        """The inferer that runs slices through the network."""
         return self.watched.inferer
 
     @torch.no_grad()
     def __call__(self, image: MetaTensor, tasks: Sequence[str], **options: Any) -> list[Segmentation]:
-        """Segment one image for one task or several: what they share runs once, and each result is as for it alone.
+        """Segment one image for one or several tasks: shared computations run once, with results as for single tasks.
 
         Args:
             image: (3, H, W) or (3, H, W, D) from `LoadMedicalImage`.
             tasks: different names in `tasks`, of one modality.
-            **options: of the call of the inferer, e.g. `slice_batch`.
+            **options: options of the call of the inferer, e.g. `slice_batch`.
 
         Raises:
-            ValueError: tasks of several modalities, whose images are prepared in different ways.
+            ValueError: the tasks are of several modalities, whose images are prepared in different ways.
         """
         modalities = {self.modality(task) for task in tasks}
         if len(modalities) != 1:
@@ -80,5 +80,5 @@ class Segmenter:
         return Segmentation(image, *finished, self.watched.trust(row, prob, finished, self.finish.threshold))
 
     def modality(self, task: str) -> Modality:
-        """Return the modality of a task that the weights know."""
+        """Return the modality of a task of the weights."""
         return get_task(task, self.modalities).modality

@@ -1,4 +1,4 @@
-"""The end of a segmentation in a chain of MONAI transforms."""
+"""The last step of a segmentation as a MONAI transform."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["FinishMaskd"]
 
 
 class FinishMaskd(MapTransform):
-    """Make mask, probabilities and numbered lesions of the whole image out of what an inferer returns; see `Finish`.
+    """Convert the output of an inferer to mask, probabilities and numbered lesions of the whole image; see `Finish`.
 
     Args:
-        keys: key of the probabilities (1, h, w) or (1, h, w, D); the mask takes their place.
-        threshold: probability from which a pixel is lesion, in (0, 1).
-        min_lesion_area: smallest lesion that stays, pixels or voxels.
-        image_key: key of the loaded image, whose meta names region and frame.
-        prob_key: where the probabilities go.
-        lesions_key: where the numbered lesions go, (1, H, W) or (1, H, W, D) int32 on the CPU.
+        keys: key of the probabilities (1, h, w) or (1, h, w, D), replaced by the mask.
+        threshold: smallest probability of a lesion pixel, in (0, 1).
+        min_lesion_area: size of the smallest lesion that is kept, in pixels or voxels.
+        image_key: key of the loaded image, whose metadata contain region and frame.
+        prob_key: key of the probabilities in the result.
+        lesions_key: key of the numbered lesions in the result, (1, H, W) or (1, H, W, D) int32 on the CPU.
         allow_missing_keys: skip a case without the key.
-        watched: the inferer that made the probabilities; how far the mask can be trusted goes to `keys.TRUST`.
+        watched: inferer that made the probabilities; its trust estimates are stored under `keys.TRUST`.
 
     Raises:
-        ValueError: several keys, or an argument out of its range.
+        ValueError: several keys, or an argument out of range.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class FinishMaskd(MapTransform):
         self.watched = watched
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` with what was found in the image."""
+        """Return `data` with mask, probabilities and lesions."""
         case = dict(data)
         for key in self.key_iterator(case):
             finished = self.finish(case[key], case[self.image_key].meta)

@@ -1,4 +1,4 @@
-"""A network that is watched while it segments, and what is known of the mask afterwards: the same for all fronts."""
+"""Observation of a network while it segments, for trust estimates of the mask; shared by all interfaces."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["WatchedInferer", "plain_prob"]
 
 
 class WatchedInferer(Inferer):
-    """Runs an inferer on one case after the other, and says how far the masks of the last one can be trusted.
+    """Run an inferer on one case after another, and estimate how far the masks of the last one can be trusted.
 
     Args:
-        inferer: that runs.
-        judge: of the weights; without one nothing is known.
+        inferer: inferer to run.
+        judge: trust estimator of the weights, or None.
     """
 
     def __init__(self, inferer: TaskInferer, judge: Judge | None = None) -> None:
@@ -31,18 +31,18 @@ class WatchedInferer(Inferer):
         self._seen: Observed | None = None
 
     def __call__(self, inputs: Tensor, network: Network, *args: Any, **options: Any) -> Tensor:
-        """Return what the inferer returns; see `TaskInferer`.
+        """Return the output of the inferer; see `TaskInferer`.
 
         Args:
-            inputs: (1, 3, H, W) or (1, 3, H, W, D), normalised; of several cases nothing is known.
+            inputs: (1, 3, H, W) or (1, 3, H, W, D), normalised; batches of several cases get no estimate.
             network: called with (image, task).
-            *args: of the inferer.
-            **options: of the inferer: `task`, `slice_batch`.
+            *args: arguments of the inferer.
+            **options: options of the inferer: `task`, `slice_batch`.
         """
         self._seen = None
         if not self.judge.refuses or not isinstance(network, torch.nn.Module):
             return self.inferer(inputs, network, *args, **options)
-        if inputs.ndim == 5 and not options.get("slice_batch"):  # measured before the network is watched
+        if inputs.ndim == 5 and not options.get("slice_batch"):  # measured before the network is observed
             row = int(torch.as_tensor(options["task"]).flatten()[0])
             options["slice_batch"] = self.inferer.slices_together(network, (inputs.shape[2], inputs.shape[3]), row)
         with self.judge.watch(network) as seen:
@@ -51,13 +51,13 @@ class WatchedInferer(Inferer):
         return found
 
     def trust(self, row: int, prob: Tensor, finished: Finished, threshold: float) -> Trust:
-        """Return what is known about a mask of the last case.
+        """Return the trust estimates of a mask of the last case.
 
         Args:
-            row: of the task.
-            prob: (1, h, w) or (1, h, w, D) of what the network saw.
-            finished: of the whole image.
-            threshold: that the mask is cut at.
+            row: row of the task.
+            prob: (1, h, w) or (1, h, w, D) probabilities of the network input.
+            finished: results of the whole image.
+            threshold: threshold of the mask.
         """
         trust = self.judge.judge(self._seen, row, plain_prob(prob), threshold)
         return replace(trust, contours=self.judge.contours(row, plain_prob(finished.prob), threshold))
