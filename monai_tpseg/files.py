@@ -32,8 +32,9 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        if error.errno is not None:  # without a number, a name would stand in the place of the message
-            error.filename = error.filename or os.fspath(target)  # writers of pictures and arrays leave it out
+        named = (error.filename, error.filename2)  # writers of pictures and arrays name none, copies name two
+        if error.errno is not None and (named[0] is None or os.fspath(temporary) in map(str, named)):
+            error.filename, error.filename2 = os.fspath(target), None  # nobody knows the temporary name
         raise
     finally:
         if temporary.is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -81,11 +82,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _speaking(options.quiet), _stoppable():
             return int(options.command(options))
     except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
-        sys.stderr.write(f"Error: {shown(' '.join(str(error).split()))}\n")
+        sys.stderr.write(f"Error: {shown(' '.join(_line(error).split()))}\n")
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt as stopped:
         sys.stderr.write(f"Stopped.{_HINTS.get(options.command, '')}\n")
         return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)
+
+
+def _line(error: Exception) -> str:
+    """What went wrong, without the number and the second name that Python puts about an error of the system."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    where = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"{where}{error.strerror}{'; make room, then repeat the command' if full else ''}."
 
 
 def _parser() -> argparse.ArgumentParser:

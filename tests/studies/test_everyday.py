@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -257,6 +258,33 @@ def test_temporary_names_differ_in_every_container(tmp_path: Path, monkeypatch: 
         assert first != second
     with complete(tmp_path / ("\U0001d49c" * 60 + ".nii.gz")) as part:
         part.touch()
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """As on a full disc, no file grows beyond `size` bytes."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disc_is_one_line_that_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither the temporary name nor the source of a copy, and nothing half written is left."""
+    source = pictures(tmp_path / "in", "a.png") / "a.png"
+    out = tmp_path / "out"
+    out.mkdir()
+    with small_files(10):
+        assert main(["scan", str(source.parent), "--out", str(out / "manifest.csv")]) == 1
+        with pytest.raises(OSError, match="too large") as caught, complete(out / "mask.png") as part:
+            shutil.copyfile(source, part)
+    line = f"Error: '{out / 'manifest.csv'}': File too large; make room, then repeat the command."
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert (caught.value.filename, caught.value.filename2) == (str(out / "mask.png"), None)
+    assert list(out.iterdir()) == []
 
 
 def test_runs_and_sessions_keep_apart(tmp_path: Path) -> None:
