@@ -22,6 +22,9 @@ __all__ = ["Limits", "Read", "Reader"]
 _Item = TypeVar("_Item")
 
 _GIB = 2**30
+_LONGEST = 7 * 86_400.0  # seconds; the system's poll takes 24 days at most
+_MOST_MEMORY = 2.0**20  # GiB, which still is a size to the system
+_MOST_READERS = 1024
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Limits:
     """What reading one source may take, and how many are read at once.
 
     Attributes:
-        seconds: more than 0.
+        seconds: more than 0, up to a week.
         memory: GiB that a reading process may grow by; 0 divides half of the machine's memory among them. Kept on
             Linux only.
-        readers: processes that read ahead, 1 or more; each holds one case.
+        readers: processes that read ahead, 1 to 1024; each holds one case.
     """
 
     seconds: float = 300.0
@@ -40,14 +43,18 @@ class Limits:
     readers: int = 1
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
-            raise StudyError(f"The time limit for reading a source must be more than 0 seconds, got {self.seconds:g}.")
-        if self.memory < 0:
+        if not 0 < self.seconds <= _LONGEST:
             raise StudyError(
-                f"The memory limit for reading a source must be 0 GiB (automatic) or more, got {self.memory:g}."
+                "The time limit for reading a source must be more than 0 seconds and up to "
+                f"{_LONGEST:g}, got {self.seconds:g}."
             )
-        if self.readers < 1:
-            raise StudyError(f"There must be at least 1 reader process, got {self.readers}.")
+        if not 0 <= self.memory <= _MOST_MEMORY:
+            raise StudyError(
+                f"The memory limit for reading a source must be 0 (automatic) to {_MOST_MEMORY:g} GiB, "
+                f"got {self.memory:g}."
+            )
+        if not 1 <= self.readers <= _MOST_READERS:
+            raise StudyError(f"The number of reader processes must be 1 to {_MOST_READERS}, got {self.readers}.")
 
     @property
     def bytes(self) -> int:

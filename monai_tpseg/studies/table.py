@@ -7,6 +7,7 @@ import csv
 import difflib
 import io
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ class Row(NamedTuple):
 
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
+_MARK_OF_WINDOWS = codecs.BOM_UTF8.decode("cp1252")
 _SEPARATORS = ",;\t"
 _ALIKE = 0.7  # share of common letters from which a column's name counts as a slip
 
@@ -111,7 +113,13 @@ def _text(path: Path) -> str:
         text = _of_windows(data) or data.decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise StudyError(f"'{path}' contains zero bytes, so it is not text; write it again with tpseg scan.")
-    return text.lstrip("\ufeff")  # a program that adds the mark to a file that has it
+    if text.lstrip(' "').startswith(_MARK_OF_WINDOWS):
+        raise StudyError(
+            f"'{path}' is UTF-8 that a program took for Windows-1252 and saved, so names may be wrong: open the table "
+            "of tpseg scan once more, with the character set UTF-8."
+        )
+    # a program adds the mark to a file that has it, or quotes it with the first name
+    return re.sub('^\ufeff*("?)\ufeff*', r"\1", text)
 
 
 def _of_windows(data: bytes) -> str | None:

@@ -61,8 +61,9 @@ def test_a_list_by_hand_needs_only_paths(tmp_path: Path) -> None:
         b'path,task\n"./x/../x//a, b.png",skin_lesion\n',
         b'"size, in mm, of it";path;task\n3,5;x/a, b.png;skin_lesion\n',
         b'\xef\xbb\xbf\xef\xbb\xbfpath,task\n"x/a, b.png",skin_lesion\n',
+        b'"\xef\xbb\xbfpath";"task"\r\n"x/a, b.png";"skin_lesion"\r\n',
     ],
-    ids=["excel", "semicolon", "utf-16", "order", "detour", "commas in a name", "two marks"],
+    ids=["excel", "semicolon", "utf-16", "order", "detour", "commas in a name", "two marks", "quoted mark"],
 )
 def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.csv").write_bytes(content.replace(b' , "x', b',"x'))
@@ -86,6 +87,8 @@ def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: byt
         (b"path,task\nx, y.png,wet_amd\n", "Line 2 .* more cells"),
         (b'path,task\n"x.png,wet_amd\n', "not CSV"),
         (b"PK\x03\x04 and so on", "spreadsheet"),
+        (b"\xff\xfe" + '"\u00ef\u00bb\u00bfpath";task\n'.encode("utf-16-le"), "took for Windows-1252"),
+        ('"\u00ef\u00bb\u00bfpath",task\n"h\u00c3\u00a4nde.png",\n'.encode(), "with the character set UTF-8"),
         (b"path\na\0b\n", "zero bytes"),
         (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* not UTF-8"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,12 @@ def test_an_output_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         prepare_output(tmp_path / "file" / "out", [], "salted", False)
 
 
-@pytest.mark.parametrize("limits", [{"seconds": 0}, {"memory": -1}, {"readers": 0}])
+@pytest.mark.parametrize(
+    "limits",
+    [{name: value} for name in ("seconds", "memory") for value in (-1.0, math.nan, math.inf, 1e99)]
+    + [{"seconds": 0}, {"readers": 0}, {"readers": 10**10}],
+    ids=str,
+)
 def test_limits_that_make_no_sense_are_named(limits: dict[str, float]) -> None:
     with pytest.raises(StudyError, match="must be"):
         Limits(**limits)  # type: ignore[arg-type]
