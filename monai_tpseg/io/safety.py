@@ -14,7 +14,16 @@ from typing import TypeVar
 from monai_tpseg.files import shown
 from monai_tpseg.io.errors import ReadError
 
-__all__ = ["DEFLATE_RATIO", "MAX_BYTES", "MAX_PIXELS", "MAX_VOXELS", "base_name", "check_size", "read_safely"]
+__all__ = [
+    "DEFLATE_RATIO",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MAX_VOXELS",
+    "base_name",
+    "check_size",
+    "check_voxels",
+    "read_safely",
+]
 
 MAX_PIXELS = 2**26
 """Maximum pixels of a picture or frame, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
@@ -28,6 +37,7 @@ MAX_BYTES = 2**30
 DEFLATE_RATIO = 1032
 """Maximum compression ratio of deflate: a file that declares more contains less than declared."""
 
+_BYTES_PER_VOXEL = 12  # of three float32 channels
 _LIBRARIES = ("PIL", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg")
 
 _Result = TypeVar("_Result")
@@ -49,9 +59,30 @@ def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
     Raises:
         ReadError: `E_TOO_LARGE`.
     """
-    if prod(frame) > MAX_PIXELS or prod(frame) * frames > MAX_VOXELS:
-        size = " x ".join(str(n) for n in (*frame, frames))
+    if prod(frame) > MAX_PIXELS:
+        size = " x ".join(str(n) for n in frame)
         raise ReadError("E_TOO_LARGE", f"{name} declares {size} pixels, too many to read at once; split it.")
+    check_voxels((*frame, frames), name)
+
+
+def check_voxels(shape: tuple[int, ...], name: object) -> None:
+    """Reject a volume of unsafe size before memory is allocated for it.
+
+    Args:
+        shape: voxels along each axis.
+        name: name used in error messages.
+
+    Raises:
+        ReadError: `E_TOO_LARGE`, with the size, what it takes and the limit.
+    """
+    voxels = prod(shape)
+    if voxels > MAX_VOXELS:
+        size, gigabytes = " x ".join(str(n) for n in shape), voxels * _BYTES_PER_VOXEL / 1e9
+        raise ReadError(
+            "E_TOO_LARGE",
+            f"{name} has {size} voxels, which take {gigabytes:.1f} GB as three float32 channels; "
+            f"at most {MAX_VOXELS * _BYTES_PER_VOXEL / 1e9:.1f} GB are read at once; split it or resample it.",
+        )
 
 
 def read_safely(read: Callable[[], _Result], name: object) -> _Result:

@@ -24,7 +24,7 @@ from monai_tpseg.io.meta_keys import FORMAT, GEOMETRY_DOUBTFUL, NIFTI_HEADER, SO
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
-from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_VOXELS, base_name
+from monai_tpseg.io.safety import DEFLATE_RATIO, base_name, check_voxels
 from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_scale, metaimage_voxels, nrrd_encoding
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
@@ -257,8 +257,7 @@ def _check_one_volume(shape: tuple[int, ...], path: Path, how: str) -> None:
         raise ReadError(
             "E_4D", f"{base_name(path)} has shape {shape}; segment one time point, saved on its own ({how})."
         )
-    if prod(shape) > MAX_VOXELS:
-        raise ReadError("E_TOO_LARGE", f"{base_name(path)} has shape {shape}, too large to read at once; split it.")
+    check_voxels(shape, base_name(path))
 
 
 def _check_content(size: int, files: list[Path], path: Path) -> None:

@@ -334,3 +334,49 @@ def test_numbers_of_frames(write_dicom: Write, count: str, code: str) -> None:
     with pytest.raises(ReadError) as caught:
         read(path)
     assert caught.value.code == code
+
+
+def voi(first: int, bits: int) -> Dataset:
+    return item(LUTDescriptor=[4, first, bits], LUTData=bytes(range(8)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"VOILUTSequence": [voi(0, 16)]},
+        {"WindowCenter": [40, 300], "WindowWidth": [400, 1500], "VOILUTFunction": "SIGMOID"},
+        {"WindowCenter": 40, "WindowWidth": 400, "VOILUTSequence": [voi(0, 16)]},
+        {"WindowCenter": "nan", "WindowWidth": "0"},
+        {"ICCProfile": b"no profile at all "},
+    ],
+)
+def test_what_is_for_a_screen_changes_no_value(write_dicom: Write, kind: str, tags: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = values_of(read(written(write_dicom, kind, STORED, RescaleIntercept=-1024, **tags)))
+    np.testing.assert_array_equal(found, (STORED - 1024.0)[: len(found)])
+
+
+@pytest.mark.parametrize(
+    ("tags", "spacing"),
+    [
+        ({"PixelSpacing": [0.3, 0.2], "ImagerPixelSpacing": [0.4, 0.4]}, [0.3, 0.2]),
+        ({"PixelSpacing": [0.3, 0.2], "NominalScannedPixelSpacing": [0.4, 0.4]}, [0.3, 0.2]),
+        ({"ImagerPixelSpacing": [0.4, 0.4]}, None),
+        ({"NominalScannedPixelSpacing": [0.4, 0.4]}, None),
+        ({"PixelAspectRatio": [2, 1]}, None),
+    ],
+)
+def test_only_lengths_in_the_patient_are_lengths(
+    write_dicom: Write, tags: dict[str, Any], spacing: list[float] | None
+) -> None:
+    meta = LoadMedicalImage(plane="stored")(write_dicom("a", STORED[0], "CR", **tags)).meta
+    found = meta.get("spacing")
+    assert (None if found is None else [float(x) for x in found]) == spacing
+
+
+def test_white_is_low_and_values_have_a_sign(write_dicom: Write) -> None:
+    image = read(write_dicom("a", STORED[0] - 1000, "CR", PhotometricInterpretation="MONOCHROME1"))
+    np.testing.assert_array_equal(values_of(image)[0], STORED[0] - 1000)
+    assert image.meta["inverted"]
