@@ -19,7 +19,7 @@ import numpy as np
 
 from monai_tpseg.experiments.figures import write_figures
 from monai_tpseg.experiments.results import merge, read_results, write_results
-from monai_tpseg.experiments.statistics import Scores, compare, row_scores
+from monai_tpseg.experiments.statistics import Comparison, Scores, compare, row_scores
 from monai_tpseg.experiments.tables import make_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -44,6 +44,11 @@ def scored(results: dict[str, Any]) -> dict[str, Scores]:
     return {row: scores for row, scores in found.items() if scores is not None}
 
 
+def interval(c: Comparison) -> str:
+    """Return the 95 % interval of a difference, in percent."""
+    return f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
+
+
 def verdict(results: dict[str, Any]) -> list[str]:
     """Return one sentence per peer on whether the reference row is ahead of it, with the interval."""
     scores, titles = scored(results), {row["id"]: row["title"] for row in results["rows"]}
@@ -53,8 +58,7 @@ def verdict(results: dict[str, Any]) -> list[str]:
         if peer in scores and reference in scores:
             c = compare(scores[reference], scores[peer])
             word = "ahead of" if c.low > 0 else "behind" if c.high < 0 else "not clearly different from"
-            span = f"95 % interval {100 * c.low:+.1f} to {100 * c.high:+.1f}"
-            gap = f"{100 * c.difference:+.1f} points of mean Dice, {span}"
+            gap = f"{100 * c.difference:+.1f} points of mean Dice, 95 % interval {interval(c)}"
             lines.append(f"- {titles[reference]} is {word} {titles[peer]}: {gap}.")
     return lines
 
@@ -71,10 +75,8 @@ def ordering(results: dict[str, Any]) -> list[str]:
         clear = c.low > 0 or c.high < 0
         same = (c.difference > 0) == (paper > 0)
         said = "within noise" if not clear else "as in the paper" if same else "against the paper"
-        lines.append(
-            f"| {row['title']} ({name}) | {paper:+.2f} | {100 * c.difference:+.1f} | "
-            f"{100 * c.low:+.1f} to {100 * c.high:+.1f} | {said} |"
-        )
+        gap = f"{100 * c.difference:+.1f} | {interval(c)}"
+        lines.append(f"| {row['title']} ({name}) | {paper:+.2f} | {gap} | {said} |")
     return lines
 
 
@@ -188,14 +190,13 @@ def recipe_steps(docs: Path) -> str:
         if name not in scores:
             missing.append(row["title"])
             continue
-        options, gain, span = runs[name]["options"], "-", "-"
+        gain = "- | -"
         if name != reference:
             c = compare(scores[name], scores[reference])
-            gain, span = f"{100 * c.difference:+.1f}", f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
-        steps = options["epoch_cases"] // options["batch_size"] * options["max_epochs"]
+            gain = f"{100 * c.difference:+.1f} | {interval(c)}"
         minutes = runs[name]["clock"][-1]["cpu_seconds"] / 60
         mean = 100 * float(np.mean(scores[name].mean()))
-        lines.append(f"| {row['title']} | {mean:.1f} | {gain} | {span} | {steps} | {minutes:.1f} |")
+        lines.append(f"| {row['title']} | {mean:.1f} | {gain} | {steps_in(runs[name])} | {minutes:.1f} |")
     told = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     images = len(scores[reference].cases)
     return STEPS.format(title=results["title"], images=f"{images:,}", table="\n".join(lines)) + told
@@ -220,7 +221,12 @@ def repeated(results: dict[str, Any], docs: Path) -> list[str]:
 
 def steps_of(results: dict[str, Any]) -> int:
     """Return the steps of the first run, which every row without an option of its own has."""
-    options = results["runs"][0]["options"]
+    return steps_in(results["runs"][0])
+
+
+def steps_in(run: dict[str, Any]) -> int:
+    """Return the training steps of a run."""
+    options = run["options"]
     return int(options["max_epochs"] * options["epoch_cases"] // options["batch_size"])
 
 

@@ -19,7 +19,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.report.case_list import EXPLAINED, MOST, ORDER, Case, collect, write_run_tables
 from monai_tpseg.report.case_tables import readable
 
-__all__ = ["REPORT", "asset", "digest", "whole_options", "write_report"]
+__all__ = ["REPORT", "asset", "digest", "write_report"]
 
 REPORT = "report.html"
 """The name of the report in an output folder."""

@@ -68,10 +68,10 @@ def is_given(header: Any, keyword: str) -> bool:
 
 
 def as_text(header: Any, keyword: str) -> str:
-    """Return the value of `keyword` as text, that of one which is not what its type demands as it lies in the file."""
+    """Return the value of `keyword` as text; a value that its type does not allow is returned as stored in the file."""
     try:
         return str(header.get(keyword))
-    except Exception:  # pydicom parses a value when it is looked at
+    except Exception:  # pydicom parses a value on access
         return repr(header.get_item(keyword).value)
 
 
