@@ -57,7 +57,7 @@ def commands(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[
 def test_help_lists_every_command_once_beneath_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _parser().parse_args(["--help"])
-    listed = re.findall(r"^  ([a-z][a-z-]*) {2,}\S", capsys.readouterr().out, flags=re.MULTILINE)
+    listed = re.findall(r"^    ([a-z][a-z-]*) {2,}\S", capsys.readouterr().out, flags=re.MULTILINE)
     top = [name for name, _ in commands(_parser()) if name and " " not in name]
     assert sorted(listed) == sorted(top)
     assert listed.index("run") < listed.index("train") < listed.index("experiment")

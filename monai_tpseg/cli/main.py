@@ -127,7 +127,7 @@ def _grouped(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> s
     about = {action.dest: action.help for action in commands._choices_actions}
     lines = []
     for heading, names in _GROUPS.items():
-        lines += [f"{heading}:", *(f"  {name:<12}{about[name]}" for name in names)]
+        lines += [f"{heading}:", *(f"    {name:<12}{about[name]}" for name in names)]
     return "\n".join(lines)
 
 
