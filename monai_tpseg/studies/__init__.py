@@ -1,4 +1,4 @@
-"""Many studies: find them, read them ahead, segment them, one after the other or on a cluster."""
+"""Many studies: discovery, reading ahead, and segmentation, on one machine or on a cluster."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Altered copies of pictures that training saw: they stand for pictures that it did not see.
+"""Altered copies of training pictures, as substitutes for unseen pictures.
 
-A network fits its training pictures better than new ones, so an expected Dice that is fitted on them is too high. A
-copy that is bent, turned, resized and of another tone, beyond what training does to pictures, is new to the network,
-and its label is known.
+A network fits its training pictures better than new ones, so an expected Dice fitted on them is too high. A copy that
+is deformed, rotated, resized and changed in tone more than by training augmentation is new to the network, and its
+label is known.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ __all__ = ["altered"]
 def altered(
     image: MetaTensor, label: torch.Tensor, count: int, seed: int = 0
 ) -> Iterator[tuple[MetaTensor, torch.Tensor]]:
-    """Yield altered copies of a picture and its label, in turn of another tone, and of another tone and bent.
+    """Yield altered copies of a picture and its label, alternately changed in tone, and in tone and shape.
 
     Args:
-        image: (3, H, W) as `LoadMedicalImage` gives it; its meta stays.
+        image: (3, H, W) from `LoadMedicalImage`; its metadata are kept.
         label: (1, H, W) in {0, 1}.
-        count: of copies.
-        seed: of what is done; equal arguments give equal copies.
+        count: number of copies.
+        seed: random seed; equal arguments give equal copies.
     """
     plain, spread = image.as_tensor().float(), float(image.as_tensor().float().std()) or 1.0
     for n in range(count):
@@ -41,7 +41,7 @@ def altered(
 
 
 def _bent(side: int) -> Iterator[Any]:
-    """Turned by up to 45 degrees, moved and resized by up to 0.15 and 0.35 of the side, and bent; nothing is empty."""
+    """Rotate by up to 45 degrees, shift and resize by up to 0.15 and 0.35 of the side, and deform; nothing is empty."""
     yield Rand2DElasticd(
         keys=(IMAGE, LABEL), spacing=(side / 4, side / 4), magnitude_range=(0.01 * side, 0.04 * side), prob=1,
         rotate_range=0.8, scale_range=0.35, translate_range=0.15 * side, mode=("bilinear", "nearest"),
@@ -50,7 +50,7 @@ def _bent(side: int) -> Iterator[Any]:
 
 
 def _toned(spread: float) -> Iterator[Any]:
-    """Another gamma; half of the copies less sharp, half with noise of up to a third of the picture's spread."""
+    """Change gamma; blur half of the copies, and add noise of up to a third of the picture's spread to the others."""
     yield RandAdjustContrastd(keys=IMAGE, prob=1, gamma=(0.6, 1.6))
     yield RandGaussianSmoothd(keys=IMAGE, prob=0.5, sigma_x=(0.5, 2.0), sigma_y=(0.5, 2.0))
     yield RandGaussianNoised(keys=IMAGE, prob=0.5, std=float(np.float32(spread / 3)))

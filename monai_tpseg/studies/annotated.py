@@ -1,4 +1,4 @@
-"""What was saved with `tpseg annotate` as a datalist: source, mask, task, and the slices that were looked at."""
+"""Results of `tpseg annotate` as a datalist: source, mask, task, and reviewed slices."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LOOKED_AT = ("edited", "accepted")
 
 
 class Annotated(NamedTuple):
-    """What an output folder of `tpseg annotate` gives.
+    """Content of an output folder of `tpseg annotate`.
 
     Args:
-        entries: with absolute paths under `image` and `label`, `task`, `patient` and, for volumes, `slices`.
+        entries: entries with absolute paths under `image` and `label`, `task`, `patient` and, for volumes, `slices`.
         left_out: names of cases that cannot be entries, with the reason.
-        modalities: of tasks beyond the catalogue, by name.
+        modalities: modalities of tasks outside the catalogue, by name.
     """
 
     entries: list[dict[str, Any]]
@@ -42,22 +42,22 @@ class Annotated(NamedTuple):
 
 
 def holds_annotations(folder: Path) -> bool:
-    """Say whether a folder is the output of `tpseg annotate`."""
+    """Return whether a folder is an output folder of `tpseg annotate`."""
     return (folder / SESSIONS).is_dir() and (folder / MANIFEST).is_file()
 
 
 def annotated_cases(out: Path, done: bool = False) -> Annotated:
     """Return the saved masks of an output folder of `tpseg annotate` as entries of a datalist.
 
-    Slices that nobody has looked at are no example of anything: of a volume the numbers of the others are listed, and a
-    case in which every mask is only proposed is left out. Of a case that was marked as done everything was looked at.
+    Slices that were not reviewed are not used: for a volume, the numbers of reviewed slices are listed, and a case
+    with only proposed masks is left out. All slices of a case marked as done count as reviewed.
 
     Args:
-        out: its `--out`.
-        done: only the cases that were marked as done.
+        out: the output folder (`--out`).
+        done: whether to return only cases marked as done.
 
     Raises:
-        StudyError: the folder is none, or nothing was saved.
+        StudyError: the folder is not an output folder of `tpseg annotate`, or nothing was saved.
     """
     if not holds_annotations(out):
         raise StudyError(f"'{out}' contains no sessions of tpseg annotate; give its --out.")
@@ -78,8 +78,8 @@ def write_annotated(out: Path, datalist: Path, done: bool = False) -> Annotated:
     """Write the entries of `annotated_cases` under `training` of a datalist, and return them.
 
     Args:
-        out: the `--out` of `tpseg annotate`.
-        datalist: the JSON file to write or replace; paths are relative to its folder.
+        out: the output folder (`--out`) of `tpseg annotate`.
+        datalist: JSON file to write or replace; paths are relative to its folder.
         done: see `annotated_cases`.
 
     Raises:
@@ -104,7 +104,7 @@ def _saved(cases: Path, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _add(found: Annotated, entry: Entry, folder: Path, record: dict[str, Any], whole: bool) -> str:
-    """Add what was saved of a case, all its slices if `whole`; return why not, or ""."""
+    """Add the saved masks of a case, all slices if `whole`; return the reason if impossible, or ""."""
     source, label = entry.root / entry.path, folder / record.get("files", {}).get("mask", "-")
     looked_at = _looked_at(record)
     if entry.part:

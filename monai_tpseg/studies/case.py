@@ -1,4 +1,4 @@
-"""One case of a run, from its line in the manifest to its folder: whatever goes wrong stays with the case."""
+"""One case of a run, from its line in the manifest to its folder; its errors do not affect other cases."""
 
 from __future__ import annotations
 
@@ -49,13 +49,14 @@ CASES = "cases"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a case ended.
+    """Outcome of a case.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         outcome: status, code, flags.
-        kept: its folder is that of an earlier run; see `Plan`.
-        seconds: `read`, in its own process; `network`; `write`, with measuring and drawing; where they took place.
+        kept: whether its folder is from an earlier run; see `Plan`.
+        seconds: durations in s of `read`, in its own process; `network`; `write`, including measuring and drawing;
+            those that took place.
     """
 
     name: str
@@ -65,22 +66,22 @@ class Ended:
 
 
 class Found(NamedTuple):
-    """What was found in a case, and the seconds that it took the network."""
+    """Segmentation of a case, and the time of the network in s."""
 
     what: Segmentation
     seconds: float = 0.0
 
 
 class CaseRunner:
-    """Takes cases one by one through a model into an output folder.
+    """Segment cases one by one and write them to an output folder.
 
     Args:
-        model: loaded once.
-        out: output folder; `prepare_output` has made it.
-        resume: keep complete results that were made from the same input, weights, task and settings.
-        tag: a word that the other processes of the run do not use.
-        limits: of reading a window of a slide; those of other sources are the reader's.
-        quiet: no progress bar for a slide.
+        model: the model, loaded once.
+        out: output folder, created by `prepare_output`.
+        resume: keep complete results with the same input, weights, task and settings.
+        tag: word that no other process of the run uses.
+        limits: limits for reading a window of a slide; those of other sources belong to the reader.
+        quiet: show no progress bar for a slide.
     """
 
     def __init__(
@@ -102,14 +103,14 @@ class CaseRunner:
         self._made_by = provenance(model.info, model.config)
 
     def segment_tasks(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
-        """Segment what was read for the tasks of several plans at once; nothing where that fails.
+        """Segment a source for the tasks of several plans at once; on failure, return nothing.
 
         Args:
-            plans: of one source and one modality.
-            read: what became of it.
+            plans: plans for one source and one modality.
+            read: the source as read.
 
         Returns:
-            what was found for each plan, by its name.
+            the segmentation for each plan, by its name.
         """
         if read is None or read.image is None:
             return {}
@@ -117,22 +118,22 @@ class CaseRunner:
         try:
             with _timed(seconds, "network"):
                 found = self._with_less_memory(read, tasks)
-        except Exception as error:  # a network may raise anything: each task is tried by itself, and says what is wrong
+        except Exception as error:  # a network may raise anything: each task is run separately
             logger.warning("%s do not run together (%s); each runs separately.", ", ".join(tasks), type(error).__name__)
             return {}
         share = seconds["network"] / len(plans)
         return {plan.name: Found(one, share) for plan, one in zip(plans, found, strict=True)}
 
     def finish(self, plan: Plan, read: Read | None, found: Found | None = None) -> Ended:
-        """Segment a case that was read, and write its folder, complete or not at all.
+        """Segment a case that was read, and write its folder, completely or not at all.
 
         Args:
-            plan: of the case.
-            read: what became of its source; None where the plan has none.
-            found: what `segment_tasks` has found for it; by default it is segmented now.
+            plan: plan of the case.
+            read: its source as read; None if the plan has no source.
+            found: its segmentation from `segment_tasks`; by default it is segmented now.
 
         Raises:
-            StudyError: nothing can be written any more, or the device is lost.
+            StudyError: writing has become impossible, or the device is lost.
         """
         if plan.kept and plan.outcome is not None:
             return Ended(plan.name, plan.outcome, kept=True)
@@ -151,14 +152,14 @@ class CaseRunner:
 
     def _record(self, plan: Plan, folder: Path, outcome: Outcome, **more: Any) -> None:
         named = (*TASK_NAMES, *self.model.info.modalities)
-        task = plan.entry.task if plan.entry.task in named else ""  # anything else may be somebody's note
+        task = plan.entry.task if plan.entry.task in named else ""  # any other text may be a private note
         write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
 
     def _unwritten(self, plan: Plan, error: Exception) -> Outcome:
-        """Record a case whose folder could not be completed; it fails, and the others go on.
+        """Record a case whose folder could not be completed; the case fails, the run continues.
 
         Raises:
-            StudyError: no folder can be written any more.
+            StudyError: writing has become impossible.
         """
         outcome = outcome_of(error)
         try:
@@ -166,7 +167,7 @@ class CaseRunner:
                 raise error
             with case_folder(self.folder / plan.name, self.tag) as folder:
                 self._record(plan, folder, outcome)
-        except Exception as again:  # one name may be impossible where others are not
+        except Exception as again:  # a single name may be invalid
             if is_disc_full(again) or not _takes_folders(self.folder):
                 raise _no_writing(self.out, again) from error
         return outcome
@@ -174,7 +175,7 @@ class CaseRunner:
     def _segment(
         self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float], found: Found | None
     ) -> tuple[Outcome, dict[str, Any]]:
-        """Isolation: whatever a case raises stays with the case, but for a disc that is full."""
+        """Isolation: an exception of a case affects only that case, except for a full disk."""
         try:
             if plan.slide is not None:
                 with _timed(seconds, "network"):
@@ -217,7 +218,7 @@ class CaseRunner:
         )
 
     def _check_unchanged(self, plan: Plan) -> None:
-        """A source that somebody still writes to was read half old, half new."""
+        """A source that is still being written may be read inconsistently."""
         seen, trouble = self.planner.see(plan.entry, content=False)
         if seen is None or trouble is not None or seen.stamp != plan.stamp:
             raise SourceChanged
@@ -229,7 +230,7 @@ class CaseRunner:
             return segment_slide(self.model, source, plan.entry.task, name, folder, self.quiet)
 
     def _with_less_memory(self, read: Read | None, tasks: Sequence[str]) -> list[Segmentation]:
-        """Once more, slice by slice, where memory ran out."""
+        """Retry slice by slice if memory ran out."""
         if read is None or read.image is None:
             raise (read and read.error) or RuntimeError("the case was not read")
         try:
@@ -270,6 +271,6 @@ def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _empty(folder: Path) -> None:
-    """Remove what a failed case had written so far."""
+    """Remove the files that a failed case has written."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""What is to be done for a case, decided before its pixels are read."""
+"""The plan for a case, made before its pixels are read."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ __all__ = ["CasePlanner", "Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for a case.
+    """The plan for a case.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         entry: its line in the manifest.
-        key: what `--resume` goes by.
-        source: to be read; None where the case has ended already, or is a slide.
-        slide: a whole slide, which is read in windows while it is segmented.
-        outcome: how it has ended: before, or for want of a task or a source.
-        kept: the folder stays as an earlier run has left it: it still holds, or the source cannot be reached now,
-            which `outcome` says then.
-        stamp: of the source, see `Seen`.
+        key: digest compared by `--resume`.
+        source: source to read; None if the outcome is known already, or for a slide.
+        slide: whole slide, which is read in windows while it is segmented.
+        outcome: known outcome: of an earlier run, or because of a missing task or source.
+        kept: whether the folder of an earlier run is kept, because it is still valid, or because the source cannot be
+            reached now (see `outcome`).
+        stamp: stamp of the source, see `Seen`.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Plan:
 
 
 class CasePlanner:
-    """Looks at cases before their pixels are read, and decides what is to be done for each.
+    """Plan cases before their pixels are read.
 
     Args:
-        model: of the run.
-        folder: that holds a folder for each case.
-        resume: keep complete results that were made from the same input, weights, task and settings.
-        limits: of a process that looks at sources.
+        model: model of the run.
+        folder: parent folder of the cases.
+        resume: keep complete results with the same input, weights, task and settings.
+        limits: limits of the process that examines sources.
     """
 
     def __init__(self, model: Model, folder: Path, resume: bool, limits: Limits | None) -> None:
@@ -68,12 +68,12 @@ class CasePlanner:
         self._looker: ChildProcess | None = None
 
     def plan(self, name: str, entry: Entry) -> Plan:
-        """Look at a case without reading its pixels."""
+        """Plan a case without reading its pixels."""
         try:
             return self._plan(name, entry)
         except NoProcessError:
-            raise  # no case's fault
-        except Exception as error:  # whatever a source does to who looks at it stays with its case
+            raise  # not caused by a case
+        except Exception as error:  # an error of a source affects only its case
             return Plan(name, entry, "", outcome=outcome_of(error))
 
     def _plan(self, name: str, entry: Entry) -> Plan:
@@ -91,17 +91,17 @@ class CasePlanner:
         return Plan(name, entry, key, seen.source, stamp=seen.stamp)
 
     def close(self) -> None:
-        """End the process that looks for sources."""
+        """End the process that examines sources."""
         if self._looker is not None:
             self._looker.close()
         self._looker = None
 
     def kept(self, name: str, key: str) -> Outcome | None:
-        """Return the outcome on disc if it still holds, else None: what failed or was skipped is tried again.
+        """Return the stored outcome if it is still valid, otherwise None: failed and skipped cases are tried again.
 
         Args:
-            name: of the case.
-            key: of its plan.
+            name: name of the case.
+            key: key of its plan.
         """
         record = read_result(self.folder / name)
         if record is None or not key or record["key"] != key:
@@ -110,7 +110,7 @@ class CasePlanner:
         return None if status in (Status.FAILED, Status.SKIPPED) else Outcome(status, flags=tuple(record["flags"]))
 
     def _stays(self, name: str) -> bool:
-        """Whether a case has a result that these weights and settings have made, which a lost source must not cost."""
+        """Whether a case has a result of these weights and settings, which is kept if the source is unavailable."""
         record = read_result(self.folder / name)
         if record is None or Status(record["status"]) in (Status.FAILED, Status.SKIPPED):
             return False
@@ -119,7 +119,7 @@ class CasePlanner:
         return bool(same and made_by["config_sha256"] == now["config_sha256"])
 
     def see(self, entry: Entry, content: bool = True) -> tuple[Seen | None, Outcome | None]:
-        """Return what is known of a source, or how its case ends because it lies nowhere or does not answer."""
+        """Return the facts about a source, or the outcome of its case if the source is missing or does not respond."""
         if self._looker is None:
             limits = self.limits or Limits()
             self._looker = ChildProcess(SEE, limits.seconds, limits.bytes)
@@ -142,13 +142,13 @@ class CasePlanner:
         return None if known else failed("E_TASK")
 
     def _key(self, entry: Entry, identity: str) -> str:
-        """Input, weights, task and settings in one keyed digest."""
+        """A keyed digest of input, weights, task and settings."""
         parts = (entry.path, entry.part, identity, entry.task, self.model.info.sha256, self._made_by["config_sha256"])
         return entry.keyed(json.dumps(parts))
 
 
 def _unfit(seen: Seen) -> Outcome | None:
-    """How a case without a task ends that needs none."""
+    """The outcome of a case that needs no task."""
     if seen.unfit == "no image":
         return outcome_of(ReadError("E_NOT_IMAGE", "The source is no image."))
     codes = {"localizer": "S_LOCALIZER", "screenshot": "S_SCREENSHOT"}
@@ -157,7 +157,7 @@ def _unfit(seen: Seen) -> Outcome | None:
 
 
 def _unreachable(seen: Seen | None, trouble: Outcome | None) -> Outcome | None:
-    """How a case ends whose source is not there, may not be opened or does not answer: None where it is there."""
+    """The outcome of a case whose source is missing, cannot be opened or does not respond, or None."""
     if seen is not None:
         return outcome_of(ReadError("E_NOT_FOUND", "The source is not there.")) if seen.identity == UNREADABLE else None
     return trouble if trouble is not None and trouble.code in ("E_NOT_FOUND", *LOST.values()) else None

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a line of JSON for its start, each case and its end, and a progress bar."""
+"""Events of a run: one line of JSON for its start, each case and its end, and a progress bar."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ EVENTS = "events.jsonl"
 
 
 class Events:
-    """Counts and records how cases end.
+    """Count and record the outcomes of cases.
 
     Args:
-        log: takes the lines.
-        bar: shows them.
+        log: receives the lines.
+        bar: progress bar.
     """
 
     def __init__(self, log: TextIO, bar: Any) -> None:
         self.counts: Counter[str] = Counter()
-        self.stayed = 0  # results of cases whose source cannot be reached now
+        self.stayed = 0  # results of cases whose source is unavailable
         self._log, self._bar = log, bar
         self._last = time.monotonic()
 
     def ended(self, case: Ended) -> None:
-        """Record a case; its `seconds` are those since the one before, of which reading ahead costs none."""
+        """Record a case; its `seconds` are the time since the previous case, excluding reading ahead."""
         now = time.monotonic()
         self.counts[case.outcome.status.value] += 1
         self.stayed += case.kept and case.outcome.status is Status.FAILED
@@ -62,11 +62,11 @@ class Events:
         self._bar.set_postfix(shown, refresh=False)
 
     def started(self, cases: int) -> None:
-        """Record the start of a run over so many cases."""
+        """Record the start of a run with the number of its cases."""
         self._write("start", cases=cases, version=__version__)
 
     def over(self, complete: bool, seconds: float) -> None:
-        """Record the end of a run, which may have been stopped before its last case."""
+        """Record the end of a run, which may have stopped before its last case."""
         self._write("end", complete=complete, seconds=round(seconds, 3), **self.counts)
 
     def _write(self, event: str, **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""Several tasks on one source: its cases go through a run together, read once and segmented with what they share."""
+"""Several tasks on one source: its cases are read once and segmented together."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _Item = TypeVar("_Item")
 
 
 def of_one_source(cases: Iterable[NamedEntry]) -> list[tuple[NamedEntry, ...]]:
-    """Put named entries together that follow each other and are of one source: no shard or worker parts them."""
+    """Group consecutive named entries of one source, so that no shard or worker separates them."""
     return [tuple(group) for _, group in groupby(cases, lambda case: case[1].source_id)]
 
 
 def group_plans(plans: Iterable[Plan], runner: CaseRunner) -> Iterator[tuple[Plan, ...]]:
-    """Put plans together that follow each other and can be segmented as one.
+    """Group consecutive plans that can be segmented together.
 
-    They are to be read from the same source, and their tasks are of one modality: its pictures are made ready in one
-    way. What has ended already, and slides, stay alone. One plan more is looked at than is given.
+    Plans of a group have the same source and tasks of the same modality, with the same preparation. Plans with a known
+    outcome, and slides, form groups of one. The iterator is read one plan ahead.
     """
 
     def fits(one: Plan, other: Plan) -> bool:
@@ -49,19 +49,19 @@ def _runs(items: Iterable[_Item], fits: Callable[[_Item, _Item], bool]) -> Itera
 
 
 def finish_group(runner: CaseRunner, plans: Sequence[Plan], read: Read | None) -> Iterator[Ended]:
-    """Segment the cases of a group at once and write each: they end one by one, whatever becomes of the others.
+    """Segment the cases of a group together and write each, with independent outcomes.
 
-    Where the network fails for all of them at once, each is tried by itself.
+    If the network fails for the group, each case is run separately.
 
     Args:
-        runner: of the run.
-        plans: of a group.
-        read: what became of their source; None where the group has none.
+        runner: runner of the run.
+        plans: plans of a group.
+        read: their source as read; None if the group has none.
 
     Raises:
-        StudyError: nothing can be written any more.
+        StudyError: writing has become impossible.
     """
-    read = read and read._replace(seconds=read.seconds / len(plans))  # each bears its share
+    read = read and read._replace(seconds=read.seconds / len(plans))  # divided among them
     found = runner.segment_tasks(plans, read) if len(plans) > 1 else {}
     for plan in plans:
         yield runner.finish(plan, read, found.pop(plan.name, None))

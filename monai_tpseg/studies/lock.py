@@ -1,4 +1,4 @@
-"""Two runs into one folder would overwrite each other's results: the second one is told at once."""
+"""Lock of an output folder: two runs would overwrite each other's results, so the second is rejected."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ logger = logging.getLogger(__name__)
 
 _WHOLE = ".lock"
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
-_GLANCE = 5.0  # seconds to wait for another shard that looks whether a whole run is under way
+_GLANCE = 5.0  # seconds to wait for another shard that checks for a whole run
 
 
 @contextmanager
 def locked(out: str | Path, shard: str = "") -> Iterator[None]:
-    """Hold the lock of an output folder, which is made for it; the system gives it back however the process ends.
+    """Hold the lock of an output folder, which is created if needed; the system releases it when the process ends.
 
-    Shards `i/n` of one n may run side by side, each of them once; anything else runs alone.
+    Shards `i/n` of the same n may run in parallel, each of them once; any other run is exclusive.
 
     Args:
         out: output folder.
         shard: `i/n`, or "" for a run over all cases.
 
     Raises:
-        StudyError: another run holds it, or the folder cannot be made.
+        StudyError: another run holds the lock, or the folder cannot be created.
     """
     folder = Path(out)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -55,7 +55,7 @@ def locked(out: str | Path, shard: str = "") -> Iterator[None]:
 def _hold(held: ExitStack, folder: Path, shard: str) -> None:
     own = folder / (f"{_WHOLE}-{shard.replace('/', '-of-')}" if shard else _WHOLE)
     held.enter_context(_lock(own))
-    if shard:  # a whole run holds its lock for long, another shard only while it looks
+    if shard:  # a whole run holds its lock for long, another shard only during its check
         with _lock(folder / _WHOLE, _GLANCE):
             pass
     together = f"-of-{shard.partition('/')[2]}"
@@ -67,7 +67,7 @@ def _hold(held: ExitStack, folder: Path, shard: str) -> None:
 
 @contextmanager
 def _lock(path: Path, timeout: float = 0) -> Iterator[None]:
-    """A lock whose file is gone afterwards; who waits for it notices that and makes another."""
+    """A lock whose file is removed afterwards; waiting processes notice this and create another."""
     with FileLock(path, timeout=timeout):
         try:
             yield
@@ -76,7 +76,7 @@ def _lock(path: Path, timeout: float = 0) -> Iterator[None]:
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """What was made for the lock alone goes with it."""
+    """Remove folders that were created only for the lock."""
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""The list of cases of a run: the only file with paths, and the salt that turns a path into a case's name."""
+"""The list of cases of a run: the only file with paths, and with the salt that turns paths into case names."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ COLUMNS = ("case", "path", "part", "task", "modality", "note", "root", "salt")
 
 _Case = TypeVar("_Case")
 
-_NUMBER = re.compile(r"\d+(e\d+)?")  # digits that a spreadsheet would take for a number
-_ID_LENGTH = 16  # hexadecimal digits: two of a million cases meet with a chance of 3e-8
+_NUMBER = re.compile(r"\d+(e\d+)?")  # digits that a spreadsheet would treat as a number
+_ID_LENGTH = 16  # hexadecimal digits: the probability of a collision in a million cases is 3e-8
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ class Entry:
     """One case to segment.
 
     Attributes:
-        path: of the source, relative to `root`, with forward slashes.
-        root: the folder that the source must lie in.
-        task: name of the task; "" where nobody has named it.
-        salt: hexadecimal, secret: without it no case id leads back to a path.
-        part: `i/n`, the i-th of the n stacks that the images of a folder or of a disc's index form; "" for all of it.
+        path: path of the source, relative to `root`, with forward slashes.
+        root: folder that must contain the source.
+        task: name of the task, or "".
+        salt: hexadecimal and secret: without it, case ids cannot be traced back to paths.
+        part: `i/n`, the i-th of the n stacks of a folder or a DICOMDIR; "" for the whole source.
         modality: DICOM modality, or "".
-        note: why no task is proposed, or "".
-        more: columns of other names and their values, which are kept.
+        note: reason why no task is proposed, or "".
+        more: other columns and their values, which are kept.
         case: name of the folder in the output folder of a run, or "".
-        files: of the part, where they are known since it was found; a manifest does not hold them.
+        files: files of the part, if known from discovery; not stored in a manifest.
     """
 
     path: str
@@ -76,29 +76,29 @@ class Entry:
 
     @property
     def source_id(self) -> str:
-        """16 hexadecimal digits, the same for the same path, part and salt, and no number to a spreadsheet."""
+        """16 hexadecimal digits, determined by path, part and salt, which no spreadsheet treats as a number."""
         return _no_number(self.keyed(f"{self.path}\0{self.part}" if self.part else self.path)[:_ID_LENGTH])
 
     def keyed(self, text: str) -> str:
-        """Return the keyed digest of `text`: it cannot be reversed or guessed without the salt."""
+        """Return the keyed digest of `text`, which cannot be reversed or guessed without the salt."""
         return hmac.new(bytes.fromhex(self.salt), text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
 
     def source(self) -> CaseSource:
-        """Return where the source lies: a path, or the files of a part.
+        """Return the location of the source: a path, or the files of a part.
 
         Raises:
-            ReadError: `E_OUTSIDE`, the path or a link in it leads out of `root`; `E_NOT_FOUND`, there is no such part.
+            ReadError: `E_OUTSIDE`, the path or a link in it leads outside `root`; `E_NOT_FOUND`, no such part.
         """
         return locate(*self.place)
 
     @property
     def place(self) -> tuple[Path, Path, str, tuple[Path, ...]]:
-        """What `locate` takes."""
+        """The arguments of `locate`."""
         return self.root / self.path, self.root, self.part, self.files
 
 
 def new_salt() -> str:
-    """Return 128 random bits as hexadecimal digits that are no number to a spreadsheet."""
+    """Return 128 random bits as hexadecimal digits that no spreadsheet treats as a number."""
     return _no_number(secrets.token_hex(16))
 
 
@@ -107,10 +107,10 @@ def _no_number(digits: str) -> str:
 
 
 def write_manifest(path: str | Path, entries: Sequence[Entry]) -> None:
-    """Write a manifest that only its owner may read (mode 0600), and that a spreadsheet shows and keeps as it is.
+    """Write a manifest that only its owner may read (mode 0600), and that spreadsheets keep unchanged.
 
     Args:
-        path: the CSV file to write or replace: UTF-8 with its mark.
+        path: CSV file to write or replace, in UTF-8 with byte order mark.
         entries: the cases.
     """
     more = list(dict.fromkeys(name for entry in entries for name, _ in entry.more))
@@ -137,14 +137,14 @@ def read_manifest(
     """Return the cases of a manifest.
 
     Args:
-        path: a CSV file with the column `path` and, where known, the others of `COLUMNS`. Without `root`, paths start
-            at the folder of the manifest.
-        salt: for rows without one; a new one by default.
-        root: instead of the manifest's own.
-        salted: refuse rows without a salt: the shards of a run would name the same case differently.
+        path: CSV file with the column `path` and, if known, the others of `COLUMNS`. Without `root`, paths are
+            relative to the folder of the manifest.
+        salt: salt for rows without one; a new one by default.
+        root: replaces the root of the manifest.
+        salted: reject rows without a salt: the shards of a run would name the same case differently.
 
     Raises:
-        StudyError: no such file, no table, no column `path`, a row without a path, a salt or part that is none, or a
+        StudyError: no such file, not a table, no column `path`, a row without a path, an invalid salt or part, or a
             salt without a root.
     """
     path = Path(path)
@@ -161,14 +161,14 @@ def read_manifest(
 
 
 def shard_of(cases: Iterable[_Case], shard: str) -> list[_Case]:
-    """Return every n-th of cases, from the i-th on.
+    """Return every n-th case, starting at the i-th.
 
     Args:
-        cases: of the whole run, or groups of them.
+        cases: cases of the whole run, or groups of them.
         shard: `i/n`, 1 <= i <= n.
 
     Raises:
-        StudyError: another form.
+        StudyError: the shard is malformed.
     """
     first, _, count = shard.partition("/")
     if not _is_part(shard):
@@ -202,7 +202,7 @@ def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
 
 
 def _below(path: str, root: Path) -> str:
-    """A path in one way of writing: the same source must not be two cases."""
+    """A path in canonical form, so that no source becomes two cases."""
     plain = os.path.normpath(path)
     if os.path.isabs(plain) and Path(plain).is_relative_to(root):
         plain = os.path.relpath(plain, root)

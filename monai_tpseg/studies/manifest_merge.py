@@ -1,4 +1,4 @@
-"""Manifests only grow: the list of a run by each further run, that of a scan by each further scan."""
+"""Extension of manifests: each further run or scan adds cases."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from monai_tpseg.studies.names import Names, case_names
 
 __all__ = ["Grown", "Merged", "grow", "merge_scan", "with_real_roots"]
 
-_Place = tuple[str, str]  # path of a source on this machine, and its part
+_Place = tuple[str, str]  # path of a source on this machine, and part
 
 
 class Grown(NamedTuple):
-    """A run's manifest with further cases, each with its name.
+    """The manifest of a run with further cases, each with its name.
 
     Attributes:
         rows: all cases of the output folder.
         asked: the further cases among them, in their order.
-        obsolete: cases without a known task whose source has got one, and that are no rows any more.
+        obsolete: removed cases without a known task, whose source now has one.
     """
 
     rows: list[Entry]
@@ -33,13 +33,13 @@ class Grown(NamedTuple):
 
 
 class Merged(NamedTuple):
-    """An earlier manifest with what a new scan has found.
+    """An earlier manifest merged with a new scan.
 
     Attributes:
-        rows: the earlier ones as they were, then what is new.
-        new: number of rows that were added.
+        rows: the earlier rows unchanged, then the new ones.
+        new: number of new rows.
         gone: number of earlier rows below `root` that the scan has not found.
-        divided: number of earlier rows whose folder now falls into other parts, and that gave way to rows for those.
+        divided: number of earlier rows replaced because their folder is now split into different parts.
     """
 
     rows: list[Entry]
@@ -49,11 +49,11 @@ class Merged(NamedTuple):
 
 
 def with_real_roots(rows: Sequence[Entry], access: FileAccess) -> list[Entry]:
-    """Return rows whose roots have no links in them: a source is the same whatever way leads to it.
+    """Return rows whose roots are free of links, so that a source is the same by whatever path.
 
     Args:
-        rows: of a manifest.
-        access: what touches the file system.
+        rows: rows of a manifest.
+        access: access to the file system.
     """
     real = {root: access.real(root) for root in {row.root for row in rows}}
     return [row if real[row.root] == row.root else replace(row, root=real[row.root]) for row in rows]
@@ -66,19 +66,19 @@ def grow(
     tasks: Collection[str] | None = TASK_NAMES,
     moved: bool = False,
 ) -> Grown:
-    """Add cases to a run's manifest: the name of a case leads to its source for as long as there is the folder.
+    """Add cases to the manifest of a run, so that each name leads to its source as long as the folder exists.
 
-    A source that is known keeps its salt, and a case its name. One that is not, but would get the name of another one,
-    as the same path below another folder does, gets a salt of its own.
+    A known source keeps its salt, and a case its name. A new source that would get the name of another, e.g. the same
+    path below another folder, gets a different salt.
 
     Args:
         known: rows of the manifest in the output folder.
         asked: cases of this run.
-        names, tasks: see `case_names`; None makes one case of a source, whatever its task.
-        moved: sources are known by their paths below the root: the root is another one now.
+        names, tasks: see `case_names`; with tasks None, a source is one case, whatever its task.
+        moved: whether the root has changed: sources are then identified by their paths below it.
 
     Raises:
-        StudyError: a source is asked for twice for one task, or `names` is unknown.
+        StudyError: a source is requested twice for one task, or `names` is unknown.
     """
     place_of = _by_path if moved else _place
 
@@ -108,11 +108,11 @@ def grow(
 
 
 def _known(entry: Entry, sources: dict[_Place, Entry], owners: dict[str, _Place], place: _Place) -> Entry:
-    """Return the entry with the salt, and so the name, that its source has or gets."""
+    """Return the entry with the salt, and thereby the name, of its source."""
     if place in sources:
         return replace(entry, salt=sources[place].salt)
     while owners.setdefault(entry.source_id, place) != place:
-        entry = replace(entry, salt=entry.keyed("\0".join(place))[: len(entry.salt)])  # the same each time
+        entry = replace(entry, salt=entry.keyed("\0".join(place))[: len(entry.salt)])  # reproducible
     sources[place] = entry
     return entry
 
@@ -120,14 +120,14 @@ def _known(entry: Entry, sources: dict[_Place, Entry], owners: dict[str, _Place]
 def _all_named(
     entries: Sequence[Entry], others: Iterable[Entry], names: Names, tasks: Collection[str] | None
 ) -> list[Entry]:
-    """Name those that have no name."""
+    """Name the unnamed rows."""
     taken = [entry.case for entry in (*entries, *others) if entry.case]
     found = iter(case_names([entry for entry in entries if not entry.case], names, tasks, taken))
     return [entry if entry.case else replace(entry, case=next(found)) for entry in entries]
 
 
 def _obsolete(known: Iterable[Entry], given: Iterable[Entry], tasks: Collection[str]) -> list[Entry]:
-    """Rows that could not be segmented for want of a task that the weights know, and whose source has one now."""
+    """Rows without a task of the weights, whose source now has one."""
     named = {entry.source_id for entry in given if entry.task in tasks}
     asked = {(entry.source_id, entry.task) for entry in given}
     return [
@@ -137,12 +137,12 @@ def _obsolete(known: Iterable[Entry], given: Iterable[Entry], tasks: Collection[
 
 
 def merge_scan(known: Sequence[Entry], found: Sequence[Entry], root: str | os.PathLike[str]) -> Merged:
-    """Add to a manifest what a scan has found: tasks, notes and salts of earlier rows stay.
+    """Add the cases of a scan to a manifest; tasks, notes and salts of earlier rows are kept.
 
     Args:
         known: rows of the earlier manifest.
-        found: by the scan.
-        root: the folder or file that was scanned.
+        found: cases of the scan.
+        root: scanned folder or file.
     """
     before, now = _by_source(known), _by_source(found)
     divided = {
@@ -160,7 +160,7 @@ def merge_scan(known: Sequence[Entry], found: Sequence[Entry], root: str | os.Pa
 
 
 def _divided(before: Sequence[Entry], now: Sequence[Entry]) -> list[Entry]:
-    """The parts of a folder that is divided anew: they get the tasks of the earlier ones where those had the same."""
+    """The parts of a folder that is now split differently; they get the common task of the earlier parts, if any."""
     tasks = {part: tuple(row.task for row in before if row.part == part) for part in {row.part for row in before}}
     if len(set(tasks.values())) == 1:
         return [replace(row, task=task) for row in now for task in next(iter(tasks.values()))]
@@ -177,7 +177,7 @@ def _by_source(rows: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _place(entry: Entry) -> _Place:
-    """The source on this machine; one that leads out of its root, and is refused, is no other row's."""
+    """The source on this machine; a source outside its root, which is rejected, matches no other row."""
     root = os.path.normpath(entry.root)
     path = os.path.normpath(os.path.join(root, entry.path))
     outside = os.path.relpath(path, root).split(os.sep)[0] == os.pardir

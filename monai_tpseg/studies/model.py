@@ -1,4 +1,4 @@
-"""The model of a run: loaded once, and what it makes of one case."""
+"""The model of a run, loaded once, and its application to a case."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ __all__ = ["Model", "Settings"]
 
 logger = logging.getLogger(__name__)
 
-_HIDDEN_BATCH = 8  # slices that run together where the memory that they take cannot be seen
-_LATER = ("encoding", "also")  # settings that results of 0.2.0 know nothing of
+_HIDDEN_BATCH = 8  # slices per batch if their memory cannot be measured
+_LATER = ("encoding", "also")  # settings introduced after 0.2.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides a result besides weights and input; it is part of the key of `--resume`.
+    """All settings that affect a result in addition to weights and input; part of the key of `--resume`.
 
     Attributes:
-        threshold: probability from which a pixel is lesion, in (0, 1).
-        min_lesion_area: smallest lesion that stays, pixels or voxels.
-        mpp: micrometres per pixel that whole slides are read at; that of the modality file by default.
-        slide_mpp: micrometres per pixel of the finest level of slides that do not say.
-        skip_glass: windows of a slide without tissue are not run.
-        seg: also write a DICOM segmentation where the source is DICOM.
-        sr: also write a DICOM structured report where the source is DICOM, of an empty mask too.
-        skip_empty: slices of a volume that show nothing are not run, see `monai_tpseg.inferers.tissue`.
-        precision: of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", what the device is fastest at.
-        runtime: what computes the network: "pytorch", or on a CPU "onnxruntime" or "openvino".
-        contours: also cut the inner and the outer contour, see `monai_tpseg.trust.contours`.
-        refuse: a picture that is none of the task gets no mask.
-        probabilities: also write them.
-        encoding: of the DICOM segmentation, "binary" or "labelmap".
-        also: label maps of volumes, some of `monai_tpseg.results.label_maps.LABEL_MAPS`.
+        threshold: smallest probability of a lesion pixel, in (0, 1).
+        min_lesion_area: size of the smallest lesion that is kept, in pixels or voxels.
+        mpp: micrometres per pixel at which whole slides are read; that of the modality file by default.
+        slide_mpp: micrometres per pixel of the finest level, for slides that do not state them.
+        skip_glass: skip windows of a slide without tissue.
+        seg: also write a DICOM segmentation if the source is DICOM.
+        sr: also write a DICOM structured report if the source is DICOM, even for an empty mask.
+        skip_empty: skip empty slices of a volume, see `monai_tpseg.inferers.tissue`.
+        precision: precision of the network: "fp32", "bf16", "fp16" (on a GPU), or "auto", the fastest on the device.
+        runtime: runtime of the network: "pytorch", or on a CPU "onnxruntime" or "openvino".
+        contours: also compute the inner and the outer contour, see `monai_tpseg.trust.contours`.
+        refuse: make no mask for a picture that does not belong to the task.
+        probabilities: also write the probabilities.
+        encoding: encoding of the DICOM segmentation, "binary" or "labelmap".
+        also: label maps of volumes, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     threshold: float = THRESHOLD
@@ -99,7 +99,7 @@ class Settings:
 
     @property
     def finish(self) -> Finish:
-        """How masks are cut from probabilities."""
+        """The conversion of probabilities to masks."""
         return Finish(self.threshold, self.min_lesion_area)
 
 
@@ -110,19 +110,19 @@ class Model:
     trained.
 
     Args:
-        checkpoint: weights, their description beside them; or a name in the catalogue; the starter weights by default.
-            The digest is checked, loading is strict.
+        checkpoint: weights with their description beside them, or a name in the catalogue; the starter weights by
+            default. The digest is verified, loading is strict.
         device: see `choose_device`.
         settings: threshold, smallest lesion, precision.
-        slice_batch: slices of a volume, or windows of a slide, that run together, or "auto": as fit into `memory_mb`.
-        memory_mb: MiB, see `TaskInferer`.
-        judged: whether masks are judged by what was fitted for the weights, see `monai_tpseg.trust.Judge`.
+        slice_batch: slices of a volume, or windows of a slide, per batch, or "auto": as many as fit into `memory_mb`.
+        memory_mb: memory limit in MiB, see `TaskInferer`.
+        judged: whether to compute the trust estimates fitted for the weights, see `monai_tpseg.trust.Judge`.
 
     Raises:
         CatalogueError: no such weights in the catalogue.
-        CheckpointError: weights or description are missing, damaged, or do not fit; pictures are to be refused, and
-            nothing was fitted that could tell them.
-        StudyError: the device cannot compute at the precision.
+        CheckpointError: weights or description are missing, damaged, or incompatible; `refuse` is set, and no refusal
+            was fitted for the weights.
+        StudyError: the device does not support the precision.
         ValueError: there is no such device.
     """
 
@@ -171,7 +171,7 @@ class Model:
             cast(Window, self.info.window),
             slice_batch=slice_batch,
             memory_mb=memory_mb,
-            device=self.device,  # slices go there, the volume stays in the host's memory
+            device=self.device,  # slices are moved there, the volume stays in host memory
             skip_empty=self.settings.skip_empty,
         )
         described = self.info.tasks, inferer, self.settings.finish, self.info.modalities
@@ -184,17 +184,17 @@ class Model:
 
     @property
     def slice_batch(self) -> int:
-        """Slices of the network's input size that run together."""
+        """Slices of the network's input size per batch."""
         return self.segmenter.inferer.slices_together(self.network, self.info.image_size)
 
     @property
     def mpp(self) -> float:
-        """Micrometres a pixel that whole slides are read at: of the settings, the weights or the modality file."""
+        """Micrometres per pixel at which whole slides are read: from the settings, the weights or the modality file."""
         return self.settings.mpp or self.info.mpp or slide_mpp()
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides a result besides weights, task and input."""
+        """All settings that affect a result in addition to weights, task and input."""
         return {
             "image_size": list(self.info.image_size),
             "preprocessing": self.preprocessing,
@@ -208,7 +208,7 @@ class Model:
         }
 
     def _settings(self) -> dict[str, Any]:
-        """The settings; those of `_LATER` only where they are used, so that what was made before them stays valid."""
+        """The settings; those of `_LATER` only if they are used, so that earlier results stay valid."""
         usual = {name: getattr(Settings, name) for name in _LATER}
         return {name: value for name, value in asdict(self.settings).items() if usual.get(name, ...) != value}
 
@@ -218,12 +218,12 @@ class Model:
         return digest(self.config)
 
     def segment(self, source: CaseSource, task: str, slice_batch: int | None = None) -> Segmentation:
-        """Read a source, here and now, and segment it.
+        """Read a source in this process and segment it.
 
         Args:
             source: a file, the folder of one DICOM series, or the files of one stack.
             task: a name in `info.tasks`.
-            slice_batch: instead of the model's own.
+            slice_batch: replaces that of the model.
 
         Raises:
             ReadError: the source cannot be read.
@@ -231,26 +231,26 @@ class Model:
         return self.segment_image(load_case(source), task, slice_batch)
 
     def segment_image(self, image: MetaTensor, task: str, slice_batch: int | None = None) -> Segmentation:
-        """Segment what `LoadMedicalImage` has read.
+        """Segment an image from `LoadMedicalImage`.
 
         Args:
             image: (3, H, W) or (3, H, W, D).
             task: a name in `info.tasks`.
-            slice_batch: instead of the model's own.
+            slice_batch: replaces that of the model.
         """
         return self.segment_tasks(image, [task], slice_batch)[0]
 
     def segment_tasks(
         self, image: MetaTensor, tasks: Sequence[str], slice_batch: int | None = None
     ) -> list[Segmentation]:
-        """Segment one image for several tasks: what they share is computed once, and each result is as for it alone.
+        """Segment one image for several tasks: shared computations run once, with results as for single tasks.
 
         Args:
             image: (3, H, W) or (3, H, W, D).
             tasks: different names in `info.tasks`, of one modality.
-            slice_batch: instead of the model's own.
+            slice_batch: replaces that of the model.
 
         Raises:
-            ValueError: tasks of several modalities, whose pictures are made ready in different ways.
+            ValueError: the tasks are of several modalities, whose images are prepared in different ways.
         """
         return self.segmenter(image, tasks, slice_batch=slice_batch)

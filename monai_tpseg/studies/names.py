@@ -1,4 +1,4 @@
-"""What the folders of cases are called: a keyed hash or the source's name, and the task."""
+"""Names of the folders of cases: a keyed hash or the name of the source, and the task."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Names", "case_names", "file_stem"]
 
 Names = Literal["salted", "source"]
 
-_LONGEST = 120  # bytes of a source's name in that of its folder: file systems allow 255, with task and temporary name
+_LONGEST = 120  # maximum bytes of the source's name: file systems allow 255, including task and temporary name
 _NO_TASK = "no_task"
-_UNKNOWN = 8  # hexadecimal digits in place of a task that may be somebody's note
+_UNKNOWN = 8  # hexadecimal digits in place of a task that may be a private note
 
 
 def case_names(
@@ -28,15 +28,15 @@ def case_names(
     tasks: Collection[str] | None = TASK_NAMES,
     taken: Collection[str] = (),
 ) -> list[str]:
-    """Return the name of each case's folder: `<source>_<task>`, so that no task overwrites what another one has given.
+    """Return the name of the folder of each case: `<source>_<task>`, so that tasks do not overwrite each other.
 
     Args:
-        entries: that have no name yet.
-        names: `salted` gives keyed hashes of sources; `source` their names without suffix, with the hash where two
-            would be equal.
-        tasks: names that may be shown; any other task becomes a keyed hash, as it may be somebody's note. None names
+        entries: entries without a name.
+        names: `salted` gives keyed hashes of sources; `source` their names without suffix, with the hash for
+            duplicates.
+        tasks: names that may be shown; any other task becomes a keyed hash, since it may be a private note. None names
             sources without tasks.
-        taken: names that are given already.
+        taken: names already in use.
 
     Raises:
         StudyError: `names` is unknown.
@@ -47,7 +47,7 @@ def case_names(
     if names == "salted":
         return [f"{entry.source_id}{end}" for entry, end in zip(entries, ends, strict=True)]
     stems = [plain_name(stem(Path(entry.path)), _LONGEST) or "case" for entry in entries]
-    met = Counter(f"{name}{end}".casefold() for name, end in zip(stems, ends, strict=True))  # some systems: a is A
+    met = Counter(f"{name}{end}".casefold() for name, end in zip(stems, ends, strict=True))  # as some file systems
     met.update(name.casefold() for name in taken)
     return [
         f"{name}{end}" if met[f"{name}{end}".casefold()] == 1 else f"{name}_{entry.source_id}{end}"
@@ -56,7 +56,7 @@ def case_names(
 
 
 def file_stem(name: str, task: str) -> str:
-    """Return what the files of a case start with, before `_<task>`: the name of its folder without its task."""
+    """Return the prefix of the files of a case, before `_<task>`: the name of its folder without the task."""
     return name.removesuffix(f"_{task}")
 
 

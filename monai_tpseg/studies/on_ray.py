@@ -1,4 +1,4 @@
-"""The same run on a Ray cluster: an actor for each GPU, or for some CPUs, takes case after case."""
+"""Runs on a Ray cluster: one actor per GPU, or per group of CPUs, segments case after case."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from monai_tpseg.words import how_to_install
 
 __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 
-_CPUS = 4  # of a worker without a GPU: more add little to one network
-_RETRIES = 1  # of a case whose worker died with it
+_CPUS = 4  # CPUs of a worker without a GPU: more add little to one network
+_RETRIES = 1  # retries of a case whose worker died
 _DYING = "A Ray worker dies whatever it does; see to the cluster, then go on with --resume."
 _Cases = tuple[NamedEntry, ...]  # of one source
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs to know.
+    """Arguments of all workers.
 
     Attributes:
-        checkpoint: weights, at a path that all machines know.
-        out: output folder, likewise.
+        checkpoint: weights, at a path valid on all machines.
+        out: output folder, at a path valid on all machines.
         device: see `choose_device`.
         settings: see `Model`.
         slice_batch, memory_mb: see `Model`.
@@ -64,11 +64,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a job runs.
+    """The cluster of a job.
 
     Attributes:
-        address: of a Ray cluster, `auto` for the one that this machine belongs to; "" starts one here for the run.
-        workers: number of actors; 0 takes one for each GPU, or for each four CPUs where there is no GPU.
+        address: address of a Ray cluster, `auto` for that of this machine; "" starts one on this machine for the run.
+        workers: number of actors; 0 means one per GPU, or one per four CPUs without a GPU.
     """
 
     address: str = ""
@@ -84,11 +84,11 @@ class Cluster:
         """Return the number of workers, and the CPUs and GPUs of each.
 
         Args:
-            resources: of the cluster, by Ray's names.
-            device: that the job asks for; None takes GPUs where there are some.
+            resources: resources of the cluster, by Ray's names.
+            device: requested device; None uses GPUs if there are any.
 
         Raises:
-            StudyError: the cluster has too little.
+            StudyError: the cluster has too few resources.
         """
         gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
         wants_gpu = gpus > 0 if device is None else device.startswith("cuda")
@@ -101,11 +101,11 @@ class Cluster:
 
 
 class Worker:
-    """What an actor does: it loads the model once and takes cases, reading the next one meanwhile.
+    """Actor that loads the model once and segments cases, reading the next one ahead.
 
     Args:
-        job: of the run.
-        threads: of PyTorch.
+        job: job of the run.
+        threads: number of PyTorch threads.
     """
 
     def __init__(self, job: Job, threads: int) -> None:
@@ -117,18 +117,18 @@ class Worker:
         try:
             model = Model(job.checkpoint, job.device, job.settings, job.slice_batch, job.memory_mb)
             self.runner = CaseRunner(model, job.out, job.resume, limits=job.limits)
-        except (ValueError, OSError) as error:  # what Ray would show is a traceback
+        except (ValueError, OSError) as error:  # Ray would show a traceback
             self.trouble = str(error)
 
     def ready(self) -> str:
-        """Return why this worker cannot work, "" if it can."""
+        """Return the reason why this worker cannot work, or ""."""
         return self.trouble
 
     def take(self, cases: _Cases, following: _Cases) -> list[Ended] | StudyError:
-        """Take the cases of one source through the model, while the source of those that may come next is read.
+        """Segment the cases of one source while the source of the likely next ones is read.
 
         Returns:
-            how they ended, or why nothing can be written any more.
+            their outcomes, or the reason why writing has become impossible.
         """
         assert self.runner is not None
         try:
@@ -144,8 +144,8 @@ class Worker:
                 ended += finish_group(self.runner, group, read)
             return ended
         except DeviceLostError:
-            os._exit(1)  # Ray starts another process, in which the device may answer again
-        except (NoProcessError, StudyError) as error:  # no case's fault: the run ends
+            os._exit(1)  # Ray starts another process, in which the device may respond again
+        except (NoProcessError, StudyError) as error:  # not caused by a case: the run ends
             return StudyError(str(error))
 
     def _read_ahead(self, cases: _Cases) -> None:
@@ -156,25 +156,25 @@ class Worker:
             self._reader.ask(sources[0])
 
     def lost(self, cases: _Cases, code: str) -> list[Ended] | StudyError:
-        """Record cases whose worker has died with them, again and again."""
+        """Record cases whose workers died repeatedly."""
         return [self._lost(case, code) for case in cases]
 
     def _lost(self, case: NamedEntry, code: str) -> Ended:
         assert self.runner is not None
         plan = self.runner.planner.plan(*case)
-        kept = self.runner.planner.kept(plan.name, plan.key)  # it may have died just after it had written the case
+        kept = self.runner.planner.kept(plan.name, plan.key)  # it may have died just after writing the case
         if kept is not None:
             return Ended(plan.name, kept, kept=plan.kept)
         return self.runner.finish(replace(plan, source=None, outcome=failed(code)), None)
 
 
 class RayRun:
-    """Segments cases into an output folder with the workers of a cluster.
+    """Segment cases into an output folder with the workers of a cluster.
 
     Args:
-        job: what to do.
-        cluster: where.
-        quiet: no progress bar.
+        job: arguments of the workers.
+        cluster: the cluster.
+        quiet: show no progress bar.
     """
 
     def __init__(self, job: Job, cluster: Cluster, quiet: bool = False) -> None:
@@ -183,10 +183,10 @@ class RayRun:
         self.quiet = quiet
 
     def __call__(self, cases: Sequence[NamedEntry]) -> Counter[str]:
-        """Segment `cases` and return how many ended with each status, those of an earlier run included.
+        """Segment `cases` and return the number of cases by status, including those of an earlier run.
 
         Raises:
-            StudyError: the cluster is too small, its workers cannot work, or nothing can be written any more.
+            StudyError: the cluster is too small, its workers cannot work, or writing has become impossible.
         """
         sweep(self.job.out / CASES, "all")
         try:
@@ -204,7 +204,7 @@ class RayRun:
 
     def _workers(self, ray: Any) -> list[Any]:
         count, share = self.cluster.share(ray.cluster_resources(), self.job.device)
-        # a worker that dies is started again for as long as the cluster lives, and its case is tried once more
+        # a worker that dies is restarted as long as the cluster exists, and its case is retried once
         options = {**share, "max_restarts": -1, "max_task_retries": _RETRIES}
         actor = ray.remote(Worker).options(**options)
         workers = [actor.remote(self.job, int(share["num_cpus"])) for _ in range(count)]
@@ -218,7 +218,7 @@ class RayRun:
 
 
 def _distributed(ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]) -> Iterator[list[Ended] | StudyError]:
-    """Yield how the cases of each source end, in whatever order; each worker knows those it will be given next."""
+    """Yield the outcomes of the cases of each source, in any order; each worker knows its next cases."""
     waiting = deque(groups)
     following: dict[Any, _Cases] = {}
     running: dict[Any, tuple[Any, _Cases]] = {}
@@ -228,7 +228,7 @@ def _distributed(ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]) -> 
             cases = following.pop(worker)
         elif waiting:
             cases = waiting.popleft()
-        elif following:  # what another one would only come to later
+        elif following:  # work that another worker would only reach later
             cases = following.pop(next(iter(following)))
         else:
             return
@@ -259,13 +259,13 @@ def _recorded(ray: Any, worker: Any, cases: _Cases, code: str) -> list[Ended] | 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    """Ray without dashboard, telemetry and messages; a cluster of our own leaves nothing behind."""
+    """Ray without dashboard, telemetry and messages; a cluster started here is removed completely."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0")
     import ray
 
     own = tempfile.mkdtemp(prefix="tpseg-ray-") if not address else ""
     where: dict[str, Any] = {"_temp_dir": own, "num_cpus": cores()} if own else {"address": address}
-    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place
+    before = signal.getsignal(signal.SIGTERM)  # Ray replaces it
     try:
         ray.init(include_dashboard=False if own else None, log_to_driver=False, logging_level="ERROR", **where)
         signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""The task that a header proposes: only where modality, part of the body, description and image type fit it alone."""
+"""Task proposals from headers, if modality, body part, description and image type match only one task."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ PROPOSED_TASKS = {term: task for task in TASKS for term in task.proposed_by}
 
 
 class Proposal(NamedTuple):
-    """A task, or none and why."""
+    """A proposed task, or the reason why there is none."""
 
     task: str
     note: str
 
 
 def propose(header: Header) -> Proposal:
-    """Return the task that a header of DICOM proposes, or none and what to do about it."""
+    """Return the task proposed by a DICOM header, or the next action if there is none."""
     task = PROPOSED_TASKS.get(header.modality)
     if task is None:
         return Proposal("", "the modality may show several things; name the task")

@@ -1,4 +1,4 @@
-"""Sources are read in processes apart, the next ones while the network works on this one."""
+"""Reading of sources in separate processes, ahead of the network."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MOST_READERS = 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What reading one source may take, and how many are read at once.
+    """Limits of reading sources.
 
     Attributes:
-        seconds: more than 0, up to a week.
-        memory: GiB that a reading process may grow by; 0 divides half of the machine's memory among them. Kept on
-            Linux only.
-        readers: processes that read ahead, 1 to 1024; each holds one case.
+        seconds: time limit per source, more than 0, up to a week.
+        memory: memory limit of a reading process in GiB; 0 divides half of the machine's memory among them. Enforced
+            on Linux only.
+        readers: number of processes that read ahead, 1 to 1024; each holds one case.
     """
 
     seconds: float = 300.0
@@ -58,18 +58,18 @@ class Limits:
 
     @property
     def bytes(self) -> int:
-        """Bytes that one process may grow by."""
+        """Memory limit of one process in bytes."""
         return int(self.memory * _GIB) or max(available_memory() // 2 // self.readers, _GIB)
 
 
 class Read(NamedTuple):
-    """What became of reading a source.
+    """Result of reading a source.
 
     Attributes:
-        image: see `LoadMedicalImage`; None where it could not be read.
-        error: mostly `ReadError`, `ScreenshotError` or `CallLost`; None where it was read.
-        seconds: that reading took in its process.
-        headers: of its DICOM files, without pixels.
+        image: image from `LoadMedicalImage`; None if it could not be read.
+        error: mostly `ReadError`, `ScreenshotError` or `CallLost`; None if the source was read.
+        seconds: duration of reading in its process, in s.
+        headers: headers of its DICOM files, without pixels.
     """
 
     image: MetaTensor | None
@@ -79,22 +79,22 @@ class Read(NamedTuple):
 
 
 class Reader:
-    """Reads sources in processes apart: one that crashes a decoder, hangs or eats memory is lost, and nothing else.
+    """Read sources in separate processes: a source that crashes a decoder, hangs or exhausts memory loses only itself.
 
     Args:
-        limits: of time, memory and processes.
-        screenshots: read DICOM secondary captures too.
-        target: `package.module:function` that reads, with the arguments and the result of `read_packed`.
+        limits: limits of time, memory and processes.
+        screenshots: whether to read DICOM secondary captures.
+        target: reading function as `package.module:function`, with arguments and result of `read_packed`.
     """
 
     def __init__(self, limits: Limits | None = None, screenshots: bool = True, target: str = READ) -> None:
         self.limits = limits or Limits()
         self.screenshots = screenshots
         self._idle = [ChildProcess(target, self.limits.seconds, self.limits.bytes) for _ in range(self.limits.readers)]
-        self._busy: deque[tuple[CaseSource, ChildProcess]] = deque()  # in the order of asking
+        self._busy: deque[tuple[CaseSource, ChildProcess]] = deque()  # in the order of requests
 
     def ask(self, source: CaseSource) -> None:
-        """Begin to read `source`; where no process is free, what was asked for first is given up."""
+        """Start to read `source`; if no process is free, the oldest request is cancelled."""
         if not self._idle:
             _, process = self._busy.popleft()
             process.close()
@@ -104,10 +104,9 @@ class Reader:
         self._busy.append((source, process))
 
     def get(self, source: CaseSource) -> Read:
-        """Return what became of `source`, which is read now unless `ask` has begun to.
+        """Return the result for `source`, which is read now unless `ask` has started to.
 
-        A source that ended its process is tried once more, while the network does not run; one that took too long is
-        not.
+        A source that ended its process is retried once, while the network does not run; after a timeout it is not.
 
         Raises:
             NoProcessError: see `ChildProcess`.
@@ -120,11 +119,11 @@ class Reader:
     def in_order(
         self, items: Iterable[_Item], source_of: Callable[[_Item], CaseSource | None]
     ) -> Iterator[tuple[_Item, Read | None]]:
-        """Yield each item with what was read for it, reading the sources of the next ones meanwhile.
+        """Yield each item with the result of reading it, while the sources of the next items are read.
 
         Args:
-            items: are looked at as far ahead as there are processes.
-            source_of: the source of an item, or None where nothing is to be read for it.
+            items: items, consumed as far ahead as there are processes.
+            source_of: returns the source of an item, or None if nothing is to be read.
         """
         ahead: deque[tuple[_Item, CaseSource | None]] = deque()
         more = iter(items)
@@ -169,5 +168,5 @@ class Reader:
             return Read(unpack(packed), None, seconds, packed.headers)
         except NoProcessError:
             raise
-        except Exception as error:  # foreign bytes: whatever it is, it is the case's
+        except Exception as error:  # untrusted bytes: any error belongs to the case
             return Read(None, error)

@@ -1,4 +1,4 @@
-"""Many cases, one model: each ends in a status of its own, and a run that was stopped goes on where it was."""
+"""Runs of one model over many cases, each with its own status; an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def prepare_output(
     tasks: Collection[str] | None = TASK_NAMES,
     moved: bool = False,
 ) -> list[tuple[str, Entry]]:
-    """Make the output folder, name the cases, and add them to its manifest, which only grows.
+    """Create the output folder, name the cases, and add them to its manifest.
 
     Args:
         out: output folder.
-        entries: the whole run.
+        entries: cases of the whole run.
         names: see `case_names`.
-        resume: go on in a folder that holds results.
-        tasks: that the weights know; None for sessions, which are named by their sources.
+        resume: continue in a folder with results.
+        tasks: tasks of the weights; None for annotation sessions, which are named by their sources.
         moved: see `grow`.
 
     Returns:
-        the name of each case's folder, with the case.
+        the name of the folder of each case, with the case.
 
     Raises:
-        StudyError: the folder holds results and `resume` is not set, it belongs to sessions where `tasks` is given, or
-            to a run where it is not, or it cannot be made; see `grow`.
+        StudyError: the folder contains results and `resume` is not set; it belongs to annotation sessions but `tasks`
+            is given, or to a run and it is not; or it cannot be created; see `grow`.
     """
     folder = Path(out)
     cases = folder / CASES
@@ -78,7 +78,7 @@ def prepare_output(
 
 
 def _check_kind(out: str | Path, sessions: bool) -> None:
-    """Results of a run and masks drawn by hand would take each other's places."""
+    """Reject mixing results of a run with masks drawn by hand."""
     folder = Path(out)
     if sessions and any(folder.glob("events*.jsonl")):
         raise StudyError(f"'{out}' holds the results of tpseg run; choose another --out.")
@@ -87,26 +87,26 @@ def _check_kind(out: str | Path, sessions: bool) -> None:
 
 
 def known_salt(out: str | Path) -> str:
-    """Return the salt of the run in `out`, "" where there is none: a resumed run keeps the names of its cases."""
+    """Return the salt of the run in `out`, or "", so that a resumed run keeps the names of its cases."""
     path = Path(out) / MANIFEST
     return read_manifest(path)[0].salt if path.is_file() else ""
 
 
 def exit_status(counts: Counter[str]) -> int:
-    """Return the exit status of a run whose cases ended as counted."""
+    """Return the exit status of a run from the counts of its cases by status."""
     return ExitStatus.PARTIAL if counts[Status.FAILED.value] + counts[Status.SKIPPED.value] else ExitStatus.OK
 
 
 class Run:
-    """Segments cases into an output folder; the next ones are read, in a process apart, while the network runs.
+    """Segment cases into an output folder; the next cases are read in separate processes while the network runs.
 
     Args:
-        model: loaded once.
-        out: output folder; `prepare_output` has made it.
-        shard: `i/n`, for a part of the cases, or "" for all.
-        resume: leave complete results alone that were made from the same input, weights, task and settings.
-        quiet: no progress bar.
-        reader: reads the sources; one process with the usual limits by default.
+        model: the model, loaded once.
+        out: output folder, created by `prepare_output`.
+        shard: `i/n` for a part of the cases, or "" for all.
+        resume: keep complete results with the same input, weights, task and settings.
+        quiet: show no progress bar.
+        reader: reader of the sources; by default one process with the default limits.
     """
 
     def __init__(
@@ -125,10 +125,10 @@ class Run:
         self.runner = CaseRunner(model, out, resume, shard.replace("/", "-of-") or "all", self.reader.limits, quiet)
 
     def __call__(self, cases: Sequence[tuple[str, Entry]]) -> Counter[str]:
-        """Segment `cases` and return how many ended with each status, those of an earlier run included.
+        """Segment `cases` and return the number of cases by status, including those of an earlier run.
 
         Raises:
-            StudyError: nothing can be written any more.
+            StudyError: writing has become impossible.
         """
         groups = of_one_source(cases)
         todo = list(chain(*(shard_of(groups, self.shard) if self.shard else groups)))

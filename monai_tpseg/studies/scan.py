@@ -1,4 +1,4 @@
-"""What lies below a path, and the task that its headers propose. Nothing is decoded."""
+"""The cases below a path, and the tasks proposed by their headers, without decoding pixels."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _SKIPPED = {
 }
 _UNKNOWN = "the file does not say what it shows; name the task"
 _Counted = AbstractContextManager[Callable[[int], None]]
-_PATIENCE = 2.0  # seconds that a run looks for its cases before it shows so
-_LOST = {  # why a process that looked at a file ended
+_PATIENCE = 2.0  # seconds of discovery before a progress bar is shown
+_LOST = {  # reasons why a process that examined a file ended
     "E_TIMEOUT": "it took too long to read its header",
     "E_MEMORY": "its header took too much memory",
     "E_CRASH": "its header ended the process that read it",
@@ -42,12 +42,12 @@ _LOST = {  # why a process that looked at a file ended
 
 
 def scan(source: str | Path, access: FileAccess = LOCAL, quiet: bool = True) -> list[Entry]:
-    """Return the cases below `source`, each with the task that its header proposes, or none and a note.
+    """Return the cases below `source`, each with the task proposed by its header, or with a note.
 
     Args:
         source: a file, a DICOM series, or a folder of files, series and folders.
-        access: what touches the file system: this process, or `monai_tpseg.io.probing.IsolatedFileAccess`.
-        quiet: no progress bar.
+        access: access to the file system: in this process, or `monai_tpseg.io.probing.IsolatedFileAccess`.
+        quiet: show no progress bar.
 
     Raises:
         ReadError: see `discover`.
@@ -56,7 +56,7 @@ def scan(source: str | Path, access: FileAccess = LOCAL, quiet: bool = True) -> 
 
 
 def scan_images(source: str | Path, access: FileAccess = LOCAL, quiet: bool = True) -> tuple[list[Entry], Counter[str]]:
-    """Return the cases of `scan` that a person can look at as pictures or slices.
+    """Return the cases of `scan` that can be shown as pictures or slices.
 
     Args:
         source: see `scan`.
@@ -64,10 +64,10 @@ def scan_images(source: str | Path, access: FileAccess = LOCAL, quiet: bool = Tr
         quiet: see `scan`.
 
     Returns:
-        the cases, and what is left out -> how often: objects without an image, whole slides, masks beside a picture.
+        the cases, and the kind of content left out -> its count: non-image objects, whole slides, masks of pictures.
 
     Raises:
-        ReadError: see `discover`; `E_EMPTY`, nothing of it is an image.
+        ReadError: see `discover`; `E_EMPTY`, there is no image.
     """
     found = _found(Path(source), "", new_salt(), access, _counted(quiet))
     pictures = {(case.path.parent, stem(case.path)) for _, case in found}
@@ -82,7 +82,7 @@ def scan_images(source: str | Path, access: FileAccess = LOCAL, quiet: bool = Tr
 
 
 def _no_picture(case: Case, pictures: Collection[tuple[Path, str]]) -> str:
-    """Why a case is no picture to draw on, or ""; `pictures` are folders and stems of all that was found."""
+    """The reason why a case cannot be annotated, or ""; `pictures` are folders and stems of all cases found."""
     name = stem(case.path)
     if case.skip == "no image":
         return "DICOM without an image"
@@ -104,9 +104,9 @@ def find_entries(
 
     Args:
         source: see `scan`.
-        task: name of the task of all of them.
-        salt: of their ids; a new one by default.
-        leave_out: an output folder, which is no input, nor are the cases in it.
+        task: name of the task of all cases.
+        salt: salt of their ids; a new one by default.
+        leave_out: output folder, whose content is not input.
         access: see `scan`.
         quiet: see `scan`.
 
@@ -118,11 +118,11 @@ def find_entries(
 
 
 def find_cases(source: Path, salt: str, access: FileAccess = LOCAL) -> list[tuple[Entry, Case]]:
-    """Return the cases below `source` without a task, each with what was found.
+    """Return the cases below `source` without a task, each with its result of discovery.
 
     Args:
         source: see `scan`.
-        salt: of their ids.
+        salt: salt of their ids.
         access: see `scan`.
 
     Raises:
@@ -134,7 +134,7 @@ def find_cases(source: Path, salt: str, access: FileAccess = LOCAL) -> list[tupl
 def _found(
     source: Path, task: str, salt: str, access: FileAccess, counted: _Counted, out: str | Path | None = None
 ) -> list[tuple[Entry, Case]]:
-    path = access.real(source.absolute())  # links inside the folder keep the names that people see
+    path = access.real(source.absolute())  # links inside the folder keep their visible names
     with counted as step:
         found = discover(path, access, step, () if out is None else (Path(out), Path(out) / CASES))
     left_out = describe_left_out(found.left_out)
@@ -155,13 +155,13 @@ def _found(
             ),
             case,
         )
-        for case in sorted(found.cases, key=lambda case: case.path)  # as people list them, files and folders alike
+        for case in sorted(found.cases, key=lambda case: case.path)  # in natural order, files and folders together
     ]
 
 
 @contextmanager
 def _counted(quiet: bool, delay: float = 0.0) -> Iterator[Callable[[int], None]]:
-    """A bar that is there from the first file of a folder on: what is named itself needs none."""
+    """A progress bar from the first file of a folder; a single source needs none."""
     interval = 0.5 if sys.stderr.isatty() else 30.0  # a log file needs no animation
     with ExitStack() as stack:
         bars = list[Any]()
@@ -200,7 +200,7 @@ def _modality(case: Case) -> str:
 
 
 def _note(case: Case) -> str:
-    """What is said of a case whatever its task."""
+    """The note of a case, independent of its task."""
     code = "" if case.header is None else case.header.code
     copies = f"{case.copies} copies of its files left out" if case.copies > 1 else ""
     said = _SKIPPED.get(case.skip) or _LOST.get(code, code) or case.reason

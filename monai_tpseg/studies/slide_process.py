@@ -1,4 +1,4 @@
-"""A slide that is read in a process apart, one window ahead of the network."""
+"""Reading of a slide in a separate process, one window ahead of the network."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["SlideProcess"]
 
 
 class SlideProcess:
-    """Asks a process for the windows of a slide: what crashes or hangs there costs the case and nothing else.
+    """Read the windows of a slide in a separate process: a crash or a timeout affects only the case.
 
     Args:
         path: see `SlideReader`.
         mpp: see `SlideReader`.
         slide_mpp: see `SlideReader`.
-        limits: of time for one window, and of memory.
+        limits: time limit per window, and memory limit.
 
     Attributes:
-        grid: of the windows.
+        grid: grid of the windows.
 
     Raises:
         ReadError: see `SlideReader`.
@@ -44,7 +44,7 @@ class SlideProcess:
             raise
 
     def windows(self, corners: Sequence[tuple[int, int]], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the windows (3, height, width) at `corners` (top, left), the next one being read meanwhile."""
+        """Yield the windows (3, height, width) at `corners` (top, left), reading one window ahead."""
         ahead = iter(corners)
         asked = self._next(ahead, size)
         while asked:

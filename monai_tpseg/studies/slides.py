@@ -1,4 +1,4 @@
-"""One whole slide: read in windows at the magnification of the training, segmented, measured and written."""
+"""Segmentation of a whole slide: read in windows at the training magnification, segmented, measured and written."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from monai_tpseg.trust import Cuts, Trust
 
 __all__ = ["SlideSource", "is_glass", "segment_slide"]
 
-_THUMBNAIL = 1024  # pixels of the longer side
-_SHRINK = 8  # pixels that are averaged before a window is judged: noise and fine dust go
+_THUMBNAIL = 1024  # longer side in pixels
+_SHRINK = 8  # pixels averaged before a window is classified, to remove noise and fine dust
 _CHROMA, _DARK = 12, 190  # of 255: largest less smallest of red, green, blue; the brightest of them
-_SHARE = 0.002  # of a window: less tissue than this is none
+_SHARE = 0.002  # share of a window below which tissue is ignored
 
 
 def is_glass(window: NDArray[np.uint8]) -> bool:
-    """Say whether a window of a slide shows empty glass.
+    """Return whether a window of a slide shows empty glass.
 
-    A place is tissue where, averaged over 8 x 8 pixels, the colours differ by more than 12 of 255 or none is brighter
-    than 190; a window with less than 0.2 % of such places is glass. Faint tissue counts rather than is missed.
+    A block of 8 x 8 pixels is tissue if its mean colours differ by more than 12 of 255 or none is brighter than 190; a
+    window with less than 0.2 % of such blocks is glass. The limits include faint tissue.
 
     Args:
         window: (3, h, w) RGB, 0 to 255; sides of at least 8 pixels.
@@ -59,16 +59,16 @@ class _Found:
     mask: RunMask
     trust: Trust
     cuts: Cuts | None
-    around: dict[str, RunMask]  # inner and outer contour, where they are asked for
+    around: dict[str, RunMask]  # inner and outer contour, if requested
     polygons: list[Polygon]
     lesions: list[Lesion]
-    regions: list[int]  # of the mask, in the order of the lesions
+    regions: list[int]  # regions of the mask, in the order of the lesions
     windows: int
     glass: int
 
 
 class SlideSource(Protocol):
-    """What a slide is read through: a `SlideReader`, or a `SlideProcess` around one."""
+    """Protocol of slide readers: `SlideReader`, or `SlideProcess` around one."""
 
     grid: SlideGrid
 
@@ -87,14 +87,14 @@ def segment_slide(
     Args:
         model: weights and settings.
         source: the slide, at `model.mpp`.
-        task: a task of pathology that the weights know.
-        name: of the case.
-        folder: of the case; made.
-        quiet: no progress bar.
+        task: a pathology task of the weights.
+        name: name of the case.
+        folder: folder of the case; created.
+        quiet: show no progress bar.
 
     Returns:
-        the outcome, and the fields of the record: `files`, `sha256`, `lesions`, `voxels`, `decisions`,
-        `trust`; of a slide that is refused `trust` alone.
+        the outcome, and the fields of the record: `files`, `sha256`, `lesions`, `voxels`, `decisions`, `trust`; for a
+        refused slide only `trust`.
 
     Raises:
         ReadError: see `SlideReader`.
@@ -140,7 +140,7 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
 
 
 def _tiles(strip: NDArray[Any], width: int) -> Iterator[NDArray[Any]]:
-    """A strip of the slide in parts as wide as a window."""
+    """Split a strip of the slide into parts as wide as a window."""
     yield from (strip[:, left : left + width] for left in range(0, strip.shape[1], width))
 
 

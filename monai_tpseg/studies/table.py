@@ -1,4 +1,4 @@
-"""A CSV table as people and spreadsheets write it, or one line that says what is wrong with it."""
+"""Reader of CSV tables written by people and spreadsheets, with one-line error messages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Row(NamedTuple):
     """A row of a table.
 
     Attributes:
-        line: its number, from 1.
-        cells: by column, of all columns that are known.
-        more: other columns and their cells, where there is something in them.
+        line: line number, from 1.
+        cells: cells of the known columns, by column.
+        more: non-empty cells of other columns, by column.
     """
 
     line: int
@@ -37,26 +37,26 @@ class Row(NamedTuple):
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
 _MARK_OF_WINDOWS = codecs.BOM_UTF8.decode("cp1252")
 _SEPARATORS = ",;\t"
-_ALIKE = 0.7  # share of common letters from which a column's name counts as a slip
+_ALIKE = 0.7  # similarity from which the name of a column counts as a typo
 
 
 def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
     """Return the rows of a table.
 
-    Columns are found by name, whatever their order and case; those of other names are kept apart with a message. Values
-    are stripped; what is missing is "". Bytes that are no UTF-8 come as lone surrogates, as names of files do.
+    Columns are found by name, in any order and case; other columns are kept separately, with a message. Values are
+    stripped; missing values are "". Bytes that are not UTF-8 become lone surrogates, as in file names.
 
     Args:
-        path: a CSV file with a line of names: comma, semicolon or tab; UTF-8, UTF-16 with its mark, or the code page of
-            Western European Windows, as some spreadsheets save it.
-        columns: names that are known.
-        required: the one that must be there.
+        path: CSV file with a header line, separated by comma, semicolon or tab, in UTF-8, UTF-16 with byte order mark,
+            or the Western European Windows code page used by some spreadsheets.
+        columns: names of known columns.
+        required: name of the required column.
 
     Raises:
-        StudyError: the file cannot be read as such a table; one line without any cell's content.
+        StudyError: the file is not such a table; the one-line message contains no cell content.
     """
     lines = _text(path).splitlines(keepends=True)
-    skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a hint that spreadsheets write
+    skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a separator hint written by spreadsheets
     separator = _separator(lines[skipped:], required)
     table = csv.reader(
         io.StringIO("".join(lines[skipped:]), newline=""), delimiter=separator, skipinitialspace=True, strict=True
@@ -94,7 +94,7 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
 
 
 def _separator(lines: Sequence[str], required: str) -> str:
-    """What parts the line of names so that the required one is among them, as other names may hold any separator."""
+    """The separator by which the header line contains the required name; other names may contain any separator."""
     head = next((line for line in lines if line.strip()), "").strip()
     for separator in _SEPARATORS:
         names = next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])
@@ -123,7 +123,7 @@ def _text(path: Path) -> str:
 
 
 def _of_windows(data: bytes) -> str | None:
-    """The text of a table that a spreadsheet has saved without Unicode; None for any other."""
+    """The text of a table saved by a spreadsheet without Unicode, or None."""
     if data.startswith(codecs.BOM_UTF8) or b"\r\n" not in data:
         return None
     try:
@@ -137,7 +137,7 @@ def _of_windows(data: bytes) -> str | None:
 
 
 def _others(cells: Sequence[str], columns: Sequence[str]) -> list[tuple[int, str]]:
-    """Place and name of the columns that are not known; each has a name of its own."""
+    """Index and name of the unknown columns; names are unique."""
     found: dict[str, int] = {}
     for place, cell in enumerate(cells):
         name = cell.strip()

@@ -1,4 +1,4 @@
-"""Cases with labels through the same path as a run: what was seen of each, for all that is fitted after training."""
+"""Observations of labelled cases, processed as in a run, for the estimates fitted after training."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _TOGETHER = 4  # slices of a volume
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen of one case.
+    """Observations of one case.
 
     Attributes:
-        row: of its task.
+        row: row of its task.
         curves: its errors at every threshold.
-        features: (D,) of its probabilities.
-        dice: of its mask.
-        pooled: asked task -> (F,) pooled features; the task itself, and others where they were asked for.
+        features: (D,) features of its probabilities.
+        dice: Dice of its mask.
+        pooled: task -> (F,) pooled features, for its own task and for others if requested.
         copies: features and Dice of altered copies, see `monai_tpseg.studies.altered`.
     """
 
@@ -55,13 +55,13 @@ class Sample:
 
 
 def collect(model: Model, cases: Iterable[Mapping[str, Any]], others: int = 0, copies: int = 0) -> Iterator[Sample]:
-    """Segment cases and give what was seen, one by one.
+    """Segment cases and yield their observations, one by one.
 
     Args:
-        model: of the weights.
-        cases: of `read_datalist`; pictures.
-        others: how many tasks that it does not belong to each picture is asked for too, in turn.
-        copies: altered ones of each picture.
+        model: model of the weights.
+        cases: pictures from `read_datalist`.
+        others: number of other tasks, in rotation, for which each picture is also segmented.
+        copies: number of altered copies of each picture.
     """
     load = LoadMedicalImaged(IMAGE, label_keys=LABEL)
     turns: Counter[int] = Counter()
@@ -93,7 +93,7 @@ def _dice(model: Model, found: Segmentation, truth: torch.Tensor) -> float:
 
 def _sample(model: Model, image: MetaTensor, label: torch.Tensor, row: int, others: list[int]) -> Sample:
     with observe(model.network) as seen:
-        found = model.segment_image(image, model.info.tasks[row], _TOGETHER)  # no batch is measured while one watches
+        found = model.segment_image(image, model.info.tasks[row], _TOGETHER)  # no batch size is measured here
         for other in others if seen is not None else ():
             model.segment_image(image, model.info.tasks[other], _TOGETHER)
     rows = range(len(model.info.tasks))
@@ -109,23 +109,23 @@ def _sample(model: Model, image: MetaTensor, label: torch.Tensor, row: int, othe
 
 
 def _others(row: int, tasks: int, count: int, turn: int) -> list[int]:
-    """`count` of the other tasks, so that after some turns each has been asked as often."""
+    """`count` of the other tasks, in rotation, so that all are used equally often."""
     rest = [other for other in range(tasks) if other != row]
     return [rest[(turn * count + k) % len(rest)] for k in range(min(count, len(rest)))]
 
 
 def about_data(name: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a fitted file says of the cases that it was fitted on.
+    """Return the description of cases for a file fitted on them.
 
     Args:
-        name: of their list.
-        cases: of `read_datalist`.
+        name: name of their list.
+        cases: cases from `read_datalist`.
     """
     return {"list": name, "cases": len(cases), "sha256": data_digest(cases)}
 
 
 def data_digest(cases: Sequence[Mapping[str, Any]]) -> str:
-    """Return the sha256 over the images, labels and tasks of cases, whatever their order and names."""
+    """Return the SHA-256 of the images, labels and tasks of cases, independent of order and names."""
     digests = []
     for case in cases:
         digest = hashlib.sha256(str(case[TASK]).encode())
@@ -138,13 +138,13 @@ def data_digest(cases: Sequence[Mapping[str, Any]]) -> str:
 def fit_contours(
     samples: Sequence[Sample], tasks: Sequence[str], miss: float, false: float, data: Mapping[str, Any]
 ) -> ContourFile:
-    """Find the thresholds of the tasks that have cases.
+    """Fit the contour thresholds of the tasks that have cases.
 
     Args:
-        samples: of `collect`.
+        samples: observations from `collect`.
         tasks: names in row order.
-        miss, false: promised shares, see `monai_tpseg.trust.contours`.
-        data: about the cases, for the reader.
+        miss, false: guaranteed shares, see `monai_tpseg.trust.contours`.
+        data: description of the cases.
     """
     found = {
         name: thresholds_of(curves, miss, false)
@@ -160,10 +160,10 @@ def fit_trust(
     """Fit the refusal and the expected Dice.
 
     Args:
-        samples: of `collect`, with `others` for the refusal.
+        samples: observations from `collect`, with `others` for the refusal.
         tasks: names in row order.
-        about: the cases, for the reader, see `Fitted.about`.
-        unseen: likewise, of cases that training did not see: they set the limits of the refusal.
+        about: description of the cases, see `Fitted.about`.
+        unseen: observations of cases not used in training, which determine the limits of the refusal.
     """
     asked = [(vector, row, row == one.row) for one in samples for row, vector in one.pooled.items()]
     refusal = None
@@ -177,10 +177,10 @@ def fit_trust(
 
 
 def fit_expected(samples: Sequence[Sample], tasks: Sequence[str]) -> DiceModel:
-    """Fit the expected Dice on cases and their altered copies; those of one case are held out together.
+    """Fit the expected Dice on cases and their altered copies; copies of a case are held out with it.
 
     Args:
-        samples: of `collect`.
+        samples: observations from `collect`.
         tasks: names in row order.
     """
     parts = [(n, one.row, *part) for n, one in enumerate(samples) for part in ((one.features, one.dice), *one.copies)]
