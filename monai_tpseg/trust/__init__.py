@@ -1,4 +1,4 @@
-"""How far a mask can be trusted: is it a picture of the task, which Dice to expect, where the lesion surely ends."""
+"""Trust estimates for masks: refusal of pictures outside the task, expected Dice, inner and outer contours."""
 
 from monai_tpseg.trust.judge import Judge
 from monai_tpseg.trust.observe import Observed, observe

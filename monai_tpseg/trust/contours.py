@@ -1,13 +1,14 @@
-"""Contours with a promise: thresholds whose mean error stays below a stated share (conformal risk control).
+"""Contours with guaranteed error: thresholds whose mean error stays below a given share (conformal risk control).
 
-Angelopoulos et al., Conformal Risk Control, ICLR 2024 (arXiv 2208.02814). A loss in [0, 1] that never rises with the
-threshold's caution, n cases exchangeable with those to come, and a share alpha: the boldest threshold with
+Angelopoulos et al., Conformal Risk Control, ICLR 2024 (arXiv 2208.02814). Given a loss in [0, 1] that never rises
+as the threshold becomes more cautious, n cases exchangeable with future ones, and a share alpha, the least cautious
+threshold with
 
     n / (n + 1) * mean loss + 1 / (n + 1) <= alpha
 
 has an expected loss of at most alpha on the next case. The outer contour bounds the missed share of the lesion's
-pixels, the inner one the false share of its own pixels. The latter may rise and fall with the threshold, so each case
-counts with the largest value at this or any higher threshold, which keeps the promise and gives some of it away.
+pixels, the inner one the false share of its own pixels. The latter is not monotone in the threshold, so each
+case counts with its largest value at this or any higher threshold, which keeps the guarantee but makes it conservative.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curves:
-    """The errors of one case at every threshold k / STEPS, k = 0 ... STEPS + 1; at the last one the mask is empty.
+    """Errors of one case at all thresholds k / STEPS, k = 0 ... STEPS + 1; at the last one the mask is empty.
 
     Attributes:
         missed: (STEPS + 2,) share of the lesion's pixels with a lower probability; None without a lesion.
-        false: (STEPS + 2,) share of the pixels from that probability on that are no lesion, at this threshold or the
-            worst one above it.
+        false: (STEPS + 2,) largest share of false pixels in the mask at this or any higher threshold.
     """
 
     missed: Floats | None
@@ -42,12 +42,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold that holds its promise.
+    """A threshold with its guarantee.
 
     Attributes:
         value: probability from which a pixel belongs to the contour, 0 (all pixels) to above 1 (none).
-        cases: that it was found on.
-        risk: mean loss on them.
+        cases: number of calibration cases.
+        risk: mean loss on them, in [0, 1].
     """
 
     value: float
@@ -60,8 +60,8 @@ class Thresholds:
     """The two thresholds of a task.
 
     Attributes:
-        outer: at most `miss` of the lesion's pixels lie outside.
-        inner: at most `false` of its pixels are no lesion.
+        outer: threshold of the outer contour: at most a share `miss` of the lesion's pixels lies outside.
+        inner: threshold of the inner contour: at most a share `false` of its pixels is not lesion.
     """
 
     outer: Threshold
@@ -69,23 +69,23 @@ class Thresholds:
 
 
 def curves_of(prob: NDArray[Any], label: NDArray[Any]) -> Curves:
-    """Return the errors of a case at every threshold.
+    """Return the errors of a case at all thresholds.
 
     Args:
-        prob: probabilities in [0, 1], of any shape.
-        label: of the same shape, in {0, 1}.
+        prob: probabilities in [0, 1], any shape.
+        label: label in {0, 1}, same shape.
 
     Raises:
         ValueError: the shapes differ.
     """
     if prob.shape != label.shape:
         raise ValueError(f"Probabilities {prob.shape} and label {label.shape} must have the same shape.")
-    # a pixel of bin k is inside for thresholds 0 ... k / STEPS, compared in float32 as masks are
+    # a pixel of bin k is inside at thresholds 0 ... k / STEPS, compared in float32 as for masks
     levels = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
     bins = np.searchsorted(levels, np.asarray(prob, np.float32).ravel(), side="right") - 1
     lesion = np.asarray(label).ravel() > 0
     inside, outside = (np.bincount(bins[part], minlength=STEPS + 2) for part in (lesion, ~lesion))
-    true, wrong = (count[::-1].cumsum()[::-1] for count in (inside, outside))  # pixels from each threshold on
+    true, wrong = (count[::-1].cumsum()[::-1] for count in (inside, outside))  # pixels at or above each threshold
     total = int(lesion.sum())
     false = wrong / np.maximum(true + wrong, 1)
     worst = np.maximum.accumulate(false[::-1])[::-1]
@@ -93,14 +93,14 @@ def curves_of(prob: NDArray[Any], label: NDArray[Any]) -> Curves:
 
 
 def controlled(losses: NDArray[Any], share: float) -> NDArray[np.bool_]:
-    """Say at which thresholds the expected loss of the next case is at most `share`.
+    """Return the thresholds at which the expected loss of the next case is at most `share`.
 
     Args:
-        losses: (n, thresholds) in [0, 1].
+        losses: (n, thresholds) in [0, 1], one row per case.
         share: alpha, in (0, 1).
 
     Returns:
-        (thresholds,)
+        (thresholds,) bool
     """
     cases = len(losses)
     total = losses.sum(axis=0) if cases else np.zeros(losses.shape[1])
@@ -109,15 +109,15 @@ def controlled(losses: NDArray[Any], share: float) -> NDArray[np.bool_]:
 
 
 def least_cases(share: float) -> int:
-    """Return how many cases any threshold needs: with fewer, only all pixels or none hold the promise."""
+    """Return the minimum number of cases: with fewer, only the full or the empty mask meets the guarantee."""
     return int(np.ceil(1 / share - 1 - 1e-9))
 
 
 def thresholds_of(curves: list[Curves], miss: float, false: float) -> Thresholds:
-    """Return the boldest thresholds that hold their promises.
+    """Return the least cautious thresholds that meet their guarantees.
 
     Args:
-        curves: of cases of one task.
+        curves: errors of the cases of one task.
         miss: share of the lesion's pixels that the outer contour may miss, in expectation; in (0, 1).
         false: share of the inner contour's pixels that may be no lesion, in expectation; in (0, 1).
     """

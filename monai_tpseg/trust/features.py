@@ -1,4 +1,4 @@
-"""What a probability map says about its own mask: numbers in a fixed order, from one pass."""
+"""Features of a probability map that predict the quality of its mask, in a fixed order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from monai_tpseg.defaults import THRESHOLD
 __all__ = ["FEATURES", "map_features"]
 
 FEATURES = (
-    "overlap",  # Dice that the probabilities themselves expect of the mask
+    "overlap",  # expected Dice of the mask according to the probabilities
     "inside",  # mean probability of the mask
-    "outside",  # probability that lies outside of the mask, as a share of all of it
+    "outside",  # share of the total probability outside the mask
     "margin",  # Dice between the masks at 0.3 and 0.7
-    "entropy",  # bits, mean over the pixels that are neither surely lesion nor surely none
-    "rim",  # how many pixels these are, against the length of the outline of a disc of the mask's size
+    "entropy",  # bits, mean over the pixels with an uncertain probability
+    "rim",  # number of uncertain pixels relative to the circumference of a disc of the mask's area
     "peak",  # largest probability
     "area",  # logarithm of the mask's share of the picture
     "pieces",  # logarithm of the number of connected parts
@@ -27,8 +27,8 @@ FEATURES = (
 )
 """Names of the features, in their order."""
 
-_SURE = 0.05  # a probability below it or above 1 less it is no rim
-_LEAST = 1e-4  # share of the picture that an empty mask counts as
+_SURE = 0.05  # probabilities below it or above 1 - it are certain
+_LEAST = 1e-4  # area of an empty mask, as a share of the picture
 
 
 def map_features(prob: NDArray[Any], threshold: float = THRESHOLD) -> NDArray[np.float64]:
@@ -36,7 +36,10 @@ def map_features(prob: NDArray[Any], threshold: float = THRESHOLD) -> NDArray[np
 
     Args:
         prob: probabilities in [0, 1], (H, W) or (H, W, D).
-        threshold: from which a pixel is lesion.
+        threshold: probability from which a pixel is lesion.
+
+    Returns:
+        (D,) float64
     """
     p = np.asarray(prob, np.float32)
     mask = p >= threshold

@@ -1,6 +1,6 @@
-"""What lies beside a weights file: `model.trust.safetensors` (refusal, expected Dice) and `model.contours.json`.
+"""Files beside the weights: `model.trust.safetensors` (refusal, expected Dice) and `model.contours.json`.
 
-Both name the digest of the weights that they were fitted for, and are read for no others.
+Both contain the SHA-256 of the weights for which they were fitted, and are rejected for other weights.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ __all__ = [
     "write_fitted",
 ]  # fmt: skip
 
-_HALF = {"references": np.float16}  # most of the file, and of unit variance
+_HALF = {"references": np.float16}  # most of the file, with unit variance
 _AGAIN = "fit it again with tpseg calibrate, or remove the file"
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted for weights.
+    """Estimates fitted for weights.
 
     Attributes:
-        refusal: of pictures that are none of the task; None where the network gives nothing to go by.
-        dice: the expected Dice.
-        about: for the reader: number of cases per task; list, number and digest of the cases (`data`); the same of
-            those that set the limits of the refusal (`limits`), null where the former did; those of the expected Dice
-            (`dice`), where it was fitted alone.
+        refusal: refusal of pictures outside the task; None if the network provides no features for it.
+        dice: model of the expected Dice.
+        about: provenance: number of cases per task; list, number and digest of the cases (`data`); the same of the
+            cases that set the limits of the refusal (`limits`), null if these are the former; those of the expected
+            Dice (`dice`), if it was fitted separately.
     """
 
     refusal: Refusal | None
@@ -57,24 +57,24 @@ class Fitted:
     about: dict[str, Any] = field(default_factory=dict)
 
     def with_dice(self, dice: DiceModel, about: Mapping[str, Any]) -> Fitted:
-        """Return the same with another expected Dice.
+        """Return a copy with another model of the expected Dice.
 
         Args:
-            dice: new.
-            about: added to what is said.
+            dice: the new model.
+            about: provenance to add.
         """
         return replace(self, dice=dice, about={**self.about, **about})
 
 
 @dataclass(frozen=True)
 class ContourFile:
-    """Thresholds of the tasks that were calibrated.
+    """Calibrated thresholds by task.
 
     Attributes:
-        miss: promised share of the lesion's pixels outside of the outer contour, at most.
-        false: promised share of the inner contour's pixels that are no lesion, at most.
-        tasks: by name.
-        data: list, number of cases and digest, for the reader.
+        miss: guaranteed maximum share of the lesion's pixels outside the outer contour.
+        false: guaranteed maximum share of the inner contour's pixels that are not lesion.
+        tasks: thresholds by name of the task.
+        data: provenance: list, number of cases and digest.
     """
 
     miss: float
@@ -89,17 +89,17 @@ def trust_path(weights: str | os.PathLike[str]) -> Path:
 
 
 def contours_path(weights: str | os.PathLike[str]) -> Path:
-    """Return the path of the thresholds of weights."""
+    """Return the path of the calibrated thresholds of weights."""
     return Path(weights).with_suffix(".contours.json")
 
 
 def write_fitted(weights: str | os.PathLike[str], sha256: str, fitted: Fitted) -> Path:
-    """Write what was fitted beside the weights and return its path.
+    """Write the fitted estimates beside the weights and return their path.
 
     Args:
-        weights: their file.
-        sha256: of the weights.
-        fitted: to write.
+        weights: file of the weights.
+        sha256: SHA-256 of the weights.
+        fitted: estimates to write.
     """
     parts = {"refusal": fitted.refusal, "dice": fitted.dice}
     tensors = {
@@ -116,11 +116,11 @@ def write_fitted(weights: str | os.PathLike[str], sha256: str, fitted: Fitted) -
 
 
 def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
-    """Return what was fitted for weights, None where nothing was.
+    """Return the estimates fitted for weights, or None if there are none.
 
     Args:
-        weights: their file.
-        sha256: of the weights.
+        weights: file of the weights.
+        sha256: SHA-256 of the weights.
 
     Raises:
         CheckpointError: the file is damaged or belongs to other weights; one line.
@@ -132,7 +132,7 @@ def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
         check_safetensors(path)
         with safe_open(path, framework="np") as file:
             about = json_of((file.metadata() or {})["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         _check(path, about, sha256)
         refusal, dice = (_part(tensors, part) for part in ("refusal", "dice"))
         return Fitted(
@@ -144,9 +144,9 @@ def write_contours(weights: str | os.PathLike[str], sha256: str, content: Contou
     """Write thresholds beside the weights and return their path.
 
     Args:
-        weights: their file.
-        sha256: of the weights.
-        content: to write.
+        weights: file of the weights.
+        sha256: SHA-256 of the weights.
+        content: thresholds to write.
     """
     record = {"format": 1, "weights_sha256": sha256, **asdict(content)}
     path = contours_path(weights)
@@ -155,11 +155,11 @@ def write_contours(weights: str | os.PathLike[str], sha256: str, content: Contou
 
 
 def read_contours(weights: str | os.PathLike[str], sha256: str) -> ContourFile | None:
-    """Return the thresholds of weights, None where none were calibrated.
+    """Return the calibrated thresholds of weights, or None if there are none.
 
     Args:
-        weights: their file.
-        sha256: of the weights.
+        weights: file of the weights.
+        sha256: SHA-256 of the weights.
 
     Raises:
         CheckpointError: the file is damaged or belongs to other weights; one line.
@@ -190,11 +190,11 @@ def _reading(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class FittedFiles:
-    """All that lies beside weights, on its way to a copy of them.
+    """All files beside weights, for writing beside a copy of the weights.
 
     Attributes:
-        fitted: None where nothing was fitted.
-        contours: None where none were calibrated.
+        fitted: fitted estimates, or None.
+        contours: calibrated thresholds, or None.
     """
 
     fitted: Fitted | None
@@ -202,7 +202,7 @@ class FittedFiles:
 
     @classmethod
     def of(cls, weights: str | os.PathLike[str], sha256: str) -> FittedFiles:
-        """Return what lies beside weights.
+        """Return the content of the files beside weights.
 
         Raises:
             CheckpointError: see `read_fitted` and `read_contours`.
@@ -210,11 +210,11 @@ class FittedFiles:
         return cls(read_fitted(weights, sha256), read_contours(weights, sha256))
 
     def write(self, weights: str | os.PathLike[str], sha256: str) -> list[Path]:
-        """Write it beside other weights, bound to these, and remove what lay there; return the files.
+        """Write the files beside other weights, bound to their SHA-256, replacing existing ones; return the paths.
 
         Args:
-            weights: a copy of those that it was fitted for, e.g. in another precision.
-            sha256: of the copy.
+            weights: file of a copy of the original weights, e.g. in another precision.
+            sha256: SHA-256 of the copy.
         """
         for path, there in ((trust_path(weights), self.fitted), (contours_path(weights), self.contours)):
             if there is None:

@@ -1,4 +1,4 @@
-"""One judge for all fronts: made once for weights, it watches the network and says what is known about a mask."""
+"""The trust estimates of masks, for all interfaces: created once per weights, computed while the network runs."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Judge"]
 
 
 class Judge:
-    """Says what is known about masks of some weights. Where nothing was fitted for them, it says so by None.
+    """Compute the trust estimates of masks; estimates that were not fitted for the weights are None.
 
     Args:
-        tasks: names in row order.
+        tasks: names of the tasks in row order.
         fitted: refusal and expected Dice.
-        contours: calibrated thresholds; None cuts no contours.
-        digests: sha256 of the files that these come from, by name.
-        watched: whether the network can be watched; where another program computes it, nothing tells which pictures
-            are none of a task.
+        contours: calibrated thresholds; None computes no contours.
+        digests: SHA-256 of the files of these estimates, by name.
+        watched: whether the features of the network can be observed; another runtime does not expose them, so there is
+            no refusal.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class Judge:
         fitted: bool = True,
         watched: bool = True,
     ) -> Judge:
-        """Return the judge of what was fitted for weights and lies beside them; one that knows nothing where none does.
+        """Return the judge for weights, with the estimates in the files beside them, if any.
 
         Args:
-            weights: their file.
-            info: their description.
-            contours: whether masks get contours.
-            fitted: False leaves out what was fitted, as before it is fitted again.
+            weights: file of the weights.
+            info: description of the weights.
+            contours: whether to compute contours.
+            fitted: False ignores existing estimates, e.g. before fitting new ones.
             watched: see `Judge`.
 
         Raises:
-            CheckpointError: what lies beside the weights is damaged or made for others; contours are asked for, and
+            CheckpointError: a file beside the weights is damaged or belongs to other weights; `contours` is set, but
                 none were calibrated.
         """
         known = read_fitted(weights, info.sha256) if fitted else None
@@ -81,22 +81,22 @@ class Judge:
 
     @property
     def knows(self) -> bool:
-        """Whether anything was fitted that is said of every mask."""
+        """Whether estimates were fitted that apply to every mask."""
         return self._fitted is not None
 
     @property
     def refuses(self) -> bool:
-        """Whether a picture that is none of the task can be told."""
+        """Whether pictures outside the task can be detected."""
         return self._watched and self._fitted is not None and self._fitted.refusal is not None
 
     def check_refuses(self, weights: str | os.PathLike[str]) -> None:
-        """Refuse to go on where pictures are to be told that nothing tells.
+        """Check that pictures outside the task can be detected.
 
         Args:
-            weights: as the judge was made for.
+            weights: weights of the judge, for the message.
 
         Raises:
-            CheckpointError: nothing was fitted.
+            CheckpointError: no refusal was fitted for them.
         """
         if not self.refuses:
             raise CheckpointError(
@@ -105,34 +105,34 @@ class Judge:
             )
 
     def watch(self, network: nn.Module) -> AbstractContextManager[Observed | None]:
-        """Watch a network while it segments one case; what is seen goes to `judge`."""
+        """Observe a network while it segments one case; the result is passed to `judge`."""
         return observe(network) if self.refuses else nullcontext()
 
     def judge(self, seen: Observed | None, row: int, prob: torch.Tensor, threshold: float) -> Trust:
-        """Return what is known about a mask.
+        """Return the trust estimates of a mask.
 
         Args:
-            seen: of `watch`.
-            row: of the task.
-            prob: (1, H, W) or (1, H, W, D) of the part of the picture that the network saw.
-            threshold: that the mask is cut at.
+            seen: result of `watch`.
+            row: row of the task.
+            prob: (1, H, W) or (1, H, W, D) probabilities in [0, 1] of the region seen by the network.
+            threshold: threshold of the mask.
         """
         tally = self.tally(row, threshold)
         tally.add(None if seen is None else seen.of(row), _slices(prob[0].numpy()))
         return tally.trust()
 
     def tally(self, row: int, threshold: float) -> Tally:
-        """Return what adds up the parts of a case that does not fit into memory; see `Tally`."""
+        """Return an accumulator for the parts of a case that does not fit into memory, see `Tally`."""
         return Tally(self._fitted, row, threshold)
 
     def cuts(self, row: int, threshold: float) -> Cuts | None:
-        """Return where contours are cut; None where they are not asked for or the task was not calibrated.
+        """Return the thresholds of the contours; None if not requested or if the task was not calibrated.
 
-        The outer contour holds at least the mask, the inner one at most.
+        The outer contour contains the mask, the mask contains the inner one.
 
         Args:
-            row: of the task.
-            threshold: that the mask is cut at.
+            row: row of the task.
+            threshold: threshold of the mask.
         """
         found = None if self._contours is None else self._contours.tasks.get(self.tasks[row])
         if self._contours is None or found is None:
@@ -142,12 +142,12 @@ class Judge:
         return Cuts(inner, outer, self._contours.miss, self._contours.false, cases)
 
     def contours(self, row: int, prob: torch.Tensor, threshold: float) -> Contours | None:
-        """Return the contours of a mask; None where there are none, see `cuts`.
+        """Return the contours of a mask, or None, see `cuts`.
 
         Args:
-            row: of the task.
-            prob: (1, H, W) or (1, H, W, D) on the grid of the mask.
-            threshold: that the mask is cut at.
+            row: row of the task.
+            prob: (1, H, W) or (1, H, W, D) probabilities in [0, 1] on the grid of the mask.
+            threshold: threshold of the mask.
         """
         cuts = self.cuts(row, threshold)
         if cuts is None:
@@ -157,5 +157,5 @@ class Judge:
 
 
 def _slices(prob: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """(H, W) as it is, (H, W, D) slice by slice."""
+    """Yield (H, W) unchanged, (H, W, D) slice by slice."""
     yield from (prob[..., n] for n in range(prob.shape[2])) if prob.ndim == 3 else (prob,)

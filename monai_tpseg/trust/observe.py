@@ -1,4 +1,4 @@
-"""What the network sees anyway, pooled: features of four stages and how they lie to the prototypes; no extra pass."""
+"""Pooled features that a forward pass computes anyway: patches, the coarsest stage and the decoder; no extra pass."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["Observed", "observe", "observed_parts"]
 
 @dataclass
 class Observed:
-    """Pooled features of every picture that went through a network while it was observed, in order.
+    """Pooled features of every picture that passed through an observed network, in order.
 
     Attributes:
         rows: row of the task, one for each pooled vector.
-        pooled: (F,) float32 each, on the CPU: of the patches, of stage 4 and of f~ of PGTD3, PGTD2, PGTD1 the mean and
-            the standard deviation over the picture.
+        pooled: (F,) float32 each, on the CPU: mean and standard deviation over the picture of the patches, of stage 4,
+            and of f~ of PGTD3, PGTD2 and PGTD1.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -34,35 +34,35 @@ class Observed:
     _tasks: list[int] = field(default_factory=list)
 
     def of(self, row: int) -> Tensor:
-        """Return (N, F), what was seen for one task; N is 0 where nothing was."""
+        """Return the vectors of one task, (N, F); N may be 0."""
         self.close()
         found = [vector for at, vector in zip(self.rows, self.pooled, strict=True) if at == row]
         return torch.stack(found) if found else torch.empty(0, 0)
 
     def take(self, row: int) -> Tensor:
-        """Return what `of` returns, and forget all that was seen: a slide has many windows."""
+        """Return the result of `of` and discard all vectors, since a slide has many windows."""
         found = self.of(row)
         self.rows, self.pooled = [], []
         return found
 
     def start(self, patches: Tensor) -> None:
-        """A batch starts: (B, h, w, C) of the first layer, which all tasks share."""
+        """Start a batch with (B, h, w, C) of the first layer, which all tasks share."""
         self.close()
         self._patches = _pooled(patches.permute(0, 3, 1, 2))
 
     def begin(self, stage: Tensor, task: int | Tensor) -> None:
-        """A decoder starts: (B, C, h, w) of the coarsest stage, for one row or B rows."""
+        """Start a decoder with (B, C, h, w) of the coarsest stage, for one row or B rows of tasks."""
         self.close()
         rows = [task] * len(stage) if isinstance(task, int) else task.expand(len(stage)).tolist()
         self._tasks, self._open = rows, [] if self._patches is None else [self._patches]
         self.add(stage)
 
     def add(self, features: Tensor) -> None:
-        """Add (B, C, h, w), or a part of the batch where the decoder runs in parts."""
+        """Add (B, C, h, w), or a part of the batch if the decoder runs in parts."""
         self._open.append(_pooled(features))
 
     def close(self) -> None:
-        """Put the parts of the last pass together."""
+        """Concatenate the parts of the last pass."""
         if not self._open:
             return
         self.pooled += list(_joined(self._open, len(self._tasks)))
@@ -77,7 +77,7 @@ def _pooled(features: Tensor) -> Tensor:
 
 
 def _joined(parts: list[Tensor], batch: int) -> Tensor:
-    """Parts of a batch below each other, stages beside each other: (B, F)."""
+    """Concatenate the parts of a batch along rows and the stages along columns: (B, F)."""
     columns: list[Tensor] = []
     rows: list[Tensor] = []
     for part in parts:
@@ -89,7 +89,7 @@ def _joined(parts: list[Tensor], batch: int) -> Tensor:
 
 
 def observed_parts(network: nn.Module) -> tuple[Any, Any] | None:
-    """Return trunk and decoder of a TP-Seg in either form; None of any other network, which cannot be observed."""
+    """Return trunk and decoder of a TP-Seg in either form; None for other networks, which cannot be observed."""
     inner = getattr(network, "network", network)  # under autocast
     if isinstance(inner, InferenceNetwork):
         return inner.stem, inner
@@ -101,10 +101,10 @@ def observed_parts(network: nn.Module) -> tuple[Any, Any] | None:
 
 @contextmanager
 def observe(network: nn.Module) -> Iterator[Observed | None]:
-    """Collect what a network sees within the block; None where it is no TP-Seg with all of its decoders.
+    """Collect the pooled features of a network within the block; None if it is not a TP-Seg with all of its decoders.
 
     Args:
-        network: trained or fast form, see `monai_tpseg.networks.fast.inference_form`.
+        network: trainable or fast form, see `monai_tpseg.networks.fast.inference_form`.
     """
     parts = observed_parts(network)
     if parts is None:

@@ -1,7 +1,7 @@
-"""The Dice to expect of a mask: ridge regression on what its probabilities say, and the interval of its residuals.
+"""Expected Dice of a mask: ridge regression on features of its probabilities, with the interval of the residuals.
 
-Cross-fitting: the cases are divided into folds; each fold is predicted by a regression that did not see it, and these
-residuals give the interval. Ridge is enough: its features are few and each is nearly monotone in Dice.
+Cross-fitting: the cases are divided into folds; each fold is predicted by a regression fitted to the others, and these
+residuals give the interval. Ridge is sufficient: there are few features, each nearly monotone in Dice.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ COVERAGE = 0.8
 """Share of cases whose Dice lies within the interval."""
 
 FOLDS = 5
-_BINS = 6  # of predictions, in each of which residuals have quantiles of their own
-_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of ridge, the best by cross-validation is taken
-_FAR = 4.0  # standard deviations at which a feature is cut: a square of more would decide alone
+_BINS = 6  # bins of predictions, each with its own quantiles of the residuals
+_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # ridge penalties; the best one is chosen by cross-validation
+_FAR = 4.0  # standard deviations at which a feature is clipped: the square of a larger one would dominate
 
 Floats = NDArray[np.float64]
 
@@ -33,11 +33,11 @@ class DiceModel:
     """A fitted regression.
 
     Attributes:
-        mean, scale: (D,) of the features.
-        weights: (K,) of the expanded features.
-        tasks: (T,) what is added for a task.
-        knots: (B,) predictions at which the interval is known, ascending.
-        below, above: (B,) from the prediction to the ends of the interval there.
+        mean, scale: (D,) mean and scale of the features.
+        weights: (K,) weights of the expanded features.
+        tasks: (T,) offset per task.
+        knots: (B,) predictions with a known interval, ascending.
+        below, above: (B,) distances from the prediction to the ends of the interval.
     """
 
     mean: Floats
@@ -53,29 +53,29 @@ class DiceModel:
 
         Args:
             features: (N, D), see `monai_tpseg.trust.features`.
-            rows: (N,) of the tasks.
+            rows: (N,) rows of the tasks.
         """
         z = _expanded(features, self.mean, self.scale)
         return np.clip(z @ self.weights + self.tasks[rows], 0, 1)
 
     def expect(self, features: Floats, row: int) -> ExpectedDice:
-        """Return the expected Dice of one case with its interval.
+        """Return the expected Dice of one case with its interval, in [0, 1].
 
         Args:
-            features: (D,)
-            row: of its task.
+            features: (D,), see `monai_tpseg.trust.features`.
+            row: row of its task.
         """
         value = float(self.predict(features[None], np.array([row]))[0])
         low, high = (float(np.interp(value, self.knots, ends)) for ends in (self.below, self.above))
         return ExpectedDice(value, min(max(value + low, 0.0), value), max(min(value + high, 1.0), value), COVERAGE)
 
     def tensors(self) -> dict[str, Floats]:
-        """Return what `of_tensors` takes."""
+        """Return the arrays from which `of_tensors` restores the model."""
         return dict(vars(self))
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Any]) -> DiceModel:
-        """Return the model of what `tensors` gave."""
+        """Return the model with the arrays of `tensors`."""
         return cls(**{name: np.asarray(tensors[name], np.float64) for name in cls.__dataclass_fields__})
 
 
@@ -90,15 +90,15 @@ def fit_dice(
     """Fit the regression.
 
     Args:
-        features: (N, D)
-        rows: (N,) of the tasks.
-        dice: (N,) in [0, 1].
-        tasks: T.
-        seed: of the folds.
-        cases: (N,) which case each row is of: those of one case are held out together; by default each is its own.
+        features: (N, D), see `monai_tpseg.trust.features`.
+        rows: (N,) rows of the tasks.
+        dice: (N,) measured Dice in [0, 1].
+        tasks: number of tasks T.
+        seed: seed of the folds.
+        cases: (N,) case of each sample; samples of one case are held out together. By default all are different.
 
     Raises:
-        ValueError: fewer cases than 4 in each fold.
+        ValueError: fewer than 4 cases per fold.
     """
     names, case = np.unique(np.arange(len(dice)) if cases is None else cases, return_inverse=True)
     if len(names) < 4 * FOLDS:
@@ -113,7 +113,7 @@ def fit_dice(
 def _held_out(
     features: Floats, rows: NDArray[np.int64], dice: Floats, tasks: int, folds: NDArray[Any], penalty: float
 ) -> Floats:
-    """What each case is predicted as by the cases of the other folds."""
+    """Predict each case by a regression fitted to the other folds."""
     predicted = np.zeros(len(dice))
     for fold in range(FOLDS):
         out = folds == fold
@@ -140,7 +140,7 @@ def _expanded(features: Floats, mean: Floats, scale: Floats) -> Floats:
 
 
 def _interval(predicted: Floats, dice: Floats) -> tuple[Floats, Floats, Floats]:
-    """Knots at the middles of bins of equal size, and the quantiles of the residuals in each."""
+    """Return knots at the centres of bins of equal count, and the quantiles of the residuals in each bin."""
     order = np.argsort(predicted, kind="stable")
     parts = [part for part in np.array_split(order, _BINS) if len(part)]
     tail = (1 - COVERAGE) / 2

@@ -1,4 +1,4 @@
-"""What is known about one mask: is it a picture of the task, which Dice to expect, where the lesion ends."""
+"""Trust estimates of one mask: refusal, expected Dice, contours."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["Belonging", "Contours", "Cuts", "ExpectedDice", "Trust"]
 
 @dataclass(frozen=True)
 class Belonging:
-    """How far a picture lies from those that a task was trained on.
+    """Distance of a picture from the training pictures of a task.
 
     Attributes:
-        score: distance, 0 in their middle.
-        limit: that the stated share of the task's own pictures passes; above it the picture does not belong.
-        false_alarms: that share, e.g. 0.05.
+        score: distance, 0 at their median.
+        limit: score above which the picture does not belong to the task.
+        false_alarms: share of the task's own pictures above the limit, e.g. 0.05.
     """
 
     score: float
@@ -26,19 +26,19 @@ class Belonging:
 
     @property
     def refused(self) -> bool:
-        """Whether the picture is none of the task."""
+        """Whether the picture is outside the task."""
         return self.score > self.limit
 
 
 @dataclass(frozen=True)
 class ExpectedDice:
-    """The Dice that a mask is expected to have, in [0, 1].
+    """Expected Dice of a mask, in [0, 1].
 
     Attributes:
-        value: expected.
-        low: end of its interval.
-        high: other end.
-        coverage: share of cases whose Dice lies within, e.g. 0.8.
+        value: expected Dice.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        coverage: share of cases whose Dice lies within the interval, e.g. 0.8.
     """
 
     value: float
@@ -49,13 +49,13 @@ class ExpectedDice:
 
 @dataclass(frozen=True)
 class Cuts:
-    """Thresholds of the contours of a task, and what they promise; see `monai_tpseg.trust.contours`.
+    """Thresholds of the contours of a task with their guarantees; see `monai_tpseg.trust.contours`.
 
     Attributes:
-        inner_threshold, outer_threshold: that the contours are cut at.
-        miss: share of the lesion's pixels outside of the outer one, at most, in expectation.
-        false: share of the inner one's pixels that are no lesion, at most, in expectation.
-        cases: that the thresholds of the task were found on.
+        inner_threshold, outer_threshold: probabilities from which a pixel belongs to the contour.
+        miss: maximum expected share of the lesion's pixels outside the outer contour.
+        false: maximum expected share of the inner contour's pixels that are not lesion.
+        cases: number of calibration cases of the task.
     """
 
     inner_threshold: float
@@ -65,10 +65,10 @@ class Cuts:
     cases: int
 
     def record(self, inner_voxels: int, outer_voxels: int) -> dict[str, Any]:
-        """Return what `result.json` says.
+        """Return the entry of `result.json`.
 
         Args:
-            inner_voxels, outer_voxels: pixels or voxels of the contours.
+            inner_voxels, outer_voxels: number of pixels or voxels of each contour.
         """
         return {
             "inner_threshold": round(self.inner_threshold, 6),
@@ -83,11 +83,11 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Contours:
-    """Masks around and within the best one that hold a promise.
+    """Masks outside and inside the best one, with guarantees.
 
     Attributes:
         inner, outer: (1, H, W) or (1, H, W, D) in {0, 1}.
-        cuts: where they were cut.
+        cuts: their thresholds.
     """
 
     inner: torch.Tensor
@@ -95,18 +95,18 @@ class Contours:
     cuts: Cuts
 
     def record(self) -> dict[str, Any]:
-        """Return what `result.json` says."""
+        """Return the entry of `result.json`."""
         return self.cuts.record(int(self.inner.sum()), int(self.outer.sum()))
 
 
 @dataclass(frozen=True)
 class Trust:
-    """All that is known about one mask; None is what the weights have nothing for.
+    """All trust estimates of one mask; None for estimates without fitted data.
 
     Attributes:
-        belonging: to the task.
-        dice: expected.
-        contours: where they were asked for.
+        belonging: distance from the pictures of the task.
+        dice: expected Dice.
+        contours: contours, if requested.
     """
 
     belonging: Belonging | None = None
@@ -115,19 +115,19 @@ class Trust:
 
     @property
     def refused(self) -> bool:
-        """Whether the picture is none of the task; False where nothing is known."""
+        """Whether the picture is outside the task; False if this is not known."""
         return self.belonging is not None and self.belonging.refused
 
     @property
     def caption(self) -> str:
-        """What stands above the overlay."""
+        """The caption of the overlay."""
         said = ["unlike the task's pictures"] * self.refused
         if self.dice is not None:
             said.append(f"expected Dice {self.dice.value:.2f} ({self.dice.low:.2f} to {self.dice.high:.2f})")
         return ", ".join(said)
 
     def record(self) -> dict[str, Any]:
-        """Return what `result.json` says under `trust`; null is what nothing is known about."""
+        """Return the entry `trust` of `result.json`; null for estimates without fitted data."""
         belonging, dice = self.belonging, self.dice
         return {
             "not_this_task": None if belonging is None else {

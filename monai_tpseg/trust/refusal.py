@@ -1,10 +1,10 @@
-"""Pictures that are none of the task: far from its training pictures, or on the side of other tasks' pictures.
+"""Detection of pictures outside the task: far from its training pictures, or closer to pictures of other tasks.
 
-Two scores of the pooled features of `monai_tpseg.trust.observe`, on principal axes of what varies within tasks: the
-distance to the nearest training picture of the task (Sun et al., ICML 2022), and a linear discriminant between the
-task's pictures and those of other tasks asked for it. Each is put on a scale on which the median of the task's own
-pictures is 0 and their upper end 1; the larger one counts. Both are held out: the distance leaves each picture out, the
-discriminant is cross-fitted.
+Two scores of the pooled features of `monai_tpseg.trust.observe`, on the principal axes of the variation
+within tasks: the distance to the nearest training picture of the task (Sun et al., ICML 2022), and a linear
+discriminant between the task's pictures and those of other tasks requested for it. Each is scaled so that the median of
+the task's own pictures is 0 and their upper end 1; the larger score counts. Both are held out: the distance by leaving
+each picture out, the discriminant by cross-fitting.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ __all__ = ["FALSE_ALARMS", "Refusal", "fit_refusal"]
 FALSE_ALARMS = 0.05
 """Share of a task's own pictures that pass its limit."""
 
-AXES = 128  # principal axes at most
-_PICTURES = 4  # of all tasks for each axis, at least: with fewer, pictures lie farther from those that were not fitted
-_FOLDS = 5  # of the discriminant
-_RIDGE = 1.0  # share of the mean variance that is added to the covariance of the discriminant
-_LEAST = 10  # pictures of a task from which on its limit means anything
+AXES = 128  # maximum number of principal axes
+_PICTURES = 4  # minimum number of pictures of all tasks per axis: with fewer, new pictures seem too far
+_FOLDS = 5  # folds of the discriminant
+_RIDGE = 1.0  # share of the mean variance added to the covariance of the discriminant
+_LEAST = 10  # minimum number of pictures of a task for a meaningful limit
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What tells pictures of a task from others.
+    """Scores and limits that separate the pictures of a task from others.
 
     Attributes:
-        centre: (F,) of the pooled features.
-        axes: (F, K) to principal axes of unit variance.
+        centre: (F,) mean of the pooled features.
+        axes: (F, K) projection to principal axes of unit variance.
         references: (M, K) training pictures on these axes.
-        rows: (M,) their tasks.
-        directions: (T, K) of the discriminant; zeros where no other pictures were there.
-        scales: (T, 2, 2): for distance and discriminant the median and the upper end of the task's own pictures.
-        limits: (T,) of the larger score; NaN of a task with too few pictures.
-        false_alarms: share of own pictures above the limit.
+        rows: (M,) rows of their tasks.
+        directions: (T, K) directions of the discriminant; zeros without pictures of other tasks.
+        scales: (T, 2, 2) median and upper end of the task's own pictures, for distance and discriminant.
+        limits: (T,) limits of the larger score; NaN for a task with too few pictures.
+        false_alarms: share of the task's own pictures above the limit.
     """
 
     centre: Floats
@@ -59,29 +59,32 @@ class Refusal:
         return row < len(self.limits) and bool(np.isfinite(self.limits[row]))
 
     def limit(self, row: int) -> float:
-        """Return the score above which a picture is none of the task."""
+        """Return the score above which a picture is outside the task."""
         return float(self.limits[row])
 
     def scores(self, pooled: Floats, row: int) -> Floats:
-        """Return the scores of pictures that were asked for one task.
+        """Return the scores of pictures requested for one task.
 
         Args:
-            pooled: (N, F) of `Observed.of`.
-            row: of the task.
+            pooled: (N, F) from `Observed.of`.
+            row: row of the task.
+
+        Returns:
+            (N,), 0 at the median of the task's own pictures, 1 at their upper end.
         """
         z = (pooled - self.centre) @ self.axes
         distance = _nearest(z, self.references[self.rows == row])
         return _larger(distance, z @ self.directions[row], self.scales[row])
 
     def with_limits(self, pooled: Floats, rows: NDArray[np.int64]) -> Refusal:
-        """Return the refusal with limits that pictures set which training did not see.
+        """Return a copy with limits from pictures outside the training list.
 
-        Those of the training list lie closer to each other than to a new picture: frames of one video, slices of one
-        patient. A task with too few new pictures keeps its limit.
+        Training pictures, e.g. frames of one video or slices of one patient, lie closer to each other than to a new
+        picture. A task with too few new pictures keeps its limit.
 
         Args:
-            pooled: (N, F) of pictures that were asked for their own task.
-            rows: (N,) those tasks.
+            pooled: (N, F) of pictures requested for their own task.
+            rows: (N,) rows of these tasks.
         """
         limits = self.limits.copy()
         for row in range(len(limits)):
@@ -91,12 +94,12 @@ class Refusal:
         return replace(self, limits=limits)
 
     def tensors(self) -> dict[str, Floats]:
-        """Return what `of_tensors` takes."""
+        """Return the arrays from which `of_tensors` restores the refusal."""
         return {**vars(self), "false_alarms": np.array([self.false_alarms])}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Any]) -> Refusal:
-        """Return the refusal of what `tensors` gave."""
+        """Return the refusal with the arrays of `tensors`."""
         found = {name: np.asarray(tensors[name], np.float64) for name in cls.__dataclass_fields__}
         false_alarms = round(float(found.pop("false_alarms")[0]), 6)
         return cls(**found, false_alarms=false_alarms)
@@ -108,11 +111,11 @@ def fit_refusal(
     """Fit limits for each task.
 
     Args:
-        pooled: (N, F) of `Observed.of`.
-        asked: (N,) row of the task that each picture was asked for.
-        own: (N,) whether the picture is one of that task.
-        tasks: T.
-        false_alarms: share of a task's own pictures that may pass its limit.
+        pooled: (N, F) from `Observed.of`.
+        asked: (N,) row of the task requested for each picture.
+        own: (N,) bool, whether the picture belongs to that task.
+        tasks: number of tasks T.
+        false_alarms: share of a task's own pictures that may exceed its limit, in (0, 1).
     """
     centre, axes = _principal(pooled[own], asked[own])
     z = (pooled - centre) @ axes
@@ -132,13 +135,13 @@ def fit_refusal(
 
 
 def _scale(score: Floats, false_alarms: float) -> list[float]:
-    """The median of a score, and its upper end, which lies above."""
+    """Return the median of a score, and its upper end, which is larger."""
     middle = float(np.median(score))
     return [middle, max(float(np.quantile(score, 1 - false_alarms / 2)), middle + 1e-6)]
 
 
 def _principal(pooled: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """The mean, and the map to at most `AXES` principal axes of what varies within tasks, of unit variance there."""
+    """Return the mean, and the projection to at most `AXES` principal axes of the variation within tasks, whitened."""
     residuals = np.concatenate([pooled[rows == row] - pooled[rows == row].mean(0) for row in np.unique(rows)])
     scale = np.maximum(residuals.std(0), 1e-6)
     _, spread, turned = np.linalg.svd(residuals / scale, full_matrices=False)
@@ -148,7 +151,7 @@ def _principal(pooled: Floats, rows: NDArray[np.int64]) -> tuple[Floats, Floats]
 
 
 def _discriminant(mine: Floats, others: Floats) -> tuple[Floats, Floats]:
-    """The direction from a task's pictures to others, and what its own pictures score on directions without them."""
+    """Return the direction from a task's pictures to others, and the held-out scores of its own pictures."""
     if len(others) < _LEAST:
         return np.zeros(mine.shape[1]), np.zeros(len(mine))
     folds = np.arange(len(mine)) % _FOLDS

@@ -1,4 +1,4 @@
-"""What is known about the mask of a case that is seen in parts: slices of a volume, windows of a slide."""
+"""Trust estimates of a case that is processed in parts: slices of a volume, windows of a slide."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from monai_tpseg.trust.record import Belonging, ExpectedDice, Trust
 
 __all__ = ["Tally"]
 
-_PARTS = 0.25  # quantile of the scores of the parts: some slices of any volume show little of the task
+_PARTS = 0.25  # quantile of the scores of the parts: in any volume some slices show little of the task
 
 
 class Tally:
-    """Adds up parts of one case; what is kept of a part are a few numbers.
+    """Accumulate the parts of one case, keeping a few numbers per part.
 
-    A case belongs to its task by the lower quartile of the scores of its parts. Its expected Dice is the mean over the
-    parts that show lesion, by area; without any it is that of the part with the largest probability.
+    The score of a case is the lower quartile of the scores of its parts. Its expected Dice is the area-weighted mean
+    over the parts with lesion; without any it is that of the part with the largest probability.
 
     Args:
-        fitted: for the weights; None where nothing was.
-        row: of the task.
-        threshold: that the mask is cut at.
+        fitted: estimates fitted for the weights, or None.
+        row: row of the task.
+        threshold: threshold of the mask.
     """
 
     def __init__(self, fitted: Fitted | None, row: int, threshold: float) -> None:
@@ -41,7 +41,7 @@ class Tally:
         """Add parts.
 
         Args:
-            vectors: (N, F) of `Observed`, or None where the network was not watched.
+            vectors: (N, F) from `Observed`, or None if the network was not observed.
             maps: (h, w) probabilities in [0, 1] of each part.
         """
         if self._refusal is not None and vectors is not None and len(vectors) and self._refusal.knows(self._row):
@@ -56,7 +56,7 @@ class Tally:
                 self._peak = peak, said
 
     def trust(self) -> Trust:
-        """Return what is known by now."""
+        """Return the estimates of the parts added so far."""
         return Trust(self._belonging(), self._dice())
 
     def _belonging(self) -> Belonging | None:
