@@ -94,7 +94,7 @@ def _link(out: Path, visit: Visit) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:+.0f} %"
+    return "" if value is None else f"{round(value):+d} %" if round(value) else "0 %"
 
 
 def _own(name: str) -> str:

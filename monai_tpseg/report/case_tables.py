@@ -29,7 +29,7 @@ def readable(size: str | float, unit: str) -> str:
     """
     value = float(size)
     divisor, larger = _LARGER.get(unit, (1.0, unit))
-    if value >= divisor / 10:
+    if not value or value >= divisor / 10:
         value, unit = value / divisor, larger
     return f"{value:,.0f} {unit}" if value >= 100 or unit == "px" else f"{value:.3g} {unit}"
 

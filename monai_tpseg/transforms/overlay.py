@@ -25,6 +25,7 @@ _RADIUS = 12  # of the ring, pixels
 _RINGS = 50  # at most in one tile: more are noise
 _COLUMNS = 4  # tiles in a row
 _CAPTION = 24  # pixels above the tiles
+_LETTERS = 14, 20  # pixels: on one tile; on several, which pages show smaller
 _TILE = 320  # long side of a slice, pixels
 _PICTURE = (320, 1024)  # bounds of the long side of a picture, pixels
 _WIDTH = 320  # the least width that holds a caption, pixels
@@ -86,10 +87,11 @@ def draw_overlay(
     size = _tile_size(mask.shape, spacing, mask.ndim == 3)
     around = [one if one.ndim == 3 else one[..., None] for one in contours]
     tiles = [_tile(volume[..., n], masks[..., n], size, [one[..., n] for one in around]) for n in slices]
+    letters = _LETTERS[len(tiles) > 1]
     if mask.ndim == 3:
         for n, tile in zip(slices, tiles, strict=True):
-            _write(tile, (4, 3), f"{n + 1} / {mask.shape[-1]}")
-    return _montage(tiles, title if mask.any() else f"{title}: nothing found")
+            _write(tile, (4, 3), f"{n + 1} / {mask.shape[-1]}", letters)
+    return _montage(tiles, title if mask.any() else f"{title}: nothing found", letters)
 
 
 def _spread(first: int, last: int, count: int) -> list[int]:
@@ -149,18 +151,18 @@ def _ring(tile: Image.Image, inside: NDArray[np.bool_]) -> None:
         draw.ellipse((column - _RADIUS, row - _RADIUS, column + _RADIUS, row + _RADIUS), outline=_RING, width=2)
 
 
-def _montage(tiles: list[Image.Image], title: str) -> Image.Image:
+def _montage(tiles: list[Image.Image], title: str, letters: int) -> Image.Image:
     width, height = tiles[0].size
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    caption = round(ImageFont.load_default(size=14).getlength(title)) + 12
+    caption = round(ImageFont.load_default(size=letters).getlength(title)) + 12
     sheet = Image.new("RGB", (max(columns * width, _WIDTH, caption), rows * height + _CAPTION))
     for n, tile in enumerate(tiles):
         sheet.paste(tile, (n % columns * width, n // columns * height + _CAPTION))
-    _write(sheet, (6, 4), title)
+    _write(sheet, (6, (_CAPTION - letters) // 2 - 1), title, letters)
     return sheet
 
 
-def _write(picture: Image.Image, where: tuple[int, int], text: str) -> None:
-    font = ImageFont.load_default(size=14)
+def _write(picture: Image.Image, where: tuple[int, int], text: str, letters: int) -> None:
+    font = ImageFont.load_default(size=letters)
     ImageDraw.Draw(picture).text(where, text, fill="white", font=font, stroke_width=1, stroke_fill="black")
