@@ -1,4 +1,4 @@
-"""Lesions of one patient in several studies: which is which, and how each has changed."""
+"""Lesions of one patient across several studies: matching and change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of every lesion from study to study: the rows of the tables, and names that persist."""
+"""Changes of lesions from study to study: the rows of the tables, and persistent names."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ __all__ = ["Change", "Tracker", "percent", "rows_of"]
 
 @dataclass(frozen=True)
 class Change:
-    """One line of `changes.csv`.
+    """One row of `changes.csv`.
 
     Attributes:
-        patient: 1, 2, ...: the order of the page; no name or number of the patient is written.
+        patient: number in the order of the page, from 1; no name or identifier of the patient is written.
         task: name of the task.
-        tracking_id: what the lesion is called since it first appeared.
-        other_ids: of the lesions that merged with it, or that split from it.
+        tracking_id: name of the lesion since it first appeared.
+        other_ids: names of the lesions that merged with it or split from it.
         change: see `monai_tpseg.follow.matching.Change`; `all` for the sum over all lesions.
-        study_a, study_b: 1, 2, ...: of the patient, in the order of time.
-        days: between them; None where a header does not say.
+        study_a, study_b: numbers of the patient's studies in chronological order, from 1.
+        days: days between them; None if a header has no date.
         case_a, case_b: names of the cases in their runs.
         lesions_a, lesions_b: numbers in their `lesions.csv`.
-        size_a, size_b: sum over the lesions, in `size_unit`.
-        size_unit: `mm3`.
+        size_a, size_b: total size of the lesions in `size_unit`.
+        size_unit: `mm3`, or the unit of each study if they differ.
         size_percent: change in percent of the earlier size.
-        diameter_a, diameter_b: of the longest lesion, in `diameter_unit`.
-        diameter_unit: `mm`.
+        diameter_a, diameter_b: diameter of the longest lesion in `diameter_unit`.
+        diameter_unit: `mm`, or the unit of each study if they differ.
         diameter_percent: change in percent of the earlier diameter.
-        distance_mm: of the centroids after the alignment.
+        distance_mm: distance of the centroids in mm after alignment.
     """
 
     patient: int
@@ -59,7 +59,7 @@ class Change:
     distance_mm: float | None = None
 
     def cells(self) -> dict[str, Any]:
-        """The line for a CSV: several values in a cell are apart by spaces, what is not known is empty."""
+        """Return the row for a CSV: several values in a cell are separated by spaces, unknown values are empty."""
         return {
             name: " ".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else value
             for name, value in asdict(self).items()
@@ -71,10 +71,10 @@ COLUMNS = tuple(one.name for one in fields(Change))
 
 @dataclass
 class Tracker:
-    """Names of lesions over the studies of one patient.
+    """Names of lesions across the studies of one patient.
 
     Attributes:
-        names: run and case -> number of a lesion -> its name; two runs may give two studies the same case name.
+        names: (run, case) -> number of a lesion -> its name; cases of two runs may have the same name.
     """
 
     names: dict[tuple[int, str], dict[int, str]] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class Tracker:
         return self.names[visit.run, visit.case]
 
     def begin(self, visit: Visit) -> None:
-        """Give the lesions of a study their own names: those of the first one, or where nothing was safe.
+        """Give the lesions of a study new names: in the first study, or after a comparison that was not possible.
 
-        A name that a lesion of an earlier study has, as cases of two runs may be called the same, gets the number of
-        the study: `x_2` becomes `x_2_study2`.
+        A name already used in an earlier study, since cases of two runs may have the same name, gets the number of the
+        study as a suffix: `x_2` becomes `x_2_study2`.
         """
         taken = {name for names in self.names.values() for name in names.values()}
         end = f"_study{len(self.names) + 1}"
@@ -95,7 +95,7 @@ class Tracker:
         self.names[visit.run, visit.case] = {number: name + end * (name in taken) for number, name in own.items()}
 
     def carry(self, first: Visit, second: Visit, groups: Sequence[Group]) -> None:
-        """Carry names on: what merged keeps that of the largest; of what split the largest keeps it."""
+        """Carry names over: merged lesions keep the name of the largest, and the largest part of a split keeps the name."""
         before = self.of(first)
         self.begin(second)
         for group in groups:
@@ -104,13 +104,13 @@ class Tracker:
 
 
 def own_name(row: Mapping[str, str]) -> str:
-    """Return the tracking id of a lesion; those that share one in the DICOM segmentation are numbered."""
+    """Return the tracking id of a lesion; lesions with the same one in the DICOM segmentation are numbered."""
     shared = int(row["lesion"]) > SEGMENTS and row["tracking_id"].endswith("_others")
     return row["tracking_id"].removesuffix("others") + row["lesion"] if shared else row["tracking_id"]
 
 
 def percent(before: float, after: float) -> float | None:
-    """Return the change in percent of `before`; None where there was nothing.
+    """Return the change in percent of `before`; None if `before` is 0.
 
     >>> percent(200.0, 150.0), percent(0.0, 5.0)
     (-25.0, None)
@@ -121,15 +121,15 @@ def percent(before: float, after: float) -> float | None:
 def rows_of(
     patient: int, studies: tuple[int, int], first: Visit, second: Visit, groups: Sequence[Group], tracker: Tracker
 ) -> list[Change]:
-    """Return a line for every group, and one for all lesions together.
+    """Return one row per group, and one for all lesions together.
 
     Args:
-        patient: its number.
+        patient: number of the patient.
         studies: numbers of both studies.
         first: the earlier study.
         second: the later study.
-        groups: of `match_lesions`; none where nothing was safe.
-        tracker: that has carried the names on.
+        groups: groups from `match_lesions`; empty if a comparison was not possible.
+        tracker: tracker with the names of both studies.
     """
     days = (second.day - first.day).days if first.day and second.day else None
     whole = Group(tuple(_numbers(first)), tuple(_numbers(second)), "matched", None)
@@ -160,7 +160,7 @@ def _numbers(visit: Visit) -> list[int]:
 
 
 def _names(group: Group, first: Visit, second: Visit, tracker: Tracker) -> tuple[str, ...]:
-    """The name that is kept, then the others of both sides."""
+    """Return the kept name, then the other names of both studies."""
     before = [tracker.of(first)[number] for number in sorted(group.first)]
     after = [tracker.of(second)[number] for number in sorted(group.second)]
     return tuple(dict.fromkeys([*before, *after]))
@@ -176,7 +176,7 @@ def _sizes(first: Visit, second: Visit, group: Group) -> dict[str, Any]:
         for what in units:
             units[what] += [row[f"{what}_unit"] for row in rows[:1] if row[f"{what}_unit"] not in units[what]]
     for what, told in units.items():
-        found[f"{what}_unit"] = " ".join(told)  # of a picture and a volume: one each, and no percentage
+        found[f"{what}_unit"] = " ".join(told)  # picture and volume: two units, and no percentage
         alike = len(told) < 2
         found[f"{what}_percent"] = percent(found[f"{what}_a"], found[f"{what}_b"]) if alike else None
     return found

@@ -1,4 +1,4 @@
-"""Run folders in, tables and a page about change out."""
+"""Comparison of run folders: tables and a page of the changes."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ TOLERANCE = 10.0
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two studies in a row.
+    """Two consecutive studies.
 
     Attributes:
         studies: their numbers.
-        first: the earlier one.
-        second: the later one.
-        reason: a word in `REASONS`, "" where the lesions were matched.
-        alignment: how the patient spaces were brought together; None where they were not.
-        measured: what the check of a registration found.
-        changes: the lines of the table; only that of all lesions where nothing was matched.
+        first: the earlier study.
+        second: the later study.
+        reason: key of `REASONS`, "" if the lesions were matched.
+        alignment: alignment of the patient spaces, or None.
+        measured: measurements of the check of a registration.
+        changes: rows of the table; only that of all lesions if the lesions were not matched.
     """
 
     studies: tuple[int, int]
@@ -67,12 +67,12 @@ class Comparison:
 
     @property
     def days(self) -> int | None:
-        """Between the studies; None unknown."""
+        """Days between the studies; None if unknown."""
         return self.changes[0].days
 
     @property
     def counts(self) -> Counter[str]:
-        """How many groups of lesions have changed in each way."""
+        """Number of groups of lesions by kind of change."""
         return Counter(change.change for change in self.changes if change.change != "all")
 
 
@@ -81,10 +81,10 @@ class Followed:
     """One patient and one task.
 
     Attributes:
-        patient: its number.
+        patient: number of the patient.
         task: name of the task.
-        visits: in the order of time.
-        comparisons: of each study with the next.
+        visits: studies in chronological order.
+        comparisons: comparisons of consecutive studies.
         tracker: names of the lesions.
     """
 
@@ -102,15 +102,15 @@ def follow(
 
     Args:
         outs: one or two output folders of `tpseg run`, the earlier one first.
-        out: folder of the follow-up, made when needed.
+        out: folder of the follow-up, created if necessary.
         tolerance: see `match_lesions`.
-        register: bring scans with other frames of reference together.
+        register: whether to register scans with different frames of reference.
 
     Raises:
-        StudyError: a folder is given twice or holds no masks, a table is damaged, or no patient was seen twice.
+        StudyError: a folder is given twice or contains no masks, a table is damaged, or no patient has two studies.
         ValueError: the tolerance is negative.
     """
-    from monai_tpseg.follow.follow_page import write_page  # late: jinja2
+    from monai_tpseg.follow.follow_page import write_page  # imported late: needs jinja2
 
     if tolerance < 0:
         raise ValueError(f"--tolerance must be 0 mm or more, got {tolerance:g}.")
@@ -136,7 +136,7 @@ def follow(
 
 
 def _numbered(found: Sequence[Course]) -> Iterable[tuple[int, Course]]:
-    """Courses of one Patient ID share a number; others have their own."""
+    """Number the courses: those of one Patient ID share a number."""
     known: dict[str, int] = {}
     for place, course in enumerate(found):
         name = course.visits[0].patient or course.visits[0].path or f"course {place}"
@@ -192,7 +192,7 @@ def _scan(visit: Visit) -> Scan:
 
 
 def _tracked(followed: Sequence[Followed]) -> bytes:
-    """A line for every lesion of every study, with the name that persists."""
+    """Return one row per lesion and study, with its persistent name, as CSV."""
     columns = (
         "patient",
         "task",

@@ -1,4 +1,4 @@
-"""One HTML file about change: both studies side by side, and what became of each lesion. It loads nothing."""
+"""The HTML page of a follow-up: studies side by side and the change of each lesion. It loads no other files."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def write_page(out: Path, followed: Sequence[Followed], cases: int) -> Path:
     Args:
         out: folder of the follow-up.
         followed: patients and tasks, in order.
-        cases: that were given in all.
+        cases: total number of cases.
     """
     from monai_tpseg.follow.comparison import REASONS
 
     compared = [comparison for one in followed for comparison in one.comparisons]
     total = sum((comparison.counts for comparison in compared), Counter[str]())
     style, script = asset("report.css") + _own("follow.css"), asset("enlarge.js")
-    import jinja2  # late: with the page alone
+    import jinja2  # imported late: needed for the page only
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.from_string(_own("follow.html.j2")).render(
@@ -84,12 +84,12 @@ def write_page(out: Path, followed: Sequence[Followed], cases: int) -> Path:
 def _picture(visit: Visit) -> Thumbnail | None:
     try:
         return case_picture(visit.folder, dict(visit.record), _LONG_SIDE)
-    except OSError:  # it was removed: the page says so
+    except OSError:  # it was removed, which the page states
         return None
 
 
 def _link(out: Path, visit: Visit) -> str:
-    """The folder of a case, from the page on."""
+    """Return the folder of a case relative to the page."""
     return Path(os.path.relpath(visit.folder.absolute(), out.absolute())).as_posix()
 
 

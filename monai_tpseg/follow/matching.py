@@ -1,4 +1,4 @@
-"""Which lesion of one study is which of the next, by where they lie in the patient."""
+"""Matching of the lesions of two studies by their position in the patient."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ COVERED = 0.5
 
 
 class Place(NamedTuple):
-    """Numbered lesions (H, W, D) of a study, and (4, 4): index -> RAS millimetres."""
+    """Numbered lesions (H, W, D) of a study, and the affine (4, 4): index -> RAS mm."""
 
     numbered: NDArray[np.int32]
     affine: NDArray[np.float64]
 
 
 class Group(NamedTuple):
-    """Lesions that belong together.
+    """Matched lesions.
 
     Attributes:
-        first: numbers of the first study's.
-        second: numbers of the second study's.
-        change: what became of them.
-        distance: of the centroids in millimetres, after the alignment; None of what is on one side only.
+        first: numbers in the first study.
+        second: numbers in the second study.
+        change: kind of change.
+        distance: distance of the centroids in mm after alignment; None for lesions of one study only.
     """
 
     first: tuple[int, ...]
@@ -47,16 +47,16 @@ class Group(NamedTuple):
 def match_lesions(
     first: Place, second: Place, matrix: NDArray[np.float64] | None = None, tolerance: float = 10.0
 ) -> list[Group]:
-    """Pair lesions that overlap; those that overlap with none by the nearest centroid, where it is mutual.
+    """Match lesions that overlap, and the remaining ones that are mutually nearest by centroid.
 
     Args:
-        first: of the earlier study.
-        second: of the later one.
-        matrix: (4, 4) millimetres of the first patient space -> those of the second; the same one by default.
-        tolerance: the largest distance of centroids in millimetres of two lesions that do not overlap.
+        first: lesions of the earlier study.
+        second: lesions of the later study.
+        matrix: (4, 4) RAS mm of the first study -> RAS mm of the second; identity by default.
+        tolerance: maximum distance of the centroids in mm for lesions that do not overlap.
 
     Returns:
-        every lesion once; groups with the first study's lesions come first, by their numbers.
+        groups that contain each lesion once; those with lesions of the first study come first, by number.
 
     Raises:
         ValueError: the tolerance is negative.
@@ -77,9 +77,9 @@ class _Moved:
     """The lesions of one study on the grid of another.
 
     Attributes:
-        shares: (lesions, lesions of the other): share of a lesion's voxels that lie in each of the other's.
-        covered: (lesions,): share of its voxels that lie within the other's volume.
-        centres: (lesions, 3): centroids in the other's millimetres.
+        shares: (lesions, lesions of the other study) share of a lesion's voxels within each of the other lesions.
+        covered: (lesions,) share of a lesion's voxels within the other volume.
+        centres: (lesions, 3) centroids in RAS mm of the other study.
     """
 
     def __init__(self, own: Place, other: Place, matrix: NDArray[np.float64]) -> None:
@@ -103,7 +103,7 @@ def _count(place: Place) -> int:
 
 
 def _centres(place: Place) -> NDArray[np.float64]:
-    """(lesions, 3): centroids in millimetres."""
+    """Return the centroids in RAS mm, (lesions, 3)."""
     index = np.argwhere(place.numbered)
     number = place.numbered[tuple(index.T)]
     voxels = np.maximum(np.bincount(number, minlength=_count(place) + 1)[1:], 1)
@@ -113,7 +113,7 @@ def _centres(place: Place) -> NDArray[np.float64]:
 
 
 def _nearest(distances: NDArray[np.float64], linked: NDArray[np.bool_], tolerance: float) -> NDArray[np.bool_]:
-    """Pairs of lesions without a link that are each other's nearest, within the tolerance."""
+    """Return the mutually nearest pairs of unlinked lesions within the tolerance."""
     taken = linked.any(axis=1, keepdims=True) | linked.any(axis=0, keepdims=True)
     free = np.where(taken, np.inf, distances)
     best = np.zeros_like(linked)
@@ -124,7 +124,7 @@ def _nearest(distances: NDArray[np.float64], linked: NDArray[np.bool_], toleranc
 
 
 def _components(linked: NDArray[np.bool_]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The numbers of both sides of every group."""
+    """Return the numbers of the lesions of both studies for each group."""
     first, second = linked.shape
     rows, columns = np.nonzero(linked)
     graph = coo_array((np.ones(len(rows)), (rows, columns + first)), shape=(first + second,) * 2)

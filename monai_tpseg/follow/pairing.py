@@ -1,4 +1,4 @@
-"""Which cases show one patient, and in which order they were taken."""
+"""Grouping of cases by patient, in chronological order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Course(NamedTuple):
     """The studies of one patient for one task.
 
     Attributes:
-        visits: in the order of time.
-        reason: why their lesions cannot be compared; "" where nothing speaks against it.
+        visits: studies in chronological order.
+        reason: reason why their lesions cannot be compared, or "".
     """
 
     visits: tuple[Visit, ...]
@@ -23,13 +23,13 @@ class Course(NamedTuple):
 
 
 def courses(visits: Sequence[Visit]) -> list[Course]:
-    """Group cases by patient and task; what stands alone is left out.
+    """Group cases by patient and task, leaving out single cases.
 
-    A patient is known by the Patient ID of DICOM; other files by their path below the folder that was segmented, which
-    must be the same in two runs. Where two runs have one case of a task each, these two are meant.
+    A patient is identified by the Patient ID of DICOM, or for other files by the path relative to the segmented
+    folder, which must be the same in two runs. If two runs have one case of a task each, these are paired.
 
     Args:
-        visits: of all runs.
+        visits: cases of all runs.
     """
     found: list[Course] = []
     for task in dict.fromkeys(visit.task for visit in visits):

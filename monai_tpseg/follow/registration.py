@@ -1,4 +1,4 @@
-"""From one study's patient space to another's: the same frame of reference, or a rigid registration that is checked."""
+"""Alignment of the patient spaces of two studies: a common frame of reference, or a verified rigid registration."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Matrix = NDArray[np.float64]
 LIMITS = {"overlap": 0.5, "correlation": 0.6, "consistency_mm": 4.0, "rotation_degrees": 45.0}
 """A registration must have at least the first two and at most the last two; see docs/follow-up.md for the reasons."""
 
-_LONGEST = 96  # voxels of the coarse copies that are registered
-_FINEST = 2.0  # mm
-_BINS, _SHARE, _SEED = 50, 0.25, 1  # 0 would be the time of day
+_LONGEST = 96  # maximum voxels per axis of the coarse copies for registration
+_FINEST = 2.0  # mm, smallest voxel edge of the coarse copies
+_BINS, _SHARE, _SEED = 50, 0.25, 1  # seed 0 would mean the time of day
 
 
 class NotSafe(ValueError):
-    """Two studies that cannot be brought together.
+    """Two studies cannot be aligned reliably.
 
     Attributes:
-        reason: a word in `monai_tpseg.follow.comparison.REASONS`.
-        measured: what was found, by the names of `LIMITS`.
+        reason: key of `monai_tpseg.follow.comparison.REASONS`.
+        measured: measurements by the names of `LIMITS`.
     """
 
     def __init__(self, reason: str, measured: dict[str, float] | None = None) -> None:
@@ -36,19 +36,19 @@ class NotSafe(ValueError):
 
 
 class Scan(NamedTuple):
-    """A volume of one channel: values (H, W, D), and (4, 4): index -> RAS millimetres."""
+    """A volume of one channel: values (H, W, D), and the affine (4, 4): index -> RAS mm."""
 
     values: NDArray[Any]
     affine: Matrix
 
 
 class Alignment(NamedTuple):
-    """How the patient space of the first study becomes that of the second.
+    """Transformation from the patient space of the first study to that of the second.
 
     Attributes:
-        matrix: (4, 4) rigid: RAS millimetres of the first -> RAS millimetres of the second.
+        matrix: (4, 4) rigid: RAS mm of the first study -> RAS mm of the second.
         method: `frame_of_reference` or `registration`.
-        measured: what the check found, by the names of `LIMITS`; empty without a registration.
+        measured: measurements of the check by the names of `LIMITS`; empty without a registration.
     """
 
     matrix: Matrix
@@ -57,13 +57,13 @@ class Alignment(NamedTuple):
 
 
 def align(first: Scan, second: Scan) -> Alignment:
-    """Register two scans of one patient rigidly, both ways, and check what came out.
+    """Register two scans of one patient rigidly in both directions, and verify the result.
 
     Raises:
-        NotSafe: `registration_failed`, with what was measured.
+        NotSafe: `registration_failed`, with the measurements.
     """
     one, two = _coarse(first), _coarse(second)
-    if min(np.ptp(one.values), np.ptp(two.values)) == 0:  # nothing to go by
+    if min(np.ptp(one.values), np.ptp(two.values)) == 0:  # uniform values cannot be registered
         raise NotSafe("registration_failed")
     there, back = _register(one, two), _register(two, one)
     measured = _measure(one, two, there, back)
@@ -74,7 +74,7 @@ def align(first: Scan, second: Scan) -> Alignment:
 
 
 def _coarse(scan: Scan) -> Scan:
-    """A copy of equal edges, small enough to be registered in seconds; smoothed against aliasing."""
+    """Return a smoothed isotropic copy, small enough for registration in seconds."""
     sizes = voxel_sizes(scan.affine)
     extent = sizes * scan.values.shape
     edge = max(_FINEST, float(extent.max()) / _LONGEST)
@@ -89,10 +89,10 @@ def _coarse(scan: Scan) -> Scan:
 
 
 def _image(scan: Scan) -> Any:
-    """The scan for SimpleITK, whose physical space is RAS here: it asks for axes that are orthogonal, not which."""
-    import SimpleITK as sitk  # late: a second
+    """Return the scan for SimpleITK, with RAS as physical space: it requires orthogonal axes, but not LPS."""
+    import SimpleITK as sitk  # imported late: takes a second
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(scan.values.transpose(2, 1, 0)))  # it counts x fastest
+    image = sitk.GetImageFromArray(np.ascontiguousarray(scan.values.transpose(2, 1, 0)))  # SimpleITK stores x fastest
     sizes = voxel_sizes(scan.affine)
     image.SetSpacing([float(size) for size in sizes])
     image.SetOrigin([float(value) for value in scan.affine[:3, 3]])
@@ -101,13 +101,13 @@ def _image(scan: Scan) -> Any:
 
 
 def _register(moving: Scan, fixed: Scan) -> Matrix:
-    """(4, 4): millimetres of `moving` -> those of `fixed`, the better one of two starts."""
+    """Return (4, 4): mm of `moving` -> mm of `fixed`, the better result of two initialisations."""
     found = [_optimise(_image(moving), _image(fixed), centred) for centred in (False, True)]
     return min(found, key=lambda pair: pair[0])[1]
 
 
 def _optimise(moving: Any, fixed: Any, centred: bool) -> tuple[float, Matrix]:
-    """The value of the metric, lower is better, and the matrix, from the places as they are or from equal centres."""
+    """Return metric (lower is better) and matrix, initialised by identity or by aligned centres."""
     import SimpleITK as sitk
 
     start = sitk.Euler3DTransform()
@@ -142,7 +142,7 @@ def _optimise(moving: Any, fixed: Any, centred: bool) -> tuple[float, Matrix]:
 
 
 def _measure(one: Scan, two: Scan, there: Matrix, back: Matrix) -> dict[str, float]:
-    index = np.linalg.inv(one.affine) @ np.linalg.inv(there) @ two.affine  # of `two` -> of `one`
+    index = np.linalg.inv(one.affine) @ np.linalg.inv(there) @ two.affine  # index of `two` -> index of `one`
     moved = ndimage.affine_transform(one.values, index[:3, :3], index[:3, 3], two.values.shape, order=1, cval=np.nan)
     both = np.isfinite(moved)
     smaller = min(_volume(one), _volume(two))
@@ -162,7 +162,7 @@ def _volume(scan: Scan) -> float:
 
 
 def _correlation(one: NDArray[Any], two: NDArray[Any]) -> float:
-    """Pearson's, where one of both shows more than its background; air around a patient agrees in all scans."""
+    """Return Pearson's correlation over the foreground of either scan, since surrounding air agrees in all scans."""
     shown = np.zeros(one.shape, dtype=bool)
     for values in (one, two):
         if values.size:
@@ -173,7 +173,7 @@ def _correlation(one: NDArray[Any], two: NDArray[Any]) -> float:
 
 
 def _consistency(scan: Scan, round_trip: Matrix) -> float:
-    """How far the way there and back leads from where it began: the mean over the corners of the middle half, in mm."""
+    """Return the mean error of the round trip in mm over the corners of the central half of the volume."""
     shape = np.array(scan.values.shape)
     corners = np.array(np.meshgrid(*((0.25, 0.75),) * 3)).reshape(3, -1).T * shape
     points = np.c_[corners, np.ones(len(corners))] @ scan.affine.T

@@ -1,4 +1,4 @@
-"""The segmented cases of run folders, with what their headers say of patient, date and frame of reference."""
+"""The segmented cases of run folders, with patient, date and frame of reference from their headers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Visit:
 
     Attributes:
         run: number of the run folder on the command line, from 0.
-        folder: of the case.
-        record: of its `result.json`.
-        rows: of its `lesions.csv`.
-        source: what was segmented; None where it lies there no more.
-        path: of the source below the folder that was segmented; "" where no manifest says it.
-        patient: (0010,0020); "" unknown. It is never written.
-        day: of the study; None unknown. It is never written.
-        frame: Frame of Reference UID; "" unknown. It is never written.
+        folder: folder of the case.
+        record: content of its `result.json`.
+        rows: rows of its `lesions.csv`.
+        source: segmented source; None if it is no longer there.
+        path: path of the source relative to the segmented folder; "" without a manifest.
+        patient: Patient ID (0010,0020), or "". It is never written.
+        day: date of the study, or None. It is never written.
+        frame: Frame of Reference UID, or "". It is never written.
     """
 
     run: int
@@ -55,31 +55,31 @@ class Visit:
 
     @property
     def case(self) -> str:
-        """Its name."""
+        """The name of the case."""
         return str(self.record["case"])
 
     @property
     def task(self) -> str:
-        """The name of its task."""
+        """The name of the task."""
         return str(self.record["task"])
 
     @property
     def is_volume(self) -> bool:
-        """Whether it has a regular grid in three dimensions with a known size of its voxels."""
+        """Whether the case has a regular three-dimensional grid with known voxel size."""
         decisions = self.record["decisions"]
         regular = "irregular" not in decisions and "spacing" in decisions
         return decisions.get("source_kind") == "volume" and regular
 
 
 def read_visits(out: str | Path, run: int) -> list[Visit]:
-    """Return the cases of an output folder that have a mask.
+    """Return the cases of an output folder with a mask.
 
     Args:
-        out: the --out of a run.
-        run: its number.
+        out: output folder of a run.
+        run: number of the run.
 
     Raises:
-        StudyError: there is none, or a table of lesions is damaged.
+        StudyError: there is no such case, or a table of lesions is damaged.
     """
     folders = sorted(path for path in (Path(out) / _CASES).glob("[!.]*") if path.is_dir())
     manifest = Path(out) / MANIFEST
@@ -91,10 +91,10 @@ def read_visits(out: str | Path, run: int) -> list[Visit]:
 
 
 def placed_lesions(visit: Visit) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return the numbered lesions of a volume (H, W, D), as `lesions.csv` numbers them, and (4, 4): index -> RAS mm.
+    """Return the lesions of a volume (H, W, D) with the numbers of `lesions.csv`, and (4, 4): index -> RAS mm.
 
     Raises:
-        StudyError: the mask does not hold the lesions of its table.
+        StudyError: the mask does not contain the lesions of its table.
         ReadError: the mask cannot be read.
     """
     mask = LoadMedicalImage("label", visit.record["decisions"]["plane"])(visit.folder / visit.record["files"]["mask"])
@@ -139,12 +139,12 @@ def _rows(folder: Path, record: Mapping[str, Any]) -> tuple[dict[str, str], ...]
 def _source(entry: Entry | None) -> CaseSource | None:
     try:
         return None if entry is None else entry.source()
-    except ReadError:  # it has moved
+    except ReadError:  # the source was moved
         return None
 
 
 def _header(folder: Path, record: Mapping[str, Any], source: CaseSource | None) -> Any:
-    """The header of the source, or of a DICOM object that was made from it; nothing of what is not DICOM."""
+    """Return the header of the source, or of a DICOM object derived from it; {} for other formats."""
     made = [folder / record["files"][kind] for kind in ("seg", "sr") if kind in record["files"]]
     first = [] if source is None else sorted(files_of_source(source))[:1]
     for path in (*first, *made):

@@ -1,4 +1,4 @@
-"""One page about a run, without a connection to anything else."""
+"""Report of a run: one self-contained HTML page."""
 
 from __future__ import annotations
 

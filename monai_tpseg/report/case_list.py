@@ -1,4 +1,4 @@
-"""The cases of an output folder as the report and the tables of a run show them, worst first."""
+"""The cases of an output folder in the order of the report and the tables: worst first."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ EXPLAINED = {**FLAGS, "outlying_size": "much larger or smaller than the other re
 MOST = 20
 """Rows of lesions of one case."""
 
-_FLAGS = tuple(EXPLAINED)  # one that is not here is worse than all
-_COLUMNS = {column.name for column in fields(Lesion)} - {"size_inner", "size_outer"}  # newer than the others
-_COMPARED = 5  # results of a task from which on one can be told to be unlike the others
-_OUTLYING = 3.5  # robust standard deviations of the logarithm of the size
+_FLAGS = tuple(EXPLAINED)  # unlisted flags rank as the worst
+_COLUMNS = {column.name for column in fields(Lesion)} - {"size_inner", "size_outer"}  # columns added later
+_COMPARED = 5  # minimum number of results of a task for detecting outliers
+_OUTLYING = 3.5  # threshold in robust standard deviations of the logarithm of the size
 _DEVIATION = 1.4826  # median absolute deviation -> standard deviation of a normal distribution
-_LEAST_DEVIATION = 0.2  # of the logarithm: sizes that are nearly equal make no outliers
+_LEAST_DEVIATION = 0.2  # minimum deviation of the logarithm: among nearly equal sizes there are no outliers
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case as the report shows it.
+    """One case of the report.
 
     Attributes:
-        record: of `result.json`.
-        flags: those of the record, and `outlying_size`: much larger or smaller than the other results of its task.
-        picture: of its overlay, or None.
-        lesions: rows of `lesions.csv`, the largest ones.
-        size: of all lesions; 0 where there is none.
-        entropy: of the mean probability of the lesions, bits: 0 certain, 1 undecided.
+        record: content of `result.json`.
+        flags: flags of the record, and `outlying_size`: much larger or smaller than the other results of its task.
+        picture: thumbnail of its overlay, or None.
+        lesions: rows of `lesions.csv` for the largest lesions.
+        size: total size of all lesions in `unit`; 0 without a lesion.
+        entropy: entropy of the mean probability of the lesions in bits: 0 certain, 1 undecided.
         rows: all rows of `lesions.csv`.
     """
 
@@ -61,32 +61,32 @@ class Case:
 
     @property
     def unit(self) -> str:
-        """Of the size; empty without a lesion."""
+        """Unit of the size; empty without a lesion."""
         return self.lesions[0]["size_unit"] if self.lesions else ""
 
     @property
     def total(self) -> str:
-        """The size of all lesions as a person reads it."""
+        """The total size of all lesions with a readable unit."""
         return readable(self.size, self.unit) if self.unit else ""
 
     @property
     def trust(self) -> dict[str, Any]:
-        """What is known about the mask; empty where nothing is."""
+        """The trust estimates of the mask; empty without any."""
         return {key: value for key, value in (self.record.get("trust") or {}).items() if value}
 
     @property
     def expected(self) -> float:
-        """The expected Dice; 1 where it is not known."""
+        """The expected Dice; 1 if unknown."""
         return float(self.trust.get("expected_dice", {}).get("value", 1.0))
 
     @property
     def folded(self) -> bool:
-        """Whether there is no mask to look at."""
+        """Whether the card is collapsed, since there is no mask."""
         return Status(self.record["status"]) in (Status.FAILED, Status.SKIPPED)
 
     @property
     def worst_first(self) -> tuple[int, int, float, float, str]:
-        """Where the case stands: by status, by its gravest flag, by expected Dice, by entropy, by name."""
+        """The sort key of the case: status, most severe flag, expected Dice, entropy, name."""
         ranks = (_FLAGS.index(flag) if flag in _FLAGS else -1 for flag in self.flags)
         gravest = min(ranks, default=len(_FLAGS))
         status = ORDER.index(Status(self.record["status"]))
@@ -94,22 +94,22 @@ class Case:
 
     @property
     def text(self) -> str:
-        """What a search looks at, in lower case."""
+        """The searchable text, in lower case."""
         words = (self.record["case"], self.record["task"], self.record["status"], self.record["code"], *self.flags)
         return " ".join(words).lower()
 
 
 def collect(out: str | Path, pictures: bool = True) -> list[Case]:
-    """Return the cases of an output folder, worst first; folders that a run is still writing are left out.
+    """Return the cases of an output folder, worst first, excluding folders that a run is still writing.
 
-    A case whose files are damaged has failed, with `E_RESULT` and the name of the file.
+    A case with damaged files is listed as failed, with `E_RESULT` and the name of the file.
 
     Args:
         out: output folder.
-        pictures: read the overlays.
+        pictures: whether to read the overlays.
 
     Raises:
-        StudyError: there are none.
+        StudyError: the folder contains no cases.
     """
     found = _collected(out, pictures)
     if not found:
@@ -126,11 +126,11 @@ def _collected(out: str | Path, pictures: bool) -> list[Case]:
 
 
 def write_run_tables(out: str | Path, cases: Sequence[Case] | None = None) -> None:
-    """Write `cases.csv` and `lesions.csv` of a whole run into its output folder; without results both are empty.
+    """Write `cases.csv` and `lesions.csv` of a whole run into its output folder; without results both have no rows.
 
     Args:
         out: output folder.
-        cases: what `collect` gives, which is asked by default.
+        cases: result of `collect`, which is called by default.
     """
     cases = _collected(out, pictures=False) if cases is None else cases
     lesions = [{"case": case.record["case"], "task": case.record["task"], **row} for case in cases for row in case.rows]
@@ -138,7 +138,7 @@ def write_run_tables(out: str | Path, cases: Sequence[Case] | None = None) -> No
 
 
 def _case(folder: Path, pictures: bool) -> Case | None:
-    """None where a run removes or replaces the folder at this moment."""
+    """Read a case; None if a run removes or replaces its folder meanwhile."""
     part = RESULT
     try:
         record = read_result(folder)
@@ -151,13 +151,13 @@ def _case(folder: Path, pictures: bool) -> Case | None:
         entropy = _entropy(mean)
         part = record.get("files", {}).get("overlay", "")
         picture = case_picture(folder, record) if pictures else None
-    except Exception:  # a decoder may raise anything at what is no picture
+    except Exception:  # a decoder may raise any exception on invalid data
         return _damaged(folder, part) if folder.is_dir() else None
     return Case(record, tuple(record["flags"]), picture, rows[:MOST], size, entropy, tuple(rows))
 
 
 def _damaged(folder: Path, file: str) -> Case:
-    """The card of a case whose files cannot be read."""
+    """Return the entry of a case with unreadable files."""
     logger.warning("%s/%s is damaged: %s.", folder, Path(file).name, RUN_ACTIONS["E_RESULT"])
     outcome = failed("E_RESULT")
     texts = {"status": outcome.status.value, "code": outcome.code, "next_action": outcome.action}
@@ -165,7 +165,7 @@ def _damaged(folder: Path, file: str) -> Case:
 
 
 def _compared(cases: Sequence[Case]) -> list[Case]:
-    """Flag what is much larger or smaller than the other results of its task, measured in the same unit."""
+    """Flag results much larger or smaller than the others of their task and unit."""
     groups: dict[tuple[str, str], list[float]] = {}
     for case in cases:
         if case.size:
@@ -192,17 +192,17 @@ def _entropy(probability: float) -> float:
 
 
 def case_picture(folder: Path, record: dict[str, Any], long_side: int = LONG_SIDE) -> Thumbnail | None:
-    """Return the overlay of a case, small; None where there is none.
+    """Return the thumbnail of a case's overlay, or None.
 
     Args:
-        folder: of the case.
-        record: of its `result.json`.
-        long_side: pixels of the longer side; that of several slices has at least `LONG_SIDE_OF_SLICES`.
+        folder: folder of the case.
+        record: content of its `result.json`.
+        long_side: longer side in pixels; at least `LONG_SIDE_OF_SLICES` for an overlay of several slices.
     """
     names = record.get("files", {})
     if not names.get("overlay"):
         return None
-    # scanners write names and dates into ultrasound; within the region that a DICOM object declares there are none
+    # scanners write names and dates into ultrasound images, but not into the region declared by a DICOM object
     modalities = record["provenance"]["model"].get("modalities", {})
     has_text = record["task"] in (*TASK_NAMES, *modalities) and (
         get_task(record["task"], modalities).modality.has_screen_text

@@ -1,4 +1,4 @@
-"""The tables of a whole run: a line for each case, and a line for each lesion."""
+"""The tables of a whole run: one row per case, and one row per lesion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGER = {"mm3": (1000.0, "ml"), "um2": (1e6, "mm2")}
 
 
 def readable(size: str | float, unit: str) -> str:
-    """Return a size as a person reads it.
+    """Return a size with a readable unit.
 
     >>> readable(12345.6, "mm3"), readable(3.14159, "mm2"), readable("250000", "um2"), readable(840, "px")
     ('12.3 ml', '3.14 mm2', '0.25 mm2', '840 px')
@@ -35,13 +35,13 @@ def readable(size: str | float, unit: str) -> str:
 
 
 def case_row(record: Mapping[str, Any], flags: Iterable[str], size: float, unit: str) -> dict[str, Any]:
-    """Return the line of a case; what is not known is empty.
+    """Return the row of a case, with empty cells for unknown values.
 
     Args:
-        record: of `result.json`.
-        flags: of the case.
-        size: of all lesions.
-        unit: of the size, "" without a lesion.
+        record: content of `result.json`.
+        flags: flags of the case.
+        size: total size of all lesions in `unit`.
+        unit: unit of the size, "" without a lesion.
     """
     trust = record.get("trust") or {}
     dice, other, contours = (trust.get(key) or {} for key in ("expected_dice", "not_this_task", "contours"))
@@ -63,7 +63,7 @@ def write_tables(
 
     Args:
         out: output folder.
-        cases: of `case_row`.
+        cases: rows from `case_row`.
         lesions: rows of all `lesions.csv`, with `case` and `task`.
     """
     columns = list(dict.fromkeys(["case", "task", *(key for row in lesions for key in row)]))

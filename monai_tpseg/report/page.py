@@ -1,4 +1,4 @@
-"""One HTML file about a run: what needs a look first, every lesion, what made it. It loads nothing from elsewhere."""
+"""The HTML report of a run: cases that need attention first, all lesions, and provenance. It loads no other files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None, sources: 
 
     Args:
         out: output folder.
-        cases: what `collect` gives, which is asked by default.
-        sources: name the source of each case; only its owner may read the page then (mode 0600).
+        cases: result of `collect`, which is called by default.
+        sources: name the source of each case; the page is then readable by its owner only (mode 0600).
 
     Raises:
         StudyError: there are no results.
@@ -41,10 +41,10 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None, sources: 
     codes = Counter((case.record["status"], case.record["code"], case.record["next_action"]) for case in cases
                     if case.record["code"])  # fmt: skip
     style, script = asset("report.css"), asset("enlarge.js") + asset("report.js")
-    import jinja2  # late: a run writes no page
+    import jinja2  # imported late: `tpseg run` writes no page
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["urlencode"] = lambda name: quote(name.encode(errors="surrogateescape"))  # may be no UTF-8
+    environment.filters["urlencode"] = lambda name: quote(name.encode(errors="surrogateescape"))  # may not be UTF-8
     environment.filters["whole_options"] = whole_options
     environment.filters["setting"] = _setting
     page = environment.from_string(asset("report.html.j2")).render(
@@ -66,17 +66,17 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None, sources: 
     content = page.replace("@SIZE@", f"{len(page) / 1e6:.1f} MB", 1)
     with complete(path) as part:
         part.touch(0o600 if sources else 0o666)
-        part.write_bytes(content.encode(errors="replace"))  # a name of a file may be no UTF-8
+        part.write_bytes(content.encode(errors="replace"))  # file names may not be valid UTF-8
     return path
 
 
 def named_sources(out: str | Path) -> dict[str, str]:
-    """Return the path of each case's source below the folder that was segmented, by the case's name.
+    """Return the path of each case's source, relative to the segmented folder, by the name of the case.
 
     Raises:
         StudyError: the folder has no manifest, or it is damaged.
     """
-    from monai_tpseg.studies.manifest import MANIFEST, read_manifest  # late: only where names are asked for
+    from monai_tpseg.studies.manifest import MANIFEST, read_manifest  # imported late: needed for names only
 
     return {
         entry.case: f"{entry.path} ({entry.part.replace('/', ' of ')})" if entry.part else entry.path
@@ -85,13 +85,13 @@ def named_sources(out: str | Path) -> dict[str, str]:
 
 
 def _tasks(cases: Sequence[Case]) -> list[str]:
-    """The tasks that occur: those of the catalogue in its order, then others."""
+    """Return the tasks of the cases: those of the catalogue in its order, then others."""
     found = {case.record["task"] for case in cases} - {""}
     return [*(name for name in TASK_NAMES if name in found), *sorted(found - set(TASK_NAMES))]
 
 
 def _makers(cases: Sequence[Case]) -> list[tuple[dict[str, Any], int]]:
-    """What made the results, with the number of cases: several after a run with other weights or settings."""
+    """Return weights and settings with their number of cases: several after runs with different ones."""
     made = {case.record["case"]: case.record["provenance"] for case in cases if "provenance" in case.record}
     keys = {name: str(by) for name, by in made.items()}
     first = {key: made[name] for name, key in keys.items()}
@@ -99,7 +99,7 @@ def _makers(cases: Sequence[Case]) -> list[tuple[dict[str, Any], int]]:
 
 
 def whole_options(text: str) -> Markup:
-    """Return a sentence as HTML whose command-line options do not break at their hyphens.
+    """Return a sentence as HTML without line breaks inside command-line options.
 
     >>> whole_options("run again with --resume")
     Markup('run again with <span class="option">--resume</span>')
@@ -108,7 +108,7 @@ def whole_options(text: str) -> Markup:
 
 
 def _setting(value: Any) -> str:
-    """A setting of a run as a person reads it."""
+    """Return a setting of a run as readable text."""
     if value is None or isinstance(value, bool):
         return {None: "not given", True: "yes", False: "no"}[value]
     if isinstance(value, Mapping):
@@ -117,10 +117,10 @@ def _setting(value: Any) -> str:
 
 
 def asset(name: str) -> str:
-    """Return a file of the report: its style, its script, its template."""
+    """Return the content of a file of the report: style sheet, script or template."""
     return (files("monai_tpseg.report") / name).read_text(encoding="utf-8")
 
 
 def digest(text: str) -> str:
-    """Return what a content security policy names a style or script by."""
+    """Return the hash of a style or script for a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

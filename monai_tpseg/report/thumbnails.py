@@ -1,4 +1,4 @@
-"""The small pictures of a report: light enough for hundreds in one file, without text that a scanner burned in."""
+"""Thumbnails for a report: small enough for hundreds in one file, without legible burned-in text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ LONG_SIDE = 480
 LONG_SIDE_OF_SLICES = 960
 """The same of an overlay with up to 12 slices: about 240 for each, which can be read when it is enlarged."""
 
-_QUALITY = 60  # of WebP: about 15 kB a picture
-_READABLE = 56  # pixels of the longer side at which no text of a screen is legible: its letters are 2 or 3 pixels high
+_QUALITY = 60  # WebP quality: about 15 kB per picture
+_READABLE = 56  # longer side in pixels at which no text of a screen is legible: letters are 2 or 3 pixels high
 
 
 class Thumbnail(NamedTuple):
@@ -34,13 +34,13 @@ class Thumbnail(NamedTuple):
 def make_thumbnail(
     overlay: Path, outline: Path | None = None, blurred: bool = False, long_side: int = LONG_SIDE
 ) -> Thumbnail:
-    """Return a small picture of an overlay.
+    """Return the thumbnail of an overlay.
 
     Args:
-        overlay: the picture.
-        outline: a mask of the same scene, whose outline is drawn sharp on a blurred picture.
-        blurred: make text illegible.
-        long_side: pixels of the longer side; smaller pictures stay as they are.
+        overlay: file of the overlay.
+        outline: file of a mask of the same scene, whose outline is drawn sharply on a blurred picture.
+        blurred: whether to make text illegible.
+        long_side: maximum longer side in pixels; smaller pictures are not enlarged.
     """
     with Image.open(overlay) as picture:
         small = picture.convert("RGB")
@@ -59,7 +59,7 @@ def _without_text(picture: Image.Image, outline: Path | None) -> Image.Image:
     blurred = coarse.resize(picture.size, Image.Resampling.BICUBIC)
     if outline is not None:
         with Image.open(outline) as mask:
-            tall = round(picture.width * mask.height / mask.width)  # the caption of an overlay lies above the scene
+            tall = round(picture.width * mask.height / mask.width)  # the caption of an overlay is above the scene
             inside = mask.convert("L").resize((picture.width, tall), Image.Resampling.NEAREST)
         edge = ImageChops.difference(inside, inside.filter(ImageFilter.MinFilter(5)))
         blurred.paste(LESION_COLOUR, (0, picture.height - tall), edge)
