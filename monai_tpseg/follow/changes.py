@@ -95,7 +95,7 @@ class Tracker:
         self.names[visit.run, visit.case] = {number: name + end * (name in taken) for number, name in own.items()}
 
     def carry(self, first: Visit, second: Visit, groups: Sequence[Group]) -> None:
-        """Carry names over: merged lesions keep the name of the largest, and the largest part of a split keeps the name."""
+        """Carry names over: merged lesions keep that of the largest, and the largest part of a split keeps its name."""
         before = self.of(first)
         self.begin(second)
         for group in groups:

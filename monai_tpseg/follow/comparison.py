@@ -26,21 +26,21 @@ from monai_tpseg.transforms import LoadMedicalImage
 __all__ = ["CHANGES", "FOLLOWED", "LESIONS", "REASONS", "Comparison", "Followed", "follow"]
 
 CHANGES, LESIONS, FOLLOWED = "changes.csv", "tracked_lesions.csv", "follow.json"
-"""Names of the tables and of the record in the folder of a follow-up; the page lies beside them."""
+"""File names of the tables and of the record in the folder of a follow-up; the page is beside them."""
 
 REASONS: dict[str, str] = {
     "": "",
     "other_patient": "the headers name two patients; give runs of one patient, or of several with their Patient IDs",
-    "several_series": "several series of one day: which belongs to which is not known; segment one of each",
-    "no_place": "pictures and irregular series have no grid in the patient; compare them by eye",
-    "no_source": "the frames of reference differ, and a source that could be registered lies where it was no more",
+    "several_series": "several series of one day, whose pairing is unknown; segment one series per study",
+    "no_place": "pictures and irregular series have no grid in patient space; compare them visually",
+    "no_source": "the frames of reference differ, and a source needed for registration is no longer where it was",
     "not_registered": "the frames of reference differ, and registration is switched off",
-    "registration_failed": "the registration failed its check: the scans may show another region or another patient",
+    "registration_failed": "the registration failed its check: the scans may show different regions or patients",
 }
-"""Why the lesions of two studies are not matched -> what that means, and a way out."""
+"""Reason why the lesions of two studies are not matched -> explanation and next action."""
 
 TOLERANCE = 10.0
-"""Millimetres: breathing and what a rigid registration leaves over."""
+"""Tolerance in mm: breathing, and the residual error of a rigid registration."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Between an archive and a mask: a DICOM node that segments what it is sent, and the ways to send and to fetch.
+"""Connection to archives: a DICOM node that segments the studies it receives, and commands to send and fetch objects.
 
-It needs the extra `monai-tpseg[pacs]` (pynetdicom, dicomweb-client).
+The package needs the extra `monai-tpseg[pacs]` (pynetdicom, dicomweb-client).
 """

@@ -1,4 +1,4 @@
-"""How a node is: `/health` for a supervisor, `/metrics` for Prometheus; numbers alone, on the loopback interface."""
+"""State of a node: `/health` for a supervisor, `/metrics` for Prometheus; only numbers, on the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Health(NamedTuple):
     """The state of a node.
 
     Attributes:
-        ready: it takes objects and works.
+        ready: whether it accepts objects and segments studies.
         states: number of studies in each state.
-        counters: since the node was set up.
-        used, quota: bytes.
-        overdue: seconds that the oldest work is late.
+        counters: counts since the node was created.
+        used, quota: used and permitted disk space in bytes.
+        overdue: delay of the oldest work in s.
     """
 
     ready: bool
@@ -35,12 +35,12 @@ class Health(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether nobody has to look."""
+        """Whether the node needs no attention."""
         return self.ready and self.used < self.quota
 
 
 def metrics(health: Health) -> str:
-    """Return the numbers in the text format of Prometheus."""
+    """Return the state in the text format of Prometheus."""
     lines = [
         "# TYPE tpseg_up gauge",
         f"tpseg_up {int(health.ok)}",
@@ -59,11 +59,11 @@ def metrics(health: Health) -> str:
 
 
 class Monitor:
-    """A web server for the two pages.
+    """HTTP server for the two pages.
 
     Args:
-        port: on the loopback interface; 0 takes any free one.
-        health: how the node is now.
+        port: port on the loopback interface; 0 uses any free port.
+        health: returns the current state of the node.
     """
 
     def __init__(self, port: int, health: Callable[[], Health]) -> None:
@@ -72,15 +72,15 @@ class Monitor:
 
     @property
     def port(self) -> int:
-        """The port, once it is open."""
+        """The port, once the server is open."""
         assert self._server is not None
         return int(self._server.server_address[1])
 
     def open(self) -> None:
-        """Listen.
+        """Start the server.
 
         Raises:
-            PeerError: the port is taken, or may not be opened.
+            PeerError: the port is in use, or permission is denied.
         """
         try:
             self._server = ThreadingHTTPServer((_LOOPBACK, self.wanted), _pages(self.health))
@@ -91,7 +91,7 @@ class Monitor:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop the server."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -119,6 +119,6 @@ def _pages(health: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(text.encode())
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nobody needs a line for each look."""
+            """Discard the log line of each request."""
 
     return Pages

@@ -1,4 +1,4 @@
-"""A node at work: objects come in, studies are segmented once they are complete, results go out."""
+"""The main loop of a node: receive objects, segment complete studies, send results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Node", "back_off"]
 
 logger = logging.getLogger(__name__)
 
-_FIRST, _LONGEST = 5.0, 600.0  # seconds until a failed step is tried again: twice as long each time
-_TRIES = 3  # of a study with failed cases
-_LOOK = 0.2  # seconds between two looks at an empty queue
+_FIRST, _LONGEST = 5.0, 600.0  # delay in s before a failed step is retried, doubled each time, and its maximum
+_TRIES = 3  # attempts for a study with failed cases
+_LOOK = 0.2  # polling interval of an empty queue in s
 _SWEEP = 60.0
 
 
 def back_off(attempts: int) -> float:
-    """Return the seconds to wait after so many failures.
+    """Return the delay in s after a number of failures.
 
     >>> [back_off(n) for n in (0, 1, 2, 20)]
     [5.0, 10.0, 20.0, 600.0]
@@ -37,16 +37,16 @@ def back_off(attempts: int) -> float:
 
 
 class Node:
-    """The parts of a node, and their work.
+    """A DICOM node.
 
     Args:
-        receiver: takes objects in.
-        segmenting: makes results.
-        destination: where they go; None keeps them.
-        queue: what is to be done.
-        store: where everything lies.
-        keep: seconds that studies and results stay after they are done.
-        monitor_port: of `/health` and `/metrics`; None for none.
+        receiver: DICOM server.
+        segmenting: segments studies.
+        destination: destination of the results; None keeps them.
+        queue: pending work.
+        store: files of the node.
+        keep: retention of finished studies and their results in s.
+        monitor_port: port of `/health` and `/metrics`; None disables them.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class Node:
         self._swept = 0.0
 
     def health(self) -> Health:
-        """Return how the node is now."""
+        """Return the current state of the node."""
         queue = self.queue
         more = (queue.used(), self.store.quota, queue.overdue())
         return Health(self.receiver.alive, queue.states(), queue.counters(), *more)
 
     def run(self) -> None:
-        """Work until something stops this process; whatever is left is done by the next one.
+        """Run until the process is stopped; the next process continues the remaining work.
 
         Raises:
             StudyError: the device is lost.
             PeerError: a port cannot be opened.
         """
         self.store.clear()
-        self.queue.postpone(None, self.queue.quiet * CUT_OFF)  # who was sending when this node ended
+        self.queue.postpone(None, self.queue.quiet * CUT_OFF)  # associations cut off by the last stop
         try:
             if self.monitor is not None:
                 self.monitor.open()
@@ -96,7 +96,7 @@ class Node:
             self.queue.close()
 
     def step(self) -> None:
-        """Do what is due, or wait a moment."""
+        """Do the next pending step, or wait briefly."""
         if time.monotonic() - self._swept > _SWEEP:
             self.store.sweep(self.keep)
             self._swept = time.monotonic()
@@ -156,7 +156,7 @@ class Node:
         arrived, waiting = True, list(left)
         answers = destination.send(waiting)
         for path in waiting:
-            self.queue.sending(left[path].uid)  # from here on nobody knows, until the answer
+            self.queue.sending(left[path].uid)  # the outcome is unknown from here until the response
             _, refused = next(answers)
             if refused:
                 logger.warning("Study %s: %s.", study, refused)

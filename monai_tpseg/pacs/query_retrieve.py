@@ -1,4 +1,4 @@
-"""Images out of an archive into a folder: C-FIND and C-GET, or QIDO-RS and WADO-RS."""
+"""Retrieval of images from an archive into a folder: C-FIND and C-GET, or QIDO-RS and WADO-RS."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _NO_IMAGES = frozenset(
     {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "REG", "PLAN", "AU", "ECG", "HD"}
 )
 _PENDING = (0xFF00, 0xFF01)
-_CONTEXTS = 127  # of an association at most, beside that of the query
-_NAME = 20  # hexadecimal digits
+_CONTEXTS = 127  # maximum presentation contexts of an association, in addition to that of the query
+_NAME = 20  # hexadecimal digits of a file name
 
 
 class Wanted(NamedTuple):
-    """Which series are fetched; an empty text allows any.
+    """Query for series; an empty string matches any value.
 
     Attributes:
-        accession, patient, study: accession number, patient id, study instance UID.
-        date: of the study, `YYYYMMDD` or a range of two.
-        modality: of the series.
+        accession, patient, study: Accession Number, Patient ID, Study Instance UID.
+        date: Study Date, `YYYYMMDD` or a range of two.
+        modality: Modality of the series.
     """
 
     accession: str = ""
@@ -48,18 +48,18 @@ class Wanted(NamedTuple):
 
 
 class Series(NamedTuple):
-    """UIDs of a series."""
+    """Study and series UIDs of a series."""
 
     study: str
     series: str
 
 
 class Got(NamedTuple):
-    """What was fetched.
+    """Counts of a retrieval.
 
     Attributes:
-        studies, series: that fit.
-        fetched, there, failed: images that came, were in the folder already, or did not come.
+        studies, series: number of matches.
+        fetched, there, failed: number of images fetched, already in the folder, and failed.
     """
 
     studies: int
@@ -70,15 +70,15 @@ class Got(NamedTuple):
 
 
 def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
-    """Fetch the images that fit into `out`, a folder for each study and series; names tell nothing of the patient.
+    """Fetch the matching images into `out`, one folder per study and series, with names that do not identify patients.
 
     Args:
         peer: the archive.
-        wanted: which series.
-        out: made with mode 0700; what is there is kept.
+        wanted: query for series.
+        out: folder, created with mode 0700; existing files are kept.
 
     Raises:
-        PeerError: nobody answers, or the archive does not offer this.
+        PeerError: the archive does not respond, or does not support the services.
     """
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = _Folder(out)
@@ -95,7 +95,7 @@ def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
 
 
 class _Folder:
-    """Where images go, and how many came."""
+    """The folder of the images, with counts."""
 
     def __init__(self, out: Path) -> None:
         self.out, self.fetched, self.there, self.failed = out, 0, 0, 0

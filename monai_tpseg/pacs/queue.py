@@ -1,4 +1,4 @@
-"""What was received, what is to be done, what was sent: an SQLite file that survives a kill at any moment."""
+"""Received objects, pending work and sent results in an SQLite file, consistent after a kill at any moment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE INDEX IF NOT EXISTS results_of ON results (study);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
-_KEY = 20  # hexadecimal digits
+_KEY = 20  # hexadecimal digits of a keyed hash
 
 
 class Study(NamedTuple):
@@ -43,8 +43,8 @@ class Study(NamedTuple):
     Attributes:
         key: keyed hash of its UID.
         state: see `State`.
-        attempts: of its next step that failed.
-        tries: times that it was segmented with failed cases.
+        attempts: failed attempts of its next step.
+        tries: number of segmentations with failed cases.
     """
 
     key: str
@@ -54,13 +54,13 @@ class Study(NamedTuple):
 
 
 class Received(NamedTuple):
-    """An object that lies on disc.
+    """A received object on disk.
 
     Attributes:
         study, series, key: keyed hashes of its UIDs.
-        sha256: of its file.
-        bytes: of its file.
-        caller: AE title of who sent it.
+        sha256: SHA-256 of its file.
+        bytes: size of its file.
+        caller: AE title of the sender.
     """
 
     study: str
@@ -72,12 +72,12 @@ class Received(NamedTuple):
 
 
 class Result(NamedTuple):
-    """An object of ours that is to be sent.
+    """A result object to send.
 
     Attributes:
         uid: SOP Instance UID.
-        path: below the node's folder.
-        doubtful: sending it was begun once, and nobody knows whether it arrived.
+        path: path relative to the folder of the node.
+        doubtful: whether sending was started before and its outcome is unknown.
     """
 
     uid: str
@@ -86,11 +86,11 @@ class Result(NamedTuple):
 
 
 class Queue:
-    """The persistent state of a node. Each method is one transaction; several threads may call them.
+    """The persistent state of a node. Each method is one transaction and thread-safe.
 
     Args:
-        path: of the SQLite file; made with mode 0600.
-        quiet: seconds after the last object of a study until it counts as complete.
+        path: path of the SQLite file, created with mode 0600.
+        quiet: time in s after its last object until a study counts as complete.
     """
 
     def __init__(self, path: Path, quiet: float) -> None:
@@ -100,7 +100,7 @@ class Queue:
         self._lock = threading.RLock()
         self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode=WAL")
-        self._base.execute("PRAGMA synchronous=FULL")  # what was acknowledged is on disc
+        self._base.execute("PRAGMA synchronous=FULL")  # acknowledged objects are on disk
         self._base.executescript(_SCHEMA)
         self._base.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", (secrets.token_hex(16),))
         ((self.salt,),) = self._base.execute("SELECT value FROM meta WHERE name = 'salt'").fetchall()
@@ -111,7 +111,7 @@ class Queue:
             self._base.close()
 
     def keyed(self, uid: str) -> str:
-        """Return what an identifier is called on disc and in logs: it cannot be reversed without the salt."""
+        """Return the keyed hash of an identifier for disk and logs; it cannot be reversed without the salt."""
         return hmac.new(bytes.fromhex(self.salt), uid.encode(), hashlib.sha256).hexdigest()[:_KEY]
 
     @contextmanager
@@ -130,11 +130,11 @@ class Queue:
             return self._base.execute(text, values).fetchall()
 
     def knows(self, key: str, sha256: str) -> bool:
-        """Say whether an object with this content is on disc already."""
+        """Return whether an object with this content is already on disk."""
         return bool(self._rows("SELECT 1 FROM objects WHERE key = ? AND sha256 = ? AND stored", key, sha256))
 
     def add(self, received: Received) -> None:
-        """Record an object whose file is complete: its study waits for more, whatever was done with it before."""
+        """Record an object with a complete file; its study waits for more objects, whatever its state was."""
         with self._transaction() as base:
             base.execute(
                 "INSERT INTO objects (key, study, series, sha256, bytes, caller) VALUES (?, ?, ?, ?, ?, ?) "
@@ -152,7 +152,7 @@ class Queue:
             _count(base, "objects_received", 1)
 
     def postpone(self, studies: Collection[str] | None, seconds: float) -> None:
-        """Wait longer for studies whose sender was cut off, None for all that are waited for: it will come back."""
+        """Wait longer for studies whose sender was cut off (None: all waiting studies), since it will reconnect."""
         with self._transaction() as base:
             waiting = [str(row[0]) for row in base.execute("SELECT key FROM studies WHERE state = 'receiving'")]
             for key in waiting if studies is None else studies:
@@ -162,10 +162,10 @@ class Queue:
                 )
 
     def next(self, busy: Collection[str] = ()) -> Study | None:
-        """Return the study that has waited longest for what comes next, None where nothing is due.
+        """Return the study that is overdue the longest, or None if no step is due.
 
         Args:
-            busy: studies that somebody is sending to us right now.
+            busy: studies that are being received now.
         """
         rows = self._rows(
             "SELECT key, state, attempts, tries FROM studies WHERE state != 'done' AND due <= ? ORDER BY due",
@@ -177,21 +177,21 @@ class Queue:
         return None
 
     def begin(self, study: str) -> None:
-        """Begin to segment a study; what arrives from now on makes it change again."""
+        """Start segmenting a study; objects that arrive from now on mark it as changed again."""
         with self._transaction() as base:
             base.execute("UPDATE studies SET state = 'segmenting', changed = 0 WHERE key = ?", (study,))
 
     def segmented(self, study: str, results: Iterable[Result], size: int, again: float = 0.0) -> int:
-        """Record the results of a study, which is to be sent then; those that were sent once are not sent again.
+        """Record the results of a study for sending, except results that were sent before.
 
         Args:
-            study: key.
-            results: all that there are now; others that were not sent yet are forgotten.
-            size: bytes of its folder of results.
-            again: seconds after which it is segmented once more, as some of its cases failed; 0 for not.
+            study: key of the study.
+            results: all current results; earlier results that were not sent are dropped.
+            size: size of its folder of results in bytes.
+            again: delay in s before it is segmented again because of failed cases; 0 for never.
 
         Returns:
-            the number of results that are to be sent.
+            the number of results to send.
         """
         with self._transaction() as base:
             base.execute("DELETE FROM results WHERE study = ? AND state = 'waiting'", (study,))
@@ -210,14 +210,14 @@ class Queue:
         return int(left)
 
     def unsent(self, study: str) -> list[Result]:
-        """Return the results of a study that are to be sent."""
+        """Return the results of a study that were not sent yet."""
         rows = self._rows(
             "SELECT uid, path, state = 'sending' FROM results WHERE study = ? AND state != 'sent' ORDER BY path", study
         )
         return [Result(str(uid), str(path), bool(doubtful)) for uid, path, doubtful in rows]
 
     def sending(self, uid: str) -> None:
-        """Record that a result is about to be sent."""
+        """Record that sending a result starts."""
         with self._transaction() as base:
             base.execute("UPDATE results SET state = 'sending' WHERE uid = ?", (uid,))
 
@@ -228,12 +228,12 @@ class Queue:
             _count(base, "results_sent", 1)
 
     def drop(self, uid: str) -> None:
-        """Give up a result that a newer one of its case has replaced before it was sent."""
+        """Drop an unsent result that was replaced by a newer one of its case."""
         with self._transaction() as base:
             base.execute("UPDATE results SET state = 'sent' WHERE uid = ?", (uid,))
 
     def finish(self, study: str) -> None:
-        """End the work on a study; it waits instead where something arrived meanwhile, or is to be tried again."""
+        """Mark a study as done, or as waiting if objects arrived meanwhile or it is to be retried."""
         now = time.time()
         with self._transaction() as base:
             base.execute(
@@ -245,42 +245,42 @@ class Queue:
             _count(base, "studies_ended", 1)
 
     def failed(self, study: str, again: float) -> None:
-        """Try the same step of a study once more after `again` seconds."""
+        """Retry the current step of a study after `again` seconds."""
         with self._transaction() as base:
             base.execute(
                 "UPDATE studies SET attempts = attempts + 1, due = ? WHERE key = ?", (time.time() + again, study)
             )
 
     def callers(self, study: str) -> dict[str, str]:
-        """Return the AE title of who sent each series of a study."""
+        """Return the sender's AE title for each series of a study."""
         rows = self._rows("SELECT series, min(caller) FROM objects WHERE study = ? GROUP BY series", study)
         return {str(series): str(caller) for series, caller in rows}
 
     def purged_series(self, study: str) -> set[str]:
-        """Return the series of a study of which objects were removed from the disc: they are not complete any more."""
+        """Return the series of a study with objects removed from disk, which are incomplete."""
         return {
             str(row[0])
             for row in self._rows("SELECT DISTINCT series FROM objects WHERE study = ? AND NOT stored", study)
         }
 
     def used(self) -> int:
-        """Return the bytes of all objects and results on disc."""
+        """Return the total size of all objects and results on disk in bytes."""
         ((objects,),) = self._rows("SELECT coalesce(sum(bytes), 0) FROM objects WHERE stored")
         ((results,),) = self._rows("SELECT coalesce(sum(bytes), 0) FROM studies")
         return int(str(objects)) + int(str(results))
 
     def on_disc(self) -> set[str]:
-        """Return the studies whose files are to be there."""
+        """Return the studies whose files must exist."""
         rows = self._rows(
             "SELECT study FROM objects WHERE stored UNION SELECT key FROM studies WHERE bytes > 0 OR state != 'done'"
         )
         return {str(row[0]) for row in rows}
 
     def over(self, before: float = float("inf")) -> list[str]:
-        """Return the studies that are done and still lie on disc, the oldest first.
+        """Return the finished studies that are still on disk, oldest first.
 
         Args:
-            before: only those that ended before this time.
+            before: latest end time, in s since the epoch.
         """
         rows = self._rows(
             "SELECT key FROM studies WHERE state = 'done' AND ended < ? AND (bytes > 0 OR EXISTS "
@@ -290,7 +290,7 @@ class Queue:
         return [str(row[0]) for row in rows]
 
     def purge(self, study: str) -> bool:
-        """Record that the files of a study that is done are to be removed; False where it is not done any more."""
+        """Record the removal of a finished study's files; return False if it is no longer finished."""
         with self._transaction() as base:
             done = base.execute("UPDATE studies SET bytes = 0 WHERE key = ? AND state = 'done'", (study,)).rowcount
             if done:
@@ -298,7 +298,7 @@ class Queue:
         return bool(done)
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter, which survives a restart."""
+        """Add to a persistent counter."""
         with self._transaction() as base:
             _count(base, name, by)
 
@@ -309,14 +309,14 @@ class Queue:
         }
 
     def states(self) -> dict[str, int]:
-        """Return how many studies are in each state."""
+        """Return the number of studies by state."""
         found = {
             str(state): int(str(n)) for state, n in self._rows("SELECT state, count(*) FROM studies GROUP BY state")
         }
         return {state: found.get(state, 0) for state in ("receiving", "segmenting", "sending", "done")}
 
     def overdue(self) -> float:
-        """Return how many seconds the study that has waited longest is late; 0 where none is."""
+        """Return the delay of the most overdue study in s; 0 if none is overdue."""
         ((due,),) = self._rows("SELECT min(due) FROM studies WHERE state != 'done'")
         return 0.0 if due is None else max(0.0, time.time() - float(str(due)))
 

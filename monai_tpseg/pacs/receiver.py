@@ -1,4 +1,4 @@
-"""The DICOM server of a node: C-ECHO and C-STORE from known AE titles; what is acknowledged is on disc."""
+"""The DICOM server of a node: C-ECHO and C-STORE from known AE titles; acknowledged objects are on disk."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ SYNTAXES = (
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _READ = [*_NEEDED, "SOPClassUID", "Modality", "Rows", "Columns", "BitsAllocated"]
 _OK, _FULL, _NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
-_IDLE = 60.0  # seconds without a word until an association is closed
+_IDLE = 60.0  # seconds without a message until an association is closed
 CUT_OFF = 10
 """Quiet periods to wait for a sender that was cut off."""
 
 
 class Address(NamedTuple):
-    """Where and for whom a node listens.
+    """Address and callers of a node.
 
     Attributes:
-        title: its AE title, which callers must name.
-        host, port: 0 takes any free port.
-        allowed: AE titles of callers.
-        associations: at the same time.
-        tls: files, None for plain connections.
+        title: its AE title, which callers must use.
+        host, port: address to listen on; port 0 uses any free port.
+        allowed: AE titles of permitted callers.
+        associations: maximum number of simultaneous associations.
+        tls: files of TLS, or None for plain connections.
     """
 
     title: str
@@ -58,40 +58,40 @@ class Address(NamedTuple):
 
 
 class Receiver:
-    """Takes objects in.
+    """Receive and store objects.
 
     Args:
-        address: see `Address`.
-        queue: what was received.
-        store: where it lies.
+        address: address and callers.
+        queue: records the objects.
+        store: stores their files.
     """
 
     def __init__(self, address: Address, queue: Queue, store: Store) -> None:
         self.address, self.queue, self.store = address, queue, store
-        self._open: dict[Any, set[str]] = {}  # association -> studies that came through it
+        self._open: dict[Any, set[str]] = {}  # association -> studies received through it
         self._lock = threading.Lock()
         self._server: Any = None
         self._temporary = tempfile.tempdir
 
     @property
     def port(self) -> int:
-        """The port, once it is open."""
+        """The port, once the server is open."""
         return int(self._server.socket.getsockname()[1])
 
     @property
     def alive(self) -> bool:
-        """Whether connections are taken."""
+        """Whether connections are accepted."""
         return self._server is not None
 
     def open(self) -> None:
-        """Listen.
+        """Start the server.
 
         Raises:
-            PeerError: the port is taken, or may not be opened.
+            PeerError: the port is in use, or permission is denied.
         """
-        _config.STORE_RECV_CHUNKED_DATASET = True  # an object goes to disc as it comes, whatever its size
+        _config.STORE_RECV_CHUNKED_DATASET = True  # objects of any size are written to disk as they arrive
         self._temporary = tempfile.tempdir
-        tempfile.tempdir = str(self.store.part)  # not where others look, and on the disc that it stays on
+        tempfile.tempdir = str(self.store.part)  # private, and on the file system of its destination
         ae = AE(self.address.title)
         ae.require_called_aet = True
         ae.require_calling_aet = list(self.address.allowed)
@@ -119,7 +119,7 @@ class Receiver:
             ) from error
 
     def close(self) -> None:
-        """Stop listening, and cut off who is connected: the threads of associations would keep the process."""
+        """Stop the server and abort associations, whose threads would keep the process alive."""
         if self._server is not None:
             server, self._server = self._server, None
             server.shutdown()
@@ -129,7 +129,7 @@ class Receiver:
                     association.dul.socket.close()
 
     def busy(self) -> set[str]:
-        """Return the studies that somebody is sending right now."""
+        """Return the studies that are being received now."""
         with self._lock:
             dead = [association for association in self._open if not association.is_alive()]
         for association in dead:
@@ -143,13 +143,13 @@ class Receiver:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_READ)
             missing = not all(header.get(keyword) for keyword in _NEEDED)
-        except Exception as error:  # foreign bytes: whatever it is, the sender is told
+        except Exception as error:  # untrusted bytes: any error is reported to the sender
             logger.warning("An object cannot be parsed (%s) and is refused.", type(error).__name__)
             missing = True
         if missing:
             self.queue.count("objects_refused")
             return _NOT_UNDERSTOOD
-        if not is_image(header):  # segmentations and reports, our own that come back among them
+        if not is_image(header):  # segmentations and reports, including our own
             self.queue.count("objects_ignored")
             return _OK
         try:
@@ -176,7 +176,7 @@ class Receiver:
         return _OK
 
     def _ended(self, association: Any, released: bool = False) -> None:
-        """What was cut off comes again: its studies wait longer than others."""
+        """Extend the waiting time of studies whose association was cut off, since the sender will retry."""
         with self._lock:
             studies = self._open.pop(association, set())
         if studies and not released:

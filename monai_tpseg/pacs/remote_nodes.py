@@ -1,4 +1,4 @@
-"""Other ends of the line: DICOM nodes and DICOMweb servers that results go to."""
+"""Remote nodes: DICOM nodes and DICOMweb servers."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 __all__ = ["Destination", "DicomPeer", "PeerError", "Tls", "WebPeer", "check_title", "connected", "peer_from"]
 
 _ADDRESS = re.compile(r"(?P<title>[^@]+)@(?P<host>\[[^\]]+\]|[^:@]+):(?P<port>\d+)")
-_ARRIVED = (0x0000, 0xB000, 0xB006, 0xB007)  # success, and the warnings of storage: stored all the same
+_ARRIVED = (0x0000, 0xB000, 0xB006, 0xB007)  # success, and warnings of C-STORE: the object is stored
 _PENDING = (0xFF00, 0xFF01)
 _SECONDS = 30.0
 
 
 class PeerError(OSError):
-    """Nobody answers, or what is asked is refused; one line without anything of a patient."""
+    """A remote node does not respond or refuses a request; one line without patient data."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a TLS connection, PEM.
+    """PEM files of a TLS connection.
 
     Attributes:
-        certificate, key: of this node.
-        authority: that signed the certificates of others; by default the system's, and callers need none.
+        certificate, key: certificate and private key of this node.
+        authority: CA certificates for remote nodes; by default those of the system, and callers need no certificate.
     """
 
     certificate: str
@@ -48,7 +48,7 @@ class Tls:
         """Return the context of this node as a server or as a client.
 
         Raises:
-            PeerError: a file is missing or no certificate.
+            PeerError: a file is missing or not a certificate.
         """
         try:
             made: ssl.SSLContext
@@ -66,29 +66,29 @@ class Tls:
 
 
 class _ServerContext(ssl.SSLContext):
-    """Shakes hands in the thread of an association: pynetdicom would do it while it accepts.
+    """Perform the TLS handshake in the thread of an association instead of while accepting, as pynetdicom does.
 
-    Who connects and says nothing would keep all others out, and the node from stopping.
+    Otherwise a silent caller would block all others, and the shutdown of the node.
     """
 
     def wrap_socket(self, sock: socket.socket, **more: Any) -> ssl.SSLSocket:  # type: ignore[override]
-        """See `ssl.SSLContext`; the handshake comes with the first read."""
+        """See `ssl.SSLContext`; the handshake takes place at the first read."""
         sock.settimeout(_SECONDS)
         return super().wrap_socket(sock, **{**more, "do_handshake_on_connect": False})
 
 
 class Destination(Protocol):
-    """Where results go."""
+    """A destination of results."""
 
     def send(self, files: Sequence[Path]) -> Generator[tuple[Path, str], None, None]:
-        """Send files one by one; yield each with "" once it has arrived, or why it was refused.
+        """Send files one by one; yield each with "" once it has arrived, or with the reason of its refusal.
 
         Raises:
-            PeerError: nobody answers.
+            PeerError: the destination does not respond.
         """
 
     def has(self, header: Dataset) -> bool:
-        """Say whether an object is there; False too where that cannot be asked."""
+        """Return whether an object is stored there; False also if queries are not supported."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class DicomPeer:
 
     Attributes:
         title: its AE title.
-        host, port: where it listens.
-        own: AE title of this end.
-        tls: files of the connection, None for a plain one.
+        host, port: its address.
+        own: our AE title.
+        tls: files of TLS, or None for a plain connection.
     """
 
     title: str
@@ -143,10 +143,10 @@ class DicomPeer:
         return any(status and status.Status in _PENDING for status, _ in answers)
 
     def echo(self) -> None:
-        """Ask whether anybody is there (C-ECHO).
+        """Verify the connection (C-ECHO).
 
         Raises:
-            PeerError: nobody answers.
+            PeerError: the node does not respond.
         """
         ae = AE(self.own)
         ae.add_requested_context(Verification)
@@ -156,15 +156,15 @@ class DicomPeer:
 
 @contextmanager
 def connected(ae: Any, peer: DicomPeer, **more: Any) -> Iterator[Any]:
-    """An association with a node, released at the end.
+    """Context manager for an association with a node.
 
     Args:
-        ae: with its presentation contexts.
+        ae: application entity with its presentation contexts.
         peer: the node.
-        **more: of `pynetdicom.AE.associate`.
+        **more: further arguments of `pynetdicom.AE.associate`.
 
     Raises:
-        PeerError: nobody answers, or the association is refused.
+        PeerError: the node does not respond, or refuses the association.
     """
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = _SECONDS
     tls = None if peer.tls is None else (peer.tls.context(server=False), peer.host)
@@ -183,10 +183,10 @@ def connected(ae: Any, peer: DicomPeer, **more: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class WebPeer:
-    """A DICOMweb server; who may use it is taken from `~/.netrc`.
+    """A DICOMweb server; credentials are read from `~/.netrc`.
 
     Attributes:
-        url: that `/studies` is below.
+        url: base URL, without `/studies`.
     """
 
     url: str
@@ -222,15 +222,15 @@ class WebPeer:
 
 
 def peer_from(text: str, own: str, tls: Tls | None = None) -> DicomPeer | WebPeer:
-    """Return the peer that a person names: `AET@HOST:PORT`, or the URL of a DICOMweb server.
+    """Parse an address: `AET@HOST:PORT`, or the URL of a DICOMweb server.
 
     Args:
-        text: what was typed.
-        own: AE title of this end.
-        tls: for a DICOM node.
+        text: the address.
+        own: our AE title.
+        tls: files of TLS for a DICOM node.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the address has neither form.
 
     >>> peer_from("ORTHANC@127.0.0.1:4242", "TPSEG").port
     4242
@@ -244,10 +244,10 @@ def peer_from(text: str, own: str, tls: Tls | None = None) -> DicomPeer | WebPee
 
 
 def check_title(title: str) -> str:
-    """Return an AE title, which has 1 to 16 characters of ASCII (PS3.8).
+    """Return a valid AE title: 1 to 16 ASCII characters (PS3.8).
 
     Raises:
-        ValueError: it has not.
+        ValueError: the title is not valid.
     """
     if not (title.strip() and len(title) <= 16 and title.isascii() and title.isprintable() and "\\" not in title):
         raise ValueError(f"'{title}' is not an AE title; use 1 to 16 letters, digits and signs without a backslash.")

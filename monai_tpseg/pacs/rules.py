@@ -1,4 +1,4 @@
-"""What a series is segmented for: the first rule that fits decides, and what fits none is left alone."""
+"""Rules that select the tasks of a series: the first matching rule decides; other series are skipped."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _ACTIONS = ("task", "tasks", "ignore")
 
 
 class RulesError(ValueError):
-    """A rule file that cannot be used: one line that says which rule, and the way out."""
+    """Invalid rule file: one line with the rule and the correction."""
 
 
 class SeriesFacts(NamedTuple):
-    """What rules go by.
+    """Properties of a series that rules match.
 
     Attributes:
-        modality, body_part, series_description, station: of the header, empty where it does not say.
-        ae_title: of who sent the series.
+        modality, body_part, series_description, station: values of the header, or "".
+        ae_title: AE title of the sender.
     """
 
     modality: str = ""
@@ -47,20 +47,20 @@ class SeriesFacts(NamedTuple):
         """Return the facts of a series.
 
         Args:
-            header: of one of its objects.
-            ae_title: of who sent it.
+            header: header of one of its objects.
+            ae_title: AE title of the sender.
         """
         read = {name: str(header.get(keyword) or "").strip() for name, keyword in CONDITIONS.items() if keyword}
         return cls(**read, ae_title=ae_title.strip())
 
 
 class Decision(NamedTuple):
-    """What becomes of a series.
+    """Decision on a series.
 
     Attributes:
-        rule: number of the rule that fits, from 1; 0 where none does.
-        tasks: to segment it for; none where it is to be ignored or no rule fits.
-        named: the rule goes by the series description, so that images which call themselves an aside are meant too.
+        rule: number of the matching rule, from 1; 0 if none matches.
+        tasks: tasks to segment; empty if the series is ignored or no rule matches.
+        named: whether the rule matches the series description, so that images declared as secondary are included.
     """
 
     rule: int
@@ -73,16 +73,16 @@ class Rule:
     """One rule: all of its conditions must hold.
 
     Attributes:
-        conditions: name in `CONDITIONS` -> patterns of which one must fit; `*` and `?` stand for any text, case does
-            not matter.
-        tasks: to segment for; none to ignore.
+        conditions: name in `CONDITIONS` -> patterns, one of which must match; `*` and `?` are wildcards, case is
+            ignored.
+        tasks: tasks to segment; empty ignores the series.
     """
 
     conditions: Mapping[str, tuple[str, ...]]
     tasks: tuple[str, ...]
 
     def fits(self, facts: SeriesFacts) -> bool:
-        """Say whether all conditions hold."""
+        """Return whether all conditions hold."""
         return all(
             any(fnmatchcase(getattr(facts, name).casefold(), pattern.casefold()) for pattern in patterns)
             for name, patterns in self.conditions.items()
@@ -90,7 +90,7 @@ class Rule:
 
 
 def decide(rules: Sequence[Rule], facts: SeriesFacts) -> Decision:
-    """Return what the first rule that fits says; nothing is guessed where none does."""
+    """Return the decision of the first matching rule; without one, no task is assigned."""
     for number, rule in enumerate(rules, start=1):
         if rule.fits(facts):
             return Decision(number, rule.tasks, "series_description" in rule.conditions)
@@ -101,11 +101,11 @@ def read_rules(path: str | Path, tasks: Collection[str]) -> list[Rule]:
     """Read a rule file.
 
     Args:
-        path: YAML with a list under `rules`.
-        tasks: names that the weights know.
+        path: YAML file with a list under `rules`.
+        tasks: names of the tasks of the weights.
 
     Raises:
-        RulesError: no such file, no YAML, or a rule that cannot be used.
+        RulesError: the file does not exist, is not YAML, or contains an invalid rule.
     """
     try:
         content = read_yaml(path)

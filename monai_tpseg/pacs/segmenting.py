@@ -1,4 +1,4 @@
-"""A received study on its way through `tpseg run`: rules name the tasks, the rest is what a run does."""
+"""Segmentation of a received study as in `tpseg run`, with tasks selected by rules."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _SKIPPED = {"no image": "no_image", "localizer": "localizer"}
 
 
 class Done(NamedTuple):
-    """What became of a study.
+    """Result of segmenting a study.
 
     Attributes:
         results: objects to send.
-        bytes: of the folder of its results.
-        counts: of statuses of cases, and of series that were left alone.
+        bytes: size of its folder of results.
+        counts: number of cases by status, and of skipped series.
     """
 
     results: list[Result]
@@ -46,30 +46,30 @@ class Done(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether a case failed, which may go better another time."""
+        """Whether a case failed, which may succeed in another attempt."""
         return self.counts[f"cases_{Status.FAILED.value}"] > 0
 
 
 class _Kept(Reader):
-    """Its processes outlive a run: a node has many of them."""
+    """Reader whose processes are reused for many runs."""
 
     def close(self) -> None:
-        """Leave the processes as they are."""
+        """Keep the processes."""
 
     def end(self) -> None:
-        """End them."""
+        """End the processes."""
         super().close()
 
 
 class Segmenting:
-    """Segments the studies of a node.
+    """Segment the studies of a node.
 
     Args:
-        model: loaded once.
-        rules: decide what each series is segmented for.
-        queue: knows who sent what.
-        store: where studies and results lie.
-        limits: of reading.
+        model: the model, loaded once.
+        rules: rules that select the tasks of a series.
+        queue: queue with the senders of the series.
+        store: files of studies and results.
+        limits: limits of reading.
     """
 
     def __init__(self, model: Model, rules: Sequence[Rule], queue: Queue, store: Store, limits: Limits) -> None:
@@ -77,15 +77,15 @@ class Segmenting:
         self._reader, self._look = _Kept(limits, screenshots=False), IsolatedFileAccess()
 
     def close(self) -> None:
-        """End the processes that read."""
+        """End the reading processes."""
         self._reader.end()
         self._look.close()
 
     def __call__(self, study: str) -> Done:
-        """Segment what the rules name of a study.
+        """Segment the series of a study that the rules select.
 
         Raises:
-            StudyError: nothing can be written, or the device is lost.
+            StudyError: writing is impossible, or the device is lost.
         """
         counts: Counter[str] = Counter()
         entries = self._entries(study, counts)
@@ -138,7 +138,7 @@ class Segmenting:
     def _decide(self, path: Path, caller: str) -> Decision:
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
-        except Exception:  # a damaged header names nothing that a rule could go by
+        except Exception:  # a damaged header has no values that a rule could match
             return Decision(0)
         return decide(self.rules, SeriesFacts.of(header, caller))
 

@@ -1,4 +1,4 @@
-"""The DICOM objects that a run made, on their way to an archive."""
+"""The DICOM objects of a run, for sending to an archive."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def objects_of(case: Path, record: Mapping[str, Any]) -> list[Path]:
     """Return the DICOM objects of a case, segmentation first.
 
     Args:
-        case: its folder.
-        record: its `result.json`.
+        case: folder of the case.
+        record: content of its `result.json`.
     """
     files = record.get("files", {})
     return [case / files[kind] for kind in KINDS if kind in files]
@@ -31,7 +31,7 @@ def objects_of_run(out: str | Path) -> list[Path]:
     """Return the DICOM objects of all cases of a run.
 
     Raises:
-        StudyError: the folder holds no run, or one without such objects.
+        StudyError: the folder contains no run, or a run without DICOM objects.
     """
     folder = Path(out) / CASES
     if not folder.is_dir():

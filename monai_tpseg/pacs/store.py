@@ -1,4 +1,4 @@
-"""The files of a node: received objects, results, and how much of the disc they may take."""
+"""The files of a node: received objects and results, within a quota."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from monai_tpseg.pacs.queue import Queue
 
 __all__ = ["Store"]
 
-_STALE = 3600.0  # seconds after which half an object belongs to nobody any more
+_STALE = 3600.0  # age in s at which a partial object is abandoned
 
 
 class Store:
-    """Folders below that of the node, which only its owner may open.
+    """Subfolders of a node, accessible to its owner only.
 
     Args:
-        root: the folder of the node; made with mode 0700.
-        queue: knows what lies there.
-        quota: bytes that objects and results may take.
+        root: folder of the node, created with mode 0700.
+        queue: queue that records the files.
+        quota: maximum total size of objects and results in bytes.
     """
 
     def __init__(self, root: Path, queue: Queue, quota: int) -> None:
@@ -29,10 +29,10 @@ class Store:
         self.part, self.studies, self.results = root / "part", root / "studies", root / "results"
         for folder in (self.part, self.studies, self.results):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self.lock = threading.RLock()  # nothing is removed while an object comes to stay
+        self.lock = threading.RLock()  # nothing is removed while an object is being stored
 
     def take(self, path: Path, study: str, series: str, key: str) -> Path:
-        """Move the complete file of an object to where it stays, and see to it that it is on the disc."""
+        """Move the complete file of an object to its destination, and flush it to disk."""
         target = self.studies / study / series / f"{key}.dcm"
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sync(path)
@@ -42,7 +42,7 @@ class Store:
         return target
 
     def has_room(self, size: int) -> bool:
-        """Say whether so many bytes fit, after the oldest studies that are done have been removed if need be."""
+        """Return whether `size` bytes fit, after removing the oldest finished studies if necessary."""
         with self.lock:
             if self._fits(size):
                 return True
@@ -53,7 +53,7 @@ class Store:
         return False
 
     def sweep(self, keep: float) -> None:
-        """Remove studies that were done so many seconds ago, and halves of objects that nobody writes any more."""
+        """Remove studies finished more than `keep` seconds ago, and abandoned partial objects."""
         with self.lock:
             for study in self.queue.over(time.time() - keep):
                 self._purge(study)
@@ -62,7 +62,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Remove what a killed node had half received, and what it was removing; nobody may receive yet."""
+        """Remove partial and discarded files of a killed node; call it before receiving starts."""
         for path in self.part.iterdir():
             path.unlink()
         kept = self.queue.on_disc()
@@ -80,7 +80,7 @@ class Store:
 
 
 def _sync(path: Path) -> None:
-    """See to it that a file's content, or a folder's list of files, is on the disc."""
+    """Flush the content of a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,5 +1,5 @@
 "use strict";
-// a click on a picture shows it large; of the report and of the follow-up
+// a click on a thumbnail enlarges it; used by the report and the follow-up page
 const large = document.getElementById("large");
 for (const button of document.querySelectorAll("button.zoom")) {
   button.addEventListener("click", () => {

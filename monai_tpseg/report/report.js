@@ -13,7 +13,7 @@ function filter() {
       (task.value && item.dataset.task !== task.value) || !words.every(word => text.includes(word));
     if (!item.hidden && item.tagName === "LI") cases += 1;
   }
-  // what is asked for is never found behind a fold
+  // search results are never hidden in the folded list
   if (folded && (status_.value || task.value || words.length)) {
     folded.open = [...folded.querySelectorAll("li")].some(item => !item.hidden);
   }
@@ -56,7 +56,7 @@ document.getElementById("order").addEventListener("input", event => {
   list.append(...[...list.children].sort(compare));
 });
 
-// paper cannot be unfolded
+// print the folded list too
 let unfolded = false;
 addEventListener("beforeprint", () => {
   unfolded = Boolean(folded) && !folded.open;
