@@ -1,4 +1,4 @@
-"""Masks made by hand with K-Prism's help: the session behind a viewer, and a viewer for this machine alone."""
+"""Interactive annotation with K-Prism: annotation sessions, and a viewer for the local machine."""
 
 from __future__ import annotations
 

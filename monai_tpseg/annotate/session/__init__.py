@@ -1,4 +1,4 @@
-"""A case that is worked on: what is asked, drawn, undone, kept and exported."""
+"""Annotation sessions: prompts, drawing, undo, persistence and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes from outside is checked before anything happens."""
+"""Validation of external values before they take effect."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = [
     "check_window",
 ]
 
-_HUGE = 10**12  # Python refuses to write the longest integers
-_SHOWN = 60  # letters of a value in a message
-_LONGEST = 100_000  # points of a line; a hand draws a few hundred
+_HUGE = 10**12  # Python refuses to print very long integers
+_SHOWN = 60  # maximum characters of a value in a message
+_LONGEST = 100_000  # maximum points of a line; a drawn one has a few hundred
 
 
 def check_index(index: Any, depth: int, what: str = "slice") -> int:
-    """Return `index` if it is the number of one of `depth` slices (or of something else).
+    """Return `index` if it is one of `depth` slices (or other items), counted from 0.
 
     Raises:
         SessionError: it is not.
@@ -40,10 +40,10 @@ def check_index(index: Any, depth: int, what: str = "slice") -> int:
 
 
 def check_flag(value: Any, name: str) -> bool:
-    """Return `value` if it is true or false.
+    """Return `value` if it is a bool.
 
     Raises:
-        SessionError: it is anything else, e.g. -1 for a click outside.
+        SessionError: it is anything else, e.g. -1 for a negative click.
     """
     if not isinstance(value, bool | np.bool_):
         raise SessionError(f"{name} must be True or False, got {_short(value)}.")
@@ -51,7 +51,7 @@ def check_flag(value: Any, name: str) -> bool:
 
 
 def check_point(row: Any, column: Any) -> tuple[float, float]:
-    """Return a place if it consists of two finite numbers.
+    """Return a point if it consists of two finite numbers.
 
     Raises:
         SessionError: it does not.
@@ -67,7 +67,7 @@ def check_points(points: Any) -> list[tuple[float, float]]:
     """Return the points of a line.
 
     Raises:
-        SessionError: there is none, there are too many, or one is no pair of finite numbers.
+        SessionError: the line is empty, has too many points, or one is not a pair of finite numbers.
     """
     if not _is_list(points) or not 0 < len(points) <= _LONGEST:
         raise SessionError(f"A scribble is a list of 1 to {_LONGEST} points (row, column).")
@@ -92,16 +92,16 @@ def check_pixel(row: Any, column: Any, shape: tuple[int, int]) -> tuple[int, int
     """Return a pixel of a picture of `shape` (H, W).
 
     Raises:
-        SessionError: there is no such one.
+        SessionError: it lies outside the picture.
     """
     return check_index(row, shape[0], "row"), check_index(column, shape[1], "column")
 
 
 def check_window(window: Any) -> tuple[float, float]:
-    """Return the values that become black and white.
+    """Return a window: the values shown as black and white.
 
     Raises:
-        SessionError: they are not two finite numbers, the lower one first.
+        SessionError: it is not two finite numbers in ascending order.
     """
     pair = list(window) if _is_list(window) else []
     if len(pair) != 2 or not all(_is_number(value) for value in pair) or not pair[0] < pair[1]:
@@ -113,7 +113,7 @@ def check_steps(steps: Any, direction: Any) -> tuple[int, int]:
     """Return the number of steps and the direction of a propagation.
 
     Raises:
-        SessionError: a negative number, or another direction than 1 and -1.
+        SessionError: the number is negative, or the direction is not 1 or -1.
     """
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0 or direction not in (1, -1):
         raise SessionError(
@@ -137,6 +137,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value as a message shows it, on one line and not longer than that."""
+    """Return a value for a message, on one line and truncated."""
     text = repr(value) if not isinstance(value, int) or abs(value) < _HUGE else "a huge number"
     return " ".join(text.split())[:_SHOWN]

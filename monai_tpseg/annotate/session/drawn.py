@@ -1,4 +1,4 @@
-"""A case whose masks are drawn and tidied by hand, beside what the network proposes."""
+"""Manual drawing and clean-up of the masks of a case, in addition to proposals of the network."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ Tidying = Literal["fill_holes", "smooth"]
 """What makes a mask tidy: `fill_holes`, all that it goes around; `smooth`, its outline is rounded."""
 
 _TIDY: dict[str, Callable[[Mask], Mask]] = {"fill_holes": fill_holes, "smooth": smooth}
-_LARGEST = 1000.0  # of a brush, in sides of pixels
+_LARGEST = 1000.0  # maximum diameter of a brush in pixels
 
 
 class Drawn(Reviewed):
-    """What can be drawn; arguments are those of `Opened`. A click on a drawn slice corrects what was drawn."""
+    """Session with drawing tools; arguments as for `Opened`. A click on a drawn slice corrects the drawing."""
 
     @alone
     def brush(
@@ -41,14 +41,14 @@ class Drawn(Reviewed):
         """Draw with a round brush, or erase.
 
         Args:
-            points: (row, column) of its way, in pixels of the source's grid, pixel centres being whole numbers; may
-                lead out of the picture.
-            diameter: in the shorter side of a pixel, more than 0; the brush is round in the patient.
-            mark: what it covers belongs to the mask; otherwise it does not.
-            index: of the slice.
+            points: (row, column) of the stroke in pixels of the source, integers at pixel centres; it may
+                leave the picture.
+            diameter: diameter in units of the shorter side of a pixel, more than 0; the brush is round in the patient.
+            mark: True adds the covered pixels to the mask, False removes them.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: no point, a diameter that is none, or there is no such slice.
+            SessionError: there is no point, the diameter is invalid, or there is no such slice.
         """
         diameter = check_number(diameter, 0, _LARGEST, "The diameter of a brush")
         covered = brushed(check_points(points), diameter, self.shape[:2], self._sides_of_pixel)
@@ -56,25 +56,25 @@ class Drawn(Reviewed):
 
     @alone
     def outline(self, points: Sequence[tuple[float, float]], mark: bool = True, index: int = 0) -> Change:
-        """Mark, or take away, the pixels whose centres a closed line goes around.
+        """Add or remove the pixels whose centres lie inside a closed line.
 
         Args:
-            points: (row, column) of its corners, see `brush`; the last one leads to the first.
-            mark: what lies inside belongs to the mask; otherwise it does not.
-            index: of the slice.
+            points: (row, column) of its vertices, see `brush`; the last one is joined to the first.
+            mark: True adds the pixels to the mask, False removes them.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: no point, or there is no such slice.
+            SessionError: there is no point, or no such slice.
         """
         inside = outlined(check_points(points), self.shape[:2])
         return self._covered(inside, mark, self._index(index), "outline")
 
     @alone
     def tidy(self, how: Tidying, index: int = 0) -> Change:
-        """Fill the holes of the mask of slice `index`, or round its outline.
+        """Fill the holes of the mask of slice `index`, or smooth its outline.
 
         Raises:
-            SessionError: another way, or there is no such slice.
+            SessionError: `how` is unknown, or there is no such slice.
         """
         if how not in get_args(Tidying):
             raise SessionError(f"Unknown way {how!r} to tidy; choose one of {', '.join(get_args(Tidying))}.")
@@ -83,7 +83,7 @@ class Drawn(Reviewed):
 
     @alone
     def remove_piece(self, row: int, column: int, index: int = 0) -> Change:
-        """Remove the connected part of the mask of slice `index` that a pixel belongs to.
+        """Remove the connected component of the mask of slice `index` at a pixel.
 
         Raises:
             SessionError: the pixel is not marked, or there is no such pixel or slice.
@@ -96,39 +96,39 @@ class Drawn(Reviewed):
 
     @alone
     def open_mask(self, path: str | Path) -> list[Change]:
-        """Take the masks of a file in place of those of all slices, in one step; they are marked as proposed.
+        """Replace the masks of all slices by those of a file, in one step; they are marked as proposed.
 
         Args:
-            path: NIfTI, NRRD, MetaImage or a picture on the grid of the source, or a DICOM segmentation of it; all its
-                labels and segments together.
+            path: NIfTI, NRRD, MetaImage or a picture on the grid of the source, or a DICOM segmentation of it; all
+                labels and segments are merged.
 
         Raises:
-            ReadError: it cannot be read, or does not lie on the source.
-            SessionError: a DICOM segmentation of another source.
+            ReadError: the file cannot be read, or is not on the grid of the source.
+            SessionError: the DICOM segmentation refers to another source.
         """
         mask = self._sources.mask(Path(path), self._pixels.image, self._headers)
         return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
 
     @alone
     def lesions(self) -> list[ListedLesion]:
-        """Return the connected lesions of the case, the largest first, as `lesions.csv` has them."""
+        """Return the connected lesions of the case, largest first, as in `lesions.csv`."""
         high, wide = (self.spacing or (1.0, 1.0))[:2]
         return list_lesions(self._stack(), self._pixels.meta, (high, wide), self._history.setup.names)
 
     @alone
     def name_lesion(self, row: int, column: int, name: str, index: int = 0) -> Change:
-        """Call the lesion that a pixel belongs to by a name, which exports carry.
+        """Name the lesion at a pixel; exports contain the name.
 
-        The name stays with the lesion as long as a pixel deep in it is marked, whatever its number becomes. It is
-        written into tables and DICOM objects as it is: it must say nothing of the patient.
+        The name is bound to a pixel deep inside the lesion, and independent of its number. It is written unchanged into
+        tables and DICOM objects, so it must not identify the patient.
 
         Args:
-            row, column: of a marked pixel of it.
-            name: "" takes the name away.
-            index: of the slice.
+            row, column: a marked pixel of the lesion.
+            name: name of the lesion; "" removes it.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: the name is none, or another lesion's; the pixel is not marked, or there is no such one.
+            SessionError: the name is invalid or in use; the pixel is not marked or does not exist.
         """
         place = (self._index(index), *check_pixel(row, column, self.shape[:2]))
         setup, name = self._history.setup, check_name(name)
@@ -139,7 +139,7 @@ class Drawn(Reviewed):
 
     @alone
     def remove_lesion(self, row: int, column: int, index: int = 0) -> list[Change]:
-        """Remove the lesion that a pixel belongs to from all slices, in one step.
+        """Remove the lesion at a pixel from all slices, in one step.
 
         Raises:
             SessionError: the pixel is not marked, or there is no such pixel or slice.
@@ -152,13 +152,13 @@ class Drawn(Reviewed):
 
     @alone
     def merge_lesions(self, first: tuple[int, int, int], second: tuple[int, int, int]) -> list[Change]:
-        """Make one lesion of two: a line one pixel wide joins them where they are nearest on a slice.
+        """Merge two lesions by a line one pixel wide, on the slice where they are closest.
 
         Args:
-            first, second: (slice, row, column) of a marked pixel of each.
+            first, second: (slice, row, column) of a marked pixel of each lesion.
 
         Raises:
-            SessionError: no lesion lies there, both are the same, no slice shows both, or there is no such place.
+            SessionError: a pixel has no lesion or does not exist, both lesions are the same, or no slice shows both.
         """
         places = [(self._index(n), *check_pixel(row, column, self.shape[:2])) for n, row, column in (first, second)]
         high, wide = (self.spacing or (1.0, 1.0))[:2]
@@ -177,7 +177,7 @@ class Drawn(Reviewed):
         return self._replaced({index: mask | covered if check_flag(mark, "mark") else mask & ~covered}, how)[0]
 
     def _replaced(self, masks: dict[int, Mask], how: str, status: Status = "edited") -> list[Change]:
-        """Give slices new masks, all in one step; slices whose mask stays are left alone."""
+        """Replace the masks of slices in one step, leaving out slices with unchanged masks."""
         steps: list[Step] = []
         answers: list[tuple[int, Result] | None] = []
         for index, mask in masks.items():
@@ -195,6 +195,6 @@ class Drawn(Reviewed):
 
     @property
     def _sides_of_pixel(self) -> tuple[float, float]:
-        """Height and width of a pixel, the shorter one being 1."""
+        """Return height and width of a pixel, relative to the shorter one."""
         high, wide = (self.spacing or (1.0, 1.0))[:2]
         return high / min(high, wide), wide / min(high, wide)

@@ -1,4 +1,4 @@
-"""A case that is worked on: clicks, undo and redo, exemplars and tasks, proposals from slice to slice."""
+"""Editing of a case with the network: clicks, undo and redo, exemplars and tasks, propagation from slice to slice."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from monai_tpseg.io.cases import CaseSource
 
 __all__ = ["Edited"]
 
-_LEAST_BOX = 2  # pixels: its corners and its middle are different pixels
+_LEAST_BOX = 2  # pixels, so that corners and centre of a box differ
 
 
 class Edited(Opened):
-    """What can be done with a case; arguments are those of `Opened`.
+    """Session with the prompts of the network; arguments as for `Opened`.
 
-    Each change is a step of `undo` and `redo`, written down before it counts.
+    Each change is a step of `undo` and `redo`, recorded before it takes effect.
     """
 
     def __init__(
@@ -41,30 +41,30 @@ class Edited(Opened):
 
     @alone
     def click(self, row: float, col: float, positive: bool = True, index: int = 0) -> Change:
-        """Click: what lies there belongs to the mask, or does not.
+        """Add a positive or negative click.
 
         Args:
-            row, col: pixels of the source's grid, pixel centres being whole numbers.
-            positive: inside.
-            index: of the slice.
+            row, col: position in pixels of the source, integers at pixel centres.
+            positive: whether the point belongs to the lesion.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: the place is outside of the picture or of its ultrasound region, or there is no such slice.
+            SessionError: the point is outside the picture or its ultrasound region, or there is no such slice.
         """
         sign = 1 if check_flag(positive, "positive") else -1
         return self._clicked([(*check_point(row, col), sign)], self._index(index))
 
     @alone
     def scribble(self, points: Sequence[tuple[float, float]], positive: bool = True, index: int = 0) -> Change:
-        """Draw a line: clicks at even distances along it, in one step and one decoder pass.
+        """Add a scribble: equidistant clicks along a line, in one step and one decoder pass.
 
         Args:
-            points: (row, column) each, in the order in which they were drawn.
-            positive: inside.
-            index: of the slice.
+            points: (row, column) of the line in drawing order, see `click`.
+            positive: whether the line belongs to the lesion.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: no point, or as `click`.
+            SessionError: there is no point; see `click`.
         """
         line = [self._pixels.place(*point) for point in check_points(points)]
         sign = 1 if check_flag(positive, "positive") else -1
@@ -72,14 +72,14 @@ class Edited(Opened):
 
     @alone
     def box(self, start: tuple[float, float], end: tuple[float, float], index: int = 0) -> Change:
-        """Ask for the lesion within a box: a click into its middle, and one outside at each corner, in one step.
+        """Segment the lesion in a box: a positive click at its centre, and a negative one at each corner, in one step.
 
         Args:
-            start, end: (row, column) of two opposite corners, as in `click`.
-            index: of the slice.
+            start, end: (row, column) of two opposite corners, see `click`.
+            index: number of the slice, from 0.
 
         Raises:
-            SessionError: a side of less than two pixels, or as `click`.
+            SessionError: a side is shorter than two pixels; see `click`.
         """
         (top, bottom), (left, right) = (
             sorted(pair) for pair in zip(check_point(*start), check_point(*end), strict=True)
@@ -92,10 +92,10 @@ class Edited(Opened):
 
     @alone
     def segment(self, index: int = 0) -> Change:
-        """Begin slice `index` anew with what is found without a click: the class, or what the exemplars show.
+        """Segment slice `index` anew without clicks, by class or exemplars.
 
         Raises:
-            SessionError: neither a class is used nor an exemplar there, or there is no such slice.
+            SessionError: neither the class nor an exemplar is in use, or there is no such slice.
         """
         index, setup = self._index(index), self._history.setup
         if not (setup.use_class or setup.exemplars):
@@ -114,13 +114,13 @@ class Edited(Opened):
 
     @alone
     def undo(self) -> list[Change]:
-        """Take the last step back; the masks are what they were, bit for bit.
+        """Undo the last step; the masks are restored exactly.
 
         Returns:
-            one change, or one for each slice that the step concerned.
+            the changes, one per affected slice, at least one.
 
         Raises:
-            SessionError: there is none.
+            SessionError: there is no step to undo.
         """
         if not self.can_undo:
             raise SessionError("There is nothing to undo.")
@@ -129,13 +129,13 @@ class Edited(Opened):
 
     @alone
     def redo(self) -> list[Change]:
-        """Take the step again that was taken back last.
+        """Redo the step that was undone last.
 
         Returns:
             see `undo`.
 
         Raises:
-            SessionError: there is none.
+            SessionError: there is no step to redo.
         """
         if not self.can_redo:
             raise SessionError("There is nothing to redo.")
@@ -144,10 +144,10 @@ class Edited(Opened):
 
     @alone
     def set_task(self, name: str | None) -> Change:
-        """Change the task; masks stay, later requests follow it. Without a task the class is not used.
+        """Change the task for later requests; masks are kept. Without a task the class is not used.
 
         Raises:
-            SessionError: the weights do not know it, or exemplars were prepared for another modality.
+            SessionError: the weights do not have the task, or exemplars were prepared for another modality.
         """
         setup = self._history.setup
         if self._modality_of(name) is not self.modality and setup.exemplars:
@@ -156,7 +156,7 @@ class Edited(Opened):
 
     @alone
     def set_use_class(self, use: bool) -> Change:
-        """Say whether later requests ask for the class of the task.
+        """Set whether later requests use the class of the task.
 
         Raises:
             SessionError: there is no task.
@@ -168,11 +168,11 @@ class Edited(Opened):
 
     @alone
     def add_exemplar(self, image_path: str | Path, label_path: str | Path) -> Change:
-        """Add a picture with its mask to what later requests are asked by.
+        """Add a picture with its mask as an exemplar for later requests.
 
         Raises:
-            ReadError: one of them cannot be read, or they do not fit.
-            SessionError: a volume, or an empty mask.
+            ReadError: one of them cannot be read, or their sizes differ.
+            SessionError: the image is a volume, or the mask is empty.
         """
         paths = Path(image_path), Path(label_path)
         shown = read_shown(*paths, self.modality, self.model.image_size, self._sources.pair)
@@ -183,20 +183,20 @@ class Edited(Opened):
 
     @alone
     def add_slice_exemplar(self, index: int) -> Change:
-        """Add slice `index` with its present mask to what later requests are asked by.
+        """Add slice `index` with its current mask as an exemplar for later requests.
 
         Raises:
-            SessionError: no such slice, or a mask that is empty, already or at the network's size.
+            SessionError: there is no such slice, or the mask is empty, or becomes empty at the network's input size.
         """
         shown = self._predictor.seen(self._slice_shown(index), self.modality)
         return self._with_exemplars((*self._history.setup.exemplars, shown))
 
     @alone
     def remove_exemplar(self, k: int) -> Change:
-        """Remove exemplar number `k`, from 0.
+        """Remove exemplar `k`, counted from 0.
 
         Raises:
-            SessionError: there is none.
+            SessionError: there is no such exemplar.
         """
         exemplars = self._history.setup.exemplars
         k = check_index(k, len(exemplars), "exemplar")
@@ -204,16 +204,16 @@ class Edited(Opened):
 
     @alone
     def propose(self, index: int, from_index: int, by: Proposal = "previous") -> Change:
-        """Begin slice `index` anew with what the mask of another slice says about it; it is marked as proposed.
+        """Segment slice `index` anew from the mask of another slice, and mark it as proposed.
 
         Args:
-            index: of the slice.
-            from_index: of the slice whose mask is used; it must not be empty.
-            by: `previous`, its mask is to be corrected, with a click into its middle; or `exemplar`, the slice and its
-                mask show what to look for.
+            index: number of the slice, from 0.
+            from_index: number of the slice whose mask is used; the mask must not be empty.
+            by: `previous` corrects this mask, with a click at its centre; `exemplar` uses slice and mask as
+                an exemplar.
 
         Raises:
-            SessionError: no such slice, an empty mask, or an unknown way.
+            SessionError: there is no such slice, the mask is empty, or `by` is unknown.
         """
         recipe = self._proposal(self._index(index), from_index, by)
         return self._began(recipe, "proposed", self._predictor.answer(recipe))
@@ -227,23 +227,23 @@ class Edited(Opened):
         stop_when_empty: bool = True,
         by: Proposal = "previous",
     ) -> list[Change]:
-        """Propose slice after slice, each from the one before; each is a step of its own for `undo`.
+        """Propose masks slice by slice, each from the previous one, as separate steps of `undo`.
 
-        It ends before a slice that was edited or accepted, so that nobody's work is lost.
+        Propagation stops before a slice that was edited or accepted, so that no work is lost.
 
         Args:
-            from_index: of the slice to go from; its mask must not be empty.
-            steps: how many slices at most.
+            from_index: number of the first source slice; its mask must not be empty.
+            steps: maximum number of slices.
             direction: 1 towards higher numbers, or -1.
-            stop_when_empty: end before a slice on which the lesion is lost: nothing is found, or nothing that meets the
-                mask it comes from; otherwise end with that slice.
+            stop_when_empty: stop before a slice on which the lesion is lost: the mask is empty, or does not overlap
+                with the mask of the previous slice; otherwise stop after that slice.
             by: see `propose`.
 
         Returns:
             the changes, in order.
 
         Raises:
-            SessionError: see `propose`; a negative number of steps, or another direction.
+            SessionError: see `propose`; the number of steps is negative, or the direction is invalid.
         """
         steps, direction = check_steps(steps, direction)
         from_index = self._slice_shown(from_index).index
@@ -284,7 +284,7 @@ class Edited(Opened):
         return Recipe(index, self.modality, self._class, (middle,), previous=shown.result)
 
     def _slice_shown(self, index: int) -> Exemplar:
-        """Slice `index` with its present mask."""
+        """Return slice `index` with its current mask as an exemplar."""
         index = self._index(index)
         state = self._history.at(index)
         if state.result is None or not self._mask(state).any():
@@ -302,13 +302,13 @@ class Edited(Opened):
         return self._take(self._history.step(recipe.index, SliceState((), answer[0], status)), answer)
 
     def _take(self, step: Step, answer: tuple[int, Result] | None = None) -> Change:
-        """Take a step, unless it changes nothing."""
+        """Apply a step, unless it changes nothing."""
         if (step.before, step.setup_before) == (step.after, step.setup_after):
             return no_change(step.index)
         return self._take_together([step], [answer])[0]
 
     def _take_together(self, steps: Sequence[Step], answers: Sequence[tuple[int, Result] | None]) -> list[Change]:
-        """Take steps of different slices, at least one, as one."""
+        """Apply steps of different slices, at least one, as one step of `undo`."""
         self._write(steps_record(steps, answers))
         for answer in answers:
             if answer is not None:

@@ -1,4 +1,4 @@
-"""Pictures with masks that show a session what to look for."""
+"""Exemplars of a session: pictures with masks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Shown", "read_shown"]
 
 @dataclass(frozen=True)
 class Shown:
-    """An exemplar as the network takes it.
+    """An exemplar as network input.
 
     Attributes:
         image: (3, h, w) float32, normalised.
@@ -42,14 +42,14 @@ class Shown:
 
     @property
     def digest(self) -> str:
-        """What it is known by."""
+        """The digest of the exemplar, its identifier."""
         return hashlib.sha256(self.image.numpy().tobytes() + self.label.numpy().tobytes()).hexdigest()[:32]
 
     def save(self, path: Path) -> None:
-        """Write it, complete or not at all.
+        """Write the exemplar atomically.
 
         Raises:
-            SessionError: it cannot be written.
+            SessionError: the file cannot be written.
         """
         try:
             with complete(path) as part, part.open("wb") as file:
@@ -59,10 +59,10 @@ class Shown:
 
     @classmethod
     def load(cls, path: Path) -> Shown:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            SessionError: it is missing or damaged.
+            SessionError: the file is missing or damaged.
         """
         try:
             with np.load(path, allow_pickle=False) as content:
@@ -83,18 +83,18 @@ def read_shown(
     size: tuple[int, int],
     read: Callable[[Path, Path], tuple[MetaTensor, MetaTensor]] = load_pair,
 ) -> Shown:
-    """Read a picture and its mask as training does.
+    """Read a picture and its mask as in training.
 
     Args:
-        image: a picture; volumes are refused.
-        label: its mask, of the same size.
-        modality: how its values become input.
+        image: file of the picture; volumes are rejected.
+        label: file of its mask, of the same size.
+        modality: modality that selects the preprocessing.
         size: (h, w) of the network's input.
-        read: gives both as they were read; by default in this process.
+        read: reads both files; by default in this process.
 
     Raises:
-        ReadError: one of them cannot be read, or they do not fit.
-        SessionError: a volume, or an empty mask.
+        ReadError: one of them cannot be read, or their sizes differ.
+        SessionError: the image is a volume, or the mask is empty.
     """
     case: dict[Any, Any] = dict(zip((IMAGE, LABEL), read(image, label), strict=True))
     if case[IMAGE].ndim != 3:

@@ -1,4 +1,4 @@
-"""The state of a session and the steps that led there: what undo and redo move along."""
+"""The state of a session and its history of steps for undo and redo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_SLICE = -1
 
 
 class Click(NamedTuple):
-    """A click in pixels of the source's grid, pixel centres being whole numbers; polarity 1 inside, -1 outside."""
+    """A click in pixels of the source, integers at pixel centres; polarity 1 positive, -1 negative."""
 
     row: float
     column: float
@@ -35,12 +35,12 @@ class Click(NamedTuple):
 
 @dataclass(frozen=True)
 class Exemplar:
-    """What shows a lesion: a picture with its mask, or a slice of this case with the mask that it had.
+    """An exemplar: a picture with its mask, or a slice of this case with its mask at that time.
 
     Attributes:
         picture: digest of a prepared picture, or "".
-        index: of the slice, or -1.
-        result: whose mask the slice had, or -1.
+        index: number of the slice, or -1.
+        result: number of the result with the mask of the slice, or -1.
     """
 
     picture: str = ""
@@ -49,27 +49,27 @@ class Exemplar:
 
 
 class LesionName(NamedTuple):
-    """What a person calls the lesion that a pixel belongs to, as long as it does.
+    """A user-defined name of the lesion at a pixel.
 
     Attributes:
         name: see `check_name`.
-        index: of the slice.
-        row, column: of the pixel.
+        index: number of the slice, from 0.
+        row, column: pixel of the lesion.
     """
 
     name: str
-    index: int  # type: ignore[assignment]  # hides the method of tuples, which nobody needs here
+    index: int  # type: ignore[assignment]  # hides the method of tuples, which is not needed here
     row: int
     column: int
 
 
 @dataclass(frozen=True)
 class SliceState:
-    """Where a slice stands.
+    """The state of a slice.
 
     Attributes:
-        clicks: of the user, since the slice was begun.
-        result: number of the result that its mask comes from, None for an empty mask.
+        clicks: clicks of the user since the slice was started.
+        result: number of the result with its mask, None for an empty mask.
         status: see `STATUSES`.
     """
 
@@ -80,14 +80,14 @@ class SliceState:
 
 @dataclass(frozen=True)
 class Setup:
-    """What holds for all slices.
+    """Settings for all slices.
 
     Attributes:
         task: name of the task, or None.
-        use_class: whether the class of the task is part of what the network is asked.
-        exemplars: in the order in which they came.
-        done: a person has said that all masks are right; any later change takes that back.
-        names: of lesions, in the order in which they were given.
+        use_class: whether the class of the task is part of the prompt.
+        exemplars: exemplars in the order of addition.
+        done: whether the user has confirmed all masks; any later change resets it.
+        names: names of lesions in the order of naming.
     """
 
     task: str | None = None
@@ -102,10 +102,10 @@ class Step:
     """One change: of a slice, of the setup, or of both.
 
     Attributes:
-        index: of the slice, or `NO_SLICE`.
-        before, after: of the slice; equal where it does not change.
-        setup_before, setup_after: likewise.
-        joined: it belongs to the step before, and both are taken and undone at once.
+        index: number of the slice, or `NO_SLICE`.
+        before, after: states of the slice; equal if it does not change.
+        setup_before, setup_after: settings; equal if they do not change.
+        joined: whether it is applied and undone together with the previous step.
     """
 
     index: int
@@ -118,13 +118,13 @@ class Step:
 
 @dataclass
 class History:
-    """The steps of a session and how many of them are in effect.
+    """The steps of a session, and the number of steps in effect.
 
     Attributes:
-        setup: as it is now.
-        slices: those that have been worked on.
-        steps: all that can be undone or done again, in order.
-        cursor: how many of `steps` are in effect.
+        setup: current settings.
+        slices: current states of the edited slices.
+        steps: all steps that can be undone or redone, in order.
+        cursor: number of `steps` in effect.
     """
 
     setup: Setup
@@ -133,11 +133,11 @@ class History:
     cursor: int = 0
 
     def at(self, index: int) -> SliceState:
-        """Return where slice `index` stands."""
+        """Return the state of slice `index`."""
         return self.slices.get(index, SliceState())
 
     def step(self, index: int = NO_SLICE, after: SliceState | None = None, setup: Setup | None = None) -> Step:
-        """Return the step from here to `after` and `setup`, without taking it."""
+        """Return the step from the current state to `after` and `setup`, without applying it."""
         here = self.at(index)
         after = here if after is None else after
         if setup is None:
@@ -145,13 +145,13 @@ class History:
         return Step(index, here, after, self.setup, setup)
 
     def push(self, steps: Sequence[Step]) -> None:
-        """Take steps that belong together, at least one; what had been undone is forgotten."""
+        """Apply a group of steps, at least one, and discard undone steps."""
         del self.steps[self.cursor :]
         self.steps += [replace(step, joined=number > 0) for number, step in enumerate(steps)]
         self.redo()
 
     def undo(self) -> list[Step]:
-        """Take the last steps that belong together back and return them, the last one first; there must be some."""
+        """Undo the last group of steps and return it, last step first; there must be one."""
         taken: list[Step] = []
         while not taken or taken[-1].joined:
             self.cursor -= 1
@@ -160,7 +160,7 @@ class History:
         return taken
 
     def redo(self) -> list[Step]:
-        """Take the next steps that belong together again and return them, in order; there must be some."""
+        """Redo the next group of steps and return it, in order; there must be one."""
         taken: list[Step] = []
         while not taken or (self.cursor < len(self.steps) and self.steps[self.cursor].joined):
             taken.append(self.steps[self.cursor])
@@ -169,7 +169,7 @@ class History:
         return taken
 
     def groups(self) -> list[list[Step]]:
-        """Return all steps, those that belong together in one list."""
+        """Return all steps in groups that are undone together."""
         found: list[list[Step]] = []
         for step in self.steps:
             if step.joined:

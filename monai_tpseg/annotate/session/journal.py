@@ -1,4 +1,4 @@
-"""A file that grows by a line for every change, so that a session that is killed has lost nothing."""
+"""Append-only file with one line per change, so that a killed session loses nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = "session.jsonl"
 
 
 def holds_journal(folder: Path) -> bool:
-    """Say whether a folder holds a session: one that was killed before its first line was whole had none."""
+    """Return whether a folder contains a session with at least one complete line."""
     try:
         with (folder / _NAME).open("rb") as file:
             return file.readline().endswith(b"\n")
@@ -31,13 +31,13 @@ def holds_journal(folder: Path) -> bool:
 
 
 def read_journal(folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the lines of a journal, and the bytes that they take: a last line without its end is left out.
+    """Return the lines of a journal and their size in bytes, without an incomplete last line.
 
     Args:
-        folder: of the session.
+        folder: folder of the session.
 
     Raises:
-        SessionError: there is none, or it is damaged.
+        SessionError: there is no journal, or it is damaged.
     """
     try:
         data = (folder / _NAME).read_bytes()
@@ -54,17 +54,17 @@ def read_journal(folder: Path) -> tuple[list[dict[str, Any]], int]:
 
 
 class Journal:
-    """Appends lines, each on the disc before the next request is answered. One session writes into a folder at a time.
+    """Append lines that are flushed to disk before the next request is answered. One session at a time uses a folder.
 
-    The lock is kept on Linux and macOS only.
+    The lock works on Linux and macOS only.
 
     Args:
-        folder: of the session; made.
-        length: bytes of the lines to go on after; None begins a new journal.
+        folder: folder of the session, created if necessary.
+        length: size in bytes of the existing lines; None starts a new journal.
 
     Raises:
-        SessionError: the folder holds a session already, is in use, has been written to since those lines were read, or
-            cannot be written.
+        SessionError: the folder already contains a session, is in use, was modified after those lines were read, or is
+            not writable.
     """
 
     def __init__(self, folder: Path, length: int | None = None) -> None:
@@ -84,10 +84,10 @@ class Journal:
             raise error if isinstance(error, SessionError) else no_writing(self.folder, error) from error
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add a line; if that fails, the journal is as before.
+        """Append a line; if that fails, the journal is unchanged.
 
         Raises:
-            SessionError: it cannot be written, or was closed.
+            SessionError: the journal is not writable, or was closed.
         """
         self._check_open()
         end = self._file.seek(0, os.SEEK_END)
@@ -102,10 +102,10 @@ class Journal:
             raise no_writing(self.folder, error) from error
 
     def rewrite(self, records: Iterable[dict[str, Any]]) -> None:
-        """Replace all lines, all of them or none.
+        """Replace all lines atomically.
 
         Raises:
-            SessionError: it cannot be written, or was closed.
+            SessionError: the journal is not writable, or was closed.
         """
         self._check_open()
         path = self.folder / _NAME
@@ -115,7 +115,7 @@ class Journal:
                     file.writelines(map(_line, records))
                     file.flush()
                     os.fsync(file.fileno())
-                self._file.close()  # Windows replaces no file that is open
+                self._file.close()  # Windows cannot replace an open file
         except OSError as error:
             raise no_writing(self.folder, error) from error
         finally:
@@ -123,7 +123,7 @@ class Journal:
                 self._file = path.open("ab", buffering=0)
 
     def close(self) -> None:
-        """Let others write into the folder."""
+        """Release the folder."""
         for file in (getattr(self, "_file", None), self._lock):
             if file is not None:
                 file.close()

@@ -1,4 +1,4 @@
-"""The lesions of a case as its table has them: numbered by size, with their size, and where to look."""
+"""The list of the lesions of a case: numbered by size as in its table, with measurements and position."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ListedLesion(NamedTuple):
     """A connected lesion.
 
     Attributes:
-        number: 1, 2, ... by size, as in `lesions.csv`.
-        size: in `unit`.
-        unit: `mm3` of a volume, `mm2` of a picture or of a slice, `px` where the source has no millimetres.
-        diameter: longest, in millimetres, or in pixels where the unit of the size is `px`.
-        slices: the first and the last one that it lies on.
-        place: (slice, row, column) of a marked pixel of it, on the slice where it is largest.
-        axes: by RECIST, on the slice where the longer one is longest.
-        name: that a person has given it, or "".
+        number: number by size, from 1, as in `lesions.csv`.
+        size: size in `unit`.
+        unit: `mm3` for a volume, `mm2` for a picture or slice, `px` if the pixel size is unknown.
+        diameter: longest diameter in mm, or in pixels if the unit of the size is `px`.
+        slices: first and last slice.
+        place: (slice, row, column) of a marked pixel, on the slice with the largest area.
+        axes: RECIST axes on the slice with the longest one.
+        name: name given by the user, or "".
     """
 
     number: int
@@ -55,13 +55,13 @@ def list_lesions(
     sides: tuple[float, float] = (1.0, 1.0),
     names: Sequence[LesionName] = (),
 ) -> list[ListedLesion]:
-    """Return the lesions of a case, the largest first.
+    """Return the lesions of a case, largest first.
 
     Args:
         stack: masks of the case.
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
         sides: height and width of a pixel, in millimetres where they are known.
-        names: that a person has given.
+        names: names given by the user.
     """
     found = _Labelled.of(stack, meta)
     if found is None:
@@ -86,11 +86,11 @@ def list_lesions(
 def without_lesion(
     stack: Stack, meta: Mapping[str, Any], place: tuple[int, int, int]
 ) -> dict[int, NDArray[np.bool_]] | None:
-    """Return the masks of the slices that the lesion at a marked pixel lies on, without it; None where none lies there.
+    """Return the masks of the affected slices without the lesion at a pixel; None if there is no lesion.
 
     Args:
         stack: masks of the case.
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
         place: (slice, row, column).
     """
     index, row, column = place
@@ -113,19 +113,19 @@ def without_lesion(
 def renamed(
     stack: Stack, meta: Mapping[str, Any], names: Sequence[LesionName], place: tuple[int, int, int], name: str
 ) -> tuple[LesionName, ...] | None:
-    """Return the names with another one of the lesion at a marked pixel, in its place; None where no lesion lies there.
+    """Return the names after renaming the lesion at a pixel; None if there is no lesion.
 
-    Names whose lesion is gone go with it.
+    Names of removed lesions are dropped.
 
     Args:
         stack: masks of the case.
-        meta: the meta of the image from `LoadMedicalImage`.
-        names: as they are.
+        meta: metadata of the image from `LoadMedicalImage`.
+        names: current names.
         place: (slice, row, column).
-        name: the new one, "" for none.
+        name: the new name, "" for none.
 
     Raises:
-        SessionError: another lesion has this name.
+        SessionError: the name is in use for another lesion.
     """
     found = _Labelled.of(stack, meta)
     number = 0 if found is None else found.number(*place)
@@ -145,16 +145,16 @@ def renamed(
 def joined(
     stack: Stack, meta: Mapping[str, Any], places: Sequence[tuple[int, int, int]], sides: tuple[float, float]
 ) -> dict[int, NDArray[np.bool_]] | None:
-    """Return the mask of the slice on which two lesions are nearest, with a line of pixels that joins them.
+    """Return the mask of the slice on which two lesions are closest, with a connecting line of pixels.
 
     Args:
         stack: masks of the case.
-        meta: the meta of the image from `LoadMedicalImage`.
-        places: (slice, row, column) of a marked pixel of each.
+        meta: metadata of the image from `LoadMedicalImage`.
+        places: (slice, row, column) of a marked pixel of each lesion.
         sides: height and width of a pixel.
 
     Returns:
-        None where there are not two lesions, or no slice shows both.
+        slice -> (H, W) bool; None if there are not two lesions, or no slice shows both.
     """
     found = _Labelled.of(stack, meta)
     if found is None:
@@ -181,7 +181,7 @@ def joined(
 
 
 class _Labelled(NamedTuple):
-    """The part of a case that holds its masks, so that a small lesion costs little in a large volume."""
+    """The labelled bounding box of the masks of a case, for speed in large volumes."""
 
     labels: NDArray[np.int32]  # (h, w[, d])
     prob: NDArray[np.float32]
@@ -194,12 +194,12 @@ class _Labelled(NamedTuple):
         return self.labels if self.labels.ndim == 2 else self.labels[..., number]
 
     def on_slice(self, index: int) -> NDArray[np.int32]:
-        """The numbers on a slice of the case, within the part; none where it has no lesion."""
+        """Return the numbers within the box on a slice of the case."""
         inside = 0 <= index - self.first < (1 if self.labels.ndim == 2 else self.labels.shape[2])
         return self.plane(index - self.first) if inside else np.zeros((1, 1), np.int32)
 
     def number(self, index: int, row: int, column: int) -> int:
-        """Of the lesion at a pixel of the case, 0 where none lies."""
+        """Return the number of the lesion at a pixel of the case, or 0."""
         row, column, index = row - self.top, column - self.left, index - self.first
         height, width = self.labels.shape[:2]
         depth = 1 if self.labels.ndim == 2 else self.labels.shape[2]
@@ -208,7 +208,7 @@ class _Labelled(NamedTuple):
         return int(self.plane(index)[row, column])
 
     def axes(self, number: int, planes: list[int], sides: tuple[float, float]) -> Axes:
-        """Of a lesion that lies on `planes`, on the grid of the case."""
+        """Return the axes of a lesion on `planes`, in coordinates of the case."""
         found = [axes_of(self.plane(n) == number, sides, n + self.first) for n in planes]
         longest = max(found, key=lambda one: one.sizes[0])
         long, short = (self._moved(axis) for axis in (longest.long, longest.short))
@@ -232,7 +232,7 @@ class _Labelled(NamedTuple):
         probs = [marked[n][1][box] if n in marked else empty.astype(np.float32) for n in range(first, last + 1)]
         if str(meta[meta_keys.KIND]) == "picture":
             return cls(find_lesions(planes[0], meta), probs[0], meta, first, int(rows[0]), int(columns[0]))
-        if is_irregular(meta):  # each slice has its own place
+        if is_irregular(meta):  # each slice has its own position
             meta = {**meta, meta_keys.SLICE_AFFINES: matrix(meta[meta_keys.SLICE_AFFINES])[first : last + 1]}
         labels = find_lesions(np.stack(planes, axis=-1), meta)
         return cls(labels, np.stack(probs, axis=-1), meta, first, int(rows[0]), int(columns[0]))

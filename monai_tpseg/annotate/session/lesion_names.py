@@ -1,4 +1,4 @@
-"""What a person calls a lesion: a name that stays with a place, whatever becomes of the numbers."""
+"""User-defined names of lesions, bound to a position and independent of their numbers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from monai_tpseg.annotate.session.session_error import SessionError
 
 __all__ = ["check_name", "deepest", "named_lesions"]
 
-_LONGEST = 64  # letters: a Segment Label of DICOM holds no more
+_LONGEST = 64  # characters: the limit of a DICOM Segment Label
 
 
 def check_name(name: Any) -> str:
-    """Return a name with single spaces; "" is none.
+    """Return a name with normalised spaces; "" means none.
 
     Raises:
-        SessionError: it is no name for tables, spreadsheets and DICOM.
+        SessionError: the name is not allowed in tables, spreadsheets or DICOM.
     """
     text = " ".join(name.split()) if isinstance(name, str) else "\0"
     if text and (len(text) > _LONGEST or not text.isprintable() or "\\" in text or not text[0].isalnum()):
@@ -32,11 +32,11 @@ def check_name(name: Any) -> str:
 
 
 def named_lesions(names: Sequence[LesionName], number: Callable[[int, int, int], int]) -> dict[int, str]:
-    """Return the names of lesions by their numbers; of two in one lesion, which were joined, the earlier one.
+    """Return the names of lesions by number; a merged lesion with two names keeps the earlier one.
 
     Args:
-        names: in the order in which they were given.
-        number: (slice, row, column) -> the number of the lesion there, 0 where none lies.
+        names: names in the order of naming.
+        number: (slice, row, column) -> number of the lesion, or 0.
     """
     found: dict[int, str] = {}
     for one in names:
@@ -47,7 +47,7 @@ def named_lesions(names: Sequence[LesionName], number: Callable[[int, int, int],
 
 
 def deepest(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the pixel of a mask (H, W) that lies furthest from its outline: what an edit is least likely to take."""
+    """Return the pixel of a mask (H, W) farthest from its outline, which edits are least likely to remove."""
     inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(np.argmax(inside)), mask.shape)
     return int(row), int(column)

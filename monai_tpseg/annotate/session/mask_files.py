@@ -1,4 +1,4 @@
-"""The masks of a session as files, on the grid of the source, as studies get them."""
+"""Export of the masks of a session, on the grid of the source, as in `tpseg run`."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def write_session(
     out: Path,
     name: str | None = None,
 ) -> dict[str, Path]:
-    """Write mask, DICOM segmentation, table of lesions, overlay and record into a folder of their own below `out`.
+    """Write mask, DICOM segmentation, table of lesions, overlay and record into a subfolder of `out`.
 
-    The folder is complete or as it was before; an earlier export of the same name and task is replaced.
+    The folder is written atomically; an earlier export of the same name and task is replaced.
 
     Args:
         pixels: the case.
-        model: what made the masks.
-        history: of the session; its setup names the task.
-        results: by number.
-        out: made if need be.
-        name: of the case; by default the name of its source.
+        model: the model of the masks.
+        history: history of the session; its setup contains the task.
+        results: results by number.
+        out: parent folder, created if necessary.
+        name: name of the case; by default that of its source.
 
     Returns:
         kind (`mask`, `lesions`, `overlay`, `result`, and `seg` for DICOM with a lesion) -> file or folder.
 
     Raises:
-        SessionError: there is no task, the name is none, or the folder holds something else or cannot be written.
+        SessionError: there is no task, the name is invalid, or the folder has other content or is not writable.
     """
     task = history.setup.task
     if task is None:
@@ -94,13 +94,13 @@ def _segmented(pixels: Pixels, history: History, results: dict[int, Result]) -> 
 
 
 def _names(lesions: NDArray[np.int32], history: History) -> dict[int, str]:
-    """What a person calls lesions, by their numbers."""
+    """Return the user-defined names of lesions by number."""
     whole = lesions[..., None] if lesions.ndim == 2 else lesions
     return named_lesions(history.setup.names, lambda index, row, column: int(whole[row, column, index]))
 
 
 def _config(model: PromptModel, history: History, results: dict[int, Result], names: dict[int, str]) -> dict[str, Any]:
-    """What decided the masks besides weights, task and input, and what lesions are called."""
+    """Return all settings that affect the masks in addition to weights, task and input, and the names of lesions."""
     called = {"names": {str(number): name for number, name in sorted(names.items())}} if names else {}
     return {
         "version": __version__,
@@ -118,7 +118,7 @@ def _config(model: PromptModel, history: History, results: dict[int, Result], na
 
 
 def _prompts(index: int, number: int | None, results: dict[int, Result]) -> list[dict[str, Any]]:
-    """What the network was asked on a slice, from its beginning on; `from` is the slice whose mask it began with."""
+    """Return the prompts of a slice since it was started; `from` is the slice with its initial mask."""
     asked: list[dict[str, Any]] = []
     while number is not None:
         recipe = results[number].recipe

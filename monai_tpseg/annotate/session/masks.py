@@ -1,4 +1,4 @@
-"""A mask and how sure it is, small enough to keep one for every step of a session."""
+"""Compressed masks with probabilities, small enough for one per step of a session."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Box = tuple[int, int, int, int]
 
 
 class Change(NamedTuple):
-    """What a request did to what is seen.
+    """The effect of a request on the mask of a slice.
 
     Attributes:
-        index: of the slice; -1 where the request concerns none.
-        box: outside of it the mask is as it was; None where nothing of the mask changed.
+        index: number of the slice; -1 if no slice is affected.
+        box: bounding box of the changed pixels; None if the mask did not change.
         mask: (rows, columns) uint8 in {0, 1}, the new mask within `box`.
     """
 
@@ -30,7 +30,7 @@ class Change(NamedTuple):
 
 
 def no_change(index: int) -> Change:
-    """Return the change of a request that left all masks as they were."""
+    """Return the change of a request without an effect on masks."""
     return Change(index, None, np.zeros((0, 0), np.uint8))
 
 
@@ -46,12 +46,12 @@ def change_of(index: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -
 
 @dataclass(frozen=True)
 class PackedMask:
-    """A binary mask and its probabilities in few bytes.
+    """A compressed binary mask with its probabilities.
 
     Attributes:
         shape: (H, W).
-        bits: the mask, eight pixels a byte, row after row, compressed.
-        levels: probabilities of the marked pixels only, in steps of 1 / 255, compressed.
+        bits: the mask, eight pixels per byte, row by row, compressed.
+        levels: probabilities of the marked pixels in steps of 1 / 255, compressed.
     """
 
     shape: tuple[int, int]
@@ -60,7 +60,7 @@ class PackedMask:
 
     @classmethod
     def of(cls, marked: NDArray[np.bool_], prob: NDArray[np.float32]) -> PackedMask:
-        """Keep a mask (H, W) and the probabilities (H, W) of what it marks."""
+        """Compress a mask (H, W) and the probabilities (H, W) of its marked pixels."""
         levels = np.rint(prob[marked] * 255).astype(np.uint8)
         height, width = prob.shape
         bits = zlib.compress(np.packbits(marked, axis=1).tobytes())
@@ -78,7 +78,7 @@ class PackedMask:
         return np.unpackbits(rows, axis=1, count=width)
 
     def prob(self) -> NDArray[np.float32]:
-        """Return the probabilities to 1 / 510, (H, W); 0 outside of the mask."""
+        """Return the probabilities with an error of at most 1 / 510, (H, W); 0 outside the mask."""
         found: NDArray[Any] = np.zeros(self.shape, np.float32)
         found[self.mask() > 0] = np.frombuffer(zlib.decompress(self.levels), np.uint8) / np.float32(255)
         return found

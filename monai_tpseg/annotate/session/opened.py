@@ -1,4 +1,4 @@
-"""A case that is open: what can be seen of it, while one thread at a time is inside."""
+"""Read access to an open case, by one thread at a time."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _R = TypeVar("_R")
 
 
 class Pixel(NamedTuple):
-    """What a pixel holds.
+    """Value and position of a pixel.
 
     Attributes:
-        values: after rescale; one, or red, green and blue.
-        unit: `HU`, or "" where the values have none.
-        position: millimetres to the right, to anterior and to superior in the patient; two numbers, down and to the
-            right of the first pixel, where the source does not say where it lies; None without millimetres.
+        values: one value after rescale, or red, green and blue.
+        unit: `HU`, or "" for values without a unit.
+        position: (3,) RAS mm in the patient; (2,) mm down and to the right of the first pixel if the position in the
+            patient is unknown; None without a pixel size.
     """
 
     values: tuple[float, ...]
@@ -45,7 +45,7 @@ class Pixel(NamedTuple):
 
 
 def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
-    """Let one thread at a time into the methods of a session."""
+    """Decorate a method of a session so that one thread at a time runs it."""
 
     def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         with self._lock:
@@ -56,17 +56,17 @@ def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S,
 
 
 class Opened:
-    """What can be seen of a case and of the masks on it. A picture has the one slice 0.
+    """A case with its masks, read-only. A picture has one slice, 0.
 
     Args:
-        source: read with `load_case`.
-        model: shared by sessions.
+        source: source of the case, read with `load_case`.
+        model: model, shared by sessions.
         task: name of a task of the weights, or None.
-        sources: reads it; in this process by default.
+        sources: reader of the source; by default in this process.
 
     Raises:
         ReadError: the source cannot be read.
-        SessionError: an unknown task, or none where the source does not say its modality.
+        SessionError: the task is unknown, or None although the source does not state its modality.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Opened:
         self.source, self.model, self._sources = source, model, sources
         image, self._headers = sources.take(source)
         self._pixels = Pixels(image)
-        del image  # the pixels hold their own
+        del image  # the pixels have their own copy
         self._sides = sides_of(self._pixels.meta)
         self._modality_of(task)
         self._predictor = Predictor(model, self._pixels)
@@ -85,83 +85,83 @@ class Opened:
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """The meta of the image as it was read."""
+        """The metadata of the image from `LoadMedicalImage`."""
         return self._pixels.meta
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and slices of the source as it is looked at; masks and clicks lie on this grid."""
+        """(H, W, D): rows, columns and slices of the source, the grid of masks and clicks."""
         return self._pixels.shape
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Millimetres a row, column and slice; two numbers where slices have no common distance; None if unknown."""
+        """Spacing of rows, columns and slices in mm; two numbers if slice distances differ; None if unknown."""
         return self._pixels.spacing
 
     @property
     def region(self) -> tuple[int, ...]:
-        """Top, left, bottom, right, half-open, of what the network sees and clicks count in: all, but for ultrasound
-        whose source declares a part of the screen."""
+        """Top, left, bottom, right (half-open) of the region for network and clicks: the whole picture, or the region
+        that an ultrasound source declares."""
         return self._pixels.region
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks of the weights."""
+        """The names of the tasks of the weights."""
         return self.model.info.tasks
 
     @property
     def task(self) -> str | None:
-        """The task, if one is named."""
+        """The name of the current task, or None."""
         return self._history.setup.task
 
     @property
     def use_class(self) -> bool:
-        """Whether the network is asked for the class of the task, or by clicks and exemplars alone."""
+        """Whether prompts include the class of the task, in addition to clicks and exemplars."""
         return self._history.setup.use_class
 
     @property
     def done(self) -> bool:
-        """Whether a person has said that all masks are right, and nothing has changed since."""
+        """Whether the user has confirmed all masks, without later changes."""
         return self._history.setup.done
 
     @property
     def modality(self) -> Modality:
-        """How values become input and are shown."""
+        """The modality that selects preprocessing and display."""
         return self._modality_of(self.task)
 
     @property
     def named_modality(self) -> Modality | None:
-        """What the header calls the source, else the task; None of a picture that nobody has named."""
+        """The modality of the header, otherwise of the task; None for a picture without either."""
         return self._pixels.declared or (None if self.task is None else self.modality)
 
     @property
     def recorded_modality(self) -> str:
-        """What the header calls the source in DICOM's letters, e.g. `CT`; "" where it says nothing."""
+        """The DICOM modality of the header, e.g. `CT`, or ""."""
         return self._pixels.recorded
 
     @property
     def task_fits(self) -> bool:
-        """Whether the source may be of the modality that the task was trained for; True without a task."""
+        """Whether the source may be of the modality of the task; True without a task."""
         return self.task is None or self._pixels.fits(self.modality)
 
     @property
     def window_default(self) -> Window:
-        """The values that are black and white by default: HU of CT, percentiles otherwise, 0 and 255 of a picture."""
+        """The default window: in HU for CT, percentiles otherwise, 0 and 255 for a picture."""
         return self._pixels.window_default(self._pixels.declared or self.modality)
 
     @property
     def windows(self) -> dict[str, Window]:
-        """Windows to choose among besides the default: of CT in HU, otherwise by percentiles; none of a picture."""
+        """Further windows by name: in HU for CT, percentiles otherwise, none for a picture."""
         return self._pixels.windows(self.named_modality or self.modality)
 
     @property
     def plane(self) -> str:
-        """How the slices of a volume lie: `axial`, `coronal`, `sagittal` or `stored`; "" of a picture."""
+        """The orientation of the slices of a volume: `axial`, `coronal`, `sagittal` or `stored`; "" for a picture."""
         return self._pixels.plane
 
     @property
     def sides(self) -> dict[str, str]:
-        """The patient's side at each edge of the picture, e.g. `{"up": "A", ...}`; nothing where it is not known."""
+        """The patient's side at each edge of the picture, e.g. `{"up": "A", ...}`; empty if unknown."""
         return dict(self._sides)
 
     @property
@@ -171,51 +171,51 @@ class Opened:
 
     @property
     def can_undo(self) -> bool:
-        """Whether a step can be taken back."""
+        """Whether there is a step to undo."""
         return self._history.cursor > 0
 
     @property
     def can_redo(self) -> bool:
-        """Whether a step that was taken back can be taken again."""
+        """Whether there is a step to redo."""
         return self._history.cursor < len(self._history.steps)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names that lesions were given, in that order; `lesions` says which one has which."""
+        """The names of lesions in the order of naming; `lesions` contains the name of each lesion."""
         return tuple(one.name for one in self._history.setup.names)
 
     @property
     def exemplars(self) -> tuple[str, ...]:
-        """What shows the network what to look for, `picture` or e.g. `slice 12`, in order."""
+        """The exemplars in use, `picture` or e.g. `slice 12`, in order."""
         return tuple("picture" if one.picture else f"slice {one.index}" for one in self._history.setup.exemplars)
 
     def view(self, index: int, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return slice `index` for display, (H, W, 3) uint8. Pixels never change: this does not wait for the network.
+        """Return slice `index` for display, (H, W, 3) uint8. It does not wait for the network.
 
         Args:
-            index: from 0.
-            window: values that become black and white; by default `window_default`.
+            index: number of the slice, from 0.
+            window: values shown as black and white; by default `window_default`.
 
         Raises:
-            SessionError: no such slice, or a window that is none.
+            SessionError: there is no such slice, or the window is invalid.
         """
         return self._pixels.view(self._index(index), self.window_default if window is None else check_window(window))
 
     @property
     def reformats(self) -> tuple[Reformat, ...]:
-        """The two planes across the slices of a volume; none where they would be distorted, see `Reformat`."""
+        """The two planes across the slices of a volume; empty if they would be distorted, see `Reformat`."""
         return self._pixels.reformats
 
     def reformat(self, plane: str, index: int, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return a picture of a plane across the slices for display, (h, w, 3) uint8; see `view`.
+        """Return a plane across the slices for display, (h, w, 3) uint8; see `view`.
 
         Args:
-            plane: of one of `reformats`.
-            index: along the axis that the plane is cut across, from 0.
-            window: values that become black and white; by default `window_default`.
+            plane: plane of one of `reformats`.
+            index: position along the axis perpendicular to the plane, from 0.
+            window: values shown as black and white; by default `window_default`.
 
         Raises:
-            SessionError: no such plane or index, or a window that is none.
+            SessionError: there is no such plane or index, or the window is invalid.
         """
         found, index = self._reformat(plane, index)
         return self._pixels.reformat(found, index, self.window_default if window is None else check_window(window))
@@ -225,13 +225,13 @@ class Opened:
         """Return the mask on a plane across the slices, (h, w) uint8 in {0, 1}; see `reformat`.
 
         Raises:
-            SessionError: no such plane or index.
+            SessionError: there is no such plane or index.
         """
         found, index = self._reformat(plane, index)
         return np.ascontiguousarray(cut(self._whole_mask(), found, index))
 
     def pixel(self, row: int, column: int, index: int = 0) -> Pixel:
-        """Return the value of a pixel, and where it lies; this does not wait for the network.
+        """Return the value and the position of a pixel. It does not wait for the network.
 
         Raises:
             SessionError: there is no such pixel or slice.
@@ -245,7 +245,7 @@ class Opened:
         """Return the mask of slice `index`, (H, W) uint8 in {0, 1}.
 
         Raises:
-            SessionError: no such slice.
+            SessionError: there is no such slice.
         """
         return self._mask(self._history.at(self._index(index)))
 
@@ -265,32 +265,32 @@ class Opened:
 
     @alone
     def states(self) -> list[Status]:
-        """Return where each slice stands: `empty`, `edited`, `proposed` or `accepted`."""
+        """Return the state of each slice: `empty`, `edited`, `proposed` or `accepted`."""
         return [self._history.at(index).status for index in range(self.shape[2])]
 
     @alone
     def clicks(self, index: int = 0) -> tuple[Click, ...]:
-        """Return the clicks on slice `index`: row, column, and 1 inside or -1 outside.
+        """Return the clicks on slice `index`: row, column, and 1 (positive) or -1 (negative).
 
         Raises:
-            SessionError: no such slice.
+            SessionError: there is no such slice.
         """
         return self._history.at(self._index(index)).clicks
 
     @property
     def knows_trust(self) -> bool:
-        """Whether anything was fitted for the weights that tells how far a mask can be trusted."""
+        """Whether trust estimates were fitted for the weights."""
         return self.model.judge.knows
 
     @alone
     def trust(self, index: int = 0) -> dict[str, Any] | None:
-        """Return how far the mask of slice `index` can be trusted, as `result.json` says it.
+        """Return the trust estimates of the mask of slice `index`, as in `result.json`.
 
-        None where nothing is known: nothing was fitted for the weights, or a person has clicked or drawn, which makes
-        a mask better or worse than any that it was fitted on.
+        None if no estimates were fitted for the weights, or after clicks or drawing, since the estimates were fitted on
+        masks without corrections.
 
         Raises:
-            SessionError: no such slice.
+            SessionError: there is no such slice.
         """
         result = self._history.at(self._index(index)).result
         return None if result is None else self._predictor.results[result].trust
@@ -303,7 +303,7 @@ class Opened:
         raise SessionError(f"There is no plane {plane!r} across the slices; this case has {planes}.")
 
     def _whole_mask(self) -> NDArray[np.uint8]:
-        """The masks of all slices, (H, W, D); only those that have changed since are unpacked again."""
+        """Return the masks of all slices, (H, W, D), decompressing only changed ones."""
         if self._masks is None:
             self._masks = np.zeros(self.shape, np.uint8), {}
         whole, kept = self._masks

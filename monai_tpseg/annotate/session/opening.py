@@ -1,4 +1,4 @@
-"""Masks that are there already, laid onto the case that is open: NIfTI, NRRD, PNG or a DICOM segmentation."""
+"""Reading of existing masks onto the grid of the open case: NIfTI, NRRD, PNG or DICOM segmentation."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ Mask = NDArray[np.bool_]
 
 
 def read_mask(path: Path, image: MetaTensor) -> Mask:
-    """Return a mask on the grid of a case; all labels and segments together, nothing is resampled.
+    """Return a mask on the grid of a case, merging all labels and segments, without resampling.
 
     Args:
-        path: what `LoadMedicalImage` reads as a label, or a DICOM segmentation of the case itself.
-        image: (3, H, W) or (3, H, W, D), the case as it was read.
+        path: file that `LoadMedicalImage` reads as a label, or a DICOM segmentation of the case.
+        image: (3, H, W) or (3, H, W, D), the case from `LoadMedicalImage`.
 
     Returns:
-        (H, W, D), D = 1 for a picture.
+        (H, W, D) bool, D = 1 for a picture.
 
     Raises:
-        ReadError: it cannot be read, or does not lie on the case.
-        SessionError: a DICOM segmentation of another source.
+        ReadError: the file cannot be read, or is not on the grid of the case.
+        SessionError: the DICOM segmentation refers to another source.
     """
     if is_dicom(path) and read_dataset(path, pixels=False).get("Modality") == "SEG":
         mask = _segmentation(path, image)
@@ -51,13 +51,13 @@ def read_mask(path: Path, image: MetaTensor) -> Mask:
 
 
 def mask_on_grid(path: Path, shape: tuple[int, ...], meta: dict[str, Any], headers: Mapping[Path, Dataset]) -> Mask:
-    """Return `read_mask` of a case whose pixels lie in another process.
+    """Return the result of `read_mask` for a case whose pixels are in another process.
 
     Args:
         path: see `read_mask`.
-        shape: of the case as it was read.
-        meta: likewise.
-        headers: of its DICOM files, without pixels, where they are known.
+        shape: shape of the case from `LoadMedicalImage`.
+        meta: metadata of the case from `LoadMedicalImage`.
+        headers: headers of its DICOM files, without pixels, if known.
 
     Raises:
         ReadError, SessionError: see `read_mask`.
@@ -74,13 +74,13 @@ def _segmentation(path: Path, image: MetaTensor) -> Mask:
     planes = _planes(path, image)
     if str(image.meta[meta_keys.KIND]) == "picture":
         return cast(Mask, planes[0])
-    grid = planes.transpose(2, 1, 0)  # (frames, rows, columns) -> (x, y, z): x the columns, y the rows
+    grid = planes.transpose(2, 1, 0)  # (frames, rows, columns) -> (x, y, z): x along columns, y along rows
     affines = matrix(image.meta[meta_keys.ORIGINAL_AFFINE]), matrix(image.meta[meta_keys.AFFINE])
     return align(grid, *affines, tuple(image.shape[1:])) > 0
 
 
 def _planes(path: Path, image: MetaTensor) -> Mask:
-    """(frames, rows, columns) in the order of the source array; slices that it does not name are empty."""
+    """Return (frames, rows, columns) in the order of the source; slices without a frame are empty."""
     frames = source_frames(image.meta)
     how: dict[str, Any] = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
     uids = [frame.header.SOPInstanceUID for frame in frames]
@@ -92,7 +92,7 @@ def _planes(path: Path, image: MetaTensor) -> Mask:
             segments = found.get_pixels_by_source_frame(uids[0], [int(frame.number or 1) for frame in frames], **how)
         else:
             segments = found.get_pixels_by_source_instance(uids, **how)
-    except Exception as error:  # highdicom raises what pydicom and the content of the file make it raise
+    except Exception as error:  # highdicom may raise any exception, depending on pydicom and the file
         raise SessionError(
             "The DICOM segmentation cannot be read or belongs to another case; give another one."
         ) from error
