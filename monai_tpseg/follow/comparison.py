@@ -32,7 +32,7 @@ REASONS: dict[str, str] = {
     "": "",
     "other_patient": "the headers name two patients; give runs of one patient, or of several with their Patient IDs",
     "several_series": "several series of one day, whose pairing is unknown; segment one series per study",
-    "no_place": "pictures and irregular series have no grid in patient space; compare them visually",
+    "no_place": "pictures and irregular series have no grid in patient space; compare them by eye",
     "no_source": "the frames of reference differ, and a source needed for registration is no longer where it was",
     "not_registered": "the frames of reference differ, and registration is switched off",
     "registration_failed": "the registration failed its check: the scans may show different regions or patients",

@@ -1,4 +1,4 @@
-"""A case as a session needs it: what a person sees, what the network gets, and where a click lies."""
+"""The pixels of a case: display, network input, and positions."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["Pixels", "Window"]
 
 Window = tuple[float, float]
 
-_PERCENTILES = (0.5, 99.5)  # of values without a scale of their own: noise is black, artefacts do not dim the tissue
-_NARROWER = ((2.0, 98.0), (10.0, 90.0), (50.0, 99.5))  # more contrast; the last one within bright tissue
-_SAMPLE = 2**20  # values that percentiles are taken from
+_PERCENTILES = (0.5, 99.5)  # for values without a defined scale: noise is black, artefacts do not darken tissue
+_NARROWER = ((2.0, 98.0), (10.0, 90.0), (50.0, 99.5))  # more contrast; the last one for bright tissue
+_SAMPLE = 2**20  # maximum number of values for percentiles
 
 
 class Pixels:
     """A picture (one slice) or a volume.
 
     Args:
-        image: (3, H, W) or (3, H, W, D) as read by `LoadMedicalImage`.
+        image: (3, H, W) or (3, H, W, D) from `LoadMedicalImage`.
     """
 
     def __init__(self, image: MetaTensor) -> None:
         values, self.meta = pack(image)[:2]
-        self._values = values.copy()  # a grey one is a view of all three channels
+        self._values = values.copy()  # the channels of a grey image share memory
         self._slices = self._values if image.ndim == 4 else self._values[..., None]  # (C, H, W, D)
         self._input: tuple[Modality, Tensor] | None = None
         _, height, width, depth = self._slices.shape
@@ -49,12 +49,12 @@ class Pixels:
 
     @property
     def image(self) -> MetaTensor:
-        """The image as it was read."""
+        """The image from `LoadMedicalImage`."""
         return unpack(PackedImage(self._values, dict(self.meta)))
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
-        """Millimetres a row, column and slice; two numbers where slices have no common distance; None if unknown."""
+        """Spacing of rows, columns and slices in mm; two numbers if slice distances differ; None if unknown."""
         if is_irregular(self.meta):
             return tuple(float(x) for x in voxel_sizes(matrix(self.meta[meta_keys.SLICE_AFFINES])[0])[:2])
         spacing = self.meta.get(meta_keys.SPACING)
@@ -62,7 +62,7 @@ class Pixels:
 
     @property
     def plane(self) -> str:
-        """How the slices of a volume lie, "" of a picture."""
+        """The orientation of the slices of a volume, "" for a picture."""
         return str(self.meta.get(meta_keys.PLANE, ""))
 
     @cached_property
@@ -72,40 +72,40 @@ class Pixels:
 
     @property
     def region_size(self) -> tuple[int, int]:
-        """(H, W) of what the network sees."""
+        """(H, W) of the region for the network."""
         top, left, bottom, right = self.region
         return bottom - top, right - left
 
     @property
     def recorded(self) -> str:
-        """(0008,0060) of a DICOM object, "" where the header says nothing."""
+        """Modality (0008,0060) of a DICOM object, or ""."""
         return str(self.meta.get(meta_keys.MODALITY, ""))
 
     @property
     def declared(self) -> Modality | None:
-        """What the header says that the source is, None where it says nothing that we know."""
+        """The modality declared by the header, None if missing or unknown."""
         if self.recorded in PROPOSED_TASKS:
             return PROPOSED_TASKS[self.recorded].modality
         return Modality.ULTRASOUND if self.recorded in Modality.ULTRASOUND.dicom else None
 
     def fits(self, modality: Modality) -> bool:
-        """Say whether the source may be of a modality, as `tpseg run` decides it for its flag `other_modality`."""
+        """Return whether the source may be of a modality, as for the flag `other_modality` of `tpseg run`."""
         return fits_modality(self.recorded, modality)
 
     def modality(self) -> Modality:
-        """Return how the values become input, as the source itself says.
+        """Return the modality that selects preprocessing, from the source.
 
         Raises:
-            SessionError: it does not say.
+            SessionError: the source does not state its modality.
         """
         if self.declared is not None:
             return self.declared
         if str(self.meta[meta_keys.INTENSITY]) == "display":
-            return Modality.ENDOSCOPY  # any: what is on a screen is taken alike by all modalities
+            return Modality.ENDOSCOPY  # any one: all modalities process 8-bit pictures alike
         raise SessionError("The source does not declare the meaning of its values; give a task, which does.")
 
     def window_default(self, modality: Modality) -> Window:
-        """Return the values that are black and white unless a person wants others."""
+        """Return the default window."""
         if str(self.meta[meta_keys.INTENSITY]) == "display":
             return 0.0, 255.0
         if modality.is_absolute:
@@ -113,9 +113,9 @@ class Pixels:
         return self._between(_PERCENTILES)
 
     def windows(self, modality: Modality) -> dict[str, Window]:
-        """Return what a person may choose among besides the default: windows by name, percentiles of other values."""
+        """Return further windows by name, from percentiles for values without a defined scale."""
         if str(self.meta[meta_keys.INTENSITY]) == "display":
-            return {}  # a picture of a CT has no Hounsfield units
+            return {}  # a picture, also of a CT, has no Hounsfield units
         if modality.is_absolute:
             return dict(modality.windows)
         return {f"{low:g} to {high:g} %": self._between((low, high)) for low, high in _NARROWER}
@@ -129,20 +129,20 @@ class Pixels:
         return (low, high) if high > low else (low, low + 1)
 
     def values(self, index: int, row: int, column: int) -> tuple[float, ...]:
-        """Return the stored values of a pixel after rescale: one, or red, green and blue."""
+        """Return the values of a pixel after rescale: one, or red, green and blue."""
         return tuple(float(x) for x in self._slices[:, row, column, index])
 
     def unit(self, modality: Modality) -> str:
-        """Return the unit of `values`, "" where they have none."""
+        """Return the unit of `values`, or ""."""
         physical = str(self.meta[meta_keys.INTENSITY]) == "physical"
         return "HU" if physical and modality is Modality.CT else ""
 
     def position(self, index: int, row: int, column: int) -> tuple[float, ...] | None:
-        """Return where a pixel's centre lies, in millimetres.
+        """Return the position of a pixel's centre in mm.
 
         Returns:
-            right, anterior and superior of a volume; down and to the right of the first pixel where the source says how
-            large pixels are, but not where they lie; None otherwise.
+            (3,) RAS for a volume; (2,) down and to the right of the first pixel if only the pixel size is known; None
+            otherwise.
         """
         if str(self.meta[meta_keys.KIND]) == "volume":
             if is_irregular(self.meta):
@@ -153,7 +153,7 @@ class Pixels:
         return None if self.spacing is None else (row * self.spacing[0], column * self.spacing[1])
 
     def view(self, index: int, window: Window) -> NDArray[np.uint8]:
-        """Return slice `index` as (H, W, 3), values of `window` from black to white."""
+        """Return slice `index` as (H, W, 3) uint8, with `window` from black to white."""
         return self._shown(self._slices[..., index], window)
 
     @cached_property
@@ -162,7 +162,7 @@ class Pixels:
         return reformats_of(self.meta, self.shape, self.spacing)
 
     def reformat(self, plane: Reformat, index: int, window: Window) -> NDArray[np.uint8]:
-        """Return a picture of a plane across the slices as (h, w, 3), as `view` shows a slice."""
+        """Return a plane across the slices as (h, w, 3) uint8, see `view`."""
         return self._shown(cut(self._slices, plane, index), window)
 
     def _shown(self, values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
@@ -174,17 +174,17 @@ class Pixels:
         return np.ascontiguousarray(np.broadcast_to(grey, (*grey.shape[:2], 3)))
 
     def network_input(self, index: int, modality: Modality, prepare: PrepareImage) -> Tensor:
-        """Return the region of slice `index` as (1, 3, h, w), normalised as the whole case is."""
+        """Return the region of slice `index` as (1, 3, h, w), with the normalisation of the whole case."""
         if self._input is None or self._input[0] is not modality:
             self._input = modality, prepare(self.image, modality)
         values = self._input[1]
         return (values if values.ndim == 3 else values[..., index])[None]
 
     def place(self, row: float, column: float) -> tuple[float, float]:
-        """Return where a click counts: the same place, moved onto the outermost pixel centres from half a pixel.
+        """Return the position of a click, clamped from up to half a pixel outside to the outermost pixel centres.
 
         Raises:
-            SessionError: it lies outside of the picture or of its ultrasound region, or is no number.
+            SessionError: it is outside the picture or its ultrasound region, or not a number.
         """
         height, width, _ = self.shape
         top, left, bottom, right = self.region

@@ -1,4 +1,4 @@
-"""From what was asked about a slice to its mask; what was found before is found again where it is needed."""
+"""Prediction of masks from recipes, recomputing earlier results when needed."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from monai_tpseg.networks.kprism import ImageState, Memory
 
 __all__ = ["Predictor", "Recipe", "Result"]
 
-_STATES = 4  # encoded slices that are kept: 22 MB each for the paper's network at 512 x 512
-_MEMORIES = 2  # encoded sets of exemplars that are kept
-_SURE = 0.02  # a drawn pixel counts as a probability of 0.98, others as one of 0.02
-_LOGITS = 32  # answers that are kept: 1 MB each at 512 x 512
+_STATES = 4  # cached encoded slices: 22 MB each for the paper's network at 512 x 512
+_MEMORIES = 2  # cached encoded sets of exemplars
+_SURE = 0.02  # a drawn pixel has probability 0.98, other pixels 0.02
+_LOGITS = 32  # cached logits: 1 MB each at 512 x 512
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that an answer depends on besides source and weights; the same recipe gives the same answer.
+    """All inputs of a result in addition to source and weights; equal recipes give equal results.
 
     Attributes:
-        index: of the slice.
-        modality: how its values became input.
+        index: number of the slice, from 0.
+        modality: modality that selected the preprocessing.
         task: name of the class, or None.
-        clicks: in pixels of the source.
-        exemplars: see `Exemplar`.
-        previous: number of the result that is corrected, or None.
-        drawn: how the mask came about where the network was not asked: `brush`, `outline`, ...; else "".
+        clicks: clicks in pixels of the source.
+        exemplars: exemplars of the prompt.
+        previous: number of the corrected result, or None.
+        drawn: tool of a mask without the network: `brush`, `outline`, ...; otherwise "".
     """
 
     index: int
@@ -55,18 +55,18 @@ class Recipe:
 
     @property
     def by_class_alone(self) -> bool:
-        """Whether the network was asked for a class and nothing else, as a run asks it: such masks can be judged."""
+        """Whether the prompt is a class only, as in `tpseg run`, so that trust estimates apply."""
         return self.task is not None and not (self.clicks or self.exemplars or self.drawn) and self.previous is None
 
 
 @dataclass(frozen=True)
 class Result:
-    """An answer, and how it came about.
+    """A mask with its recipe.
 
     Attributes:
-        recipe: how.
-        found: the answer.
-        trust: what is known about it, as `Trust.record` says it; None where nothing is.
+        recipe: recipe of the mask.
+        found: the mask.
+        trust: trust estimates from `Trust.record`, or None.
     """
 
     recipe: Recipe
@@ -75,13 +75,13 @@ class Result:
 
 
 class Predictor:
-    """Answers recipes. An encoded slice serves all prompts on it; logits are kept for the next click.
+    """Compute the results of recipes. Encoded slices are cached for all prompts, logits for the next click.
 
-    Logits that are not kept any more, e.g. after a restart, are found again from the recipes that led to them.
+    Logits no longer cached, e.g. after a restart, are recomputed from the recipes that led to them.
 
     Args:
         model: network and weights.
-        pixels: of the case.
+        pixels: pixels of the case.
     """
 
     def __init__(self, model: PromptModel, pixels: Pixels) -> None:
@@ -93,7 +93,7 @@ class Predictor:
         self._logits: Recent[int, Tensor] = Recent(_LOGITS)
 
     def answer(self, recipe: Recipe) -> tuple[int, Result]:
-        """Return the number of a new result, and the result; it counts once it is `keep`t."""
+        """Return number and result of a recipe; the result takes effect with `keep`."""
         logits = self._run(recipe)
         prob = probabilities(logits, self.pixels.region_size)[0]
         whole, marked = self.model.finish.cut(prob, self.pixels.meta)
@@ -102,12 +102,12 @@ class Predictor:
         return number, Result(recipe, PackedMask.of(marked[0].numpy(), whole[0].numpy()), self._trust(recipe, prob))
 
     def draw(self, recipe: Recipe, marked: NDArray[np.bool_], beyond: int = 0) -> tuple[int, Result]:
-        """Return a result that a person has drawn: what was marked before keeps its probability, the rest has 1.
+        """Return number and result of a drawn mask: pixels marked before keep their probability, new ones have 1.
 
         Args:
-            recipe: with `drawn`, and the result that was there before as `previous`.
-            marked: (H, W) of the whole frame.
-            beyond: how many new results there are already that are not kept yet.
+            recipe: recipe with `drawn`, and the replaced result as `previous`.
+            marked: (H, W) bool, the mask of the whole slice.
+            beyond: number of new results that are not kept yet.
         """
         prob = np.ones(marked.shape, np.float32)
         if recipe.previous is not None:
@@ -118,7 +118,7 @@ class Predictor:
         return number, Result(recipe, found)
 
     def keep(self, number: int, result: Result) -> None:
-        """Keep a result of `answer`, or one that was read."""
+        """Keep a result from `answer` or from a file."""
         self.results[number] = result
 
     def logits(self, number: int) -> Tensor:
@@ -134,10 +134,10 @@ class Predictor:
         return self._logits.get(number, lambda: self._again(number))
 
     def seen(self, exemplar: Exemplar, modality: Modality) -> Exemplar:
-        """Return a slice that shows a lesion if the network can see it there.
+        """Return an exemplar slice if its mask is not empty at the network's input size.
 
         Raises:
-            SessionError: nothing is left of its mask at the network's size.
+            SessionError: the mask is empty at the network's input size.
         """
         if not bool(self._slice(exemplar, modality).label.any()):
             height, width = self.model.image_size
@@ -148,7 +148,7 @@ class Predictor:
         return exemplar
 
     def _trust(self, recipe: Recipe, prob: Tensor) -> dict[str, Any] | None:
-        """Of what a run would find too: nobody has fitted what clicks make of it."""
+        """Return the trust estimates of a mask without clicks; for others none were fitted."""
         if not recipe.by_class_alone:
             return None
         row = self.model.info.tasks.index(str(recipe.task))
@@ -163,7 +163,7 @@ class Predictor:
         return self._drawn_logits(result.found) if result.recipe.drawn else self._run(result.recipe)
 
     def _drawn_logits(self, found: PackedMask) -> Tensor:
-        """What the network is told of a mask that it has not made: marked pixels are as sure as they can be kept."""
+        """Return logits for a mask that is not from the network: marked pixels are as certain as can be stored."""
         top, left, bottom, right = self.pixels.region
         mask = torch.from_numpy(found.mask()[top:bottom, left:right]).float()[None, None]
         return torch.logit(resize_antialiased(mask, self.model.image_size), eps=_SURE)

@@ -24,19 +24,19 @@ __all__ = ["PromptModel"]
 
 
 class PromptModel:
-    """A network that takes prompts, and what its weights say about themselves.
+    """A network with prompts, and the description of its weights.
 
     Args:
-        checkpoint: weights of K-Prism, their description beside them; or a name in the catalogue; the starter weights
-            by default. The digest is checked, loading is strict.
+        checkpoint: weights of K-Prism with their description beside them, or a name in the catalogue; the starter
+            weights by default. The digest is verified, loading is strict.
         device: name of a device; by default the first GPU, or the CPU.
         threshold: probability from which a pixel is marked, in (0, 1).
 
     Raises:
-        CatalogueError: no such weights in the catalogue.
-        CheckpointError: weights or description are missing, damaged, or do not fit, or what lies beside them does not.
-        SessionError: weights of another network, or a threshold out of its range.
-        ValueError: no such device.
+        CatalogueError: the catalogue has no such weights.
+        CheckpointError: weights, their description or files beside them are missing, damaged or incompatible.
+        SessionError: the weights are of another network, or the threshold is out of range.
+        ValueError: there is no such device.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class PromptModel:
         """Encode exemplars.
 
         Args:
-            image: (1, K, 3, h, w), normalised, at a size that the network takes.
+            image: (1, K, 3, h, w), normalised, at a size supported by the network.
             label: (1, K, 1, h, w) in {0, 1}.
         """
         return self.network.remember(image.to(self.device), label.to(self.device))
 
     @torch.no_grad()
     def decode(self, state: ImageState, prompt: Prompt, memory: Memory | None = None) -> Tensor:
-        """Answer a prompt: one decoder pass. Logits (1, 1, h, w) of `image_size`, float32, on the CPU."""
+        """Run one decoder pass and return the logits (1, 1, h, w) of `image_size`, float32, on the CPU."""
         return self.network.decode(state, prompt, memory).float().cpu()

@@ -1,4 +1,4 @@
-"""From the mask of one slice to a proposal for the next."""
+"""Propagation of masks from slice to slice."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Proposal = Literal["previous", "exemplar"]
 
 
 def centre_click(mask: NDArray[np.uint8]) -> Click:
-    """Return the click that a user would begin the largest region of `mask` (H, W) with; it must mark something."""
+    """Return a user's first click for the largest region of `mask` (H, W), which must not be empty."""
     truth = torch.from_numpy(mask > 0)[None, None]
-    # the same draw each time: a session that is restored finds the same
+    # a fixed seed: a restored session gives the same result
     row, column, sign = next_clicks(torch.zeros_like(truth), truth, torch.Generator().manual_seed(0))[0, 0].tolist()
     return Click(row, column, int(sign))
 
 
 def slices_along(start: int, steps: int, direction: int, depth: int) -> Iterator[tuple[int, int]]:
-    """Yield pairs of neighbouring slices (from, to), `steps` of them from `start` on, as far as there are slices.
+    """Yield up to `steps` pairs of neighbouring slices (from, to), starting from `start`.
 
     Args:
-        start: the first slice to go from.
-        steps: how many, 0 or more.
+        start: first source slice.
+        steps: maximum number of pairs, 0 or more.
         direction: 1 or -1.
         depth: number of slices.
     """

@@ -1,4 +1,4 @@
-"""A few results that were used last: what is expensive to make and large to keep."""
+"""Cache of the most recently used results, for values that are expensive and large."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """Keeps the values that were asked for last.
+    """Cache of the most recently used values.
 
     Args:
-        size: how many, at least 1.
+        size: maximum number of values, at least 1.
     """
 
     def __init__(self, size: int) -> None:
@@ -32,14 +32,14 @@ class Recent(Generic[Key, Value]):
         return key in self._kept
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """Return what is kept under `key`, made now if need be."""
+        """Return the value of `key`, computed with `make` if it is not cached."""
         if key not in self._kept:
             self.put(key, make())
         self._kept.move_to_end(key)
         return self._kept[key]
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep `value` as the one used last; the oldest goes if there are too many."""
+        """Cache `value` as the most recently used one, and evict the oldest if the cache is full."""
         self._kept[key] = value
         self._kept.move_to_end(key)
         while len(self._kept) > self.size:

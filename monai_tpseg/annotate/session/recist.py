@@ -1,4 +1,4 @@
-"""The two axes that RECIST measures a lesion by: its longest diameter on a slice, and the longest one across it."""
+"""The two axes of RECIST: the longest diameter of a lesion on a slice, and the longest perpendicular one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Axes(NamedTuple):
     """Both axes of a lesion on one slice.
 
     Attributes:
-        slice: that they lie on, from 0.
-        long: the longest diameter, from corner to corner of pixels as `diameter` of `lesions.csv`.
-        short: the longest one at a right angle to it.
-        sizes: of both, in millimetres, or in pixels where the source has none.
+        slice: number of their slice, from 0.
+        long: end points of the longest diameter, between corners of pixels as `diameter` in `lesions.csv`.
+        short: end points of the longest diameter perpendicular to it.
+        sizes: lengths of both in mm, or in pixels if the pixel size is unknown.
     """
 
     slice: int
@@ -34,12 +34,12 @@ class Axes(NamedTuple):
 
 
 def axes_of(mask: NDArray[np.bool_], sides: tuple[float, float] = (1.0, 1.0), index: int = 0) -> Axes:
-    """Return the axes of what is marked, as callipers around it find them (Eisenhauer et al. 2009, RECIST 1.1).
+    """Return the axes of a mask, measured as with callipers (Eisenhauer et al. 2009, RECIST 1.1).
 
     Args:
-        mask: (H, W), at least one pixel is marked.
+        mask: (H, W), not empty.
         sides: height and width of a pixel.
-        index: of the slice.
+        index: number of the slice, from 0.
     """
     rim = mask & ~_within(mask)
     corners = (np.argwhere(rim)[:, None] + _CORNERS).reshape(-1, 2) * sides
@@ -57,16 +57,16 @@ def axes_of(mask: NDArray[np.bool_], sides: tuple[float, float] = (1.0, 1.0), in
 
 
 def _within(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels whose four neighbours are marked too: none of their corners lies on the hull."""
+    """Return the pixels with four marked neighbours, whose corners are not on the convex hull."""
     wide = np.pad(mask, 1)
     inside: NDArray[np.bool_] = wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
     return inside
 
 
 def _widest(hull: NDArray[np.float64]) -> tuple[float, tuple[float, float]]:
-    """Where a convex polygon (N, 2) is widest along its second axis, and between which values; that is at a corner."""
+    """Return where a convex polygon (N, 2) is widest along its second axis, at a vertex, and the two ends."""
     best = (0.0, (0.0, -1.0))
-    starts, ends = hull, np.roll(hull, -1, axis=0)  # of its edges
+    starts, ends = hull, np.roll(hull, -1, axis=0)  # of the edges of the hull
     for at in hull[:, 0]:
         met = (np.minimum(starts[:, 0], ends[:, 0]) <= at) & (at <= np.maximum(starts[:, 0], ends[:, 0]))
         (x0, y0), (x1, y1) = starts[met].T, ends[met].T

@@ -1,4 +1,4 @@
-"""The parts of a session as JSON, and back."""
+"""Conversion of the parts of a session to and from JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["read_result", "read_setup", "read_slice", "result_record", "setup_re
 
 
 def setup_record(setup: Setup) -> dict[str, Any]:
-    """Return what holds for all slices as JSON."""
+    """Return the settings as JSON."""
     exemplars = [_exemplar_record(one) for one in setup.exemplars]
     done = {"done": True} if setup.done else {}
     names = {"names": [list(one) for one in setup.names]} if setup.names else {}
@@ -22,25 +22,25 @@ def setup_record(setup: Setup) -> dict[str, Any]:
 
 
 def read_setup(record: dict[str, Any]) -> Setup:
-    """Return the setup of a record; anything else raises KeyError, TypeError or ValueError."""
+    """Return the settings of a record; an invalid one raises KeyError, TypeError or ValueError."""
     exemplars = tuple(Exemplar(*one) for one in record["exemplars"])
     names = tuple(LesionName(str(name), *map(int, place)) for name, *place in record.get("names", []))
     return Setup(record["task"], bool(record["use_class"]), exemplars, bool(record.get("done", False)), names)
 
 
 def slice_record(state: SliceState) -> dict[str, Any]:
-    """Return where a slice stands as JSON."""
+    """Return the state of a slice as JSON."""
     return {"clicks": [list(click) for click in state.clicks], "result": state.result, "status": state.status}
 
 
 def read_slice(record: dict[str, Any]) -> SliceState:
-    """Return the slice of a record; anything else raises KeyError, TypeError or ValueError."""
+    """Return the state of a slice from a record; an invalid one raises KeyError, TypeError or ValueError."""
     status = STATUSES[STATUSES.index(record["status"])]
     return SliceState(_clicks(record["clicks"]), record["result"], status)
 
 
 def result_record(number: int, result: Result) -> dict[str, Any]:
-    """Return a result with its number as JSON; the mask as compressed rows."""
+    """Return a result with its number as JSON, with the compressed mask."""
     recipe, found = result.recipe, result.found
     drawn = {"drawn": recipe.drawn} if recipe.drawn else {}
     trust = {"trust": result.trust} if result.trust else {}
@@ -61,7 +61,7 @@ def result_record(number: int, result: Result) -> dict[str, Any]:
 
 
 def read_result(record: dict[str, Any]) -> tuple[int, Result]:
-    """Return the result of a record and its number; anything else raises KeyError, TypeError or ValueError."""
+    """Return number and result of a record; an invalid one raises KeyError, TypeError or ValueError."""
     recipe = Recipe(
         index=record["index"],
         modality=Modality(record["modality"]),

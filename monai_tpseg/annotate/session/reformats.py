@@ -1,4 +1,4 @@
-"""The two planes across the slices of a volume: how they are cut, and how they lie on the screen."""
+"""The two planes across the slices of a volume: extraction and orientation on the screen."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Reformat(NamedTuple):
 
     Attributes:
         plane: `axial`, `coronal` or `sagittal`.
-        across: the axis that it is cut across; an index along it names one picture.
-        axes: along which its rows and its columns follow each other.
-        flipped: whether they do so from the end, so that it is seen as radiologists see this plane.
-        shape: its rows and columns.
-        spacing: millimetres from row to row and from column to column.
+        across: axis perpendicular to the plane, along which pictures are indexed.
+        axes: axes of its rows and of its columns.
+        flipped: whether each axis is reversed, for the radiological view of the plane.
+        shape: numbers of rows and columns.
+        spacing: spacing of rows and of columns in mm.
         sides: the patient's side at each edge, `up`, `down`, `west` and `east`.
     """
 
@@ -46,13 +46,13 @@ def reformats_of(
     """Return both planes across the slices of a volume.
 
     Args:
-        meta: the meta of the image from `LoadMedicalImage`.
-        shape: its rows, columns and slices.
-        spacing: millimetres of each.
+        meta: metadata of the image from `LoadMedicalImage`.
+        shape: numbers of rows, columns and slices.
+        spacing: spacing of each in mm.
 
     Returns:
-        none of a picture, of one slice, of frames without a place in the patient, and where slices have no common
-        distance: another plane of them would be distorted.
+        both planes; empty for a picture, a single slice, frames without a position in the patient, and slices without
+        a common distance, whose other planes would be distorted.
     """
     seen = PLANES.get(str(meta.get(meta_keys.PLANE, "")))
     if seen is None or shape[2] < 2 or spacing is None or is_irregular(meta):
@@ -69,12 +69,12 @@ def reformats_of(
 
 
 def cut(volume: NDArray[Any], reformat: Reformat, index: int) -> NDArray[Any]:
-    """Return one picture of a plane, a view of the volume: (..., rows, columns, slices) -> (..., h, w).
+    """Return one picture of a plane as a view of the volume: (..., rows, columns, slices) -> (..., h, w).
 
     Args:
-        volume: its last three axes are those of the case.
+        volume: (..., H, W, D) on the grid of the case.
         reformat: the plane.
-        index: along `reformat.across`.
+        index: index along `reformat.across`, from 0.
     """
     picture = np.moveaxis(volume, reformat.across - 3, -1)[..., index]
     if reformat.axes[0] > reformat.axes[1]:
@@ -84,7 +84,7 @@ def cut(volume: NDArray[Any], reformat: Reformat, index: int) -> NDArray[Any]:
 
 
 def _axis(seen: str, letter: str) -> tuple[int, bool]:
-    """Which axis of the volume runs to this side of the patient or from it, and whether it runs from it."""
+    """Return the axis of the volume towards or from a side of the patient, and whether it runs from it."""
     if letter in seen:
         return seen.index(letter), False
     return seen.index(_OPPOSITE[letter]), True

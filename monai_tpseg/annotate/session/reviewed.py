@@ -1,4 +1,4 @@
-"""A case whose masks a person has looked at: slices that are accepted, and the whole case as done."""
+"""Review of the masks of a case: accepted slices, and the case marked as done."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Reviewed"]
 
 
 class Reviewed(Edited):
-    """What a person can say about masks; arguments are those of `Opened`."""
+    """Session with review; arguments as for `Opened`."""
 
     @alone
     def accept(self, index: int = 0) -> Change:
-        """Mark the mask of slice `index`, also an empty one, as looked at and right.
+        """Accept the mask of slice `index`, which may be empty.
 
         Raises:
-            SessionError: no such slice.
+            SessionError: there is no such slice.
         """
         index = self._index(index)
         state = self._history.at(index)
@@ -31,7 +31,7 @@ class Reviewed(Edited):
 
     @alone
     def accept_all(self) -> list[Change]:
-        """Mark the masks of all slices that are proposed as looked at and right, in one step.
+        """Accept all proposed masks in one step.
 
         Raises:
             SessionError: no slice is proposed.
@@ -47,7 +47,7 @@ class Reviewed(Edited):
 
     @alone
     def set_done(self, done: bool = True) -> Change:
-        """Say that the case is done, every slice of it, or that it is not; a later change takes that back.
+        """Mark the whole case as done or not done; a later change resets this.
 
         Raises:
             SessionError: there is no task, or masks are only proposed.

@@ -1,4 +1,4 @@
-"""What is saved of a session, and a session out of what was saved."""
+"""Saving and loading of sessions."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ _SOURCE = "source.json"
 
 @dataclass(frozen=True)
 class Saved:
-    """A session as it was saved.
+    """A saved session.
 
     Attributes:
-        head: the first line: weights and sizes.
+        head: first line: weights and sizes.
         history: all steps.
-        results: by number.
-        length: bytes of the journal that hold.
+        results: results by number.
+        length: size of the valid part of the journal in bytes.
     """
 
     head: dict[str, Any]
@@ -66,10 +66,10 @@ class Saved:
 
 
 def write_source(folder: Path, source: CaseSource, sources: Sources = IN_PROCESS) -> None:
-    """Write where the source lies and what it was: the one private file of a session, readable by its owner only.
+    """Write path and identity of the source, the only private file of a session, readable by its owner only.
 
     Raises:
-        SessionError: it cannot be written.
+        SessionError: the file cannot be written.
     """
     paths = source if isinstance(source, tuple) else (source,)
     record = {
@@ -87,15 +87,15 @@ def write_source(folder: Path, source: CaseSource, sources: Sources = IN_PROCESS
 
 
 def read_source(folder: Path, source: CaseSource | None = None, sources: Sources = IN_PROCESS) -> CaseSource:
-    """Return the source of a session, unchanged since.
+    """Return the source of a session after verifying that it is unchanged.
 
     Args:
-        folder: of the session.
-        source: where it lies now, if it was moved.
-        sources: looks at it.
+        folder: folder of the session.
+        source: current source, if it was moved.
+        sources: reader of the source.
 
     Raises:
-        SessionError: it is not known or not there, or has changed.
+        SessionError: the source is unknown or missing, or has changed.
     """
     try:
         record = read_json(folder / _SOURCE)
@@ -124,7 +124,7 @@ def begin_record(model: PromptModel, shape: tuple[int, ...], setup: Setup) -> di
 
 
 def step_record(step: Step, answer: tuple[int, Result] | None = None) -> dict[str, Any]:
-    """Return the line of a step, with the result that it brings."""
+    """Return the line of a step, with its new result, if any."""
     record: dict[str, Any] = {"index": step.index}
     if step.after != step.before:
         record["slice"] = slice_record(step.after)
@@ -136,14 +136,14 @@ def step_record(step: Step, answer: tuple[int, Result] | None = None) -> dict[st
 
 
 def steps_record(steps: Sequence[Step], answers: Sequence[tuple[int, Result] | None] = ()) -> dict[str, Any]:
-    """Return the line of steps that belong together: there is no half of them."""
+    """Return the single line of a group of steps, which is complete or missing."""
     answers = answers or [None] * len(steps)
     records = [step_record(step, answer) for step, answer in zip(steps, answers, strict=True)]
     return records[0] if len(records) == 1 else {"steps": records}
 
 
 def whole_records(head: dict[str, Any], history: History, results: dict[int, Result]) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a session without what cannot be reached any more."""
+    """Yield the lines of a session, leaving out unreachable results."""
     yield head
     for number in sorted(_reached(history, results)):
         yield {"result": result_record(number, results[number])}
@@ -157,7 +157,7 @@ def read_saved(folder: Path) -> Saved:
     """Read a session.
 
     Raises:
-        SessionError: there is none, or it is damaged, or of another version of this package.
+        SessionError: there is no session, it is damaged, or it is of another version of this package.
     """
     lines, length = read_journal(folder)
     if lines[0].get("schema") != _SCHEMA:
@@ -175,7 +175,7 @@ def check_model(head: dict[str, Any], model: PromptModel) -> None:
     """Check that a session was made with these weights.
 
     Raises:
-        SessionError: it was not.
+        SessionError: it was made with other weights.
     """
     for key, value in _made_by(model).items():
         if head.get(key) != value:
@@ -185,10 +185,10 @@ def check_model(head: dict[str, Any], model: PromptModel) -> None:
 
 
 def load_shown(folder: Path, saved: Saved) -> dict[str, Shown]:
-    """Return the exemplars that a session needs, by digest.
+    """Return the exemplar pictures of a session by digest.
 
     Raises:
-        SessionError: one is missing or damaged.
+        SessionError: a file is missing or damaged.
     """
     setups = [saved.history.setup, *(setup for step in saved.history.steps for setup in _setups(step))]
     used = {one.picture for setup in setups for one in setup.exemplars}
@@ -213,7 +213,7 @@ def _follow(line: dict[str, Any], history: History, results: dict[int, Result]) 
     for record in records:
         if "result" in record:
             number, result = read_result(record["result"])
-            result.found.prob()  # damage is found now, not at the next click
+            result.found.prob()  # detects damage now, not at the next click
             results[number] = result
     if "move" in line:
         steps = {-1: history.cursor, 1: len(history.steps) - history.cursor}
@@ -231,7 +231,7 @@ def _read_step(record: dict[str, Any], history: History) -> Step:
 
 
 def _reached(history: History, results: dict[int, Result]) -> set[int]:
-    """Numbers of the results that a step, an exemplar or another such result needs."""
+    """Return the numbers of the results that a step, an exemplar or another reachable result refers to."""
     new: set[int | None] = {state.result for step in history.steps for state in (step.before, step.after)}
     new |= {one.result for step in history.steps for setup in _setups(step) for one in setup.exemplars}
     reached: set[int] = set()

@@ -1,4 +1,4 @@
-"""A line drawn by hand as a few clicks."""
+"""Conversion of scribbles to clicks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 __all__ = ["thin_line"]
 
-_STEP = 1 / 24  # distance of clicks along a line, of the longer side of the picture: they stay apart for the network
-_MOST = 16  # clicks of one line: a decoder pass costs more with each
+_STEP = 1 / 24  # distance of clicks along a line, relative to the longer side: far enough apart for the network
+_MOST = 16  # maximum clicks per line: each adds to the cost of a decoder pass
 
 
 def thin_line(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> list[tuple[float, float]]:
-    """Return points at even distances along a line, both of its ends among them; one where it is short.
+    """Return equidistant points along a line, including both ends; one point for a short line.
 
     Args:
-        points: (row, column) each, at least one, in the order in which the line was drawn.
+        points: (row, column) in drawing order, at least one.
         size: (H, W) of the picture.
     """
     line: NDArray[Any] = np.asarray(points, dtype=np.float64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""The object behind any viewer: a case that is worked on, saved after every change, restored and exported."""
+"""The annotation session behind any viewer: editing, saving after every change, restoring and export."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ __all__ = ["Session"]
 
 
 class Session(Drawn):
-    """A case that is worked on, one slice after the other; a picture has the one slice 0.
+    """Annotation of a case slice by slice; a picture has one slice, 0.
 
-    A slice is encoded once; a click costs a decoder pass. The network is asked as in training: all clicks on the
-    slice, the class if `use_class`, the exemplars, and the logits of the mask that is corrected. Each change is one
-    step of `undo` and `redo`. All methods may be called from any thread; one is inside at a time.
+    A slice is encoded once; a click costs one decoder pass. Prompts are as in training: all clicks on the slice, the
+    class if `use_class` is set, the exemplars, and the logits of the corrected mask. Each change is one step of `undo`
+    and `redo`. Methods are thread-safe and run one at a time.
 
-    With a `folder`, every change is on the disc before its method returns: after a kill, `restore` gives the same
-    masks and the same steps. The folder holds clicks, masks and prepared exemplars, and nothing that names the source
-    but `source.json`, which only its owner can read.
+    With a `folder`, every change is on disk before its method returns: after a kill, `restore` gives the same masks
+    and steps. The folder contains clicks, masks and prepared exemplars; only `source.json`, readable by its owner only,
+    names the source.
 
     Args:
         source: a file, the folder of one DICOM series, or the files of one stack; read with `load_case`.
-        model: shared by sessions.
-        task: name of a task of the weights, which says how values become input, what class is meant and, in exports,
-            which codes; None is for clicks and exemplars alone, on sources that say their modality.
-        folder: of the session, new; None keeps it in memory.
-        sources: reads the source; in this process by default.
+        model: model, shared by sessions.
+        task: name of a task of the weights, which determines preprocessing, class and the codes of exports; None for
+            clicks and exemplars only, on sources that state their modality.
+        folder: new folder of the session; None keeps it in memory.
+        sources: reader of the source; by default in this process.
 
     Raises:
         ReadError: the source cannot be read.
-        SessionError: an unknown task, or none where the source does not say its modality; a folder that holds a
-            session already, or cannot be written.
+        SessionError: the task is unknown, or None although the source does not state its modality; the folder already
+            contains a session, or is not writable.
 
     >>> session = Session(Path("scan.nii.gz"), PromptModel("kprism.pt"), "lung_infection")  # doctest: +SKIP
     >>> session.click(120, 95, index=40).box  # doctest: +SKIP
@@ -78,13 +78,13 @@ class Session(Drawn):
     def restore(
         cls, folder: str | Path, model: PromptModel, source: CaseSource | None = None, sources: Sources = IN_PROCESS
     ) -> Session:
-        """Return the session of a folder: masks, clicks, settings and all steps that can be undone or done again.
+        """Return the session of a folder: masks, clicks, settings and all steps that can be undone or redone.
 
         Args:
-            folder: of the session; changes go on there.
-            model: of the same weights.
-            source: where the source lies now, if it was moved.
-            sources: reads it; in this process by default.
+            folder: folder of the session, which receives further changes.
+            model: model with the same weights.
+            source: current source, if it was moved.
+            sources: reader of the source; by default in this process.
 
         Raises:
             ReadError: the source cannot be read.
@@ -107,10 +107,10 @@ class Session(Drawn):
 
     @alone
     def save(self) -> None:
-        """Write the session anew without what cannot be reached any more; every change is on the disc anyhow.
+        """Rewrite the session without unreachable results; all changes are on disk in any case.
 
         Raises:
-            SessionError: the session has no folder, or it cannot be written.
+            SessionError: the session has no folder, or it is not writable.
         """
         if self._journal is None:
             raise SessionError("The session has no folder; start it with one to save it.")
@@ -118,27 +118,27 @@ class Session(Drawn):
 
     @alone
     def close(self) -> None:
-        """Let other sessions use the folder; this one is over."""
+        """Close the session and release its folder."""
         if self._journal is not None:
             self._journal.close()
 
     @alone
     def export(self, out_folder: str | Path, name: str | None = None) -> dict[str, Path]:
-        """Write what a study gets: the masks on the grid of the source, in the folder `<name>_<task>`.
+        """Write the masks on the grid of the source into the folder `<name>_<task>`, as `tpseg run` does.
 
-        NIfTI for volumes, PNG for pictures, DICOM SEG where the source is DICOM, an overlay, a table of lesions and
-        `result.json`; see docs/outputs.md. Proposed masks are written as well; `result.json` says where each slice
-        stands and what was asked about it. The mean probabilities of lesions are exact to 0.002.
+        The files are NIfTI for volumes, PNG for pictures, DICOM SEG for DICOM sources, an overlay, a table of lesions
+        and `result.json`; see docs/outputs.md. Proposed masks are included; `result.json` contains the state and the
+        prompts of each slice. Mean probabilities of lesions have an error of at most 0.002.
 
         Args:
-            out_folder: made if need be; an earlier export of the same name and task is replaced.
-            name: of the case; by default that of the source.
+            out_folder: parent folder, created if necessary; an earlier export of the same name and task is replaced.
+            name: name of the case; by default that of the source.
 
         Returns:
             kind (`mask`, `lesions`, `overlay`, `result`, and `seg` of a DICOM source with a lesion) -> file or folder.
 
         Raises:
-            SessionError: no task, a name that is none, or a folder that holds something else.
+            SessionError: there is no task, the name is invalid, or the folder has other content.
         """
         history, results = self._history, self._predictor.results
         with parsed_once(self._headers):

@@ -1,4 +1,4 @@
-"""What a user of a session can correct."""
+"""Errors that the user of a session can correct."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["SessionError", "no_writing"]
 
 
 class SessionError(ValueError):
-    """A request that a session cannot follow: one line that names the value and the way out. Nothing has changed."""
+    """Invalid request to a session: one line with the value and the next action. The session is unchanged."""
 
 
 def no_writing(folder: Path, error: OSError) -> SessionError:
-    """Return what a person is told where the folder of a session cannot be written."""
+    """Return the error for a folder of a session that is not writable."""
     why = error.strerror or "the disc is full"
     return SessionError(f"'{folder}' cannot be written ({why}); free space or correct its permissions.")

@@ -1,4 +1,4 @@
-"""Where the edges of a picture lie in the patient: the letters around it."""
+"""Orientation letters at the edges of a picture."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PLANE_SIDES = {
 }
 """Plane -> the letter of each edge, as radiologists look at it; see docs/conventions.md."""
 
-_AXES = (("R", "L"), ("A", "P"), ("I", "S"))  # DICOM's axes: where each comes from and where it leads to
+_AXES = (("R", "L"), ("A", "P"), ("I", "S"))  # DICOM's axes: start and end of each
 
 
 def sides_of(meta: Mapping[str, Any]) -> dict[str, str]:
-    """Return the letter of each edge, `up`, `down`, `west` and `east`; nothing where the source does not say.
+    """Return the letter of each edge, `up`, `down`, `west` and `east`; empty if the orientation is unknown.
 
     Args:
-        meta: the meta of the image from `LoadMedicalImage`.
+        meta: metadata of the image from `LoadMedicalImage`.
     """
     if meta_keys.PLANE in meta:
         return dict(PLANE_SIDES.get(str(meta[meta_keys.PLANE]), {}))
@@ -40,7 +40,7 @@ def sides_of(meta: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _letters(directions: Sequence[float]) -> dict[str, str]:
-    """The letters that rows run between (the first three numbers) and columns."""
+    """Return the letters at the ends of rows (first three numbers) and columns (last three)."""
     across, down = np.asarray(directions).reshape(2, 3)
     west, east = _ends(across)
     up, bottom = _ends(down)

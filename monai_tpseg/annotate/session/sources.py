@@ -1,4 +1,4 @@
-"""Where a session gets its source from: read in this process, or in others, which may be ended."""
+"""Readers of the source of a session: in this process, or in separate processes that may be ended."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Taken(NamedTuple):
 
     Attributes:
         image: see `LoadMedicalImage`.
-        headers: of its DICOM files, without pixels, where they are known.
+        headers: headers of its DICOM files, without pixels, if known.
     """
 
     image: MetaTensor
@@ -43,30 +43,30 @@ class Taken(NamedTuple):
 
 
 class Sources(Protocol):
-    """What touches the source of a session."""
+    """Access to the source of a session."""
 
     def take(self, source: CaseSource) -> Taken:
         """Read a source.
 
         Raises:
-            ReadError: it cannot be read.
-            SessionError: whoever reads it has ended.
+            ReadError: the source or file cannot be read.
+            SessionError: the reading process has ended.
         """
 
     def identity(self, source: CaseSource) -> str:
         """Return `input_identity` of a source.
 
         Raises:
-            OSError: it is not there.
-            SessionError: whoever looks at it has ended.
+            OSError: the source is missing.
+            SessionError: the reading process has ended.
         """
 
     def mask(self, path: Path, image: MetaTensor, headers: Mapping[Path, Dataset]) -> Mask:
-        """Return a mask from a file on the grid of a case, see `read_mask`; the headers are those of the case.
+        """Return the mask of a file on the grid of a case, see `read_mask`, given the headers of the case.
 
         Raises:
-            ReadError: it cannot be read.
-            SessionError: it is not one of the case, or whoever reads it has ended.
+            ReadError: the source or file cannot be read.
+            SessionError: the mask belongs to another source, or the reading process has ended.
         """
 
     def pair(self, image: Path, label: Path) -> tuple[MetaTensor, MetaTensor]:
@@ -74,12 +74,12 @@ class Sources(Protocol):
 
         Raises:
             ReadError: one of them cannot be read.
-            SessionError: whoever reads them has ended.
+            SessionError: the reading process has ended.
         """
 
 
 class _InProcess:
-    """Reads in this process."""
+    """Reader in this process."""
 
     def take(self, source: CaseSource) -> Taken:
         return Taken(load_case(source))
@@ -95,20 +95,20 @@ class _InProcess:
 
 
 IN_PROCESS: Sources = _InProcess()
-"""Reads in this process."""
+"""Reader in this process."""
 
 
 def _plain(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Arrays in place of tensors, which would be handed over in shared memory."""
+    """Replace tensors, which would be transferred in shared memory, by arrays."""
     return {key: value.numpy() if isinstance(value, Tensor) else value for key, value in meta.items()}
 
 
 class IsolatedSources:
-    """Reads in processes that end with what does not answer, crashes a decoder or eats memory.
+    """Reader in separate processes, which are ended if a source hangs, crashes a decoder or exhausts memory.
 
     Args:
-        limits: of time and memory.
-        read, look: `package.module:function` with the arguments of `read_packed` and of `answer`.
+        limits: limits of time and memory.
+        read, look: functions as `package.module:function` with the arguments of `read_packed` and of `answer`.
     """
 
     def __init__(self, limits: Limits | None = None, read: str = READ, look: str = ANSWER) -> None:
@@ -117,11 +117,11 @@ class IsolatedSources:
         self._looker = ChildProcess(look, self.limits.seconds, self.limits.bytes)
 
     def find(self, entry: Entry) -> CaseSource:
-        """Return where the source of a case lies.
+        """Locate the source of a case.
 
         Raises:
             ReadError: see `locate`.
-            SessionError: it does not answer.
+            SessionError: the source does not respond.
         """
         source: CaseSource = self._ask("locate", *entry.place)
         return source
@@ -138,7 +138,7 @@ class IsolatedSources:
         return str(self._ask("input_identity", source))
 
     def mask(self, path: Path, image: MetaTensor, headers: Mapping[Path, Dataset]) -> Mask:
-        """Return a mask from a file on the grid of a case, see `read_mask`."""
+        """Return the mask of a file on the grid of a case, see `read_mask`."""
         mask: Mask = self._once(READ_MASK, path, tuple(image.shape), _plain(image.meta), dict(headers))
         return mask
 
@@ -160,7 +160,7 @@ class IsolatedSources:
             raise self._told(error) from None
 
     def _once(self, target: str, *arguments: Any) -> Any:
-        """One call in a process of its own, for files that come seldom."""
+        """Run one call in a separate process, for rare requests."""
         with closing(ChildProcess(target, self.limits.seconds, self.limits.bytes)) as process:
             process.send(*arguments)
             try:

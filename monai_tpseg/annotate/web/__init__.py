@@ -1,1 +1,1 @@
-"""The viewer: a page, its requests and who may send them."""
+"""The viewer: page, requests and access control."""

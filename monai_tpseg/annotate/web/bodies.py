@@ -1,4 +1,4 @@
-"""What the requests of the viewer may say: fixed names and few values, none of which is a path."""
+"""Request bodies of the viewer: fixed names and few values, never a path."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class Body(BaseModel):
-    """What a request says; anything else is refused."""
+    """Body of a request; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Open(Body):
-    """A case to open."""
+    """Request to open a case."""
 
     case: int
     task: str | None = None
 
 
 class Case(Body):
-    """About a case."""
+    """Request for a case."""
 
     case: int
 
 
 class Slice(Case):
-    """About a slice, from 0."""
+    """Request for a slice, from 0."""
 
     index: int
 
@@ -85,13 +85,13 @@ class Outline(Slice):
 
 
 class Brush(Outline):
-    """The way of a brush."""
+    """A brush stroke."""
 
     diameter: float
 
 
 class Tidy(Slice):
-    """How a mask is tidied."""
+    """The kind of clean-up of a mask."""
 
     how: Tidying
 
@@ -104,7 +104,7 @@ class Pixel(Slice):
 
 
 class Name(Pixel):
-    """What the lesion at a pixel is called."""
+    """The name of the lesion at a pixel."""
 
     name: str = Field(max_length=200)
 
@@ -136,7 +136,7 @@ class Use(Case):
 
 
 class Propagate(Slice):
-    """How far, and how."""
+    """Parameters of a propagation."""
 
     steps: int = Field(ge=1, le=1000)
     direction: int
@@ -151,13 +151,13 @@ class Pair(Case):
 
 
 class Save(Case):
-    """Whether an empty mask is meant."""
+    """Whether an empty mask is intended."""
 
     empty: bool = False
 
 
 class Done(Save):
-    """Whether a case is done."""
+    """Whether the case is done."""
 
     done: bool
 
@@ -170,6 +170,6 @@ class File(Case):
 
 
 class Number(Case):
-    """Of an exemplar, from 0."""
+    """The number of an exemplar, from 0."""
 
     number: int

@@ -1,4 +1,4 @@
-"""The masks of a run as what sessions begin with: TP-Seg segments a folder, a person corrects it case by case."""
+"""The masks of a run as initial masks of sessions: TP-Seg segments a folder, a user corrects each case."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["RunMask", "masks_of_run", "place_of"]
 
 
 class RunMask(NamedTuple):
-    """What a run has found in a source.
+    """The mask of a source in a run.
 
     Attributes:
-        task: that was segmented.
-        path: of the mask, NIfTI or PNG; of the DICOM segmentation where there is no other.
+        task: name of the task.
+        path: path of the mask, NIfTI or PNG, or of the DICOM segmentation if there is no other.
     """
 
     task: str
@@ -26,19 +26,19 @@ class RunMask(NamedTuple):
 
 
 def place_of(entry: Entry) -> tuple[Path, str]:
-    """Return where a case lies: its path, and the part of a folder."""
+    """Return the location of a case: its path, and the part of a folder."""
     return Path(entry.root / entry.path).absolute(), entry.part
 
 
 def masks_of_run(run: Path, task: str | None = None) -> dict[tuple[Path, str], RunMask]:
-    """Return the masks of an output folder of `tpseg run` by their sources, see `place_of`.
+    """Return the masks of an output folder of `tpseg run` by source, see `place_of`.
 
     Args:
-        run: its `--out`.
-        task: whose masks are taken; needed where sources were segmented for several.
+        run: the output folder.
+        task: task of the masks; required if sources were segmented for several tasks.
 
     Raises:
-        StudyError: the folder is none, or it is not clear which mask of a source is meant.
+        StudyError: the folder is not an output folder, or a source has several possible masks.
     """
     if not (run / MANIFEST).is_file():
         raise StudyError(f"'{run}' contains no results of tpseg run; give its --out.")

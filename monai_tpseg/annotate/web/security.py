@@ -1,4 +1,4 @@
-"""Who may talk to the viewer: this machine, with the token, from the page itself; everything else ends in one line."""
+"""Access control of the viewer: requests from this machine, with the token, from the page itself; one-line refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADERS: dict[str, str] = {
         "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'"
     ),
-    "cache-control": "no-store",  # pixels of patients do not go into the cache on disc
+    "cache-control": "no-store",  # no pixels of patients in the disk cache
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "referrer-policy": "no-referrer",
@@ -24,17 +24,17 @@ HEADERS: dict[str, str] = {
 }
 """Sent with every answer: nothing of another place is loaded, nothing is kept, no other page may look inside."""
 
-_BODY = 2**16  # bytes of a request: a long stroke is some ten thousand
-_TOKEN = "token"  # in the query of the address
+_BODY = 2**16  # maximum bytes of a request: a long stroke has about ten thousand
+_TOKEN = "token"  # parameter of the query
 
 
 class Refusal(NamedTuple):
-    """Why a request gets no further.
+    """Refusal of a request.
 
     Attributes:
-        status: of HTTP.
-        line: one line for the person.
-        headers: besides `HEADERS`.
+        status: HTTP status.
+        line: message for the user, one line.
+        headers: additional headers.
     """
 
     status: int
@@ -45,14 +45,14 @@ class Refusal(NamedTuple):
 class AccessMiddleware:
     """ASGI middleware in front of the viewer.
 
-    A request passes if it names 127.0.0.1 or localhost with our port as its host (a name that an attacker's DNS server
-    points at 127.0.0.1 does not), comes from our own page or the address bar, is no larger than it may be, and carries
-    the token. The token comes in the address once and is a cookie from then on.
+    A request is accepted if its host is 127.0.0.1 or localhost with our port (which excludes DNS rebinding), it comes
+    from our page or the address bar, is within the size limit, and contains the token. The token is sent in the address
+    once, and as a cookie afterwards.
 
     Args:
-        app: what lies behind.
-        port: that the server listens on.
-        limits: path -> bytes that the body of a request may have, where that is not 64 KiB.
+        app: ASGI app of the viewer.
+        port: port of the server.
+        limits: path -> maximum bytes of the body, if not 64 KiB.
 
     Attributes:
         token: 256 random bits, as text.
@@ -63,21 +63,21 @@ class AccessMiddleware:
         self.token = secrets.token_urlsafe(32)
         self._once: set[str] = set()
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
-        self._cookie = f"tpseg_{port}"  # cookies are shared among the ports of a host
+        self._cookie = f"tpseg_{port}"  # a host shares cookies among its ports
 
     @property
     def address(self) -> str:
-        """The address to open, with the token."""
+        """The address of the viewer, with the token."""
         return self._address(self.token)
 
     def address_once(self) -> str:
-        """Return an address that opens once: other users of the machine see the arguments of a browser's process."""
+        """Return a one-time address, since other users of the machine can see the arguments of a browser's process."""
         key = secrets.token_urlsafe(32)
         self._once.add(key)
         return self._address(key)
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Hand a request on, or refuse it before anything of its body is read."""
+        """Forward a request, or refuse it before its body is read."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -91,14 +91,14 @@ class AccessMiddleware:
             await _refuse(refusal, send)
 
     def judge(self, scope: Scope) -> Refusal | None:
-        """Return why a request is refused (or, with status 303, sent on), or None where it may pass."""
+        """Return the refusal of a request (or, with status 303, its redirection), or None if it is accepted."""
         headers = _Headers(scope)
         if headers.only("host") not in self._hosts:
             return Refusal(421, f"This server answers to 127.0.0.1:{self.port} only; open the address it printed.")
         return self._foreign(scope, headers) or self._stranger(scope, headers) or self._body(scope, headers)
 
     def _foreign(self, scope: Scope, headers: _Headers) -> Refusal | None:
-        """A request that another page has made."""
+        """Refuse a request from another page."""
         reads = scope["method"] in ("GET", "HEAD")
         origin = headers.only("origin")
         if (origin is not None or not reads) and origin not in [f"http://{host}" for host in self._hosts]:
@@ -108,7 +108,7 @@ class AccessMiddleware:
         return None
 
     def _stranger(self, scope: Scope, headers: _Headers) -> Refusal | None:
-        """A request without the token; one that brings it in its address is sent on without it there."""
+        """Refuse a request without the token; redirect one with the token in its address."""
         if scope["path"] == "/" and scope["query_string"]:
             given = parse_qs(scope["query_string"].decode("latin-1")).get(_TOKEN, [""])[0]
             if self._known(given):
@@ -126,7 +126,7 @@ class AccessMiddleware:
         return _equal(given, self.token)
 
     def _body(self, scope: Scope, headers: _Headers) -> Refusal | None:
-        """A body that is too large, of unknown size, or no JSON."""
+        """Refuse a body that is too large, of unknown size, or not JSON."""
         if scope["method"] in ("GET", "HEAD"):
             return None
         length, limit = headers.only("content-length"), self.limits.get(scope["path"], _BODY)
@@ -149,12 +149,12 @@ class _Headers:
         self._pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
 
     def only(self, name: str) -> str | None:
-        """Return the value of a header, None where it is missing, and "" where it is there twice."""
+        """Return the value of a header, None if it is missing, "" if it is repeated."""
         values = [value for key, value in self._pairs if key == name]
         return None if not values else values[0] if len(values) == 1 else ""
 
     def cookie(self, name: str) -> str:
-        """Return the value of a cookie, or "". Those of other servers of this machine come along, of any form."""
+        """Return the value of a cookie, or "", ignoring the cookies of other servers of this machine."""
         every = ";".join(value for key, value in self._pairs if key == "cookie").split(";")
         return next((value for key, _, value in (one.strip().partition("=") for one in every) if key == name), "")
 
@@ -169,7 +169,7 @@ def _size(limit: int) -> str:
 
 
 def _with_headers(send: Any) -> Any:
-    """Return `send` that adds `HEADERS` to an answer."""
+    """Return `send` wrapped to add `HEADERS` to each response."""
 
     async def sending(message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

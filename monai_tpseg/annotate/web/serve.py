@@ -1,4 +1,4 @@
-"""The viewer runs: a port of this machine alone, a browser, until Ctrl-C."""
+"""Serve the viewer on a local port and open a browser, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ __all__ = ["listen", "make_server", "serve"]
 logger = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-_GRACE = 5  # seconds that open requests get after Ctrl-C
+_GRACE = 5  # grace period of open requests after Ctrl-C, in s
 
 
 def listen(port: int) -> socket.socket:
     """Return a socket that listens on 127.0.0.1 only.
 
     Args:
-        port: 0 takes a free one.
+        port: port number; 0 uses any free port.
 
     Raises:
-        StudyError: the port is taken or not allowed.
+        StudyError: the port is in use or not permitted.
     """
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would share a port that is taken
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of a viewer that has just ended
+        if sys.platform != "win32":  # where it would share a port in use
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # reuse after a restart
         made.bind((_HOST, port))
         made.listen(64)
     except (OSError, OverflowError) as error:
@@ -48,11 +48,11 @@ def listen(port: int) -> socket.socket:
 
 
 def make_server(workspace: Workspace, port: int) -> tuple[uvicorn.Server, AccessMiddleware]:
-    """Return a server that is not running yet, and the middleware in front of it.
+    """Return a server that is not started yet, and its access middleware.
 
     Args:
-        workspace: whose cases it shows.
-        port: of the socket that it will be given.
+        workspace: workspace with the cases.
+        port: port of its socket.
     """
     access = AccessMiddleware(create_app(workspace), port, LIMITS)
     quiet = partial(uvicorn.Config, log_config=None, log_level="critical", access_log=False, server_header=False)
@@ -63,9 +63,9 @@ def serve(workspace: Workspace, port: int = 0, browser: bool = True) -> None:
     """Serve the viewer until Ctrl-C or SIGTERM.
 
     Args:
-        workspace: whose cases it shows.
-        port: of 127.0.0.1; 0 takes a free one.
-        browser: open it there.
+        workspace: workspace with the cases.
+        port: port on 127.0.0.1; 0 uses any free port.
+        browser: whether to open a browser.
 
     Raises:
         StudyError: see `listen`.
@@ -76,7 +76,7 @@ def serve(workspace: Workspace, port: int = 0, browser: bool = True) -> None:
         if browser and _has_screen():
             threading.Thread(target=webbrowser.open, args=(access.address_once(),), daemon=True).start()
         try:
-            with suppress(KeyboardInterrupt):  # it comes only where Ctrl-C is not ignored by who started this process
+            with suppress(KeyboardInterrupt):  # raised only if the parent process does not ignore Ctrl-C
                 server.run(sockets=[made])
             logger.info("Stopped. Repeat the command with --resume to continue.")
         finally:
@@ -84,6 +84,6 @@ def serve(workspace: Workspace, port: int = 0, browser: bool = True) -> None:
 
 
 def _has_screen() -> bool:
-    """Without one, the browser would be one for the terminal."""
+    """Return whether there is a display; without one, a text browser would start."""
     screens = ("DISPLAY", "WAYLAND_DISPLAY")
     return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in screens)

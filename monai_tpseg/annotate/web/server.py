@@ -1,4 +1,4 @@
-"""The viewer's requests: each has fixed names and few values, none of which is a path."""
+"""The requests of the viewer, with fixed names and few values, never a path."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".
 
 
 class _Requests:
-    """What the page can ask of a workspace."""
+    """Request handlers of a workspace."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -175,10 +175,10 @@ def _pairs(points: list[list[float]]) -> list[tuple[float, float]]:
 
 
 def create_app(workspace: Workspace) -> FastAPI:
-    """Return the viewer without the access control in front of it.
+    """Return the app of the viewer, without access control.
 
     Args:
-        workspace: whose cases are shown.
+        workspace: workspace with the cases.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _add_page(app)
@@ -207,7 +207,7 @@ def create_app(workspace: Workspace) -> FastAPI:
 
 
 def _add_page(app: FastAPI) -> None:
-    """A route for each file of ours, read now: no request leads to the file system."""
+    """Add a route for each file of the page, read now, so that requests do not access the file system."""
     for file in files("monai_tpseg.annotate.web").joinpath("page").iterdir():
         suffix = file.name[file.name.rfind(".") :]
         if suffix in _TYPES:
@@ -220,7 +220,7 @@ def _sender(content: bytes, media_type: str) -> Any:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Whatever goes wrong ends in one line for the person; the log gets no text that may hold a name."""
+    """Convert every error to one line for the user; the log contains no text that may identify patients."""
 
     def unknown(_request: Request, error: Any) -> Response:
         return PlainTextResponse(f"{error.detail}.", error.status_code)

@@ -1,4 +1,4 @@
-"""What travels between page and server: slices as PNG, masks as runs of equal pixels, and where things stand."""
+"""Data between page and server: slices as PNG, run-length encoded masks, and states."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def encode_png(picture: NDArray[np.uint8]) -> bytes:
-    """Return a picture (H, W, 3) as PNG; one channel where all three are equal."""
+    """Return a picture (H, W, 3) as PNG, with one channel if all three are equal."""
     grey = bool((picture == picture[..., :1]).all())
     file = io.BytesIO()
     Image.fromarray(picture[..., 0] if grey else picture).save(file, format="PNG", compress_level=1)
@@ -30,14 +30,14 @@ def encode_png(picture: NDArray[np.uint8]) -> bytes:
 
 
 def decode_base64(text: str, what: str) -> bytes:
-    """Return the bytes that were sent as base64.
+    """Decode bytes that were sent as base64.
 
     Args:
         text: base64.
         what: its name in errors.
 
     Raises:
-        SessionError: it is none.
+        SessionError: the text is not base64.
     """
     try:
         return base64.b64decode(text, validate=True)
@@ -46,14 +46,14 @@ def decode_base64(text: str, what: str) -> bytes:
 
 
 def decode_png(text: str, what: str) -> bytes:
-    """Return the PNG that was sent as base64.
+    """Decode a PNG that was sent as base64.
 
     Args:
         text: base64.
         what: its name in errors.
 
     Raises:
-        SessionError: it is none.
+        SessionError: the text is not a PNG in base64.
     """
     data = decode_base64(text, what)
     if not data.startswith(_PNG):
@@ -62,7 +62,7 @@ def decode_png(text: str, what: str) -> bytes:
 
 
 def runs(mask: NDArray[np.uint8]) -> list[int]:
-    """Return how many pixels are 0, then 1, then 0, ..., row after row; the first number may be 0."""
+    """Return the run lengths of 0, 1, 0, ..., row by row; the first one may be 0."""
     flat = mask.ravel()
     if not flat.size:
         return []
@@ -72,17 +72,17 @@ def runs(mask: NDArray[np.uint8]) -> list[int]:
 
 
 def patches(changes: Iterable[Change]) -> list[dict[str, Any]]:
-    """Return what changed, each as `index`, `box` (None where no pixel did) and `runs` within the box."""
+    """Return the changes, each with `index`, `box` (None without changed pixels) and `runs` within the box."""
     return [{"index": c.index, "box": c.box, "runs": runs(c.mask)} for c in changes]
 
 
 def opened(session: Session, number: int, name: str) -> dict[str, Any]:
-    """Return what stays as it is while a case is open.
+    """Return the constant data of an open case.
 
     Args:
-        session: of the case.
-        number: of the case in the list.
-        name: that a person knows it by.
+        session: session of the case.
+        number: number of the case in the list.
+        name: name of the case.
     """
     spacing, (low, high) = session.spacing, session.value_range
     return {
@@ -99,11 +99,11 @@ def opened(session: Session, number: int, name: str) -> dict[str, Any]:
 
 
 def status(session: Session, revision: int) -> dict[str, Any]:
-    """Return where a session stands, without its masks.
+    """Return the state of a session, without its masks.
 
     Args:
-        session: that is open.
-        revision: how many requests have changed something since the server began.
+        session: the open session.
+        revision: number of requests with changes since the server started.
     """
     states, window = session.states(), session.window_default
     named = session.named_modality

@@ -1,4 +1,4 @@
-"""The cases of one input, the one that lies open, and where their work is kept."""
+"""The cases of one input, the open one, and their stored sessions."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ DATALIST = "done.json"
 
 
 class NotOpen(SessionError):
-    """A request about a case that is not open, or not any more."""
+    """Request for a case that is not open, or no longer open."""
 
 
 class Workspace:
-    """Opens one case at a time; what is done with it is kept on disc at once.
+    """Open one case at a time and store each change on disk at once.
 
     Args:
-        cases: the name of each case and where it lies.
-        model: loaded once.
-        out: output folder; `sessions/NAME` keeps a session, `cases/NAME` what is saved.
-        task: of all cases; by default that of the entry, if it has one.
-        sources: reads the cases, in processes apart.
-        masks: what new sessions begin with, see `masks_of_run`.
+        cases: name and entry of each case.
+        model: the model, loaded once.
+        out: output folder; `sessions/NAME` contains a session, `cases/NAME` saved results.
+        task: task of all cases; by default that of the entry, if any.
+        sources: reader of the cases in separate processes.
+        masks: initial masks of new sessions, see `masks_of_run`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Workspace:
         self._revision = 0
 
     def state(self) -> dict[str, Any]:
-        """Return the list of cases and, where one is open, what there is to know about it."""
+        """Return the list of cases and the data of the open one, if any."""
         known = self.model.info.tasks
         cases = self._about_cases()
         with self._lock:
@@ -80,14 +80,14 @@ class Workspace:
             return {"cases": cases, "tasks": known, "opened": about, "status": status(session, self._revision)}
 
     def open(self, number: int, task: str | None) -> dict[str, Any]:
-        """Open a case, as it was left if it had been worked on, and return `state`.
+        """Open a case, restoring its session, if any, and return `state`.
 
         Args:
-            number: of the case, from 0.
-            task: of a case that is new: a name, "" for none, None for the one that is proposed.
+            number: number of the case, from 0.
+            task: task of a new case: a name, "" for none, None for the proposed one.
 
         Raises:
-            SessionError: no such case, or the session does not fit the source any more.
+            SessionError: there is no such case, or the session no longer matches the source.
             ReadError: the source cannot be read.
         """
         if not 0 <= number < len(self.cases):
@@ -103,7 +103,7 @@ class Workspace:
             return self.state()
 
     def close(self) -> None:
-        """Close the case that is open, and end the processes that read."""
+        """Close the open case, and end the reading processes."""
         with self._lock:
             self._close_case()
             self._sources.close()
@@ -117,7 +117,7 @@ class Workspace:
         """Return the session of the open case.
 
         Raises:
-            NotOpen: `number` is another case.
+            NotOpen: case `number` is not open.
         """
         found = self._open
         if found is None or found[0] != number:
@@ -125,11 +125,11 @@ class Workspace:
         return found[1]
 
     def change(self, number: int, work: Callable[[Session], Change | Iterable[Change]]) -> dict[str, Any]:
-        """Let `work` change the open case, and return the patches of its masks and where it stands.
+        """Apply `work` to the open case, and return the patches of its masks and its state.
 
         Raises:
             NotOpen: see `session`.
-            SessionError: what `work` raises.
+            SessionError: raised by `work`.
         """
         with self._lock:
             session = self.session(number)
@@ -140,12 +140,12 @@ class Workspace:
             return {"changes": patches(changes), "status": status(session, self._revision)}
 
     def mark_done(self, number: int, done: bool, empty: bool = False) -> dict[str, Any]:
-        """Mark the open case as done, its masks saved, or as not done; see `change`.
+        """Mark the open case as done, saving its masks, or as not done; see `change`.
 
         Args:
-            number: of the case.
-            done: whether it is.
-            empty: nothing is marked, and this is the result.
+            number: number of the case, from 0.
+            done: whether the case is done.
+            empty: whether an empty mask is the intended result.
 
         Raises:
             NotOpen: see `session`.
@@ -160,16 +160,16 @@ class Workspace:
             return {**self.change(number, lambda s: s.set_done(done)), "saved": saved}
 
     def export_done(self) -> dict[str, Any]:
-        """Write the cases that are done as a datalist, and return where, and how many.
+        """Write the finished cases as a datalist, and return its path and the number of cases.
 
         Raises:
-            StudyError: none is done.
+            StudyError: no case is done.
         """
         found = write_annotated(self.out, self.out / DATALIST, done=True)
         return {"path": str((self.out / DATALIST).absolute()), "cases": len(found.entries)}
 
     def _keep_done(self, number: int, session: Session) -> None:
-        """Let the folder of a session say whether it is done; what is saved of one that is done is what it shows."""
+        """Record in the folder of a session whether it is done, and save the current masks of a finished one."""
         mark = self.out / SESSIONS / self.cases[number][0] / DONE
         if session.done == mark.is_file():
             return
@@ -183,8 +183,8 @@ class Workspace:
         """Add a picture and its mask, both PNG, to the exemplars of a session.
 
         Raises:
-            ReadError: one of them cannot be read, or they do not fit.
-            SessionError: an empty mask.
+            ReadError: one of them cannot be read, or their sizes differ.
+            SessionError: the mask is empty.
         """
         with tempfile.TemporaryDirectory() as folder:
             paths = Path(folder, "picture.png"), Path(folder, "mask.png")
@@ -193,16 +193,16 @@ class Workspace:
             return session.add_exemplar(*paths)
 
     def open_mask(self, session: Session, name: str, data: bytes) -> list[Change]:
-        """Take the masks of a file that was sent.
+        """Replace the masks by those of an uploaded file.
 
         Args:
-            session: of the open case.
-            name: of the file; only its ending counts.
-            data: its bytes.
+            session: session of the open case.
+            name: name of the file; only its suffix counts.
+            data: content of the file.
 
         Raises:
             ReadError: see `Session.open_mask`.
-            SessionError: likewise; an ending that is none of those.
+            SessionError: see `Session.open_mask`; the suffix is not supported.
         """
         ending = next((one for one in DRAWN_SUFFIXES if name.lower().endswith(one)), None)
         if ending is None:
@@ -213,15 +213,15 @@ class Workspace:
             return session.open_mask(path)
 
     def save(self, number: int, empty: bool = False) -> dict[str, Any]:
-        """Write the masks of the open case, and return what was written, and where.
+        """Write the masks of the open case, and return the kinds and the folder of the files.
 
         Args:
-            number: of the case.
-            empty: write masks that mark nothing too, as the result that there is no lesion.
+            number: number of the case, from 0.
+            empty: whether an empty mask is the intended result.
 
         Raises:
             NotOpen: see `session`.
-            SessionError: the case has no task yet, or nothing is marked and `empty` is not set.
+            SessionError: the case has no task yet, or the mask is empty and `empty` is not set.
         """
         session = self.session(number)
         if session.is_empty and not empty:
@@ -244,14 +244,14 @@ class Workspace:
         if given is not None:
             try:
                 session.open_mask(given.path)
-            except BaseException:  # what has begun without its mask would go on without it
+            except BaseException:  # otherwise the session would continue without its mask
                 session.close()
                 shutil.rmtree(folder)
                 raise
         return session
 
     def _about_cases(self) -> list[dict[str, Any]]:
-        """What a person chooses a case by; `misfits` are the tasks that were trained for another modality."""
+        """Return the list for choosing a case; `misfits` are the tasks trained for another modality."""
         known, folder = self.model.info, self.out / CASES
         modalities = {task: get_task(task, known.modalities).modality for task in known.tasks}
         saved = {path.name.partition("_")[0] for path in folder.iterdir()} if folder.is_dir() else set()
@@ -272,10 +272,10 @@ class Workspace:
 
 
 def check_sessions(out: Path, names: Iterable[str], resume: bool) -> None:
-    """Check that the sessions that an output folder holds may be gone on with.
+    """Check that the sessions of an output folder may be continued.
 
     Raises:
-        StudyError: there are sessions and `resume` is not set, or they are those of another input.
+        StudyError: there are sessions and `resume` is not set, or they belong to another input.
     """
     folder = out / SESSIONS
     kept = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()

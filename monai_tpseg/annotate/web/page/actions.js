@@ -1,8 +1,8 @@
-// Everything that has a button or a key, once: the buttons, the keys and the help all come from this table.
+// All actions with a button or a key: buttons, keys and help are generated from this table.
 
 import { isField } from './pointer.js';
 
-// name: [label, keys, group, and what its button says where that is shorter]; a key with Shift, Ctrl or Alt is written 'Ctrl+z'
+// name: [label, keys, group, short text of the button, if any]; keys with Shift, Ctrl or Alt are written as 'Ctrl+z'
 export const ACTIONS = {
   point: ['Point', ['p'], 'Tools'],
   box: ['Box', ['Shift+B'], 'Tools'],
@@ -127,7 +127,7 @@ export function attachActions(run, crossHair) {
   });
 }
 
-// a field keeps the keys that it needs itself; letters are free on buttons, check boxes and sliders
+// fields keep the keys they need; letters remain available on buttons, check boxes and sliders
 function usable(event, key) {
   const field = event.target.closest('input, select, textarea, button, summary');
   if (key.startsWith('Ctrl+') || key === 'Escape') return true;

@@ -1,15 +1,15 @@
-// Requests to the server. Those about masks go one after the other, so that patches arrive in order.
+// Requests to the server. Requests about masks are sent one at a time, so that patches arrive in order.
 
 export class Refused extends Error {}
 
-// The answer did not arrive, or not whole: nobody knows whether the request was followed.
+// The response is missing or incomplete, so it is unknown whether the request was carried out.
 export class Lost extends Error {}
 
-// Nobody waits for the answer any more.
+// The response is no longer needed.
 export class Dropped extends Error {}
 
 const STOPPED = 'The viewer does not answer. If it was stopped, start tpseg annotate with --resume and open its address.';
-const AGAIN = 400; // milliseconds until something that only reads is asked for once more
+const AGAIN = 400; // delay before a read-only request is repeated, in ms
 
 async function ask(path, options, read) {
   let response;
@@ -24,7 +24,7 @@ async function ask(path, options, read) {
   throw new Refused(content.trim() || `The server answered ${response.status}.`);
 }
 
-// what changes nothing may be asked for twice
+// read-only requests may be repeated
 async function look(path, read, options = {}) {
   try {
     return await ask(path, options, read);

@@ -1,4 +1,4 @@
-// What is open, what is seen of it, and what the server is asked for.
+// State of the page: the open case, its display, and requests to the server.
 
 import { address, Dropped, get, inTurn, Lost, post } from './api.js';
 import { Images } from './images.js';
@@ -6,35 +6,35 @@ import { Mask } from './masks.js';
 import { busy, toast } from './panel.js';
 import { View } from './view.js';
 
-const AHEAD = [1, -1, 2, -2]; // neighbours that are fetched before they are asked for
-const KEPT = 2 ** 26; // pixels of pictures that are kept, four bytes each
-const SOON = 300; // milliseconds without a change until lesions are numbered
-const LATE = 400; // milliseconds after which a picture of another slice is shown as such
+const AHEAD = [1, -1, 2, -2]; // offsets of prefetched slices
+const KEPT = 2 ** 26; // pixels of cached pictures, four bytes each
+const SOON = 300; // idle time before lesions are numbered, in ms
+const LATE = 400; // delay before the display is marked as showing another slice, in ms
 const LOST = 'The answer was lost on its way; what is shown now is what the viewer has.';
 const LOADING = 'The picture of this slice is not there yet; click again.';
 
-// All that belongs to one case: made anew when a case is opened, so that nothing of the one before remains.
+// State of one case: created when a case is opened, so that nothing of the previous one remains.
 const fresh = (opened, status) => ({
   opened,
   status,
-  image: null, // of a slice: { number, index, bitmap }
-  stroke: null, // in hand: { tool, points, positive, index }
-  pending: [], // strokes that the server is at
-  corners: [], // of a lasso that is set corner by corner
-  ruler: null, // { index, points } of two places
-  cursor: null, // the cross hair of the keyboard
-  point: opened ? { row: opened.shape[0] >> 1, column: opened.shape[1] >> 1 } : null, // on the slice; the other planes are cut there
-  edits: 0, // how often masks have changed
-  hovered: null, // the pixel under the pointer
-  over: null, // the place under the pointer, in parts of pixels
-  mode: 1, // of a click: 1 adds, -1 removes
+  image: null, // picture of a slice: { number, index, bitmap }
+  stroke: null, // stroke being drawn: { tool, points, positive, index }
+  pending: [], // strokes being processed by the server
+  corners: [], // corners of a lasso that is set corner by corner
+  ruler: null, // { index, points } with two points
+  cursor: null, // cross hair of the keyboard
+  point: opened ? { row: opened.shape[0] >> 1, column: opened.shape[1] >> 1 } : null, // position of the other planes
+  edits: 0, // number of changes of masks
+  hovered: null, // pixel under the pointer
+  over: null, // position under the pointer, in fractions of pixels
+  mode: 1, // polarity of a click: 1 adds, -1 removes
   visible: true,
-  pixel: null, // what lies under the pointer or the cross hair: { index, row, column, values, unit, position }
+  pixel: null, // pixel under the pointer or cross hair: { index, row, column, values, unit, position }
   playing: false,
-  late: '', // why the picture on the screen is not that of the slice, once that takes long
-  saved: null, // where
+  late: '', // reason why the display does not show the current slice, after a delay
+  saved: null, // path of the saved files
   lesions: [],
-  stopped: true, // of propagating
+  stopped: true, // whether propagation is stopped
   window: status ? [...status.window] : [0, 255],
 });
 
@@ -48,13 +48,13 @@ export class App {
     this.tasks = [];
     Object.assign(this, fresh(null, null));
     this.index = 0;
-    this.opening = false; // whether the server is asked for another case
-    this.tool = 'point'; // or box, brush, lasso, piece, ruler
-    this.diameter = 12; // of the brush, in the shorter side of a pixel
+    this.opening = false; // whether another case is being opened
+    this.tool = 'point'; // 'point', 'box', 'brush', 'lasso', 'piece' or 'ruler'
+    this.diameter = 12; // diameter of the brush, in units of the shorter side of a pixel
     this.opacity = 40;
     this.outline = true;
     this.inverted = false;
-    this.axes = false; // whether the axes of lesions are drawn
+    this.axes = false; // whether RECIST axes are drawn
     this.three = false; // whether a volume is shown in three planes
     this.colour = '#56b4e9';
     this.working = 0;
@@ -64,15 +64,15 @@ export class App {
 
   get depth() { return this.opened.shape[2]; }
 
-  // whether the picture on the screen is that of the slice: until then no click counts
+  // whether the display shows the current slice; clicks are ignored until then
   get seen() { return this.image?.number === this.opened.case && this.image.index === this.index; }
 
-  // whether its mask is there too: until then nothing is drawn on it
+  // whether its mask is loaded too; drawing is ignored until then
   get current() { return this.seen && this.mask; }
 
   get reformats() { return this.opened?.reformats ?? []; }
 
-  // whether the other two planes are seen too
+  // whether the other two planes are visible
   get linked() { return this.three && this.reformats.length > 0; }
 
   get clicks() { return this.status.clicks[this.index] ?? []; }
@@ -89,7 +89,7 @@ export class App {
     if (opened) this.show(opened, status);
   }
 
-  // where the cases stand: work on one may have begun, or have taken back that it is done
+  // updates the list of cases: one may have been started, or no longer be done
   async learnStates() {
     try {
       this.cases = (await get('/api/state')).cases;
@@ -103,10 +103,10 @@ export class App {
     if (found) toast(`${found.cases} done: ${found.path}`, 'done');
   }
 
-  // why it could not be opened, "" if it is open now; the case before stays open until then
+  // returns the reason of a failure, "" if the case is open; until then the previous case stays open
   async open(number, task) {
     let wrong = '';
-    this.opening = true; // no picture of the case before is asked for: the server may have left it
+    this.opening = true; // no requests for the previous case, which the server may have closed
     this.images.stop();
     await this.work('Opening', () => inTurn(async () => {
       const { cases, opened, status } = await post('/api/open', { case: number, task });
@@ -131,13 +131,13 @@ export class App {
 
   // -- requests
 
-  // ask for a change, and take over what it changed: the list of changes, null if it was refused
+  // requests a change and applies the response; returns the list of changes, null if it was refused
   change(doing, path, body = {}) {
     const { opened } = this;
     return this.work(doing, () => inTurn(async () => {
       if (this.opened !== opened) throw new Error('Another case was opened meanwhile.');
       const { changes, status } = await this.asked(path, { case: opened.case, ...body });
-      if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window was at work
+      if (status.revision !== this.status.revision + 1) this.masks.clear(); // another window has made changes
       this.edits += 1;
       const renamed = JSON.stringify(status.names) !== JSON.stringify(this.status.names);
       if (status.modality !== this.status.modality) this.setWindow([...status.window]);
@@ -152,7 +152,7 @@ export class App {
     }));
   }
 
-  // where the answer is lost, the page takes over what the server has
+  // after a lost response, the page reloads the state of the server
   async asked(path, body) {
     try {
       return await post(path, body);
@@ -186,7 +186,7 @@ export class App {
 
   // -- lesions
 
-  // some time after the last change: to number them takes longer than a stroke
+  // delayed until after the last change: numbering takes longer than a stroke
   learnLesions() {
     clearTimeout(this.counting);
     this.counting = setTimeout(async () => {
@@ -229,7 +229,7 @@ export class App {
     return Promise.all([this.fetchImage(), this.fetchMaskInTurn(this.index)]);
   }
 
-  // row, column and slice, moved into the volume: the other planes are cut there
+  // row, column and slice, clamped to the volume: the position of the other planes
   cross(place) {
     const [row, column, index] = place.map((value, axis) => Math.min(this.opened.shape[axis] - 1, Math.max(0, Math.round(value))));
     this.point = { row, column };
@@ -238,7 +238,7 @@ export class App {
     this.draw();
   }
 
-  // of many changes of slice and window in a row only the newest is asked for
+  // of several quick changes of slice and window only the last one is requested
   async fetchImage() {
     this.again = true;
     if (this.fetching || this.opening) return;
@@ -282,7 +282,7 @@ export class App {
     this.draw();
   }
 
-  // slice after slice, round and round, no faster than their pictures come
+  // plays the slices in a loop, no faster than their pictures arrive
   async play(rate) {
     const { opened } = this;
     this.playing = true;
@@ -293,7 +293,7 @@ export class App {
     this.draw();
   }
 
-  // of many places in a row only the newest is asked for
+  // of several quick moves only the last position is requested
   async learnPixel() {
     const place = () => this.seen && (this.cursor ?? this.hovered);
     const known = ({ row, column }) => this.pixel?.index === this.index && this.pixel.row === row && this.pixel.column === column;
@@ -305,14 +305,14 @@ export class App {
         const found = await get('/api/pixel', { case: opened.case, index, row, column });
         if (this.opened === opened) this.pixel = { index, row, column, ...found };
       } catch {
-        break; // a value that does not come is not shown
+        break; // a missing value is not shown
       }
       this.draw();
     }
     this.asking = false;
   }
 
-  // -- what a person does
+  // -- actions of the user
 
   click(pixel, other) {
     if (!this.seen) return toast(LOADING);
@@ -334,7 +334,7 @@ export class App {
     return this.change('Segmenting', '/api/box', { index: this.index, start: corner(start), end: corner(end) });
   }
 
-  // a stroke is seen until the server has made pixels of it
+  // a stroke is displayed until the server has rasterised it
   async drawn(points, other) {
     if (!this.seen) return toast(LOADING);
     const stroke = { tool: this.tool, points, positive: this.positive(other), index: this.index };
@@ -347,7 +347,7 @@ export class App {
     return this.draw();
   }
 
-  // a lasso is drawn in one go, or set corner by corner and closed on its first one
+  // a lasso is drawn in one stroke, or set corner by corner and closed on the first corner
   corner(place, other) {
     const near = ({ row, column }) => Math.hypot((row - place.row) * this.view.sy, (column - place.column) * this.view.sx) < 9;
     if (this.corners.length > 2 && near(this.corners[0])) this.close(other);
@@ -370,7 +370,7 @@ export class App {
     Object.assign(this, { tool, mode, corners: [], stroke: null });
   }
 
-  // slice after slice, so that each is seen as it comes and a person can stop
+  // slice by slice, so that each result is visible and the user can stop
   propagate(direction, steps, by) {
     if (!this.stopped) return null;
     this.stopped = false;
@@ -395,7 +395,7 @@ export class App {
     }
   }
 
-  // undo and redo show the slice on which something happened
+  // undo and redo show the affected slice
   async back(doing, path) {
     const changes = await this.change(doing, path);
     if (changes?.[0]?.box && changes[0].index !== this.index) await this.go(changes[0].index);
@@ -420,7 +420,7 @@ export class App {
     }));
   }
 
-  // across: the width of the window; up and down: its level
+  // horizontal: width of the window; vertical: its level
   turnWindow(dx, dy) {
     const [low, high] = this.window;
     const range = this.opened.range[1] - this.opened.range[0] || 1;

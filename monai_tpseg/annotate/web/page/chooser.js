@@ -1,4 +1,4 @@
-// Which case to open, and for which task: asked where there is more than one answer.
+// Dialog for choosing case and task, shown if there is more than one possibility.
 
 import { options, otherModality, toast, words } from './panel.js';
 
@@ -18,7 +18,7 @@ export class Chooser {
     });
   }
 
-  // one case is opened at once, if it says what it is
+  // a single case is opened at once, if its task is known
   async begin() {
     const { cases, opened } = this.app;
     byId('turning').hidden = cases.length < 2;
@@ -27,10 +27,10 @@ export class Chooser {
     if (!this.app.opened) this.ask(wrong);
   }
 
-  // of the case that is chosen, -1 where no case has what is searched for
+  // number of the chosen case, -1 without a match
   get number() { return Number(byId('choose-case').value || -1); }
 
-  // the next case or the one before; what a case does not say itself is asked
+  // opens the next or previous case, asking for an unknown task
   async turn(step) {
     const { app } = this;
     const number = app.opened.case + step;
@@ -55,7 +55,7 @@ export class Chooser {
     this.list();
   }
 
-  // the cases whose name or state has all words that are searched for
+  // cases whose name or state contains all search words
   list(number = this.number) {
     const { cases } = this.app;
     const wanted = byId('choose-search').value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -71,7 +71,7 @@ export class Chooser {
     if (this.number !== before) this.propose();
   }
 
-  // what the case itself says; never the task of another case
+  // task of the case itself, never of another case
   propose() {
     byId('choose-open').disabled = this.number < 0;
     byId('choose-note').textContent = this.number < 0 ? 'No case has this in its name or state.' : '';
@@ -92,7 +92,7 @@ export class Chooser {
     byId('choose-warning').textContent = wrong ? otherModality(words(task), modality) : '';
   }
 
-  // until it is open the chooser stays as it is, with the reason if that fails
+  // the dialog stays open until the case is open, and shows the reason of a failure
   async choose() {
     const button = byId('choose-open');
     if (button.disabled) return;

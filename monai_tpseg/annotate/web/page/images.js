@@ -1,11 +1,11 @@
-// Slices as pictures, kept by their address: in the memory of this page alone, never on disc.
+// Cache of pictures of slices by address, in the memory of this page only, never on disk.
 
 import { picture } from './api.js';
 
 export class Images {
   constructor(limit = 96) {
     this.limit = limit;
-    this.kept = new Map(); // address -> promise of an ImageBitmap, the oldest first
+    this.kept = new Map(); // address -> promise of an ImageBitmap, oldest first
     this.asking = new AbortController();
   }
 
@@ -23,7 +23,7 @@ export class Images {
     this.kept.delete(url);
   }
 
-  // what is on its way is not waited for
+  // pending requests are cancelled
   stop() {
     this.asking.abort();
     this.asking = new AbortController();

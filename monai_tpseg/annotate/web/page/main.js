@@ -1,4 +1,4 @@
-// The page begins here: the app, the screen, and what each button, key and movement of the mouse does.
+// Entry point of the page: app, screen, and the actions of buttons, keys and mouse.
 
 import { attachActions } from './actions.js';
 import { App } from './app.js';
@@ -88,7 +88,7 @@ function drawWith(points, pixel, other) {
   else if (pixel) app.removePiece(pixel);
 }
 
-// the other planes show what a person does on this one
+// the other planes follow the actions on this one
 const crossAt = ({ row, column }) => app.cross([row, column, app.index]);
 
 const once = (work) => (...given) => {
@@ -103,7 +103,7 @@ function run(name) {
   else if (!document.querySelector(`[data-action="${name}"]:disabled`)) once(DOES[name])();
 }
 
-// with the focus on the picture, a cross hair clicks without a mouse
+// with the focus on the picture, a cross hair allows clicks by keyboard
 function crossHair(event) {
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
   const far = (value) => value * (event.ctrlKey ? 10 : 1);
@@ -130,7 +130,7 @@ function crossHair(event) {
   return true;
 }
 
-// an empty mask says that there is no lesion: a person says so, not a slip of the hand
+// an empty mask means no lesion, which the user must confirm
 function save() {
   if (!app.status.empty) return app.save();
   return askEmpty(() => app.save(true));
@@ -144,7 +144,7 @@ function markDone() {
 function askEmpty(work) {
   const dialog = byId('empty');
   dialog.returnValue = '';
-  dialog.onclose = () => { if (dialog.returnValue === 'save') work(); }; // the event of an earlier closing may come late
+  dialog.onclose = () => { if (dialog.returnValue === 'save') work(); }; // the event of an earlier closing may be late
   dialog.showModal();
 }
 
@@ -202,7 +202,7 @@ async function encoded(file) {
 
 attachActions(run, crossHair);
 attachPointer(byId('canvas'), app.view, {
-  about: () => app.opened, // what a movement begins on, it ends on
+  about: () => app.opened, // a gesture ends on the case on which it started
   click: once((pixel, other) => { app.cursor = null; crossAt(pixel); app.click(pixel, other); }),
   scribble: once((pixels, other) => { crossAt(pixels.at(-1)); app.scribble(pixels, other); }),
   stroke: once((points, other) => {

@@ -1,4 +1,4 @@
-// Masks of slices: patched in place, with a picture and an outline to draw.
+// Masks of slices, patched in place, with picture and outline for drawing.
 
 export function decode(runs, count) {
   const data = new Uint8Array(count);
@@ -41,7 +41,7 @@ export class Mask {
         right = Math.max(right, column + 1);
       }
     }
-    this.box = [top, left, bottom, right]; // of the lesion, half-open
+    this.box = [top, left, bottom, right]; // bounding box of the lesion, half-open
     this.drawn = null;
     this.path = null;
   }
@@ -60,7 +60,7 @@ export class Mask {
     return canvas;
   }
 
-  // closed lines along the edges of pixels, whose corners are whole numbers
+  // closed lines along the edges of pixels, with integer corners
   outline() {
     if (this.path) return this.path;
     this.path = new Path2D();
@@ -82,7 +82,7 @@ export class Mask {
     this.path.closePath();
   }
 
-  // corner -> the corners that an edge leads to from there, with the lesion on its right; a corner is a number
+  // corner -> end corners of its outgoing edges, with the lesion on the right; corners are numbered
   edges() {
     const ends = new Map();
     const stride = this.width + 1;

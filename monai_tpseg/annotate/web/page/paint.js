@@ -1,6 +1,6 @@
-// Draws the slice, its mask, the clicks and the stroke in hand.
+// Draws the slice, its mask, the clicks and the current stroke.
 
-const SMOOTH_BELOW = 3; // screen pixels a pixel: above, pixels are shown as they are
+const SMOOTH_BELOW = 3; // screen pixels per pixel, above which interpolation is off
 const ADDED = '#00c08b';
 const REMOVED = '#ff8a3d';
 
@@ -73,7 +73,7 @@ function paintBox(context, view, { points }) {
   stroke(context, path, ADDED, 2);
 }
 
-// as wide as what it will cover
+// drawn in its actual width
 function paintBrush(context, view, { points, positive }, { diameter }) {
   const path = way(view, points.length > 1 ? points : [points[0], points[0]]);
   context.lineCap = context.lineJoin = 'round';
@@ -101,7 +101,7 @@ function paintCorners(context, view, scene) {
   corners.forEach((corner, n) => {
     const [x, y] = view.toScreen(corner.row, corner.column);
     const dot = new Path2D();
-    dot.arc(x, y, n ? 3.5 : 6, 0, 2 * Math.PI); // the first one closes the line
+    dot.arc(x, y, n ? 3.5 : 6, 0, 2 * Math.PI); // the first corner closes the line
     stroke(context, dot, '#000', 4);
     stroke(context, dot, '#fff', 2);
   });
@@ -142,7 +142,7 @@ function paintRing(context, view, { brush, diameter }) {
   stroke(context, ring, '#fff', 1.2);
 }
 
-// a disc with a plus, a square with a minus: told apart without colours
+// disc with plus, square with minus: distinguishable without colours
 function paintClick(context, view, [row, column, polarity]) {
   const [x, y] = view.toScreen(row, column);
   const shape = new Path2D();
@@ -161,9 +161,9 @@ function paintClick(context, view, [row, column, polarity]) {
   stroke(context, sign, '#000', 1.8);
 }
 
-const GAP = 14; // screen pixels around the place that a cross hair leaves free
+const GAP = 14; // gap at the centre of a cross hair, in screen pixels
 
-// where the other two planes are cut: lines across the whole picture
+// positions of the other two planes: lines across the whole picture
 function paintCross(context, view, { row, column }) {
   const [x, y] = view.toScreen(row, column);
   const path = new Path2D();

@@ -1,4 +1,4 @@
-// The tools beside the picture show what is; messages come and go.
+// Updates the tools beside the picture, and shows messages.
 
 const byId = (id) => document.getElementById(id);
 
@@ -66,7 +66,7 @@ export function fillTools(app) {
   enable('down', marked && app.index > 0);
 }
 
-// of a mask that the class alone has made; a click or a stroke makes it another one
+// trust estimates of a mask from the class alone, without clicks or strokes
 function fillTrust({ state, index, status }) {
   const said = status.trust[index];
   const text = said ? trusted(said) : '';
@@ -82,7 +82,7 @@ function trusted({ not_this_task: picture, expected_dice: dice }) {
   return parts.join(' ');
 }
 
-// what `tpseg run` flags as other_modality
+// the flag other_modality of `tpseg run`
 export function otherModality(task, modality) {
   return `The source says ${modality}, and ${task} was trained on another modality: the result will be one to review.`;
 }
@@ -149,12 +149,12 @@ function tick({ number, place }) {
   box.value = JSON.stringify(place);
   box.setAttribute('aria-label', `Lesion ${number}, to be merged`);
   box.addEventListener('change', () => { byId('merge').disabled = ticked().length !== 2; });
-  const label = document.createElement('label'); // a field of this page has one, and it makes the target larger
+  const label = document.createElement('label'); // a label makes the target larger
   label.append(box);
   return label;
 }
 
-// places of the lesions that are ticked
+// positions of the ticked lesions
 export function ticked() {
   return [...document.querySelectorAll('#lesions input:checked')].map(({ value }) => JSON.parse(value));
 }

@@ -1,4 +1,4 @@
-// The two planes across the slices of a volume, cut where the cross hair is.
+// The two planes across the slices of a volume at the cross hair.
 
 import { address, Dropped, get, inTurn } from './api.js';
 import { Images } from './images.js';
@@ -8,14 +8,14 @@ import { toast } from './panel.js';
 import { attachPointer } from './pointer.js';
 import { View } from './view.js';
 
-const KEPT = 24; // pictures of a plane
+const KEPT = 24; // cached pictures per plane
 const byId = (id) => document.getElementById(id);
 const capital = (word) => word[0].toUpperCase() + word.slice(1);
 
-// where the cross hair is in the volume
+// position of the cross hair in the volume
 const placeOf = ({ point, index }) => [point.row, point.column, index];
 
-// what is asked for follows what is wanted: of many changes in a row only the newest
+// of several quick changes only the last one is requested
 class Newest {
   constructor(ask, took) {
     Object.assign(this, { ask, took, key: null, value: null, wanted: null, failed: null, round: 0 });
@@ -41,7 +41,7 @@ class Newest {
     this.asking = false;
   }
 
-  // what is on its way belongs to a case that is not open any more
+  // pending requests belong to a closed case
   forget() {
     Object.assign(this, { key: null, value: null, failed: null, round: this.round + 1 });
   }
@@ -90,7 +90,7 @@ class Plane {
     return place;
   }
 
-  // a place of this picture, in the volume
+  // converts a position in this picture to the volume
   cross(at) {
     const { axes, flipped, shape } = this.about;
     const place = [...placeOf(this.app)];
@@ -98,7 +98,7 @@ class Plane {
     this.app.cross(place);
   }
 
-  // the other way round: where the cross hair is on this picture
+  // converts the cross hair to a position in this picture
   get place() {
     const { axes, flipped, shape } = this.about;
     const at = placeOf(this.app);
@@ -106,7 +106,7 @@ class Plane {
     return { row, column };
   }
 
-  // with the keyboard: by pixels of this picture
+  // moves by pixels of this picture with the keyboard
   step(down, across) {
     const { row, column } = this.place;
     this.cross({ row: row + down, column: column + across });
@@ -163,7 +163,7 @@ export class Planes {
     if (this.app.linked) this.planes.forEach((plane) => plane.show());
   }
 
-  // of the canvas that has the focus, or none
+  // the plane with the focus, if any
   focused() {
     return this.app.linked ? this.planes.find(({ canvas }) => canvas === document.activeElement) : undefined;
   }

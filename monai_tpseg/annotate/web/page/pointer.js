@@ -1,12 +1,12 @@
-// What the mouse, a pen or a finger does on the picture.
+// Mouse, pen and touch input on the picture.
 
 import { Wheel } from './wheel.js';
 
-const STILL = 4; // screen pixels that a click may move
-const LONGEST = 400; // points of a stroke that are sent
+const STILL = 4; // maximum movement of a click, in screen pixels
+const LONGEST = 400; // maximum points of a stroke
 
 export function attachPointer(canvas, view, hand) {
-  let held = false; // the space bar
+  let held = false; // whether the space bar is held
   let drag = null;
 
   const place = (event) => {

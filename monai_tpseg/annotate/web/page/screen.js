@@ -1,4 +1,4 @@
-// Everything that is seen follows from what the app knows, at most once a frame.
+// Renders the state of the app, at most once per frame.
 
 import { paint } from './paint.js';
 import { fillAbout, fillExemplars, fillLesions, fillSaved, fillTools } from './panel.js';
@@ -8,19 +8,19 @@ const byId = (id) => document.getElementById(id);
 const SIDES = ['up', 'down', 'west', 'east'];
 const brief = (value) => Number(value.toPrecision(4));
 
-// live regions are read out when they are written, so only what is new is
+// live regions are read out when they change, so only changes are written
 function say(id, text) {
   if (byId(id).textContent !== text) byId(id).textContent = text;
 }
 
-// what lies between two places, in the patient where the source says how large it is
+// distance of two points, in the patient if the pixel size is known
 export function measured([from, to], spacing) {
   const [high, wide] = spacing ?? [1, 1];
   const length = Math.hypot((to.row - from.row) * high, (to.column - from.column) * wide);
   return `${length.toFixed(1)} ${spacing ? 'mm' : 'px'}`;
 }
 
-// the value with its unit, and where it lies: in the patient, or on a picture whose pixels have a size
+// value with unit, and position: in the patient, or in mm on a picture with known pixel size
 function valued({ values, unit, position }) {
   const value = `${values.map(brief).join(', ')}${unit ? ` ${unit}` : ''}`;
   const letters = position?.length === 3 ? ['R', 'A', 'S'] : ['down', 'right'];
@@ -33,7 +33,7 @@ export class Screen {
   constructor() {
     this.due = false;
     this.exemplars = '';
-    this.name = () => undefined; // asks what a lesion is called
+    this.name = () => undefined; // asks for the name of a lesion
     this.lesions = '';
   }
 
@@ -100,7 +100,7 @@ export class Screen {
 
   exemplarList(app) {
     const key = JSON.stringify(app.status.exemplars);
-    if (key === this.exemplars) return; // a button that has the focus stays
+    if (key === this.exemplars) return; // keeps a focused button
     this.exemplars = key;
     fillExemplars(app.status.exemplars, (number) => app.change('Removing', '/api/exemplar/remove', { number }));
   }

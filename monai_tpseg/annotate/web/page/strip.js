@@ -1,7 +1,7 @@
-// The slices as a strip: which are empty, edited, proposed or accepted, told apart by height and form as by colour.
+// Strip of the states of all slices: empty, edited, proposed, accepted, distinguished by height, shape and colour.
 
 const FORMS = {
-  empty: ['', 0.16], // that of the page's theme
+  empty: ['', 0.16], // colour of the theme
   edited: ['#56b4e9', 0.55],
   proposed: ['#e69f00', 0.8],
   accepted: ['#00b584', 1],

@@ -1,4 +1,4 @@
-// Where the picture lies on the screen. Pixel centres are whole numbers; a pixel is as wide and as high as in the patient.
+// Position of the picture on the screen. Pixel centres are integers; pixels have the aspect ratio of the patient.
 
 const SMALLEST = 0.02;
 const LARGEST = 64;
@@ -6,10 +6,10 @@ const LARGEST = 64;
 export class View {
   constructor() {
     this.rows = this.columns = 1;
-    this.high = this.wide = 1; // of a pixel, the shorter side being 1
-    this.width = this.height = 1; // of the canvas, in CSS pixels
+    this.high = this.wide = 1; // size of a pixel, relative to the shorter side
+    this.width = this.height = 1; // size of the canvas in CSS pixels
     this.zoom = 1;
-    this.x = this.y = 0; // of the picture's corner
+    this.x = this.y = 0; // position of the picture's corner
     this.fitted = true;
   }
 
@@ -48,13 +48,13 @@ export class View {
     this.keep();
   }
 
-  // moves a pixel into the middle where it is out of sight
+  // centres a pixel that is not visible
   show(row, column) {
     const [x, y] = this.toScreen(row, column);
     if (x < 0 || y < 0 || x > this.width || y > this.height) this.move(this.width / 2 - x, this.height / 2 - y);
   }
 
-  // some of the picture stays in sight
+  // keeps part of the picture visible
   keep() {
     const edge = 40;
     this.x = Math.min(this.width - edge, Math.max(edge - this.columns * this.sx, this.x));
@@ -69,13 +69,13 @@ export class View {
     return [this.x + (column + 0.5) * this.sx, this.y + (row + 0.5) * this.sy];
   }
 
-  // the same without an end: parts of pixels, outside of the picture too; centres are whole numbers
+  // the same without bounds, in fractions of pixels; centres are integers
   toPlace(x, y) {
     const part = (value) => Number(value.toFixed(2));
     return { row: part((y - this.y) / this.sy - 0.5), column: part((x - this.x) / this.sx - 0.5) };
   }
 
-  // the pixel at a place on the canvas, or null outside of the picture
+  // the pixel at a position on the canvas, or null outside the picture
   toPixel(x, y) {
     const row = Math.floor((y - this.y) / this.sy);
     const column = Math.floor((x - this.x) / this.sx);
