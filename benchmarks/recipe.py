@@ -9,10 +9,10 @@ MORE only the training list is used.
     python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30 --encoder mae/encoder.pt
     python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes 60 --validation
 
---encoder adds a row: stem, skip and average on the trunk of `tpseg pretrain`, which trains on with a rate a layer.
+--encoder adds a row: the first one on the trunk of `tpseg pretrain` (--stem patch), fine-tuned with layer-wise rates.
 
-A row that is done is not done again, one that was interrupted goes on: repeat the command. OUT/suite.yaml is the suite
-that was run, OUT/results.json what `tpseg table` reads; the table of gains and minutes is printed.
+A row that is done is not repeated, an interrupted one is resumed: repeat the command. OUT/suite.yaml is the suite that
+was run; `tpseg table` and benchmarks/results_page.py read OUT/results.json.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import yaml
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.experiments import read_suite
+from monai_tpseg.experiments.datalist import write_datalist
 from monai_tpseg.experiments.runner import run_suite
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.build import default_options
@@ -63,7 +64,13 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "px192": ("192 pixels", {"image_size": 192}),
     "px256": ("256 pixels", {"image_size": 256}),
     "all": ("stem, skip and average", BEST),
+    "rim": ("labels smoothed near the outline", {"soft_rim": 3}),
+    "longer": ("twice as many steps, a cosine twice as long", {}),
+    "fewer": ("the pictures of LESIONS alone", {}),
 }
+LONGER = {"longer": 2}  # factor of the steps
+FEWER = ("fewer",)  # rows that train on the pictures of LESIONS alone
+FEWER_LIST = "fewer.json"
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "TP-Seg": ("TP-Seg", BEST),
     "UNet": ("MONAI UNet", {"architecture": "unet", "width": 24}),
@@ -76,8 +83,11 @@ _SLOWER = 1.3  # a step with its augmentation and optimiser, in passes through t
 _EPOCHS = 10
 
 
-def join_data(lesions: Path, more: Path | None, out: Path) -> Path:
-    """Make a folder with one datalist of both training lists and the validation list of `lesions`; return it."""
+def join_data(lesions: Path, more: Path | None, out: Path, holdout: int = 0) -> Path:
+    """Make a folder with one datalist of both training lists and the validation list of `lesions`; return it.
+
+    `fewer.json` beside it has the pictures of `lesions` that remain after `holdout`, for the rows of `FEWER`.
+    """
     folder = out / "data"
     folder.mkdir(parents=True, exist_ok=True)
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
@@ -93,6 +103,10 @@ def join_data(lesions: Path, more: Path | None, out: Path) -> Path:
                 {**entry, **{key: f"{name}/{entry[key]}" for key in ("image", "label")}} for entry in content[section]
             ]
     write_atomically(folder / "datalist.json", json.dumps(lists).encode())
+    write_datalist(folder / "datalist.json", folder / FEWER_LIST, TASK_NAMES, holdout)
+    kept = json.loads((folder / FEWER_LIST).read_text())
+    kept["training"] = [entry for entry in kept["training"] if entry["image"].startswith("lesions/")]
+    write_atomically(folder / FEWER_LIST, json.dumps(kept).encode())
     return folder
 
 
@@ -100,8 +114,8 @@ def rows_of(kind: str, encoder: str = "") -> dict[str, tuple[str, dict[str, Any]
     """Return title and options of each row of a kind; `encoder`, the file of a pretrained trunk, adds one."""
     if not encoder:
         return KINDS[kind]
-    options = {**BEST, "encoder_checkpoint": encoder, "layer_decay": 0.75}
-    return {**KINDS[kind], "pretrained": ("the same on a pretrained trunk", options)}
+    options = {"encoder_checkpoint": encoder, "layer_decay": 0.75}
+    return {**KINDS[kind], "pretrained": ("trunk pretrained without labels, layer-wise rates", options)}
 
 
 def steps_in(minutes: float, options: dict[str, Any]) -> int:
@@ -119,7 +133,7 @@ def _seconds(network: str, size: int, batch: int, device: str) -> float:
 
 
 def make_suite(
-    kind: str, minutes: float, holdout: int, tiny: dict[str, Any] | None = None, encoder: str = ""
+    kind: str, minutes: float, holdout: int, data: Path, tiny: dict[str, Any] | None = None, encoder: str = ""
 ) -> dict[str, Any]:
     """Return the suite, each row with its steps.
 
@@ -127,43 +141,31 @@ def make_suite(
         kind: "rows" or "peers".
         minutes: of each row.
         holdout: 5 for a fifth of the training list, 0 for the validation list.
+        data: folder of `join_data`.
         tiny: options laid over all, for a test.
         encoder: see `rows_of`.
     """
     rows = []
     for name, (title, options) in rows_of(kind, encoder).items():
         whole = {**COMMON, **options, **(tiny or {})}
-        steps = steps_in(minutes, whole)
+        steps = LONGER.get(name, 1) * steps_in(minutes, whole)
         cases = max(1, steps // _EPOCHS) * whole["batch_size"]
         length = {"epoch_cases": cases, "max_epochs": _EPOCHS, "val_interval": _EPOCHS}
-        rows.append({"id": name, "title": title, "options": {**options, **length}})
-    first = next(iter(KINDS[kind]))
+        fewer = {"datalist": str(data / FEWER_LIST)} if name in FEWER else {}
+        rows.append({"id": name, "title": title, "options": {**options, **fewer, **length}})
     title = f"{kind.capitalize()}, {minutes:g} minutes each, " + ("a held-out fifth" if holdout else "validation")
-    common = {**COMMON, **(tiny or {})}
-    return {"name": f"recipe_{kind}", "title": title, "holdout": holdout, "options": common, "reference": first} | {
-        "rows": rows
+    return {
+        "name": f"recipe_{kind}_{minutes:g}",
+        "title": title,
+        "holdout": holdout,
+        "options": {**COMMON, **(tiny or {})},
+        "reference": next(iter(KINDS[kind])),
+        "rows": rows,
     }
 
 
-def table(results: Path, kind: str, encoder: str = "") -> str:
-    """Return mean Dice, gain over the first row and CPU minutes of the rows that are done, as Markdown."""
-    runs = {run["row"]: run for run in json.loads(results.read_text())["runs"]}
-    lines = ["| row | Dice | gain | steps | CPU minutes |", "|---|---|---|---|---|"]
-    first = next(iter(KINDS[kind]))
-    base = 100 * runs[first]["metrics"]["mean"]["dice"] if first in runs else None
-    for name, (title, _) in rows_of(kind, encoder).items():
-        if name not in runs:
-            continue
-        run = runs[name]
-        dice, options = 100 * run["metrics"]["mean"]["dice"], run["options"]
-        gain = "-" if base is None or name == first else f"{dice - base:+.1f}"
-        steps = options["epoch_cases"] // options["batch_size"] * options["max_epochs"]
-        lines.append(f"| {title} | {dice:.1f} | {gain} | {steps} | {run['clock'][-1]['cpu_seconds'] / 60:.1f} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    """Run the rows of a kind that are not done yet, and print the table."""
+    """Run the rows of a kind that are not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(KINDS))
     parser.add_argument("--lesions", type=Path, required=True, metavar="LESIONS", help="folder with datalist.json")
@@ -175,14 +177,13 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true", help="compare on the validation list")
     arguments = parser.parse_args()
     out = arguments.out
-    data = join_data(arguments.lesions, arguments.more, out)
+    holdout = 0 if arguments.validation else 5
+    data = join_data(arguments.lesions, arguments.more, out, holdout)
     suite = out / "suite.yaml"
     if not suite.is_file():  # a resumed suite keeps the steps that it began with
-        holdout = 0 if arguments.validation else 5
-        made = make_suite(arguments.kind, arguments.minutes, holdout, encoder=arguments.encoder)
+        made = make_suite(arguments.kind, arguments.minutes, holdout, data, encoder=arguments.encoder)
         write_atomically(suite, yaml.safe_dump(made, sort_keys=False).encode())
     failed = run_suite(read_suite(suite), data, out, BUNDLE, arguments.only)
-    print(table(out / "results.json", arguments.kind, arguments.encoder))
     if failed:
         raise SystemExit(f"Failed: {', '.join(failed)}; the same command tries them again.")
 

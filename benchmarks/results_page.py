@@ -23,6 +23,7 @@ from monai_tpseg.experiments.statistics import Comparison, Scores, compare, row_
 from monai_tpseg.experiments.tables import make_table
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROWS = "recipe_rows_8.json"
 TRUNK = "frozen_trunk_encoder.json"
 """Beside the results: what the trunk of `frozen_trunk` was pretrained on."""
 
@@ -166,18 +167,19 @@ def order_found(results: dict[str, Any]) -> str:
 
 def same_minutes(docs: Path) -> str:
     """Return the section on the starter weights' recipe and its peers with the same data and minutes."""
-    path = docs / "results" / "recipe_peers.json"
-    if not path.is_file():
-        return SAME_MINUTES + "\nThe peers have not been run yet.\n"
-    results = read_results(path)
-    said = "\n".join(verdict(results))
-    about = f"{results['title']}. {pictures_seen(results)}"
-    return f"{SAME_MINUTES}\n{about}\n\n{said}\n\n{tables_of(results, 2, 5).strip()}\n"
+    paths = sorted((docs / "results").glob("recipe_peers_*.json"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
+    parts = [SAME_MINUTES] if paths else [SAME_MINUTES, "The peers have not been run yet.\n"]
+    for path in paths:
+        results = read_results(path)
+        said = "\n".join(verdict(results))
+        parts.append(f"### {results['title']}\n\n{pictures_seen(results)}\n\n{said}\n")
+        parts.append(f"{tables_of(results, 2, 5).strip()}\n".replace("### ", "#### "))
+    return "\n".join(parts)
 
 
 def recipe_steps(docs: Path) -> str:
     """Return the part on what each option of the recipe gains, on a held-out part of the training lists."""
-    path = docs / "results" / "recipe_rows.json"
+    path = docs / "results" / ROWS
     if not path.is_file():
         return NO_STEPS
     results = read_results(path)
@@ -316,8 +318,8 @@ SAME_MINUTES = """## The recipe of the starter weights and its peers with equal 
 
 All rows train on the 7,839 training pictures of both lists, at 128 x 128 with batch size 16, for as many steps as fit
 into the same time: a step of each network is timed first, so cheaper networks get more steps. TP-Seg has the trunk,
-stem, skip and weight averaging of `starter-tpseg` ([weights.md](weights.md)), which was trained about 30 times as
-long and finally at 192 x 192. The timing covers the network only, so that the CPU minutes of Table 5, which include
+stem, skip and weight averaging of `starter-tpseg` ([weights.md](weights.md)), which was trained for 130
+minutes and finally at 192 x 192. The timing covers the network only, so that the CPU minutes of Table 5, which include
 reading the pictures, differ. With a few minutes per row the result says which network learns fastest, not which one is
 best.
 
@@ -331,9 +333,11 @@ STEPS = """
 ### Options of the recipe
 
 {title}. It has {images} pictures of the training lists, which these rows do not train on.
-Each option is changed alone, for as many steps as fit into the same time; gains are over the first row. So small a
-budget favours networks that learn fast. The starter weights have the convolutional patch embedding, the skip and the
-moving average; these were not compared at the length of their training.
+Each option is changed alone, for as many steps as fit into the same time (one row has twice as many); gains are over
+the first row. The held-out fifth is the end of each task's list, so it has mostly pictures of MORE; the row that trains
+on LESIONS alone has seen none of these sources. So small a budget favours networks that learn fast. The starter weights
+have the convolutional patch embedding, the skip and the moving average; these were not compared at the length of their
+training.
 
     python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes M --only ROW ...
 

@@ -79,9 +79,12 @@ class BoundaryDiceBCELoss(nn.Module):
         smooth: pixels added to numerator and denominator of the soft Dice, above 0.
         count_include_pad: whether the window takes pixels beyond the image as background, as the released loss does;
             False leaves them out, so that a lesion cut by the image's edge has no outline there.
+        soft_rim: side in pixels, odd, of the window over which the target is averaged, which smooths labels near the
+            outline alone; 1 leaves them as they are. The weights w are those of the label itself.
 
     Raises:
-        ValueError: `kernel_size` is even or not positive, a weight is negative, or `smooth` is not positive.
+        ValueError: `kernel_size` or `soft_rim` is even or not positive, a weight is negative, or `smooth` is not
+            positive.
     """
 
     def __init__(
@@ -92,10 +95,12 @@ class BoundaryDiceBCELoss(nn.Module):
         kernel_size: int = 31,
         smooth: float = 1.0,
         count_include_pad: bool = True,
+        soft_rim: int = 1,
     ) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be an odd number of pixels such as 31, got {kernel_size}.")
+        for name, side, example in (("kernel_size", kernel_size, 31), ("soft_rim", soft_rim, 3)):
+            if side < 1 or side % 2 == 0:
+                raise ValueError(f"{name} must be an odd number of pixels such as {example}, got {side}.")
         if min(dice_weight, bce_weight, boundary_weight) < 0 or smooth <= 0:
             values = f"{dice_weight}, {bce_weight}, {boundary_weight} and smooth {smooth}"
             raise ValueError(f"Loss weights must be 0 or more and smooth above 0, got weights {values}.")
@@ -104,6 +109,7 @@ class BoundaryDiceBCELoss(nn.Module):
         self.boundary_weight = boundary_weight
         self.kernel_size = kernel_size
         self.count_include_pad = count_include_pad
+        self.soft_rim = soft_rim
         self.dice = DiceLoss(sigmoid=True, smooth_nr=smooth, smooth_dr=smooth)
 
     def forward(self, logits: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -123,9 +129,10 @@ class BoundaryDiceBCELoss(nn.Module):
         if logits.shape != label.shape:
             raise ValueError(f"Logits {tuple(logits.shape)} and label {tuple(label.shape)} must have the same shape.")
         logits, label = _plain(logits), _plain(label)
-        dice: Tensor = self.dice(logits, label)
         weight = self.pixel_weight(label) if weight is None else weight
-        return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, label, weight)
+        target = label if self.soft_rim == 1 else box_mean(label, self.soft_rim, count_include_pad=False)
+        dice: Tensor = self.dice(logits, target)
+        return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, target, weight)
 
     def pixel_weight(self, label: Tensor) -> Tensor:
         """Return w of the cross-entropy for a label (B, 1, H, W), float32 of the same shape."""
@@ -134,8 +141,8 @@ class BoundaryDiceBCELoss(nn.Module):
         return 1.0 + self.boundary_weight * (mean - label).abs()
 
     @staticmethod
-    def _weighted_bce(logits: Tensor, label: Tensor, weight: Tensor) -> Tensor:
-        bce = F.binary_cross_entropy_with_logits(logits, label, reduction="none")
+    def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         return ((weight * bce).flatten(1).sum(1) / weight.flatten(1).sum(1)).mean()
 
 

@@ -49,6 +49,21 @@ def test_box_mean_equals_torch_in_two_dimensions() -> None:
     torch.testing.assert_close(box_mean(image, 31, count_include_pad=True), expected)
 
 
+def test_soft_rim_averages_the_target_and_not_the_weights() -> None:
+    torch.manual_seed(0)
+    logits, label = torch.randn(2, 1, 24, 24), square_label()
+    target = naive_box_mean(label, 3, count_include_pad=False)
+    assert set(target.unique().tolist()) > {0.0, 1.0}
+    p, weight = logits.sigmoid(), 1 + 2 * (naive_box_mean(label, 31, count_include_pad=True) - label).abs()
+    bce = -(target * p.log() + (1 - target) * (1 - p).log())
+    bce_part = ((weight * bce).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
+    dice = (2 * (p * target).sum((1, 2, 3)) + 1) / (p.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    expected = 0.5 * (1 - dice).mean() + 0.5 * bce_part
+    torch.testing.assert_close(BoundaryDiceBCELoss(soft_rim=3)(logits, label), expected)
+    with pytest.raises(ValueError, match="soft_rim must be an odd number of pixels such as 3, got 2"):
+        BoundaryDiceBCELoss(soft_rim=2)
+
+
 def test_boundary_loss_equals_the_formula_written_out() -> None:
     torch.manual_seed(0)
     logits, label = torch.randn(2, 1, 24, 24), square_label()

@@ -105,14 +105,31 @@ def test_each_option_of_the_recipe_has_its_gain_over_the_first_row(script: Any, 
     assert "not been compared yet" in script.recipe_steps(tmp_path)
     (tmp_path / "results").mkdir()
     names = {"base": "first row", "stem": "another stem", "px192": "more pixels"}
-    results = {**results_of(), "suite": "recipe_rows", "reference": "base", "title": "Rows, a held-out fifth"}
+    results = {**results_of(), "suite": "recipe_rows_8", "reference": "base", "title": "Rows, a held-out fifth"}
     results["rows"] = [{"tables": [2], "paper": None, "planned": 1, "id": n, "title": t} for n, t in names.items()]
     results["runs"] = [run_of("base", 0, 0.5), run_of("stem", 0, 0.75)]
     for run in results["runs"]:
         run["options"] |= {"max_epochs": 2, "epoch_cases": 48, "batch_size": 16}
-    write_results(tmp_path / "results" / "recipe_rows.json", results)
+    write_results(tmp_path / "results" / "recipe_rows_8.json", results)
     means = [100 * mean_dice(run["images"]) for run in results["runs"]]
     told = {line.split("|")[1].strip(): line for line in script.recipe_steps(tmp_path).splitlines() if line[:1] == "|"}
     assert told["first row"].startswith(f"| first row | {means[0]:.1f} | - | - | 6 |")
     assert told["another stem"].startswith(f"| another stem | {means[1]:.1f} | {means[1] - means[0]:+.1f} | ")
     assert "Not run: more pixels." in script.recipe_steps(tmp_path)
+
+
+def test_peers_of_several_budgets_are_parts_in_order_of_their_minutes(script: Any, tmp_path: Path) -> None:
+    assert "not been run yet" in script.same_minutes(tmp_path)
+    (tmp_path / "results").mkdir()
+    for minutes in (30, 8):
+        title = f"Peers, {minutes} minutes each, validation"
+        results = {**results_of(), "suite": f"recipe_peers_{minutes}", "title": title}
+        for run in results["runs"]:
+            run["options"] |= {"max_epochs": minutes, "epoch_cases": 48, "batch_size": 16}
+        write_results(tmp_path / "results" / f"recipe_peers_{minutes}.json", results)
+    lines = script.same_minutes(tmp_path).splitlines()
+    parts = [line for line in lines if line.startswith("### ")]
+    assert parts == ["### Peers, 8 minutes each, validation", "### Peers, 30 minutes each, validation"]
+    seen = [line for line in lines if line.startswith("Training pictures seen")]
+    assert f"{8 * 48:,}" in seen[0]
+    assert f"{30 * 48:,}" in seen[1]
