@@ -29,6 +29,7 @@ from monai_tpseg.io.dicom.derived_object import (
     sct,
     series_number,
 )
+from monai_tpseg.io.dicom.explicit_vr import save_explicit
 from monai_tpseg.io.dicom.frame_datasets import described, taken_at
 from monai_tpseg.io.dicom.frames import Frame, source_frames
 from monai_tpseg.io.dicom.segmentation import LABELMAP_STORAGE, SegmentationError
@@ -93,7 +94,7 @@ def write_structured_report(
     except ReadError as error:
         raise SegmentationError(f"No structured report can be made: {error}") from None
     with complete(path) as file:
-        made.save_as(file)
+        save_explicit(made, file)
 
 
 def _build(

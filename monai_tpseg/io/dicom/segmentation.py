@@ -33,6 +33,7 @@ from monai_tpseg.io.dicom.derived_object import (
     sct,
     series_number,
 )
+from monai_tpseg.io.dicom.explicit_vr import save_explicit
 from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
 from monai_tpseg.io.dicom.frames import source_frames
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
@@ -151,7 +152,7 @@ def _write(path: Path, build: Callable[[], highdicom.seg.Segmentation]) -> None:
     except ReadError as error:
         raise SegmentationError(f"No DICOM segmentation can be made: {error}") from None
     with complete(path) as file:
-        made.save_as(file)
+        save_explicit(made, file)
 
 
 def _lesion_names(lesion: int, name: str, task: Task, names: Mapping[int, str]) -> tuple[str, str]:
