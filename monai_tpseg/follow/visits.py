@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -17,14 +18,16 @@ from monai_tpseg.io.dicom.object import open_dicom
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.locate import files_of_source
 from monai_tpseg.lesions import label_lesions
-from monai_tpseg.results.codes import StudyError
-from monai_tpseg.results.folder import read_result
+from monai_tpseg.results.codes import RUN_ACTIONS, StudyError
+from monai_tpseg.results.folder import RESULT, read_result
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest
 from monai_tpseg.transforms import LoadMedicalImage
 
 __all__ = ["Visit", "placed_lesions", "read_visits"]
 
 _CASES = "cases"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def placed_lesions(visit: Visit) -> tuple[NDArray[np.int32], NDArray[np.float64]
 def _segmented(folders: Sequence[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     for folder in folders:
         record = read_result(folder)
+        if record is None and (folder / RESULT).exists():
+            logger.warning("Left out, %s is damaged: %s.", folder / RESULT, RUN_ACTIONS["E_RESULT"])
         if record is not None and {"mask", "lesions"} <= record.get("files", {}).keys():
             yield folder, record
 

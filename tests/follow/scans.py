@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
@@ -14,9 +17,11 @@ from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.results.folder import write_result
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, write_manifest
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms import LoadMedicalImage
 
 SALT = "ab" * 16
+PATIENT, FRAME = "SECRET-4711", "1.2.826.0.1.3680043.8.498.77"
 SHAPE, SPACING = (44, 52, 36), (3.0, 3.0, 4.0)
 MADE_BY: dict[str, Any] = {
     "model": {"tasks": ["brain_tumor"], "weights": "", "weights_sha256": "0" * 64, "trained_preprocessing": ""},
@@ -88,3 +93,49 @@ def add_nifti(
     truth = root / f"{case}_truth.nii.gz"
     nib.Nifti1Image(mask, affine).to_filename(truth)
     add_case(out, root, path, truth, task, case)
+
+
+Mask = NDArray[np.uint8] | Callable[[NDArray[np.float64], tuple[int, ...]], NDArray[np.uint8]]
+
+
+def add_series(
+    folder: Path,
+    name: str,
+    day: str,
+    mask: Mask,
+    move: NDArray[np.float64] | None = None,
+    task: str = "lung_infection",
+    **headers: str,
+) -> None:
+    """A case of a CT series of 8 slices, with headers of its own, into the run `folder` / out.
+
+    `move` (4, 4) takes the millimetres (LPS) of its planes elsewhere; `mask` may be a function of the affine (RAS).
+    """
+    series = folder / "scans" / name
+    write_dicom_series(make_volume("lung_infection", 3, (48, 48, 8)), series)
+    made = {"PatientID": PATIENT, "StudyDate": day, "FrameOfReferenceUID": FRAME} | headers
+    matrix = np.eye(4) if move is None else move
+    for path in series.iterdir():
+        data = pydicom.dcmread(path)
+        for key, value in made.items():
+            setattr(data, key, value)
+        data.StudyInstanceUID = data.SeriesInstanceUID = f"1.2.826.0.1.3680043.8.498.{int(day)}"
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = (
+            f"{data.SeriesInstanceUID}.{data.InstanceNumber}"
+        )
+        data.ImagePositionPatient = apply_affine(matrix, [float(n) for n in data.ImagePositionPatient]).tolist()
+        axes = np.array(data.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        data.ImageOrientationPatient = (axes @ matrix[:3, :3].T).ravel().tolist()
+        data.save_as(path)
+    image = LoadMedicalImage("image")(series)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    truth = folder / f"{name}_truth.nii.gz"
+    drawn = mask(affine, tuple(image.shape[1:])) if callable(mask) else mask
+    nib.Nifti1Image(drawn, affine).to_filename(truth)
+    add_case(folder / "out", folder / "scans", name, truth, task, f"{name}_{task}")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 from PIL import Image
 
 from monai_tpseg.cli import main
-from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
-from monai_tpseg.transforms import LoadMedicalImage
 
-from .scans import add_case, add_nifti, boxes, grid, head, rigid
+from .scans import FRAME, PATIENT, add_case, add_nifti, add_series, boxes, grid, head, rigid, table
 
 VOXEL = 3.0 * 3.0 * 4.0  # mm3
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -108,29 +97,6 @@ def test_a_mask_that_is_not_that_of_its_table_is_an_error(
     assert main(["follow", str(two_runs / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")]) == 1
     assert "Mask and lesions.csv of case 'c1_brain_tumor' differ" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-PATIENT, FRAME = "SECRET-4711", "1.2.826.0.1.3680043.8.498.77"
-
-
-def add_series(folder: Path, name: str, day: str, mask: np.ndarray[Any, Any], **headers: str) -> None:
-    """A case of a CT series of three slices and more, with headers of its own."""
-    volume = make_volume("lung_infection", 3, (48, 48, 8))
-    write_dicom_series(volume, folder / "scans" / name)
-    made = {"PatientID": PATIENT, "StudyDate": day, "FrameOfReferenceUID": FRAME} | headers
-    for path in (folder / "scans" / name).iterdir():
-        data = pydicom.dcmread(path)
-        for key, value in made.items():
-            setattr(data, key, value)
-        data.StudyInstanceUID = data.SeriesInstanceUID = f"1.2.826.0.1.3680043.8.498.{int(day)}"
-        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = (
-            f"{data.SeriesInstanceUID}.{data.InstanceNumber}"
-        )
-        data.save_as(path)
-    image = LoadMedicalImage("image")(folder / "scans" / name)
-    truth = folder / f"{name}_truth.nii.gz"
-    nib.Nifti1Image(mask, np.asarray(image.affine)).to_filename(truth)
-    add_case(folder / "out", folder / "scans", name, truth, "lung_infection", f"{name}_lung_infection")
 
 
 @pytest.fixture(scope="module")
