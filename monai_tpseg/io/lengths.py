@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.rounding import MILLIMETRES
+from monai_tpseg.io.rounding import DEGREES, MILLIMETRES
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
     "EDGES_MM",
     "FARTHEST_MM",
     "Lengths",
+    "check_directions",
     "check_edges",
+    "check_position",
     "is_edge",
     "itk_lengths",
     "lengths_disagree",
@@ -41,11 +43,20 @@ _UNITS = {
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
 _NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
+_LAST_FORM = 5  # codes of sform and qform; 0 and, for all programs, less: the form is not used
 _HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
 _META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
 _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>\S+)')
 _VECTOR = re.compile(r"\([^)]*\)|none", re.I)
+_FLAT = 1e-6  # volume of a voxel relative to that of a box with its edges
+_PATIENT = frozenset(
+    ["lps", "las", "ras", "left-posterior-superior", "left-anterior-superior", "right-anterior-superior"]
+)  # spaces of NRRD with a known relation to the patient
+_MATRICES = ("transformmatrix", "rotation", "orientation")  # of MetaImage, one meaning
+_POSITIONS = ("offset", "position", "origin")
+_LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}  # axis of LPS, sign
+_ALONG = 0.3  # cosine between an axis and the direction that a letter names, at least
 
 
 class Lengths(NamedTuple):
@@ -54,10 +65,12 @@ class Lengths(NamedTuple):
     Attributes:
         scale: (3,) millimetres per unit along x, y and z of the world.
         known: whether all three voxel edges are stated; otherwise sizes can only be given in pixels.
+        doubtful: whether programs read the geometry differently.
     """
 
     scale: NDArray[np.float64]
     known: bool
+    doubtful: bool = False
 
 
 def millimetres(unit: str) -> float | None:
@@ -88,6 +101,38 @@ def check_edges(edges: NDArray[np.float64], name: object) -> None:
         )
 
 
+def check_directions(vectors: NDArray[np.float64], name: object) -> None:
+    """Reject voxel axes that do not span a space.
+
+    Args:
+        vectors: (n, n) axes, in rows or in columns, of any length.
+        name: name of the file in error messages.
+
+    Raises:
+        ReadError: `E_GEOMETRY`.
+    """
+    with np.errstate(over="ignore"):
+        edges = np.linalg.norm(vectors, axis=0)
+    if not np.isfinite(edges).all() or edges.min() == 0 or abs(np.linalg.det(vectors / edges)) < _FLAT:
+        raise ReadError("E_GEOMETRY", f"{name} has no usable voxel directions; repair its header or convert it again.")
+
+
+def check_position(position: NDArray[np.float64], name: object) -> None:
+    """Reject the position of a first voxel that is not a number, or implausibly far away.
+
+    Args:
+        position: in mm.
+        name: name of the file in error messages.
+
+    Raises:
+        ReadError: `E_GEOMETRY`.
+    """
+    if not np.isfinite(position).all():
+        raise ReadError("E_GEOMETRY", f"{name} states a position that is not a number; correct it, or leave it out.")
+    if np.abs(position).max() > FARTHEST_MM:
+        raise ReadError("E_GEOMETRY", f"{name} lies over {FARTHEST_MM:g} mm from its origin; correct its positions.")
+
+
 def nifti_lengths(header: Any) -> Lengths:
     """Return the lengths of a NIfTI header as stored in the file.
 
@@ -104,13 +149,18 @@ def nifti_lengths(header: Any) -> Lengths:
 
 
 def lengths_disagree(header: Any) -> bool:
-    """Return whether sform and `pixdim` of a NIfTI header state different edges, so that programs differ.
+    """Return whether programs read the edges or axes of a NIfTI header differently.
+
+    They do if sform and `pixdim` state different edges, or the code of a form is none of the standard's, as some
+    programs use the form nevertheless.
 
     They agree if the far edges of the volume coincide up to `rounding.MILLIMETRES`.
 
     Args:
         header: a nibabel header, not repaired.
     """
+    if max(int(header["sform_code"]), int(header["qform_code"])) > _LAST_FORM:
+        return True
     if int(header["sform_code"]) <= 0:
         return False
     scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7) or 1.0
@@ -129,7 +179,8 @@ def itk_lengths(path: Path, name: object) -> Lengths:
         name: name used in error messages.
 
     Raises:
-        ReadError: `E_GEOMETRY`, an edge is 0 or not a number, which ITK rejects.
+        ReadError: `E_GEOMETRY`, an edge, a direction or a position that cannot be one. ITK rejects some without a
+            reason, and replaces others by 1 or 0.
     """
     with path.open("rb") as file:
         head = file.read(_HEADER)
@@ -149,7 +200,39 @@ def _of_metaimage(text: str, name: object) -> Lengths:
     edges = [_number(word) for word in stated.split()]
     _check_stated(edges, name)
     unit = millimetres(fields.get("distanceunits", ""))
-    return Lengths(np.full(3, unit or 1.0), unit is not None and len(edges) >= 3)
+    check_edges(np.abs(edges) * (unit or 1.0), name)
+    for key in _POSITIONS:
+        if key in fields:
+            check_position(np.array([0, *_numbers(fields[key])]) * (unit or 1.0), name)
+    axes = np.eye(3)
+    for key in _MATRICES:
+        if key in fields:
+            axes = _square(_numbers(fields[key]), name)
+    doubtful = _deviates(axes) or _contradicts(fields.get("anatomicalorientation", ""), axes)
+    return Lengths(np.full(3, unit or 1.0), unit is not None and len(edges) >= 3, doubtful)
+
+
+def _square(numbers: list[float], name: object) -> NDArray[np.float64]:
+    """(n, n) axes of the voxels, in rows."""
+    n = round(len(numbers) ** 0.5)
+    check_directions(np.array(numbers).reshape(n, n) if n and n * n == len(numbers) else np.zeros((1, 1)), name)
+    return np.array(numbers).reshape(n, n)
+
+
+def _deviates(axes: NDArray[np.float64]) -> bool:
+    """Whether axes are no perpendicular unit vectors: some programs scale with them, others normalise them."""
+    return bool(np.abs(axes @ axes.T - np.eye(len(axes))).max() > 2 * np.sin(np.radians(DEGREES)))
+
+
+def _contradicts(letters: str, axes: NDArray[np.float64]) -> bool:
+    """Whether letters such as RAI name other axes, be they where an axis comes from or where it leads to."""
+    named = [_LETTERS.get(letter) for letter in letters.strip().upper()]
+    if None in named or len(named) != 3 or axes.shape != (3, 3):
+        return False
+    along = [
+        sign * row[axis] / np.linalg.norm(row) for (axis, sign), row in zip(filter(None, named), axes, strict=True)
+    ]
+    return not (min(along) > _ALONG or max(along) < -_ALONG)
 
 
 def _of_nrrd(text: str, name: object) -> Lengths:
@@ -161,6 +244,7 @@ def _of_nrrd(text: str, name: object) -> Lengths:
         _check_stated(numbers, name, zero=True)
         units = _words(fields.get("space units", ""))
         stated = unknown.count(False)
+        _check_placed(numbers, stated, units, fields.get("space origin", ""), name)
     else:
         spatial = _spatial(fields)
         edges = [_number(word) for word in fields.get("spacings", "").split()]
@@ -168,8 +252,26 @@ def _of_nrrd(text: str, name: object) -> Lengths:
         _check_stated([edge for edge in edges if not np.isnan(edge)], name)  # NaN means unknown in NRRD
         units = [word for word, keep in zip(_words(fields.get("units", "")), spatial, strict=False) if keep]
         stated = sum(not np.isnan(edge) for edge in edges)
-    scales = [millimetres(unit) for unit in (*units, "", "", "")[:3]]
-    return Lengths(np.array([scale or 1.0 for scale in scales]), stated >= 3 and None not in scales)
+        check_edges(np.abs([e * s for e, s in zip(edges, _scales(units), strict=False) if not np.isnan(e)]), name)
+    known = stated >= 3 and None not in [millimetres(unit) for unit in units[:3]]
+    placed = "space directions" in fields and stated == 3
+    return Lengths(_scales(units), known, placed and fields.get("space", "").lower() not in _PATIENT)
+
+
+def _scales(units: list[str]) -> NDArray[np.float64]:
+    return np.array([millimetres(unit) or 1.0 for unit in (*units, "", "", "")[:3]])
+
+
+def _check_placed(numbers: list[float], count: int, units: list[str], origin: str, name: object) -> None:
+    """Check `space directions`, of `count` vectors, and `space origin`."""
+    if count and len(numbers) == count * count and count <= 3:
+        vectors = np.array(numbers).reshape(count, count) * _scales(units)[:count]
+        with np.errstate(over="ignore"):
+            check_edges(np.linalg.norm(vectors, axis=1), name)
+        check_directions(vectors.T, name)
+    place = [_number(x) for x in origin.strip("() ").split(",") if x.strip()][:3]
+    if place:
+        check_position(np.array(place) * _scales(units)[: len(place)], name)
 
 
 def _spatial(fields: dict[str, str]) -> list[bool]:
@@ -183,6 +285,10 @@ def _spatial(fields: dict[str, str]) -> list[bool]:
 
 def _words(text: str) -> list[str]:
     return [found["quoted"] if found["quoted"] is not None else found["plain"] for found in _WORD.finditer(text)]
+
+
+def _numbers(text: str) -> list[float]:
+    return [_number(word) for word in text.split("#")[0].split()]
 
 
 def _number(word: str) -> float:

@@ -9,15 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.lengths import FARTHEST_MM, check_edges
+from monai_tpseg.io.lengths import check_directions, check_edges, check_position
 from monai_tpseg.io.meta_keys import Intensity
 
 __all__ = ["Array", "Source", "check_affine"]
 
 Array = NDArray[np.float32]
-
-_FLAT = 1e-6  # volume of a voxel relative to that of a box with its edges
 
 
 @dataclass
@@ -56,11 +53,8 @@ def check_affine(affine: Any, name: object) -> NDArray[np.float64]:
         ReadError: `E_GEOMETRY`, the affine is not finite, collapses an axis, or has implausible voxels or positions.
     """
     matrix = np.asarray(affine, dtype=np.float64)
-    edges = np.linalg.norm(matrix[:3, :3], axis=0) if matrix.shape == (4, 4) else np.zeros(3)
-    flat = not np.isfinite(matrix).all() or edges.min() == 0
-    if flat or abs(np.linalg.det(matrix[:3, :3] / edges)) < _FLAT:
-        raise ReadError("E_GEOMETRY", f"{name} has no usable voxel directions; repair its header or convert it again.")
-    check_edges(edges, name)
-    if np.abs(matrix[:3, 3]).max() > FARTHEST_MM:
-        raise ReadError("E_GEOMETRY", f"{name} lies over {FARTHEST_MM:g} mm from its origin; correct its positions.")
+    axes = matrix[:3, :3] if matrix.shape == (4, 4) else np.zeros((3, 3))
+    check_directions(axes, name)
+    check_edges(np.linalg.norm(axes, axis=0), name)
+    check_position(matrix[:3, 3], name)
     return matrix

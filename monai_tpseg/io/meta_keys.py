@@ -115,7 +115,7 @@ COLOUR_DOUBTFUL = "colour_doubtful"
 """True: header and codestream of a JPEG state different colour spaces, so that programs differ; absent otherwise."""
 
 GEOMETRY_DOUBTFUL = "geometry_doubtful"
-"""True: sform and pixdim of a NIfTI file state different voxel edges, so that programs differ; absent otherwise."""
+"""True: the header of a volume states two geometries, or one that programs read differently; absent otherwise."""
 
 SCALE_DOUBTFUL = "scale_doubtful"
 """True: only some slices or frames of the series have a rescale slope, an intercept or a modality LUT, so that the

@@ -72,10 +72,15 @@ def read_picture(path: Path, label: bool = False) -> Source:
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             _widen_palette(picture)
             picture.load()
+            _check_palette(picture, path)
             if picture.format in ("JPEG", "MPO"):
                 _check_jpeg(picture, path)
             upright = ImageOps.exif_transpose(picture)  # that of a TIFF was applied by load()
     except UnidentifiedImageError as error:
+        if _is_empty(path):
+            raise ReadError(
+                "E_DECODE", f"{base_name(path)} declares no rows or no columns; copy or export it again."
+            ) from error
         raise ReadError(
             "E_FORMAT", f"{base_name(path)} is not a readable PNG, JPEG, TIFF or BMP; convert it."
         ) from error
@@ -86,6 +91,8 @@ def read_picture(path: Path, label: bool = False) -> Source:
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # error of the disk
             raise
+        if "truncated" in str(error).lower() and "chunk" in str(error).lower():  # of a PNG, not its pixels
+            raise ReadError("E_DECODE", f"{base_name(path)} has a damaged header; copy or export it again.") from error
         if any(
             word in str(error).lower()
             for word in ("truncated", "ends before", "not enough", "unexpected end", "incomplete")
@@ -111,6 +118,25 @@ def _check_size(picture: Image.Image, path: Path) -> None:
         )
 
 
+def _is_empty(path: Path) -> bool:
+    """Whether the header of a PNG, BMP or TIFF declares no rows or no columns, which PIL calls unknown formats."""
+    with path.open("rb") as file:
+        head = file.read(32)
+        if head.startswith(b"\x89PNG"):
+            return head[12:16] == b"IHDR" and 0 in struct.unpack(">II", head[16:24])
+        if head.startswith(b"BM"):
+            return 0 in struct.unpack("<ii", head[18:26].ljust(8, b"\1"))
+        if not head.startswith((b"II*\0", b"MM\0*")):
+            return False
+        try:
+            directory = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+            file.seek(directory.next)
+            directory.load(file)
+            return 0 in [directory.get(tag) for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH)]
+        except (OSError, SyntaxError, ValueError, KeyError, struct.error):
+            return False
+
+
 def _check_pages(picture: Image.Image, path: Path) -> None:
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         check_one_picture(picture, path)
@@ -130,6 +156,14 @@ def _check_jpeg(picture: Image.Image, path: Path) -> None:
 def _decoded(code: bytes) -> NDArray[Any]:
     with Image.open(BytesIO(code), formats=("JPEG",)) as picture:
         return np.asarray(picture)
+
+
+def _check_palette(picture: Image.Image, path: Path) -> None:
+    """PIL makes pixels without a colour black."""
+    if picture.mode in ("P", "PA"):
+        colours = 0 if picture.palette is None else len(picture.palette.palette) // len(picture.palette.mode)
+        if int(np.asarray(picture).reshape(*picture.size[::-1], -1)[..., 0].max()) >= colours:
+            raise ReadError("E_DECODE", f"{base_name(path)} lacks colours of its palette; copy or export it again.")
 
 
 def _widen_palette(picture: Image.Image) -> None:

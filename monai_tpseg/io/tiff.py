@@ -83,6 +83,8 @@ def check_strips(picture: TiffImagePlugin.TiffImageFile, path: Path) -> None:
         raise ReadError("E_FORMAT", f"{base_name(path)} has an unsupported compression; save it uncompressed.")
     if compression == _PLAIN and len(counts) < len(offsets):
         counts = sizes  # omitted by old writers
+    if len(offsets) < _strips(tags):  # PIL leaves the other rows black
+        raise ReadError("E_TRUNCATED", f"{base_name(path)} declares more rows than it has; copy or export it again.")
     if not offsets or len(counts) != len(offsets):
         raise ReadError("E_DECODE", f"{base_name(path)} does not give the position of its pixels; export it again.")
     unpack = _UNPACK.get(compression)
@@ -126,6 +128,19 @@ def _sizes(tags: Mapping[int, Any], number: int, path: Path) -> list[int]:
     rows = min(int(tags.get(TiffImagePlugin.ROWSPERSTRIP, height)), height) or height
     each = -(-height // rows)  # strips of a plane
     return [-(-width * bits // 8) * min(rows, height - n % each * rows) for n in range(number)]
+
+
+def _strips(tags: Mapping[int, Any]) -> int:
+    """The number of strips or tiles that cover all pixels."""
+    width, height = int(tags[TiffImagePlugin.IMAGEWIDTH]), int(tags[TiffImagePlugin.IMAGELENGTH])
+    planar = int(tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1)) == 2
+    planes = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)) if planar else 1
+    if TiffImagePlugin.TILEOFFSETS in tags:
+        across, down = (
+            max(1, int(tags.get(tag, 0))) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH)
+        )
+        return -(-width // across) * -(-height // down) * planes
+    return -(-height // (int(tags.get(TiffImagePlugin.ROWSPERSTRIP, 0)) or height)) * planes
 
 
 def _decode(tables: bytes, packed: bytes) -> int:

@@ -157,6 +157,7 @@ def read_itk(path: Path) -> Source:
     array, meta = finite(array, base_name(path))
     affine = check_affine(_scaled(_itk_affine(reader), lengths.scale), base_name(path))
     meta |= {FORMAT: "itk", SOURCE_SHAPE: np.array(shape)}
+    meta |= {GEOMETRY_DOUBTFUL: True} if lengths.doubtful else {}
     return Source(array, intensity, affine, spaced=lengths.known, meta=meta)
 
 
@@ -214,10 +215,12 @@ def _opened(path: Path) -> Any:
 
 
 def _check_header(path: Path, header_class: Any) -> None:
-    """Reject a header with voxels inside or far beyond it, or an infinite scale, which nibabel accepts."""
+    """Reject a header with voxels inside or far beyond it, an infinite scale or a quaternion that is no rotation."""
     packed = path.name.lower().endswith(".gz")
     with gzip.open(path) if packed else path.open("rb") as file:
         header = header_class.from_fileobj(file, check=False)
+    if not 0 <= int(header["dim"][0]) <= 7:
+        raise ReadError("E_DECODE", f"{base_name(path)} does not declare 1 to 7 axes; copy or export it again.")
     begin, slope = float(header["vox_offset"]), float(header["scl_slope"])
     if begin != 0 and not header.sizeof_hdr <= begin <= _FARTHEST:
         raise ReadError(
@@ -225,6 +228,9 @@ def _check_header(path: Path, header_class: Any) -> None:
         )
     if np.isinf(slope) or (np.isfinite(slope) and slope != 0 and not np.isfinite(header["scl_inter"])):
         raise ReadError("E_FORMAT", f"{base_name(path)} has unusable scale factors; correct its header.")
+    turn = np.array([header[f"quatern_{part}"] for part in "bcd"], dtype=np.float64)
+    if int(header["sform_code"]) <= 0 < int(header["qform_code"]) and not turn @ turn <= 1 + _TOO_LONG:
+        raise ReadError("E_GEOMETRY", f"{base_name(path)} has a quaternion that is no rotation; correct its header.")
 
 
 def _stored_header(path: Path, header: Any) -> Any:

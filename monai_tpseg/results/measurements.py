@@ -51,7 +51,8 @@ FLAGS: dict[str, str] = {
     "other_modality": "the DICOM modality of the source is not one for which the task was trained",
     "not_this_task": "the picture is unlike the training pictures of the task; the mask may show something else",
     "maybe_panels": "the object may be a picture of a screen or of several slices: check its content",
-    "doubtful_size": "the header of a NIfTI file states two voxel sizes; that of its sform was used",
+    "doubtful_size": "the header of a volume gives two sizes or orientations, or one that programs read "
+    "differently; a NIfTI's sform, or what ITK reads, was used",
     "doubtful_scale": "some slices lack the rescale slope or intercept of the others and were read as stored, "
     "or the header gives a unit other than HU for CT",
     "repaired_values": "the source contained NaN or infinite values, which were replaced",

@@ -166,3 +166,22 @@ def test_a_part_of_an_object_is_not_taken_for_all_of_it(write_dicom: Write, tota
     with pytest.raises(ReadError) as caught:
         LoadMedicalImage()(path)
     assert caught.value.code == "E_PART"
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("place", ["shared", "frame"])
+def test_a_mapping_to_hu_of_one_frame_and_of_many(write_dicom: Write, frames: int, place: str) -> None:
+    unit = item(CodeValue="[hnsf'U]", CodingSchemeDesignator="UCUM", CodeMeaning="HU")
+    mapping = item(RealWorldValueSlope=2.0, RealWorldValueIntercept=-1000.0, MeasurementUnitsCodeSequence=[unit])
+    groups = [group((0, 0, 2 * n)) for n in range(frames)]
+    shared = Dataset()
+    for one in groups:
+        del one.PixelValueTransformationSequence
+    for one in groups if place == "frame" else [shared]:
+        one.RealWorldValueMappingSequence = [mapping]
+    dataset = pydicom.dcmread(enhanced(write_dicom, groups))
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.save_as(dataset.filename)
+    image = LoadMedicalImage()(dataset.filename)[0].numpy()
+    expected = STORED[:frames].transpose(1, 2, 0) * 2.0 - 1000
+    np.testing.assert_array_equal(image.reshape(expected.shape), expected)

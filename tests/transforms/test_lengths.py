@@ -173,14 +173,14 @@ def test_a_quaternion_too_long_by_rounding(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.meta["original_affine"][:3, :3], half_turn * EDGES, atol=1e-5)
 
 
-def test_a_quaternion_of_another_length_is_damage(tmp_path: Path) -> None:
+def test_a_quaternion_of_another_length_is_no_rotation(tmp_path: Path) -> None:
     path = nifti(tmp_path / "a.nii", 1.0, 2, "qform")
     header = nib.Nifti1Header(path.read_bytes()[:348], check=False)
     header["quatern_b"] = 1.2
     path.write_bytes(header.binaryblock + path.read_bytes()[348:])
     with pytest.raises(ReadError) as caught:
         LoadMedicalImage()(path)
-    assert caught.value.code in ("E_DECODE", "E_GEOMETRY")
+    assert caught.value.code == "E_GEOMETRY"
 
 
 def test_names_of_units() -> None:

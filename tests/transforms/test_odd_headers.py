@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.io import ReadError
@@ -143,3 +144,98 @@ def test_a_half_of_a_pair_is_called_so(tmp_path: Path, image_class: Any) -> None
         with pytest.raises(ReadError, match=rf"^{name} is one of a pair \(\.hdr and \.img\)") as caught:
             LoadMedicalImage()(tmp_path / name)
         assert caught.value.code == "E_FORMAT"
+
+
+@pytest.mark.parametrize("wrong", ["0", "-inf", "nan", "1e-320", "1e300"])
+@pytest.mark.parametrize("field", ["ElementSpacing", "TransformMatrix", "Rotation", "Orientation"])
+def test_axes_of_a_metaimage_that_are_none(tmp_path: Path, field: str, wrong: str) -> None:
+    rest = "3 4" if field == "ElementSpacing" else "0 0 0 1 0 0 0 1"
+    path = metaimage(tmp_path / "a.mha", f"{field} = {wrong} {rest}\n", VALUES.T.tobytes())
+    assert refused(path) == "E_GEOMETRY"
+
+
+@pytest.mark.parametrize("field", ["Offset", "Position", "Origin"])
+def test_positions_of_a_metaimage_that_are_none(tmp_path: Path, field: str) -> None:
+    """ITK puts the volume at 0 instead."""
+    for wrong in ("nan", "inf", "x", "1e300"):
+        path = metaimage(tmp_path / "a.mha", f"{field} = {wrong} 0 0\n", VALUES.T.tobytes())
+        assert refused(path) == "E_GEOMETRY"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "space directions: (0,0,0) (0,3,0) (0,0,4)\n",
+        "space directions: (1e300,0,0) (0,3,0) (0,0,4)\n",  # ITK makes it 1 mm
+        "space directions: (1e-320,0,0) (0,3,0) (0,0,4)\n",
+        "space directions: (1,0,0) (1,0,0) (0,0,4)\n",
+        "space directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (nan,0,0)\n",
+        "space directions: (2,0,0) (0,3,0) (0,0,4)\nspace origin: (-inf,0,0)\n",
+    ],
+)
+def test_places_of_an_nrrd_that_are_none(tmp_path: Path, fields: str) -> None:
+    assert refused(nrrd(tmp_path / "a.nrrd", f"space: left-posterior-superior\n{fields}")) == "E_GEOMETRY"
+
+
+def nrrd(path: Path, fields: str) -> Path:
+    head = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 10 9 8\nendian: little\nencoding: raw\n"
+    path.write_bytes(f"{head}{fields}\n".encode() + VALUES.T.tobytes())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("space", "doubtful"),
+    [
+        ("space: left-posterior-superior", False),
+        ("space: RAS", False),
+        ("space: scanner-xyz", True),
+        ("space: 3D-left-handed", True),
+        ("space dimension: 3", True),
+    ],
+)
+def test_a_space_without_a_patient_is_for_review(tmp_path: Path, space: str, doubtful: bool) -> None:
+    path = nrrd(tmp_path / "a.nrrd", f"{space}\nspace directions: (2,0,0) (0,3,0) (0,0,4)\n")
+    image = LoadMedicalImage(plane="stored")(path)
+    assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+    assert image.meta.get("geometry_doubtful", False) == doubtful
+
+
+@pytest.mark.parametrize(
+    ("fields", "doubtful"),
+    [
+        ("AnatomicalOrientation = RAI\n", False),  # where the axes come from, as ITK writes
+        ("AnatomicalOrientation = LPS\n", False),  # where they lead to
+        ("AnatomicalOrientation = ???\n", False),
+        ("AnatomicalOrientation = ASL\n", True),
+        ("AnatomicalOrientation = RAS\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n", True),
+        ("AnatomicalOrientation = RPI\nTransformMatrix = 1 0 0 0 -1 0 0 0 1\n", False),
+        ("TransformMatrix = 0.8 0.6 0 -0.6 0.8 0 0 0 1\n", False),
+        ("TransformMatrix = 2 0 0 0 2 0 0 0 2\n", True),  # scaled or normalised, as programs please
+        ("TransformMatrix = 1 0 0 0.5 1 0 0 0 1\n", True),
+    ],
+)
+def test_axes_of_a_metaimage_that_programs_read_differently(tmp_path: Path, fields: str, doubtful: bool) -> None:
+    path = metaimage(tmp_path / "a.mha", fields, VALUES.T.tobytes())
+    meta = LoadMedicalImage()(path).meta
+    assert meta.get("geometry_doubtful", False) == doubtful
+
+
+def test_letters_that_itk_writes_are_no_contradiction(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for n in range(20):
+        image = sitk.GetImageFromArray(VALUES.T)
+        image.SetDirection(np.linalg.qr(rng.normal(size=(3, 3)))[0].ravel())
+        sitk.WriteImage(image, tmp_path / f"{n}.mha")
+        assert b"AnatomicalOrientation" in (tmp_path / f"{n}.mha").read_bytes()
+        assert "geometry_doubtful" not in LoadMedicalImage()(tmp_path / f"{n}.mha").meta
+
+
+def test_forms_of_nifti_that_are_none(tmp_path: Path) -> None:
+    turned = change(sform_code=0, qform_code=1, quatern_b=1.2)
+    assert refused(nifti(tmp_path / "a.nii", turned)) == "E_GEOMETRY"
+    assert refused(nifti(tmp_path / "b.nii", change(sform_code=0, qform_code=1, qoffset_x=np.nan))) == "E_GEOMETRY"
+    # nibabel ignores the form, other programs use it
+    assert LoadMedicalImage()(nifti(tmp_path / "c.nii", change(sform_code=99))).meta["geometry_doubtful"]
+    axes = np.array([9, 10, 9, 8, 1, 1, 1, 1])
+    with pytest.raises(ReadError, match="1 to 7 axes"):
+        LoadMedicalImage()(nifti(tmp_path / "d.nii", change(dim=axes)))

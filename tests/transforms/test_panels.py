@@ -82,3 +82,33 @@ def _framed(kind: str) -> dict[str, Any]:
     frame.FrameType = ["ORIGINAL", "PRIMARY", kind]
     shared.MRImageFrameTypeSequence = [frame]
     return {"NumberOfFrames": 1, "SharedFunctionalGroupsSequence": [shared]}
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+@pytest.mark.parametrize("place", ["shared", "frame", "inside"])
+def test_mosaics_in_enhanced_objects(write_dicom: Write, frames: int, place: str) -> None:
+    """Siemens' header says how many slices a frame shows: in a group of the last frame, or in a private sequence."""
+    groups = [Dataset() for _ in range(frames)]
+    shared, header = Dataset(), Dataset()
+    owner = {"shared": shared, "frame": groups[-1], "inside": header}[place]
+    owner.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 36)
+    if place == "inside":
+        groups[-1].private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0xFE, "SQ", [header])
+    tags = {"NumberOfFrames": frames, "SharedFunctionalGroupsSequence": [shared]}
+    path = write_dicom("a", np.stack([GREY] * frames), "MR", PerFrameFunctionalGroupsSequence=groups, **MR, **tags)
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(path)
+    assert caught.value.code == "E_MOSAIC"
+
+
+def test_one_frame_of_many_is_a_mosaic(write_dicom: Write) -> None:
+    kinds = [["ORIGINAL", "PRIMARY", "M", kind] for kind in ("NONE", "NONE", "MOSAIC")]
+    groups = [Dataset() for _ in kinds]
+    for group, kind in zip(groups, kinds, strict=True):
+        frame = Dataset()
+        frame.FrameType = kind
+        group.MRImageFrameTypeSequence = [frame]
+    tags = {"NumberOfFrames": 3, "PerFrameFunctionalGroupsSequence": groups}
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(write_dicom("a", np.stack([GREY] * 3), "MR", **MR, **tags))
+    assert caught.value.code == "E_MOSAIC"

@@ -153,15 +153,18 @@ def test_real_pictures_equal_pil(shared_dir: Path) -> None:
             np.testing.assert_array_equal(case["label"][0].numpy(), np.asarray(mask.convert("L")) > 127)
 
 
-def chunked_png(size: tuple[int, int], depth: int, kind: int, rows: list[bytes]) -> bytes:
-    """A PNG of any bit depth and colour type, as PIL does not write them."""
+def chunked_png(
+    size: tuple[int, int], depth: int, kind: int, rows: list[bytes], more: tuple[tuple[bytes, bytes], ...] = ()
+) -> bytes:
+    """A PNG of any bit depth and colour type, as PIL does not write them, with more chunks before its pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     head = struct.pack(">IIBBBBB", size[1], size[0], depth, kind, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    chunks = [(b"IHDR", head), *more, (b"IDAT", data), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks)
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
@@ -285,3 +288,33 @@ def test_jpeg_of_twelve_bits_and_without_loss(tmp_path: Path, rgb: Array) -> Non
         with pytest.raises(ReadError) as caught:
             LoadMedicalImage()(tmp_path / "b.jpg")
         assert caught.value.code in ("E_FORMAT", "E_DECODE")
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "code", "word"),
+    [
+        ((12, 8), (), "E_DECODE", "colours of its palette"),
+        ((12, 8), ((b"PLTE", bytes(9)),), "E_DECODE", "colours of its palette"),
+        ((0, 8), ((b"PLTE", bytes(12)),), "E_DECODE", "no rows or no columns"),
+        ((12, 0), ((b"PLTE", bytes(12)),), "E_DECODE", "no rows or no columns"),
+        ((12, 8), ((b"pHYs", b"1"), (b"PLTE", bytes(12))), "E_DECODE", "damaged header"),
+    ],
+)
+def test_headers_of_png(tmp_path: Path, size: tuple[int, int], more: Any, code: str, word: str) -> None:
+    """PIL makes pixels black whose colour is missing."""
+    rows = [bytes(n % 4 for n in range(size[1])) for _ in range(size[0])]
+    (tmp_path / "a.png").write_bytes(chunked_png(size, 8, 3, rows, more))
+    with pytest.raises(ReadError, match=word) as caught:
+        LoadMedicalImage()(tmp_path / "a.png")
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "chunk", [(b"pHYs", bytes([255] * 4 + [0] * 4 + [1])), (b"tRNS", bytes([1, 2])), (b"sBIT", b"1")]
+)
+def test_chunks_of_png_that_change_no_pixel(tmp_path: Path, chunk: tuple[bytes, bytes]) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (12, 8)).astype(np.uint16)
+    values[0, 0] = 258  # declared transparent
+    rows = [row.astype(">u2").tobytes() for row in values]
+    (tmp_path / "a.png").write_bytes(chunked_png((12, 8), 16, 0, rows, (chunk,)))
+    np.testing.assert_allclose(LoadMedicalImage()(tmp_path / "a.png")[0].numpy(), values / 257, atol=1e-4)

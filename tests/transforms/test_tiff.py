@@ -131,3 +131,35 @@ def test_plain_colours_of_half_the_size_are_not_called_cut(tmp_path: Path) -> No
     assert whole in content
     (tmp_path / "a.tif").write_bytes(content.replace(whole, halved))
     assert code_of(tmp_path / "a.tif") == "E_FORMAT"
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_rows_without_strips_are_not_black(tmp_path: Path, tile: tuple[int, int] | None) -> None:
+    """PIL fills what no strip or tile covers with 0."""
+    tifffile.imwrite(tmp_path / "a.tif", np.full((16, 16), 200, np.uint8), tile=tile, metadata=None)
+    assert LoadMedicalImage()(tmp_path / "a.tif").min() == 200
+    change_tag(tmp_path / "a.tif", 257, 4000)
+    assert code_of(tmp_path / "a.tif") == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize(("tag", "value", "code"), [(256, 0, "E_DECODE"), (257, 0, "E_DECODE"), (277, 200, "E_FORMAT")])
+def test_absurd_numbers(tmp_path: Path, tag: int, value: int, code: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30, 3), np.uint8), metadata=None)
+    change_tag(tmp_path / "a.tif", tag, value)
+    assert code_of(tmp_path / "a.tif") == code
+
+
+def test_a_resolution_of_nothing_is_none(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (20, 30), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, metadata=None, resolution=(300, 300))
+    change_tag(tmp_path / "a.tif", 282, (0, 0))
+    change_tag(tmp_path / "a.tif", 283, (4294967295, 1))
+    image = LoadMedicalImage()(tmp_path / "a.tif")
+    np.testing.assert_array_equal(image[0].numpy(), values)
+    assert "spacing" not in image.meta
+
+
+def change_tag(path: Path, tag: int, value: Any) -> None:
+    """Write a number over that of a tag, where it lies."""
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags[tag].overwrite(value)

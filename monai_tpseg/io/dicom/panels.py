@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from monai_tpseg.io.dicom.attributes import is_colour, is_given, numbers
@@ -24,11 +25,9 @@ def is_secondary_capture(header: Any) -> bool:
 
 
 def image_types(header: Any) -> set[str]:
-    """Return the values of ImageType and FrameType of the object and its shared groups, in upper case."""
+    """Return the values of ImageType and FrameType of the object and of all its frames, in upper case."""
     found = set[str]()
-    groups = [*(header.get("SharedFunctionalGroupsSequence") or ())[:1]]
-    groups += [*(header.get("PerFrameFunctionalGroupsSequence") or ())[:1]]
-    frames = [item for group in groups for name in _FRAME_TYPES for item in (group.get(name) or ())[:1]]
+    frames = [item for group in _groups(header) for name in _FRAME_TYPES for item in (group.get(name) or ())[:1]]
     for one in (header, *frames):
         for keyword in ("ImageType", "FrameType"):
             kinds = one.get(keyword) or ()
@@ -36,17 +35,43 @@ def image_types(header: Any) -> set[str]:
     return found
 
 
+def _groups(header: Any) -> list[Any]:
+    """The shared functional group and those of the frames."""
+    return [
+        group
+        for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+        for group in header.get(keyword) or ()
+    ]
+
+
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 
 
 def is_mosaic(header: Any) -> bool:
-    """Return whether a frame is declared to show many slices side by side, by its type or a Siemens header."""
+    """Return whether a frame is declared to show many slices side by side, by its type or a Siemens header.
+
+    Enhanced objects keep Siemens' header in their functional groups, often inside a private sequence.
+    """
+    if any(word in kind for kind in image_types(header) for word in _TILED):
+        return True
+    return any(_mosaic_size(item) > 1 for group in (header, *_groups(header)) for item in _all(group))
+
+
+def _mosaic_size(item: Any) -> int:
     group, element = _SIEMENS_IMAGES
     try:
-        count = int(header.private_block(group, "SIEMENS MR HEADER")[element].value)
+        return int(item.private_block(group, "SIEMENS MR HEADER")[element].value)
     except (KeyError, TypeError, ValueError):
-        count = 1
-    return count > 1 or any(word in kind for kind in image_types(header) for word in _TILED)
+        return 1
+
+
+def _all(group: Any) -> Iterator[Any]:
+    """A header or functional group and the items of its private sequences, at any depth."""
+    yield group
+    for tag in [tag for tag in group.keys() if tag.is_private]:  # noqa: SIM118  # values would be parsed
+        element = group.get_item(tag)
+        for item in (element.value or ()) if element.VR == "SQ" else ():
+            yield from _all(item)
 
 
 def may_show_panels(header: Any, placed: bool) -> bool:

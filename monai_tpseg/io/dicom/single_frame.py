@@ -15,6 +15,7 @@ _SEQUENCES = (
     *("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence"),
     "PixelValueTransformationSequence",
 )
+_MAPPING = "RealWorldValueMappingSequence"  # contains the values of a frame in its items
 _AS_PATIENT = {  # enhanced ultrasound has positions in its own volume coordinates
     "ImagePositionVolume": "ImagePositionPatient",
     "ImageOrientationVolume": "ImageOrientationPatient",
@@ -42,6 +43,9 @@ def flatten_single_frame(dataset: Any) -> None:
                 dataset.add(copy.copy(element))
             else:
                 setattr(dataset, keyword, element.value)
+        for element in group:  # the private ones tell e.g. that the frame is a mosaic
+            if element.keyword == _MAPPING or (element.tag.is_private and element.tag not in dataset):
+                dataset.add(copy.copy(element))
     for keyword in (*_GROUPS, "NumberOfFrames"):
         if keyword in dataset:
             delattr(dataset, keyword)
