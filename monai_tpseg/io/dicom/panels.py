@@ -69,8 +69,7 @@ def _all(group: Any) -> Iterator[Any]:
     """A header or functional group and the items of its private sequences, at any depth."""
     yield group
     for tag in [tag for tag in group.keys() if tag.is_private]:  # noqa: SIM118  # values would be parsed
-        element = group.get_item(tag)
-        for item in (element.value or ()) if element.VR == "SQ" else ():
+        for item in (group[tag].value or ()) if group.get_item(tag).VR == "SQ" else ():
             yield from _all(item)
 
 
