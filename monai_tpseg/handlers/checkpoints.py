@@ -33,23 +33,27 @@ LAST = "last.pt"
 
 
 class RunCheckpoint:
-    """Writes `model.pt` with `model.json` when validation improves, and `last.pt` after every epoch; resumes from it.
+    """Write `model.pt` with `model.json` when validation improves, and `last.pt` after every epoch, for resuming.
 
-    The best epoch is the one with the highest metric among those that ended with hard gates, since those run as they
-    were validated; epochs with soft gates count only until there is one.
-    `last.pt` holds network, optimiser, schedules, counters and a digest of them, which a resume compares. Together with
-    `EpochSeed` a resumed run continues exactly: same batches, same losses; on a GPU to rounding, as two runs there do
-    not agree bit by bit. All files are written under another name first; what killed runs left of them is removed.
-    Attach it after the handlers that validate.
+    The best epoch has the highest metric among the epochs with hard gates, whose inference equals validation; epochs
+    with soft gates count only as long as there is none. `last.pt` contains network, optimiser, schedules, counters and
+    a digest of them, which is verified on resuming. With `EpochSeed`, a resumed run continues exactly, with the same
+    batches and losses (on a GPU up to rounding, since two runs there are not bit-identical). Files are written
+    atomically; partial files of killed runs are removed. Attach it after the validation handlers.
 
     Args:
         output_dir: folder of the files.
-        info: description stored beside the weights.
+        info: description of the weights for `model.json`.
         evaluator: engine whose metric `metric` selects the best epoch; None keeps the latest weights.
-        metric: name in `evaluator.state.metrics`, higher is better.
-        resume: "true" continues from `last.pt`, which must exist; "auto" if it exists; "false" starts anew.
-        lr_scheduler: schedule to save and restore, if any.
-        average: its weights, if any, are saved as `model.pt` in place of the trained network's; it is attached as well.
+        metric: name in `evaluator.state.metrics`; higher is better.
+        resume: "true" continues from `last.pt`, which must exist; "auto" continues if it exists; "false" starts anew.
+        lr_scheduler: schedule to save and restore, or None.
+        average: moving average whose weights are saved as `model.pt` instead of the network's, or None; it is
+            attached as well.
+
+    Raises:
+        ValueError: `resume` has another value.
+        CheckpointError: on attaching, `last.pt` is missing, damaged, or of another run.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class RunCheckpoint:
     def attach(self, engine: Any) -> None:
         """Attach to a trainer."""
         if self.average is not None:
-            self.average.attach(engine)  # it begins anew before a resumed run's average is loaded
+            self.average.attach(engine)  # starts the average anew, before that of a resumed run is loaded
         engine.add_event_handler(Events.STARTED, self.sweep)
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
@@ -84,7 +88,7 @@ class RunCheckpoint:
         engine.add_event_handler(Events.COMPLETED, self.finish)
 
     def sweep(self, engine: Any) -> None:
-        """Remove partial files left in the folder by a run killed while writing."""
+        """Remove partial files of a run that was killed while writing."""
         if get_rank() == 0:
             left = sum(sweep(self.folder / name) for name in (LAST, MODEL, info_path(MODEL).name))
             if left:
@@ -94,7 +98,7 @@ class RunCheckpoint:
         self._validated = True
 
     def save(self, engine: Any) -> None:
-        """Write the best weights if this epoch is the best so far, and the state of the run."""
+        """Write the weights if this epoch is the best so far, and the state of the run."""
         improved = self._improved(engine)
         if get_rank() != 0:
             return
@@ -103,7 +107,7 @@ class RunCheckpoint:
         self._write_last(engine, unwrap(engine.network))
 
     def finish(self, engine: Any) -> None:
-        """Write the last weights if no validation has selected any."""
+        """Write the last weights if validation has selected none."""
         if get_rank() == 0 and self.evaluator is not None and not self.best["epoch"]:
             self._write_model(engine)
 
@@ -114,7 +118,7 @@ class RunCheckpoint:
         save_weights(self.folder / MODEL, unwrap(kept).state_dict(), replace(self.info, training=training))
 
     def _improved(self, engine: Any) -> bool:
-        """Whether to keep the weights of this epoch; records them as the best."""
+        """Return whether this epoch is the best so far, and record it."""
         if self.evaluator is None:
             return True
         if not self._validated:
@@ -191,6 +195,6 @@ class RunCheckpoint:
 
 
 def _runs_hard(network: Any) -> bool:
-    """Whether each block runs one route, as in inference; always true without a split gate."""
+    """Return whether each block runs a single route, as in inference; True without a split gate."""
     inner = unwrap(network)
     return not isinstance(inner, TPSeg) or inner.encoder.gate is None or inner.encoder.gate.is_hard

@@ -1,4 +1,4 @@
-"""Masks, probabilities and overlays as files, on the grid of the source."""
+"""Writing of masks, probabilities and overlays on the grid of the source."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ __all__ = ["MaskWriter", "SaveMaskd"]
 
 
 class MaskWriter:
-    """Write what was found in one case, each file complete or not at all.
+    """Write mask, probabilities and overlay of a case, each file atomically.
 
-    Pictures give `<name>_<task>_mask.png`, uint8 {0, 255}, rows and columns as any viewer shows the picture (EXIF
-    orientation applied, no tag). Volumes give `<name>_<task>_mask.nii.gz`, uint8 {0, 1}, the source's shape and affine.
-    Irregular series give a folder `<name>_<task>_mask` with `slice_0001.nii.gz` and so on, each with its own affine.
-    `<name>` is what `OutputNames` makes of the source.
+    The mask of a picture is `<name>_<task>_mask.png`, uint8 {0, 255}, in the displayed orientation (EXIF orientation
+    applied, no tag). The mask of a volume is `<name>_<task>_mask.nii.gz`, uint8 {0, 1}, with shape and affine of the
+    source. The mask of an irregular series is a folder `<name>_<task>_mask` with `slice_0001.nii.gz` and so on, each
+    with its own affine. `<name>` is derived from the source by `OutputNames`.
 
     Args:
-        output_dir: where the files go; made when needed.
-        data_root_dir: the folder whose sub-folders are repeated below `output_dir`; None puts all files into one.
+        output_dir: folder of the files, created if necessary.
+        data_root_dir: folder whose subfolder structure is reproduced in `output_dir`; None writes all files into one
+            folder.
         save_probabilities: also write `..._prob.png` (16 bits, 65535 is 1) or `..._prob.nii.gz` (float32).
         save_overlay: also write `..._overlay.png`, the lesion drawn on the picture or on up to 12 slices.
-        directory: the pipelines that make the overlay's background, see `pipeline_path`.
-        kind: what the file of the mask is called instead of `mask`.
+        directory: folder of the pipelines for the background of the overlay, see `pipeline_path`.
+        kind: suffix of the mask file instead of `mask`.
     """
 
     def __init__(
@@ -68,22 +69,22 @@ class MaskWriter:
         task: str,
         case_name: str | None = None,
     ) -> dict[str, Path]:
-        """Write one case.
+        """Write the files of one case.
 
         Args:
             mask: (1, H, W) or (1, H, W, D) in {0, 1}, on the grid of the loaded image or a flip of it; a MetaTensor
-                brings its affine, a tensor takes that of `meta`.
-            prob: probabilities in [0, 1] of the same shape, needed with `save_probabilities`.
-            meta: the meta of the image from `LoadMedicalImage`.
-            task: the name of the task.
-            case_name: `<name>` instead of the source's; may hold sub-folders.
+                has its own affine, a plain tensor uses that of `meta`.
+            prob: probabilities in [0, 1], same shape, required with `save_probabilities`.
+            meta: metadata of the image from `LoadMedicalImage`.
+            task: name of the task.
+            case_name: replaces `<name>`; may contain subfolders.
 
         Returns:
-            `mask` and, if requested, `prob` and `overlay` -> the file.
+            `mask` and, if requested, `prob` and `overlay` -> path.
 
         Raises:
-            ValueError: the mask is not binary or does not lie on the source grid, probabilities are missing, or a name
-                leads out of `output_dir`.
+            ValueError: the mask is not binary or not on the grid of the source, probabilities are missing, or a name
+                points outside `output_dir`.
         """
         if not torch.isin(mask, torch.tensor([0, 1], device=mask.device, dtype=mask.dtype)).all():
             raise ValueError(f"The mask of {source_path(meta)} contains values other than 0 and 1; threshold it first.")
@@ -110,21 +111,21 @@ class MaskWriter:
 
 
 class SaveMaskd(MapTransform):
-    """Write the mask of each case with a `MaskWriter` and pass the case on.
+    """Write the mask of each case with a `MaskWriter`, and return the case unchanged.
 
     Args:
         keys: keys of masks on the grid of their image.
         output_dir: see `MaskWriter`.
         data_root_dir: see `MaskWriter`.
-        prob_key: key of the probabilities, which are written if it is given.
+        prob_key: key of the probabilities to write, or None.
         save_overlay: see `MaskWriter`.
-        task_key: key of the task name; `keys.TASK_NAME` goes first.
-        image_key: key of the loaded image, whose metadata place the mask if it has none of its own.
+        task_key: key of the task name; `keys.TASK_NAME` takes precedence.
+        image_key: key of the loaded image, whose geometry applies to a mask without its own.
         directory: see `MaskWriter`.
         allow_missing_keys: skip keys missing from a case.
 
     Raises:
-        ValueError: see `MaskWriter.write`; the case has no task name.
+        ValueError: see `MaskWriter.write`; or the case has no task name.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class SaveMaskd(MapTransform):
         for key in self.key_iterator(dict(data)):
             prob = None if self.prob_key is None else data[self.prob_key]
             mask, meta = data[key], getattr(data[key], "meta", {})
-            if meta_keys.KIND not in meta:  # made from the network's output: it lies on the image's grid
+            if meta_keys.KIND not in meta:  # network output, on the grid of the image
                 plain = [x.as_tensor() if isinstance(x, MetaTensor) else x for x in (mask, prob)]
                 (mask, prob), meta = plain, data[self.image_key].meta
             self.writer.write(mask, prob, meta, task)

@@ -1,8 +1,9 @@
-"""Soft mixtures of experts in fused form: the result of every expert at a fraction of the cost.
+"""Soft mixtures of experts in fused form: the exact mixture of all experts at a fraction of the cost.
 
-A mixture is `sum_m g_m(token) expert_m(token)` with `g = softmax(Linear(token))` over all experts. As the experts'
-last layers are linear, M attentions of H heads are one attention of M * H heads whose results are scaled by the gate
-before one joint projection, and M two-layer perceptrons are one of M times the width with a gated hidden layer.
+A mixture is `sum_m g_m(token) expert_m(token)` with `g = softmax(Linear(token))` over all experts. Since the
+last layers of the experts are linear, M attentions with H heads equal one attention with M * H heads whose outputs are
+scaled by the gate before one joint projection, and M two-layer perceptrons equal one with M times the width and a gated
+hidden layer.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ __all__ = ["MixtureAttention", "MixtureFFN"]
 
 
 class MixtureAttention(nn.Module):
-    """Gated sum of M multi-head attentions between a long and a short sequence, or any two.
+    """Gated sum of M multi-head attentions between two sequences, efficient if one of them is short.
 
-    With few tokens on one side, the projections of the other side are folded onto them: q . (W_k x) = (W_k^T q) . x,
-    and likewise for values and queries. Then nothing of the long side is projected. Which form is cheaper follows from
-    the lengths; all are the same function. A key bias shifts all scores of a query alike, so it never has an effect;
-    it is there because `nn.MultiheadAttention` has one.
+    If one side has few tokens, the projections of the other side are applied to these tokens instead:
+    q . (W_k x) = (W_k^T q) . x, and likewise for values and queries, so that the long side is not projected. The
+    cheaper form is selected by the lengths; all forms compute the same function. The key bias shifts all scores of a
+    query equally and has no effect; it exists for compatibility with `nn.MultiheadAttention`.
 
     Args:
-        channels: C, divisible by `num_heads`.
-        num_experts: M.
-        num_heads: H of each expert.
+        channels: number of channels C, divisible by `num_heads`.
+        num_experts: number of experts M.
+        num_heads: number of heads H per expert.
     """
 
     def __init__(self, channels: int, num_experts: int = 5, num_heads: int = 8) -> None:
@@ -53,11 +54,11 @@ class MixtureAttention(nn.Module):
         """Attend from `query` to `memory`.
 
         Args:
-            query: (B, L, C); the gate looks at it without its position.
+            query: (B, L, C); the gate uses it without position.
             memory: (B, S, C).
-            query_position: (B or 1, L, C) added to the query.
-            memory_position: (B or 1, S, C) added to the keys, not to the values.
-            blocked: (B, L or 1, S) bool, True where a query must not look; no row may be blocked altogether.
+            query_position: (B or 1, L, C), added to the query.
+            memory_position: (B or 1, S, C), added to the keys, not to the values.
+            blocked: (B, L or 1, S) bool, True for pairs without attention; no row may be fully blocked.
 
         Returns:
             (B, L, C).
@@ -80,14 +81,14 @@ class MixtureAttention(nn.Module):
         return tuple(w.reshape(heads, -1, channels) for w in weights), tuple(b.reshape(heads, -1) for b in biases)
 
     def _merge(self, values: Tensor, gate: Tensor) -> Tensor:
-        """Gate the heads' results (B, L, M * H, d) and project them at once."""
+        """Scale the outputs of the heads (B, L, M * H, d) by the gate and project them jointly."""
         experts = values.reshape(*values.shape[:2], self.num_experts, -1)  # (B, L, M, C)
         gated = (experts * gate.unsqueeze(-1)).flatten(2)
         weight = self.out_weight.transpose(0, 1).flatten(1)  # (M, C, C) -> (C, M * C)
         return F.linear(gated, weight.to(gated.dtype)) + gate @ self.out_bias.to(gate.dtype)
 
     def _joint(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, blocked: Tensor | None) -> Tensor:
-        """One attention of M * H heads."""
+        """Compute one attention with M * H heads."""
         weights, biases = self._weights(q.dtype)
         parts = zip((q, k, v), weights, biases, strict=True)
         q, k, v = (_heads(x, w, b).transpose(1, 2) for x, w, b in parts)  # (B, heads, L or S, d)
@@ -95,7 +96,7 @@ class MixtureAttention(nn.Module):
         return self._merge(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2), gate)
 
     def _few_queries(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, blocked: Tensor | None) -> Tensor:
-        """Keys and values are not projected; the queries carry the weights."""
+        """Compute the attention with all projections applied to the queries, for short L."""
         (w_q, w_k, w_v), (b_q, _, b_v) = self._weights(q.dtype)
         heads, width, channels = w_q.shape
         folded = torch.einsum("blhd,hdc->bhlc", _heads(q, w_q, b_q), w_k)  # (B, heads, L, C)
@@ -105,7 +106,7 @@ class MixtureAttention(nn.Module):
         return self._merge(torch.einsum("bhlc,hdc->blhd", pooled, w_v) + b_v, gate)
 
     def _few_keys(self, q: Tensor, k: Tensor, v: Tensor, gate: Tensor, blocked: Tensor | None) -> Tensor:
-        """Queries and results are not projected; the keys and values carry the weights."""
+        """Compute the attention with all projections applied to keys and values, for short S."""
         (w_q, w_k, w_v), (b_q, b_k, b_v) = self._weights(q.dtype)
         heads, width, channels = w_q.shape
         key, value = _heads(k, w_k, b_k), _heads(v, w_v, b_v)  # (B, S, heads, d)
@@ -129,7 +130,7 @@ def _heads(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def _softmax(scores: Tensor, blocked: Tensor | None, dim: int = -1) -> Tensor:
-    """Softmax of (B, heads, ., .) in float32; `blocked` lacks the dimension of the heads or has it as 1."""
+    """Return the softmax of (B, heads, ., .) in float32; `blocked` has no dimension of heads, or one of size 1."""
     if blocked is not None:
         blocked = blocked if blocked.ndim == 4 else blocked.unsqueeze(1)
         scores = scores.masked_fill(blocked, float("-inf"))
@@ -137,12 +138,12 @@ def _softmax(scores: Tensor, blocked: Tensor | None, dim: int = -1) -> Tensor:
 
 
 class MixtureFFN(nn.Module):
-    """Gated sum of M perceptrons of two layers with ReLU, as one.
+    """Gated sum of M two-layer perceptrons with ReLU, computed as one.
 
     Args:
-        channels: C.
-        num_experts: M.
-        hidden: width of each expert, by default C.
+        channels: number of channels C.
+        num_experts: number of experts M.
+        hidden: hidden width of each expert, by default C.
     """
 
     def __init__(self, channels: int, num_experts: int = 5, hidden: int | None = None) -> None:
@@ -158,7 +159,7 @@ class MixtureFFN(nn.Module):
             nn.init.xavier_uniform_(self.out_weight[m])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, C) -> the same shape."""
+        """Map (B, L, C) to the same shape."""
         gate = self.gate(x).float().softmax(dim=-1).to(x.dtype)
         hidden = F.relu(F.linear(x, self.in_weight.flatten(0, 1), self.in_bias.flatten()))
         gated = (hidden.view(*x.shape[:-1], *self.in_bias.shape) * gate.unsqueeze(-1)).flatten(-2)
