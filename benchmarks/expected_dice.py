@@ -57,7 +57,7 @@ def main() -> None:
     result = {
         "weights": args.weights,
         "weights_sha256": info.sha256,
-        "fitted": fitted.about,
+        "fitted": fitted.provenance,
         "cases": len(dice),
         "shipped": measured(shipped, rows, dice, info.tasks),
         "fitted on the validation list, held out": measured(own, rows, dice, info.tasks),

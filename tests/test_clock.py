@@ -13,7 +13,7 @@ import pytest
 from tqdm import tqdm
 
 from monai_tpseg.results.codes import Outcome, Status
-from monai_tpseg.studies.case import Ended
+from monai_tpseg.studies.case import CaseOutcome
 from monai_tpseg.studies.events import Events
 
 PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
@@ -41,5 +41,5 @@ def test_a_clock_that_jumps_changes_no_duration(monkeypatch: pytest.MonkeyPatch)
     events: Any = Events(log, tqdm(disable=True))
     events.started(2)
     monkeypatch.setattr(time, "time", lambda: 0.0)  # set back to 1970 while a case is under way
-    events.ended(Ended("a", Outcome(Status.OK)))
+    events.ended(CaseOutcome("a", Outcome(Status.OK)))
     assert 0 <= json.loads(log.getvalue().splitlines()[-1])["seconds"] < 60

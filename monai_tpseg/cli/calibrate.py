@@ -90,25 +90,32 @@ def _calibrate(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from monai_tpseg.studies import Model
-    from monai_tpseg.studies.trust_fitting import about_data, collect, counted, fit_contours, fit_expected, fit_trust
+    from monai_tpseg.studies.trust_fitting import (
+        collect,
+        counted,
+        data_provenance,
+        fit_contours,
+        fit_expected,
+        fit_trust,
+    )
     from monai_tpseg.trust.fitted_files import Fitted, read_fitted, write_contours, write_fitted
     from monai_tpseg.weights import choose_weights
 
     checkpoint = choose_weights(options.checkpoint)
     model = Model(checkpoint, options.device, judged=False)
     cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)
-    data = about_data(options.list, cases)
+    data = data_provenance(options.list, cases)
     shown = tqdm(cases, unit="case", desc="calibrate", leave=False, disable=options.quiet)
     tasks, sha256 = model.info.tasks, model.info.sha256
     samples = list(collect(model, shown, _OTHERS * (options.fit == "trust"), copies))
     if options.fit == "trust":
         new = _limit_cases(options.data, options.limits, tasks) if seen else []
-        about = {"data": data, "copies": copies, "limits": about_data(options.limits, new) if new else None}
-        path = write_fitted(checkpoint, sha256, fit_trust(samples, tasks, about, list(collect(model, new))))
+        provenance = {"data": data, "copies": copies, "limits": data_provenance(options.limits, new) if new else None}
+        path = write_fitted(checkpoint, sha256, fit_trust(samples, tasks, provenance, list(collect(model, new))))
     elif options.fit == "dice":
         before = read_fitted(checkpoint, sha256) or Fitted(None, None)
-        about = {"dice": {**data, "of_task": counted(samples, tasks), "copies": copies}}
-        path = write_fitted(checkpoint, sha256, before.with_dice(fit_expected(samples, tasks), about))
+        provenance = {"dice": {**data, "of_task": counted(samples, tasks), "copies": copies}}
+        path = write_fitted(checkpoint, sha256, before.with_dice(fit_expected(samples, tasks), provenance))
     else:
         path = write_contours(checkpoint, sha256, fit_contours(samples, tasks, options.miss, false, data))
         _warn_of_few(samples, tasks, min(options.miss, false))

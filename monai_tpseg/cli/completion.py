@@ -45,12 +45,12 @@ class _Weights:
     def __init__(self, files: Any) -> None:
         self.files = files
 
-    def __call__(self, prefix: str, **more: Any) -> list[str]:
+    def __call__(self, prefix: str, **kwargs: Any) -> list[str]:
         try:
             names = [entry.card.name for entry in listed()]
         except CatalogueError:  # the command itself says what is wrong with the catalogue
             names = []
-        return [*(name for name in names if name.startswith(prefix)), *self.files(prefix, **more)]
+        return [*(name for name in names if name.startswith(prefix)), *self.files(prefix, **kwargs)]
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

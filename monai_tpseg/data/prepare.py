@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from monai_tpseg.data.facts import CaseFacts, default_workers, inspect_cases
 from monai_tpseg.data.findings import TRAINING, VALIDATION
-from monai_tpseg.data.layouts import Found, Layout, LayoutError, Pair
+from monai_tpseg.data.layouts import DatasetContent, Layout, LayoutError, Pair
 from monai_tpseg.data.splits import deal_folds, draw_validation, group_by_keys
 from monai_tpseg.data.summary import LeftOut, Placed, Summary
 from monai_tpseg.files import write_atomically
@@ -117,7 +117,7 @@ def relative_to(folder: Path, path: str | os.PathLike[str]) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _pairs(found: Found, files: Path, progress: bool) -> tuple[list[Pair], list[LeftOut]]:
+def _pairs(found: DatasetContent, files: Path, progress: bool) -> tuple[list[Pair], list[LeftOut]]:
     pairs: list[Pair] = []
     left_out: list[LeftOut] = []
     shown = progress and sys.stderr.isatty()

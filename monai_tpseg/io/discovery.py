@@ -20,7 +20,7 @@ from monai_tpseg.io.listing import Listing
 from monai_tpseg.io.safety import base_name
 from monai_tpseg.suffixes import DICOM_SUFFIXES, READABLE_SUFFIXES
 
-__all__ = ["Case", "CaseSource", "Found", "Skip", "describe_left_out", "discover", "parts_of"]
+__all__ = ["Case", "CaseSource", "Discovery", "Skip", "describe_left_out", "discover", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Case(NamedTuple):
         return self.files if len(self.files) > 1 else self.files[0]
 
 
-class Found(NamedTuple):
+class Discovery(NamedTuple):
     """Result of discovery.
 
     Attributes:
@@ -91,9 +91,9 @@ class Found(NamedTuple):
 def discover(
     path: Path,
     access: FileAccess = LOCAL,
-    step: Callable[[int], None] = lambda files: None,
+    progress: Callable[[int], None] = lambda files: None,
     leave_out: Sequence[Path] = (),
-) -> Found:
+) -> Discovery:
     """Return everything at `path` that could be a case, so that all content is accounted for.
 
     A file is a case, and so is the folder of one DICOM series. A folder with several series, echoes or phases gives
@@ -105,7 +105,7 @@ def discover(
     Args:
         path: a file or a folder.
         access: access to the file system.
-        step: called after each batch of files with their number.
+        progress: called after each batch of files with their number.
         leave_out: folders that are not input; they must be on a responsive file system.
 
     Raises:
@@ -119,19 +119,19 @@ def discover(
     if place == "denied":
         raise ReadError("E_NOT_FOUND", f"{name} cannot be opened; check its permissions.")
     if place == "file":
-        return Found(_of_file(path, access), Counter())
+        return Discovery(_of_file(path, access), Counter())
     if place == "silent":
         raise ReadError("E_NOT_FOUND", f"{name} does not answer; check its disk.")
     if place != "folder":
         raise ReadError("E_FORMAT", f"{name} is a {place}, not a regular file; give a file or a folder.")
     left_out: Counter[str] = Counter()
     folders = _walk(path, access, left_out, _identities(leave_out))
-    cases = [case for folder, files in folders for case in _own(folder, files, access, left_out, step)]
+    cases = [case for folder, files in folders for case in _own(folder, files, access, left_out, progress)]
     cases = _without_copies(cases, access, left_out)
     if not cases:
         more = f" ({describe_left_out(left_out)} left out)" if +left_out else ""
         raise ReadError("E_EMPTY", f"{name} contains nothing that could be a case{more}; check the path.")
-    return Found(_with_twins(cases, access), left_out)
+    return Discovery(_with_twins(cases, access), left_out)
 
 
 def describe_left_out(left_out: Counter[str]) -> str:
@@ -217,12 +217,12 @@ def _walk(
 
 
 def _own(
-    folder: Path, files: Sequence[Path], access: FileAccess, left_out: Counter[str], step: Callable[[int], None]
+    folder: Path, files: Sequence[Path], access: FileAccess, left_out: Counter[str], progress: Callable[[int], None]
 ) -> list[Case]:
     """The cases among the files of a folder, without its sub-folders."""
     inputs = [path for path in files if path.name != "DICOMDIR"]
     left_out["index of a disc"] += len(files) - len(inputs)
-    headers = _headers(inputs, access, step)
+    headers = _headers(inputs, access, progress)
     dicom = [one for one in headers if one.kind == "dicom"]
     others = [one for one in headers if one.kind != "dicom" and _is_meant(one)]
     own = [one for one in others if stem(one.path).endswith(OUTPUT_ENDINGS)]
@@ -284,12 +284,12 @@ def _split(headers: Sequence[Header], access: FileAccess) -> tuple[list[Stack], 
 
 
 def _headers(
-    files: Sequence[Path], access: FileAccess, step: Callable[[int], None] = lambda files: None
+    files: Sequence[Path], access: FileAccess, progress: Callable[[int], None] = lambda files: None
 ) -> list[Header]:
     headers: list[Header] = []
     for first in range(0, len(files), _BATCH):
         headers += access.headers(files[first : first + _BATCH])
-        step(len(files[first : first + _BATCH]))
+        progress(len(files[first : first + _BATCH]))
     return headers
 
 

@@ -17,20 +17,20 @@ from monai_tpseg.io.slide_detection import is_slide
 
 __all__ = [
     "ANSWER",
-    "SEE",
+    "SOURCE_FACTS",
     "UNREADABLE",
-    "Seen",
+    "SourceFacts",
     "Unfit",
     "answer",
     "files_of_source",
     "input_identity",
     "known_parts",
     "locate",
-    "see",
+    "source_facts",
 ]
 
-SEE, ANSWER = f"{__name__}:see", f"{__name__}:answer"
-"""`see` and `answer` by name, for `monai_tpseg.subprocesses`."""
+SOURCE_FACTS, ANSWER = f"{__name__}:source_facts", f"{__name__}:answer"
+"""`source_facts` and `answer` by name, for `monai_tpseg.subprocesses`."""
 
 UNREADABLE = "unreadable"
 """Identity of a source that is missing or cannot be opened."""
@@ -41,7 +41,7 @@ Unfit = Literal["", "no image", "localizer", "screenshot"]
 _HASHED = 2**22  # bytes: sources up to this size are identified by content, larger ones by size and time
 
 
-class Seen(NamedTuple):
+class SourceFacts(NamedTuple):
     """Facts about a source that is not read yet.
 
     Attributes:
@@ -59,7 +59,7 @@ class Seen(NamedTuple):
     slide: bool = False
 
 
-def see(
+def source_facts(
     path: Path,
     root: Path,
     part: str,
@@ -67,7 +67,7 @@ def see(
     unfit: bool = False,
     slide: bool = False,
     content: bool = True,
-) -> Seen:
+) -> SourceFacts:
     """Locate a source below `root`.
 
     Args:
@@ -88,7 +88,7 @@ def see(
         identity = input_identity(source) if content else ""
     except OSError:
         stamp = identity = UNREADABLE  # reading reports the error
-    return Seen(source, identity, stamp, _unfit(source) if unfit else "", slide and _is_slide(source))
+    return SourceFacts(source, identity, stamp, _unfit(source) if unfit else "", slide and _is_slide(source))
 
 
 def locate(path: Path, root: Path, part: str, files: tuple[Path, ...] = ()) -> CaseSource:

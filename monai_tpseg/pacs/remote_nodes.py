@@ -71,10 +71,10 @@ class _ServerContext(ssl.SSLContext):
     Otherwise a silent caller would block all others, and the shutdown of the node.
     """
 
-    def wrap_socket(self, sock: socket.socket, **more: Any) -> ssl.SSLSocket:  # type: ignore[override]
+    def wrap_socket(self, sock: socket.socket, **kwargs: Any) -> ssl.SSLSocket:  # type: ignore[override]
         """See `ssl.SSLContext`; the handshake takes place at the first read."""
         sock.settimeout(_SECONDS)
-        return super().wrap_socket(sock, **{**more, "do_handshake_on_connect": False})
+        return super().wrap_socket(sock, **{**kwargs, "do_handshake_on_connect": False})
 
 
 class Destination(Protocol):
@@ -155,20 +155,20 @@ class DicomPeer:
 
 
 @contextmanager
-def connected(ae: Any, peer: DicomPeer, **more: Any) -> Iterator[Any]:
+def connected(ae: Any, peer: DicomPeer, **options: Any) -> Iterator[Any]:
     """Context manager for an association with a node.
 
     Args:
         ae: application entity with its presentation contexts.
         peer: the node.
-        **more: further arguments of `pynetdicom.AE.associate`.
+        **options: further arguments of `pynetdicom.AE.associate`.
 
     Raises:
         PeerError: the node does not respond, or refuses the association.
     """
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = _SECONDS
     tls = None if peer.tls is None else (peer.tls.context(server=False), peer.host)
-    association = ae.associate(peer.host.strip("[]"), peer.port, ae_title=peer.title, tls_args=tls, **more)
+    association = ae.associate(peer.host.strip("[]"), peer.port, ae_title=peer.title, tls_args=tls, **options)
     if not association.is_established:
         refused = f"refuses {peer.own}; make both AE titles known there"
         unknown = "takes no objects of this class; allow Segmentation and SR storage there"

@@ -63,8 +63,8 @@ def make_dataset(cases: Sequence[Case], size: int, progress: bool) -> CachedCase
     return CachedCases(cases, steps, cache_rate=rate, num_workers=0, progress=progress)
 
 
-def make_loader(dataset: CachedCases, cases: Sequence[Case], plan: Plan, asked: PretrainOptions) -> DataLoader:
+def make_loader(dataset: CachedCases, cases: Sequence[Case], plan: Plan, request: PretrainOptions) -> DataLoader:
     """Return the loader of an epoch's draw; rare modalities are drawn more often than their share."""
     tasks = [str(case[TASK]) for case in cases]
-    sampler = TaskBalancedSampler(tasks, num_samples=plan.cases, seed=asked.seed, balance=_BALANCE)
+    sampler = TaskBalancedSampler(tasks, num_samples=plan.cases, seed=request.seed, balance=_BALANCE)
     return DataLoader(dataset, sampler=sampler, batch_size=plan.batch, num_workers=0)

@@ -43,14 +43,14 @@ MODALITIES = {modality.value: modality.value for modality in Modality}
 _DATALIST = "datalist.json"
 
 
-def list_pictures(asked: PretrainOptions, out: Path) -> list[Case]:
+def list_pictures(request: PretrainOptions, out: Path) -> list[Case]:
     """Write `out`/pictures.json unless it is there, and return its entries with absolute paths.
 
     Only the list `training` of a datalist is taken, so that what a network is judged by stays unseen. What cannot be
     read is left out and counted.
 
     Args:
-        asked: names the data.
+        request: names the data.
         out: folder of the pretraining; slices of volumes are written below it, as their pipeline shows them.
 
     Raises:
@@ -59,10 +59,10 @@ def list_pictures(asked: PretrainOptions, out: Path) -> list[Case]:
     """
     path = out / LISTED
     if not path.is_file():
-        found = [case for data in asked.data for case in _of(Path(data), asked, out / "slices")]
+        found = [case for data in request.data for case in _of(Path(data), request, out / "slices")]
         unique = list({case[IMAGE]: case for case in found}.values())
         if len(unique) < 2:
-            raise TrainingError(f"Fewer than two readable pictures in {', '.join(asked.data)}; give more.")
+            raise TrainingError(f"Fewer than two readable pictures in {', '.join(request.data)}; give more.")
         entries = [{**case, IMAGE: relative_to(out.absolute(), case[IMAGE])} for case in unique]
         write_atomically(path, (json.dumps({TRAINING: entries}, indent=1) + "\n").encode())
     listed = read_json(path)[TRAINING]
@@ -70,17 +70,17 @@ def list_pictures(asked: PretrainOptions, out: Path) -> list[Case]:
     return [{**case, SOURCE: case[IMAGE]} for case in cases]
 
 
-def _of(data: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
+def _of(data: Path, request: PretrainOptions, slices: Path) -> Iterator[Case]:
     datalist = data / _DATALIST if data.is_dir() else data
     if datalist.is_file() and datalist.suffix.lower() == ".json":
-        yield from _listed(datalist, asked, slices)
+        yield from _listed(datalist, request, slices)
     elif data.exists():
-        yield from _found(data, asked, slices)
+        yield from _found(data, request, slices)
     else:
         raise TrainingError(f"No data at '{data}'; give a datalist, a picture, a series, or a folder of them.")
 
 
-def _listed(path: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
+def _listed(path: Path, request: PretrainOptions, slices: Path) -> Iterator[Case]:
     content = read_lists(path)
     entries = content.get(TRAINING)
     if not isinstance(entries, list) or not entries:
@@ -89,25 +89,25 @@ def _listed(path: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
     for number, entry in enumerate(entries):
         where = f"'{path}', {TRAINING}[{number}]"
         name = entry.get(TASK) if isinstance(entry, dict) else None
-        task = name if isinstance(name, str) and name else asked.modality
+        task = name if isinstance(name, str) and name else request.modality
         if not task:
             raise DatalistError(f"{where} has no task, which determines its modality; add it, or give --modality.")
         case = checked_entry({**entry, TASK: task}, (IMAGE,), where, path.absolute().parent, (task,))
-        yield from _pictures(Path(case[IMAGE]), _modality_of(task, known, asked), asked, slices)
+        yield from _pictures(Path(case[IMAGE]), _modality_of(task, known, request), request, slices)
 
 
-def _modality_of(task: str, known: Mapping[str, str], asked: PretrainOptions) -> str:
+def _modality_of(task: str, known: Mapping[str, str], request: PretrainOptions) -> str:
     try:
         return get_task(task, known).modality.value
     except ValueError:
-        if asked.modality:
-            return asked.modality
+        if request.modality:
+            return request.modality
         raise TrainingError(
             f"How pictures of task '{task}' were made is not known; give --modality, one of {', '.join(MODALITIES)}."
         ) from None
 
 
-def _found(data: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
+def _found(data: Path, request: PretrainOptions, slices: Path) -> Iterator[Case]:
     left_out: Counter[str] = Counter()
     for case in discover(data).cases:
         why = case.skip or ("" if case.header is None else _why_not(case.header))
@@ -115,7 +115,7 @@ def _found(data: Path, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
             left_out[why] += 1
             continue
         try:
-            yield from _pictures(case.source, _modality_of_found(case, asked), asked, slices)
+            yield from _pictures(case.source, _modality_of_found(case, request), request, slices)
         except ReadError as error:
             left_out[error.code] += 1
     if left_out:
@@ -128,17 +128,17 @@ def _why_not(header: Header) -> str:
     return "whole slide" if header.slide or header.kind == "slide" else header.code
 
 
-def _modality_of_found(case: FoundCase, asked: PretrainOptions) -> str:
+def _modality_of_found(case: FoundCase, request: PretrainOptions) -> str:
     said = case.header.modality if case.header is not None else ""
     fitting = [modality.value for modality in Modality if said and said in modality.dicom]
     if len(fitting) == 1:
         return fitting[0]
-    if asked.modality:
-        return asked.modality
+    if request.modality:
+        return request.modality
     raise TrainingError(f"'{case.path}' does not state its modality; give --modality, one of {', '.join(MODALITIES)}.")
 
 
-def _pictures(source: Any, modality: str, asked: PretrainOptions, slices: Path) -> Iterator[Case]:
+def _pictures(source: Any, modality: str, request: PretrainOptions, slices: Path) -> Iterator[Case]:
     """A picture as it is; of a volume some slices, evenly spread, as files."""
     if isinstance(source, Path) and source.suffix.lower() in PICTURE_SUFFIXES:
         yield {IMAGE: str(source.absolute()), TASK: modality}
@@ -149,7 +149,7 @@ def _pictures(source: Any, modality: str, asked: PretrainOptions, slices: Path) 
         shown = shown[..., None]
     stem = hashlib.sha256(f"{source} {modality}".encode()).hexdigest()[:16]
     depth = shown.shape[-1]
-    number = min(asked.slices, depth)
+    number = min(request.slices, depth)
     for n in sorted({(2 * i + 1) * depth // (2 * number) for i in range(number)}):
         if np.ptp(shown[..., n]) > 0:
             yield {IMAGE: str(_written(shown[..., n], slices / f"{stem}_{n:04d}.png").absolute()), TASK: modality}

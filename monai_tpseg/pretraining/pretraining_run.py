@@ -96,11 +96,11 @@ class EncoderCheckpoint(RunCheckpoint):
         save_encoder(self.folder / ENCODER, engine.network.trunk.state_dict(), replace(self.encoder, training=training))
 
 
-def pretrain(asked: PretrainOptions, out: Path, resume: bool = False, quiet: bool = False) -> Pretrained:
+def pretrain(request: PretrainOptions, out: Path, resume: bool = False, quiet: bool = False) -> Pretrained:
     """Pretrain a trunk on pictures without labels.
 
     Args:
-        asked: pictures, trunk, length.
+        request: pictures, trunk, length.
         out: folder of the pretraining; it holds `encoder.pt` with `encoder.json`, `reconstruction.png`, the list of
             pictures, curves and what a resume needs.
         resume: go on with what is there.
@@ -110,28 +110,33 @@ def pretrain(asked: PretrainOptions, out: Path, resume: bool = False, quiet: boo
         TrainingError: what was asked for cannot be done; one line.
         ValueError: a picture or a datalist that cannot be used; one line.
     """
-    device = choose_device(asked.device)
-    with begun(asked, out, resume):
-        cases = list_pictures(asked, out)
+    device = choose_device(request.device)
+    with begun(request, out, resume):
+        cases = list_pictures(request, out)
     logger.info("Data: %d pictures, no labels.", len(cases))
     curves = LearningCurves(str(out))
     if not (out / _DONE).is_file():
-        _run(asked, cases, device, out, curves, quiet)
+        _run(request, cases, device, out, curves, quiet)
         write_atomically(out / _DONE, b"")
     losses = [float(entry["loss"]) for entry in curves.history]
     return Pretrained(out / ENCODER, out / PICTURE, len(cases), losses[0], losses[-1])
 
 
 def _run(
-    asked: PretrainOptions, cases: Sequence[Case], device: torch.device, out: Path, curves: LearningCurves, quiet: bool
+    request: PretrainOptions,
+    cases: Sequence[Case],
+    device: torch.device,
+    out: Path,
+    curves: LearningCurves,
+    quiet: bool,
 ) -> None:
     fit_threads()
-    torch.manual_seed(asked.seed)
-    size = asked.image_size, asked.image_size
-    network = MaskedAutoencoder(build_hiera(asked.backbone, asked.chosen_stem), size).to(device)
-    plan = make_plan(asked, len(cases), network, device, out)
-    _announce(plan, asked, device)
-    trainer = _trainer(asked, cases, network, plan, device, out, curves, quiet)
+    torch.manual_seed(request.seed)
+    size = request.image_size, request.image_size
+    network = MaskedAutoencoder(build_hiera(request.backbone, request.chosen_stem), size).to(device)
+    plan = make_plan(request, len(cases), network, device, out)
+    _announce(plan, request, device)
+    trainer = _trainer(request, cases, network, plan, device, out, curves, quiet)
     try:
         trainer.run()
     except Exception as error:
@@ -140,18 +145,18 @@ def _run(
             raise
         told = f"{found} Take it out of the data and begin in another --out." if found else str(error)
         raise TrainingError(told) from error
-    _draw(network, cases, asked, out)
+    _draw(network, cases, request, out)
 
 
-def _announce(plan: Plan, asked: PretrainOptions, device: torch.device) -> None:
+def _announce(plan: Plan, request: PretrainOptions, device: torch.device) -> None:
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
     line = "Pretraining: %s, %d steps of %d pictures at %d pixels on %s, about %.0f minutes."
     line += " Stopped, it goes on with --resume."
-    logger.info(line, asked.backbone, plan.steps, plan.batch, asked.image_size, where, max(1, plan.minutes))
+    logger.info(line, request.backbone, plan.steps, plan.batch, request.image_size, where, max(1, plan.minutes))
 
 
 def _trainer(
-    asked: PretrainOptions,
+    request: PretrainOptions,
     cases: Sequence[Case],
     network: MaskedAutoencoder,
     plan: Plan,
@@ -160,23 +165,23 @@ def _trainer(
     curves: LearningCurves,
     quiet: bool,
 ) -> SupervisedTrainer:
-    dataset = make_dataset(cases, asked.image_size, progress=not quiet)
-    loader = make_loader(dataset, cases, plan, asked)
-    groups = parameter_groups(network, asked.lr, weight_decay=_WEIGHT_DECAY)
+    dataset = make_dataset(cases, request.image_size, progress=not quiet)
+    loader = make_loader(dataset, cases, plan, request)
+    groups = parameter_groups(network, request.lr, weight_decay=_WEIGHT_DECAY)
     for group in groups:
         del group["task_rows"]
-    optimizer = torch.optim.AdamW(groups, lr=asked.lr, betas=_BETAS, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=request.lr, betas=_BETAS, fused=True)
     schedule = lr_schedule(optimizer, "cosine", plan.steps, _WARMUP)
     handlers: list[Any] = [
         FillCache([dataset]),
         RunClock(out),
-        EpochSeed(asked.seed, dataset),
+        EpochSeed(request.seed, dataset),
         GradientClipping(1.0),
         StopOnDivergence(str(out), ()),
         KeepLoss(),
         LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
         curves,
-        EncoderCheckpoint(str(out), _described(asked, plan, len(cases)), "auto", schedule),
+        EncoderCheckpoint(str(out), _described(request, plan, len(cases)), "auto", schedule),
         TrainProgress(not quiet),
     ]
     return SupervisedTrainer(
@@ -186,27 +191,27 @@ def _trainer(
         network=network,
         optimizer=optimizer,
         loss_function=MaskedPixelLoss(),
-        inferer=MaskedInferer(asked.amp),  # type: ignore[arg-type]
-        prepare_batch=PrepareMaskedBatch(network.units, asked.mask_ratio),
+        inferer=MaskedInferer(request.amp),  # type: ignore[arg-type]
+        prepare_batch=PrepareMaskedBatch(network.units, request.mask_ratio),
         train_handlers=handlers,
         non_blocking=device.type == "cuda",
-        amp=asked.amp == "fp16",
+        amp=request.amp == "fp16",
         decollate=False,
         optim_set_to_none=True,
     )
 
 
-def _described(asked: PretrainOptions, plan: Plan, pictures: int) -> EncoderInfo:
-    size = asked.image_size, asked.image_size
-    training = {"method": "masked pixels", "mask_ratio": asked.mask_ratio, "pictures": pictures, "steps": plan.steps}
-    training |= {"batch_size": plan.batch, "lr": asked.lr, "seed": asked.seed}
-    return EncoderInfo(asked.backbone, asked.chosen_stem, size, pipelines_hash(), training)
+def _described(request: PretrainOptions, plan: Plan, pictures: int) -> EncoderInfo:
+    size = request.image_size, request.image_size
+    training = {"method": "masked pixels", "mask_ratio": request.mask_ratio, "pictures": pictures, "steps": plan.steps}
+    training |= {"batch_size": plan.batch, "lr": request.lr, "seed": request.seed}
+    return EncoderInfo(request.backbone, request.chosen_stem, size, pipelines_hash(), training)
 
 
-def _draw(network: MaskedAutoencoder, cases: Sequence[Case], asked: PretrainOptions, out: Path) -> None:
+def _draw(network: MaskedAutoencoder, cases: Sequence[Case], request: PretrainOptions, out: Path) -> None:
     """A picture of each modality, the middle one of its list."""
     modalities = list(dict.fromkeys(str(case[TASK]) for case in cases))
     own = [[case for case in cases if case[TASK] == modality] for modality in modalities]
-    read = Compose(reading(asked.image_size))
+    read = Compose(reading(request.image_size))
     image = torch.stack([torch.as_tensor(read(dict(part[len(part) // 2]))[IMAGE]) for part in own])
-    draw_reconstructions(network, image, modalities, asked.mask_ratio, asked.seed, out / PICTURE)
+    draw_reconstructions(network, image, modalities, request.mask_ratio, request.seed, out / PICTURE)

@@ -46,12 +46,12 @@ class Plan:
 
 
 def make_plan(
-    asked: PretrainOptions, pictures: int, network: MaskedAutoencoder, device: torch.device, out: Path
+    request: PretrainOptions, pictures: int, network: MaskedAutoencoder, device: torch.device, out: Path
 ) -> Plan:
     """Return the plan of a pretraining, that of `out`/plan.json where there is one.
 
     Args:
-        asked: minutes or epochs.
+        request: minutes or epochs.
         pictures: number of them.
         network: on `device`; a few steps say how long one takes.
         device: where it runs.
@@ -60,12 +60,12 @@ def make_plan(
     path = out / _PLAN
     if path.is_file():
         return Plan(**read_json(path))
-    batch = min(asked.batch_size, pictures)
-    a_step = _seconds_a_step(asked, batch, network, device) * _SLOWER
-    if asked.epochs:
-        epochs, cases = asked.epochs, pictures
+    batch = min(request.batch_size, pictures)
+    a_step = _seconds_a_step(request, batch, network, device) * _SLOWER
+    if request.epochs:
+        epochs, cases = request.epochs, pictures
     else:
-        steps = max(1, int(60 * asked.minutes / a_step))
+        steps = max(1, int(60 * request.minutes / a_step))
         epochs = min(_EPOCHS, steps)
         cases = steps // epochs * batch
     plan = Plan(epochs, cases, batch, epochs * math.ceil(cases / batch) * a_step / 60)
@@ -73,10 +73,10 @@ def make_plan(
     return plan
 
 
-def _seconds_a_step(asked: PretrainOptions, batch: int, network: MaskedAutoencoder, device: torch.device) -> float:
+def _seconds_a_step(request: PretrainOptions, batch: int, network: MaskedAutoencoder, device: torch.device) -> float:
     image = torch.rand(batch, 3, *network.image_size, device=device)
-    hidden = draw_hidden(batch, network.units, asked.mask_ratio).to(device)
-    infer, loss, seconds = MaskedInferer(asked.amp), MaskedPixelLoss(), []  # type: ignore[arg-type]
+    hidden = draw_hidden(batch, network.units, request.mask_ratio).to(device)
+    infer, loss, seconds = MaskedInferer(request.amp), MaskedPixelLoss(), []  # type: ignore[arg-type]
     for _ in range(3):
         begin = time.monotonic()
         loss(infer(image, network, hidden), image).backward()

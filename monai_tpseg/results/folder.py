@@ -155,7 +155,7 @@ def write_result(
     key: str,
     made_by: Mapping[str, Any],
     file: str = RESULT,
-    **more: Any,
+    **fields: Any,
 ) -> None:
     """Write the record of a case; `result.schema.json` in this package describes it.
 
@@ -167,7 +167,7 @@ def write_result(
         key: digest compared by `--resume`.
         made_by: see `provenance`.
         file: name of the record.
-        **more: further fields, e.g. `decisions`, `lesions`, `files`.
+        **fields: further fields, e.g. `decisions`, `lesions`, `files`.
     """
     record = {
         "schema": 3,
@@ -179,7 +179,7 @@ def write_result(
         "detail": outcome.detail,
         "flags": list(outcome.flags),
         "key": key,
-        **more,
+        **fields,
         "provenance": dict(made_by),
     }
     write_atomically(folder / file, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())

@@ -213,7 +213,7 @@ class _Groups:
         tracked: str,
         lesions: Sequence[Lesion],
         found: DicomCode = _PRESENT,
-        more: Sequence[hd.Measurement] = (),
+        additional: Sequence[hd.Measurement] = (),
     ) -> Any:
         about = {
             "tracking_identifier": hd.TrackingIdentifier(uid=self.uid(tracked), identifier=tracked),
@@ -221,7 +221,7 @@ class _Groups:
             "finding_category": sct(CATEGORY),
             "finding_sites": [hd.FindingSite(sct(self.task.anatomy))] if self.task.anatomy else None,
             "algorithm_id": self.algorithm,
-            "measurements": [*_measurements(lesions), *more],
+            "measurements": [*_measurements(lesions), *additional],
             "qualitative_evaluations": [hd.QualitativeEvaluation(sct(self.task.lesion), found)],
         }
         if self.seg is None or not lesions:

@@ -33,14 +33,14 @@ def altered(
     """
     plain, spread = image.as_tensor().float(), float(image.as_tensor().float().std()) or 1.0
     for n in range(count):
-        steps: list[Any] = [*_bent(min(plain.shape[1:]))] * (n % 2) + [*_toned(spread)]
+        steps: list[Any] = [*_deformation(min(plain.shape[1:]))] * (n % 2) + [*_intensity_changes(spread)]
         change = Compose(steps).set_random_state(seed=(seed * 1009 + n) % 2**31)
         made = change({IMAGE: plain.clone(), LABEL: label.float().clone()})
         copy, truth = (torch.as_tensor(made[key]).as_subclass(torch.Tensor) for key in (IMAGE, LABEL))
         yield MetaTensor(copy.float(), meta=image.meta), (truth > 0.5).to(torch.uint8)
 
 
-def _bent(side: int) -> Iterator[Any]:
+def _deformation(side: int) -> Iterator[Any]:
     """Rotate by up to 45 degrees, shift and resize by up to 0.15 and 0.35 of the side, and deform; nothing is empty."""
     yield Rand2DElasticd(
         keys=(IMAGE, LABEL), spacing=(side / 4, side / 4), magnitude_range=(0.01 * side, 0.04 * side), prob=1,
@@ -49,7 +49,7 @@ def _bent(side: int) -> Iterator[Any]:
     )  # fmt: skip
 
 
-def _toned(spread: float) -> Iterator[Any]:
+def _intensity_changes(spread: float) -> Iterator[Any]:
     """Change gamma; blur half of the copies, and add noise of up to a third of the picture's spread to the others."""
     yield RandAdjustContrastd(keys=IMAGE, prob=1, gamma=(0.6, 1.6))
     yield RandGaussianSmoothd(keys=IMAGE, prob=0.5, sigma_x=(0.5, 2.0), sigma_y=(0.5, 2.0))

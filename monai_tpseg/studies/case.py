@@ -37,7 +37,7 @@ from monai_tpseg.studies.reading import Limits, Read
 from monai_tpseg.studies.slide_process import SlideProcess
 from monai_tpseg.studies.slides import segment_slide
 
-__all__ = ["CASES", "CaseRunner", "Ended", "Found"]
+__all__ = ["CASES", "CaseOutcome", "CaseRunner", "SegmentedCase"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ CASES = "cases"
 
 
 @dataclass(frozen=True)
-class Ended:
+class CaseOutcome:
     """Outcome of a case.
 
     Attributes:
@@ -65,10 +65,10 @@ class Ended:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Found(NamedTuple):
+class SegmentedCase(NamedTuple):
     """Segmentation of a case, and the time of the network in s."""
 
-    what: Segmentation
+    segmentation: Segmentation
     seconds: float = 0.0
 
 
@@ -102,7 +102,7 @@ class CaseRunner:
         self.planner = CasePlanner(model, self.folder, resume, limits)
         self._made_by = provenance(model.info, model.config)
 
-    def segment_tasks(self, plans: Sequence[Plan], read: Read | None) -> dict[str, Found]:
+    def segment_tasks(self, plans: Sequence[Plan], read: Read | None) -> dict[str, SegmentedCase]:
         """Segment a source for the tasks of several plans at once; on failure, return nothing.
 
         Args:
@@ -122,9 +122,9 @@ class CaseRunner:
             logger.warning("%s do not run together (%s); each runs separately.", ", ".join(tasks), type(error).__name__)
             return {}
         share = seconds["network"] / len(plans)
-        return {plan.name: Found(one, share) for plan, one in zip(plans, found, strict=True)}
+        return {plan.name: SegmentedCase(one, share) for plan, one in zip(plans, found, strict=True)}
 
-    def finish(self, plan: Plan, read: Read | None, found: Found | None = None) -> Ended:
+    def finish(self, plan: Plan, read: Read | None, found: SegmentedCase | None = None) -> CaseOutcome:
         """Segment a case that was read, and write its folder, completely or not at all.
 
         Args:
@@ -136,24 +136,24 @@ class CaseRunner:
             StudyError: writing has become impossible, or the device is lost.
         """
         if plan.kept and plan.outcome is not None:
-            return Ended(plan.name, plan.outcome, kept=True)
+            return CaseOutcome(plan.name, plan.outcome, kept=True)
         seconds: dict[str, float] = {} if read is None else {"read": read.seconds}
         try:
             with case_folder(self.folder / plan.name, self.tag) as folder:
-                outcome, more = (
+                outcome, fields = (
                     (plan.outcome, {}) if plan.outcome else self._segment(plan, read, folder, seconds, found)
                 )
-                self._record(plan, folder, outcome, **more)
+                self._record(plan, folder, outcome, **fields)
         except StudyError:
             raise
         except Exception as error:  # decided below
-            return Ended(plan.name, self._unwritten(plan, error), seconds=seconds)
-        return Ended(plan.name, outcome, seconds=seconds)
+            return CaseOutcome(plan.name, self._unwritten(plan, error), seconds=seconds)
+        return CaseOutcome(plan.name, outcome, seconds=seconds)
 
-    def _record(self, plan: Plan, folder: Path, outcome: Outcome, **more: Any) -> None:
+    def _record(self, plan: Plan, folder: Path, outcome: Outcome, **fields: Any) -> None:
         named = (*TASK_NAMES, *self.model.info.modalities)
         task = plan.entry.task if plan.entry.task in named else ""  # any other text may be a private note
-        write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **more)
+        write_result(folder, plan.name, task, outcome, plan.key, self._made_by, **fields)
 
     def _unwritten(self, plan: Plan, error: Exception) -> Outcome:
         """Record a case whose folder could not be completed; the case fails, the run continues.
@@ -173,7 +173,7 @@ class CaseRunner:
         return outcome
 
     def _segment(
-        self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float], found: Found | None
+        self, plan: Plan, read: Read | None, folder: Path, seconds: dict[str, float], found: SegmentedCase | None
     ) -> tuple[Outcome, dict[str, Any]]:
         """Isolation: an exception of a case affects only that case, except for a full disk."""
         try:
@@ -187,17 +187,17 @@ class CaseRunner:
             if found is None:
                 with _timed(seconds, "network"):
                     (alone,) = self._with_less_memory(read, [plan.entry.task])
-                found = Found(alone)
+                found = SegmentedCase(alone)
             else:
                 seconds["network"] = found.seconds
             settings = self.model.settings
-            if settings.refuse and found.what.trust.refused:
-                return refused(found.what.trust)
+            if settings.refuse and found.segmentation.trust.refused:
+                return refused(found.segmentation.trust)
             with _timed(seconds, "write"):
                 outputs = self._outputs()
                 name = file_stem(plan.name, plan.entry.task)
                 with parsed_once(None if read is None else read.headers):
-                    return write_segmented(found.what, plan.entry.task, name, folder, self._made_by, outputs)
+                    return write_segmented(found.segmentation, plan.entry.task, name, folder, self._made_by, outputs)
         except Exception as error:  # a network or a writer may raise anything
             _empty(folder)
             if is_disc_full(error):
@@ -219,7 +219,7 @@ class CaseRunner:
 
     def _check_unchanged(self, plan: Plan) -> None:
         """A source that is still being written may be read inconsistently."""
-        seen, trouble = self.planner.see(plan.entry, content=False)
+        seen, trouble = self.planner.source_facts(plan.entry, content=False)
         if seen is None or trouble is not None or seen.stamp != plan.stamp:
             raise SourceChanged
 

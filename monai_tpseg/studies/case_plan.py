@@ -9,7 +9,7 @@ from pathlib import Path
 from monai_tpseg.catalogue import TASK_NAMES, Modality, get_task
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.locate import SEE, UNREADABLE, Seen
+from monai_tpseg.io.locate import SOURCE_FACTS, UNREADABLE, SourceFacts
 from monai_tpseg.results.codes import (
     RUN_ACTIONS,
     Outcome,
@@ -39,7 +39,7 @@ class Plan:
         outcome: known outcome: of an earlier run, or because of a missing task or source.
         kept: whether the folder of an earlier run is kept, because it is still valid, or because the source cannot be
             reached now (see `outcome`).
-        stamp: stamp of the source, see `Seen`.
+        stamp: stamp of the source, see `SourceFacts`.
     """
 
     name: str
@@ -77,7 +77,7 @@ class CasePlanner:
             return Plan(name, entry, "", outcome=outcome_of(error))
 
     def _plan(self, name: str, entry: Entry) -> Plan:
-        seen, trouble = self.see(entry)
+        seen, trouble = self.source_facts(entry)
         key = self._key(entry, UNREADABLE if seen is None else seen.identity)
         if self.resume and (kept := self.kept(name, key)) is not None:
             return Plan(name, entry, key, outcome=kept, kept=True)
@@ -118,18 +118,18 @@ class CasePlanner:
         same = made_by["model"]["weights_sha256"] == now["model"]["weights_sha256"]
         return bool(same and made_by["config_sha256"] == now["config_sha256"])
 
-    def see(self, entry: Entry, content: bool = True) -> tuple[Seen | None, Outcome | None]:
+    def source_facts(self, entry: Entry, content: bool = True) -> tuple[SourceFacts | None, Outcome | None]:
         """Return the facts about a source, or the outcome of its case if the source is missing or does not respond."""
         if self._looker is None:
             limits = self.limits or Limits()
-            self._looker = ChildProcess(SEE, limits.seconds, limits.bytes)
+            self._looker = ChildProcess(SOURCE_FACTS, limits.seconds, limits.bytes)
         known = self._problem(entry) is None
         pathology = (
             content and known and get_task(entry.task, self.model.info.modalities).modality is Modality.PATHOLOGY
         )
         self._looker.send(*entry.place, not entry.task, pathology, content)
         try:
-            seen: Seen = self._looker.receive().value
+            seen: SourceFacts = self._looker.receive().value
         except (ReadError, CallLost) as error:
             return None, outcome_of(error)
         return seen, None
@@ -147,7 +147,7 @@ class CasePlanner:
         return entry.keyed(json.dumps(parts))
 
 
-def _unfit(seen: Seen) -> Outcome | None:
+def _unfit(seen: SourceFacts) -> Outcome | None:
     """The outcome of a case that needs no task."""
     if seen.unfit == "no image":
         return outcome_of(ReadError("E_NOT_IMAGE", "The source is no image."))
@@ -156,7 +156,7 @@ def _unfit(seen: Seen) -> Outcome | None:
     return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]) if code else None
 
 
-def _unreachable(seen: Seen | None, trouble: Outcome | None) -> Outcome | None:
+def _unreachable(seen: SourceFacts | None, trouble: Outcome | None) -> Outcome | None:
     """The outcome of a case whose source is missing, cannot be opened or does not respond, or None."""
     if seen is not None:
         return outcome_of(ReadError("E_NOT_FOUND", "The source is not there.")) if seen.identity == UNREADABLE else None

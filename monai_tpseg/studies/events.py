@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from monai_tpseg import __version__
 from monai_tpseg.results.codes import Status
-from monai_tpseg.studies.case import Ended
+from monai_tpseg.studies.case import CaseOutcome
 from monai_tpseg.words import count
 
 __all__ = ["EVENTS", "Events", "events"]
@@ -42,7 +42,7 @@ class Events:
         self._log, self._bar = log, bar
         self._last = time.monotonic()
 
-    def ended(self, case: Ended) -> None:
+    def ended(self, case: CaseOutcome) -> None:
         """Record a case; its `seconds` are the time since the previous case, excluding reading ahead."""
         now = time.monotonic()
         self.counts[case.outcome.status.value] += 1
@@ -69,8 +69,8 @@ class Events:
         """Record the end of a run, which may have stopped before its last case."""
         self._write("end", complete=complete, seconds=round(seconds, 3), **self.counts)
 
-    def _write(self, event: str, **more: Any) -> None:
-        line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "event": event, **more}
+    def _write(self, event: str, **fields: Any) -> None:
+        line = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "event": event, **fields}
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 

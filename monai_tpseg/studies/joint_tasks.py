@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import TypeVar
 
-from monai_tpseg.studies.case import CaseRunner, Ended
+from monai_tpseg.studies.case import CaseOutcome, CaseRunner
 from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.reading import Read
@@ -48,7 +48,7 @@ def _runs(items: Iterable[_Item], fits: Callable[[_Item, _Item], bool]) -> Itera
         yield tuple(group)
 
 
-def finish_group(runner: CaseRunner, plans: Sequence[Plan], read: Read | None) -> Iterator[Ended]:
+def finish_group(runner: CaseRunner, plans: Sequence[Plan], read: Read | None) -> Iterator[CaseOutcome]:
     """Segment the cases of a group together and write each, with independent outcomes.
 
     If the network fails for the group, each case is run separately.

@@ -58,7 +58,7 @@ class Entry:
         part: `i/n`, the i-th of the n stacks of a folder or a DICOMDIR; "" for the whole source.
         modality: DICOM modality, or "".
         note: reason why no task is proposed, or "".
-        more: other columns and their values, which are kept.
+        extra_columns: (name, value) of other columns, which are preserved.
         case: name of the folder in the output folder of a run, or "".
         files: files of the part, if known from discovery; not stored in a manifest.
     """
@@ -70,7 +70,7 @@ class Entry:
     modality: str = ""
     note: str = ""
     part: str = ""
-    more: tuple[tuple[str, str], ...] = ()
+    extra_columns: tuple[tuple[str, str], ...] = ()
     case: str = field(default="", compare=False)
     files: tuple[Path, ...] = field(default=(), repr=False, compare=False)
 
@@ -113,13 +113,13 @@ def write_manifest(path: str | Path, entries: Sequence[Entry]) -> None:
         path: CSV file to write or replace, in UTF-8 with byte order mark.
         entries: the cases.
     """
-    more = list(dict.fromkeys(name for entry in entries for name, _ in entry.more))
+    extra_columns = list(dict.fromkeys(name for entry in entries for name, _ in entry.extra_columns))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((*COLUMNS, *map(to_cell, more)))
+    table.writerow((*COLUMNS, *map(to_cell, extra_columns)))
     for entry in entries:
-        others = dict(entry.more)
-        table.writerow((*_cells(entry), *(to_cell(others.get(name, "")) for name in more)))
+        others = dict(entry.extra_columns)
+        table.writerow((*_cells(entry), *(to_cell(others.get(name, "")) for name in extra_columns)))
     with complete(path) as part:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(codecs.BOM_UTF8 + text.getvalue().encode("utf-8", "surrogateescape"))
@@ -196,9 +196,9 @@ def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
     path = _below(cells["path"], start)
     if path != path.encode("utf-8", "replace").decode() and not (start / path).exists():
         raise StudyError(f"Line {line} of the manifest is not UTF-8 and matches no file; save it as 'CSV UTF-8'.")
-    more = tuple((from_cell(name), from_cell(value)) for name, value in row.more)
+    extra_columns = tuple((from_cell(name), from_cell(value)) for name, value in row.extra_columns)
     task = match_task(cells["task"])
-    return Entry(path, start, task, salt, cells["modality"], cells["note"], part, more, cells["case"])
+    return Entry(path, start, task, salt, cells["modality"], cells["note"], part, extra_columns, cells["case"])
 
 
 def _below(path: str, root: Path) -> str:

@@ -13,22 +13,22 @@ from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.names import Names, case_names
 
-__all__ = ["Grown", "Merged", "grow", "merge_scan", "with_real_roots"]
+__all__ = ["GrownManifest", "Merged", "grow_manifest", "merge_scan", "with_real_roots"]
 
 _Place = tuple[str, str]  # path of a source on this machine, and part
 
 
-class Grown(NamedTuple):
+class GrownManifest(NamedTuple):
     """The manifest of a run with further cases, each with its name.
 
     Attributes:
         rows: all cases of the output folder.
-        asked: the further cases among them, in their order.
+        requested: the further cases among them, in their order.
         obsolete: removed cases without a known task, whose source now has one.
     """
 
     rows: list[Entry]
-    asked: list[Entry]
+    requested: list[Entry]
     obsolete: list[Entry]
 
 
@@ -59,13 +59,13 @@ def with_real_roots(rows: Sequence[Entry], access: FileAccess) -> list[Entry]:
     return [row if real[row.root] == row.root else replace(row, root=real[row.root]) for row in rows]
 
 
-def grow(
+def grow_manifest(
     known: Sequence[Entry],
-    asked: Sequence[Entry],
+    requested: Sequence[Entry],
     names: Names = "salted",
     tasks: Collection[str] | None = TASK_NAMES,
     moved: bool = False,
-) -> Grown:
+) -> GrownManifest:
     """Add cases to the manifest of a run, so that each name leads to its source as long as the folder exists.
 
     A known source keeps its salt, and a case its name. A new source that would get the name of another, e.g. the same
@@ -73,7 +73,7 @@ def grow(
 
     Args:
         known: rows of the manifest in the output folder.
-        asked: cases of this run.
+        requested: cases of this run.
         names, tasks: see `case_names`; with tasks None, a source is one case, whatever its task.
         moved: whether the root has changed: sources are then identified by their paths below it.
 
@@ -88,7 +88,7 @@ def grow(
     sources = {place_of(row): row for row in reversed(known)}
     owners = {row.source_id: place_of(row) for row in known}
     given = []
-    for entry in asked:
+    for entry in requested:
         before = sources.get(place_of(entry))
         if before is not None and not moved:
             entry = replace(entry, root=before.root, path=before.path)
@@ -104,7 +104,7 @@ def grow(
     obsolete = [] if tasks is None else _obsolete(known, given, tasks)
     left = {key(entry): entry for entry in given}
     kept = [left.pop(key(row), row) for row in known if not any(row is one for one in obsolete)]
-    return Grown(_all_named([*kept, *left.values()], (), names, tasks), given, obsolete)
+    return GrownManifest(_all_named([*kept, *left.values()], (), names, tasks), given, obsolete)
 
 
 def _known(entry: Entry, sources: dict[_Place, Entry], owners: dict[str, _Place], place: _Place) -> Entry:
@@ -129,10 +129,10 @@ def _all_named(
 def _obsolete(known: Iterable[Entry], given: Iterable[Entry], tasks: Collection[str]) -> list[Entry]:
     """Rows without a task of the weights, whose source now has one."""
     named = {entry.source_id for entry in given if entry.task in tasks}
-    asked = {(entry.source_id, entry.task) for entry in given}
+    requested = {(entry.source_id, entry.task) for entry in given}
     return [
         row for row in known
-        if row.task not in tasks and row.source_id in named and (row.source_id, row.task) not in asked
+        if row.task not in tasks and row.source_id in named and (row.source_id, row.task) not in requested
     ]  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def merge_scan(known: Sequence[Entry], found: Sequence[Entry], root: str | os.Pa
     new = [row for source, rows in now.items() if source not in before for row in rows]
     salt = known[0].salt if known else ""
     kept = [row for row in known if _place(row)[0] not in divided]
-    added = grow(kept, [replace(row, salt=salt or row.salt) for row in (*again, *new)]).asked
+    added = grow_manifest(kept, [replace(row, salt=salt or row.salt) for row in (*again, *new)]).requested
     gone = sum(_is_below(source, root) for row in known if (source := _place(row)[0]) not in now)
     rows = [replace(row, case="") for row in (*kept, *added)]
     return Merged(rows, len(new), gone, sum(len(before[source]) for source in divided))

@@ -142,7 +142,7 @@ class Model:
         self.preprocessing = pipelines_hash()
         runtime = self.settings.runtime
         beside = checkpoint, self.info, self.settings.contours, judged
-        self.judge = Judge.beside(*beside, watched=runtime == "pytorch")
+        self.judge = Judge.beside(*beside, observable=runtime == "pytorch")
         if self.settings.refuse and runtime != "pytorch":
             raise StudyError(
                 f"--refuse needs access to the network's features, which '{runtime}' does not give: omit one of them."

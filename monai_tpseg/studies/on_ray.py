@@ -19,7 +19,7 @@ import torch
 from monai_tpseg.cores import cores
 from monai_tpseg.results.codes import DeviceLostError, StudyError, failed
 from monai_tpseg.results.folder import sweep
-from monai_tpseg.studies.case import CASES, CaseRunner, Ended
+from monai_tpseg.studies.case import CASES, CaseOutcome, CaseRunner
 from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.events import EVENTS, events
 from monai_tpseg.studies.joint_tasks import NamedEntry, finish_group, group_plans, of_one_source
@@ -124,7 +124,7 @@ class Worker:
         """Return the reason why this worker cannot work, or ""."""
         return self.trouble
 
-    def take(self, cases: _Cases, following: _Cases) -> list[Ended] | StudyError:
+    def take(self, cases: _Cases, following: _Cases) -> list[CaseOutcome] | StudyError:
         """Segment the cases of one source while the source of the likely next ones is read.
 
         Returns:
@@ -136,7 +136,7 @@ class Worker:
                 self._ahead.pop(case[0]) if case[0] in self._ahead else self.runner.planner.plan(*case)
                 for case in cases
             ]
-            groups, ended = list(group_plans(plans, self.runner)), list[Ended]()
+            groups, ended = list(group_plans(plans, self.runner)), list[CaseOutcome]()
             for group in groups:
                 read = None if group[0].source is None else self._reader.get(group[0].source)
                 if group is groups[-1]:
@@ -155,16 +155,16 @@ class Worker:
         if sources:
             self._reader.ask(sources[0])
 
-    def lost(self, cases: _Cases, code: str) -> list[Ended] | StudyError:
+    def lost(self, cases: _Cases, code: str) -> list[CaseOutcome] | StudyError:
         """Record cases whose workers died repeatedly."""
         return [self._lost(case, code) for case in cases]
 
-    def _lost(self, case: NamedEntry, code: str) -> Ended:
+    def _lost(self, case: NamedEntry, code: str) -> CaseOutcome:
         assert self.runner is not None
         plan = self.runner.planner.plan(*case)
         kept = self.runner.planner.kept(plan.name, plan.key)  # it may have died just after writing the case
         if kept is not None:
-            return Ended(plan.name, kept, kept=plan.kept)
+            return CaseOutcome(plan.name, kept, kept=plan.kept)
         return self.runner.finish(replace(plan, source=None, outcome=failed(code)), None)
 
 
@@ -217,7 +217,9 @@ class RayRun:
         return workers
 
 
-def _distributed(ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]) -> Iterator[list[Ended] | StudyError]:
+def _distributed(
+    ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]
+) -> Iterator[list[CaseOutcome] | StudyError]:
     """Yield the outcomes of the cases of each source, in any order; each worker knows its next cases."""
     waiting = deque(groups)
     following: dict[Any, _Cases] = {}
@@ -249,9 +251,9 @@ def _distributed(ray: Any, workers: Sequence[Any], groups: Sequence[_Cases]) -> 
         give(worker)
 
 
-def _recorded(ray: Any, worker: Any, cases: _Cases, code: str) -> list[Ended] | StudyError:
+def _recorded(ray: Any, worker: Any, cases: _Cases, code: str) -> list[CaseOutcome] | StudyError:
     try:
-        ended: list[Ended] | StudyError = ray.get(worker.lost.remote(cases, code))
+        ended: list[CaseOutcome] | StudyError = ray.get(worker.lost.remote(cases, code))
         return ended
     except ray.exceptions.RayError:
         return StudyError(_DYING)

@@ -16,7 +16,7 @@ from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.events import EVENTS, events
 from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
-from monai_tpseg.studies.manifest_merge import grow, with_real_roots
+from monai_tpseg.studies.manifest_merge import grow_manifest, with_real_roots
 from monai_tpseg.studies.model import Model
 from monai_tpseg.studies.names import Names
 from monai_tpseg.studies.reading import Reader
@@ -45,14 +45,14 @@ def prepare_output(
         names: see `case_names`.
         resume: continue in a folder with results.
         tasks: tasks of the weights; None for annotation sessions, which are named by their sources.
-        moved: see `grow`.
+        moved: see `grow_manifest`.
 
     Returns:
         the name of the folder of each case, with the case.
 
     Raises:
         StudyError: the folder contains results and `resume` is not set; it belongs to annotation sessions but `tasks`
-            is given, or to a run and it is not; or it cannot be created; see `grow`.
+            is given, or to a run and it is not; or it cannot be created; see `grow_manifest`.
     """
     folder = Path(out)
     cases = folder / CASES
@@ -65,7 +65,7 @@ def prepare_output(
         if not moved and known and {row.root for row in entries} - {row.root for row in known}:
             with IsolatedFileAccess() as access:
                 known, entries = with_real_roots(known, access), with_real_roots(entries, access)
-        grown = grow(known, entries, names, tasks, moved)
+        grown = grow_manifest(known, entries, names, tasks, moved)
         cases.mkdir(parents=True, exist_ok=True)
         for entry in grown.obsolete:
             record = read_result(cases / entry.case)
@@ -74,7 +74,7 @@ def prepare_output(
         write_manifest(manifest, grown.rows)
     except OSError as error:
         raise StudyError(f"'{out}' cannot be written ({error.strerror}); choose another --out.") from error
-    return [(entry.case, entry) for entry in grown.asked]
+    return [(entry.case, entry) for entry in grown.requested]
 
 
 def _check_kind(out: str | Path, sessions: bool) -> None:

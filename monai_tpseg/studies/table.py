@@ -26,12 +26,12 @@ class Row(NamedTuple):
     Attributes:
         line: line number, from 1.
         cells: cells of the known columns, by column.
-        more: non-empty cells of other columns, by column.
+        extra_columns: non-empty cells of other columns, by column.
     """
 
     line: int
     cells: dict[str, str]
-    more: tuple[tuple[str, str], ...] = ()
+    extra_columns: tuple[tuple[str, str], ...] = ()
 
 
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
@@ -79,8 +79,8 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
                 )
             values = [cell.strip() for cell in cells] + [""] * len(names)
             found = dict(zip(names, values, strict=False))
-            more = tuple((name, values[place]) for place, name in others if values[place])
-            rows.append(Row(line, {column: found.get(column, "") for column in columns}, more))
+            extra_columns = tuple((name, values[place]) for place, name in others if values[place])
+            rows.append(Row(line, {column: found.get(column, "") for column in columns}, extra_columns))
     except csv.Error as error:
         line = table.line_num + skipped
         raise StudyError(

@@ -28,7 +28,16 @@ from monai_tpseg.trust.fitted_files import ContourFile, Fitted
 from monai_tpseg.trust.quality import DiceModel, fit_dice
 from monai_tpseg.trust.refusal import fit_refusal
 
-__all__ = ["Sample", "about_data", "collect", "counted", "data_digest", "fit_contours", "fit_expected", "fit_trust"]
+__all__ = [
+    "Sample",
+    "collect",
+    "counted",
+    "data_digest",
+    "data_provenance",
+    "fit_contours",
+    "fit_expected",
+    "fit_trust",
+]
 
 _TOGETHER = 4  # slices of a volume
 
@@ -114,7 +123,7 @@ def _others(row: int, tasks: int, count: int, turn: int) -> list[int]:
     return [rest[(turn * count + k) % len(rest)] for k in range(min(count, len(rest)))]
 
 
-def about_data(name: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def data_provenance(name: str, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the description of cases for a file fitted on them.
 
     Args:
@@ -155,14 +164,14 @@ def fit_contours(
 
 
 def fit_trust(
-    samples: Sequence[Sample], tasks: Sequence[str], about: Mapping[str, Any], unseen: Sequence[Sample] = ()
+    samples: Sequence[Sample], tasks: Sequence[str], provenance: Mapping[str, Any], unseen: Sequence[Sample] = ()
 ) -> Fitted:
     """Fit the refusal and the expected Dice.
 
     Args:
         samples: observations from `collect`, with `others` for the refusal.
         tasks: names in row order.
-        about: description of the cases, see `Fitted.about`.
+        provenance: description of the cases, see `Fitted.provenance`.
         unseen: observations of cases not used in training, which determine the limits of the refusal.
     """
     asked = [(vector, row, row == one.row) for one in samples for row, vector in one.pooled.items()]
@@ -173,7 +182,7 @@ def fit_trust(
         new = [(one.pooled[one.row], one.row) for one in unseen if one.row in one.pooled]
         if new:
             refusal = refusal.with_limits(*(np.array(column) for column in zip(*new, strict=True)))
-    return Fitted(refusal, fit_expected(samples, tasks), {"cases": counted(samples, tasks), **about})
+    return Fitted(refusal, fit_expected(samples, tasks), {"cases": counted(samples, tasks), **provenance})
 
 
 def fit_expected(samples: Sequence[Sample], tasks: Sequence[str]) -> DiceModel:

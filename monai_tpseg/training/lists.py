@@ -52,11 +52,11 @@ class Lists:
         return tuple(dict.fromkeys(case[TASK] for case in (*self.training, *self.validation)))
 
 
-def write_lists(asked: TrainOptions, out: Path, modalities: Mapping[str, str]) -> Lists:
+def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str]) -> Lists:
     """Write `out`/datalist.json, whose paths are relative to `out`, unless it is there; return it with absolute ones.
 
     Args:
-        asked: names the data.
+        request: names the data.
         out: folder of the training.
         modalities: of tasks beyond the catalogue that the weights know.
 
@@ -65,23 +65,23 @@ def write_lists(asked: TrainOptions, out: Path, modalities: Mapping[str, str]) -
     """
     if (out / DATALIST).is_file():
         return _again(out / DATALIST)
-    data = Path(asked.data)
+    data = Path(request.data)
     given = data / DATALIST if data.is_dir() else data
     if given.is_file():
-        lists = _listed(asked, given)
+        lists = _listed(request, given)
     elif holds_annotations(data):
-        lists = _annotated(asked, data)
+        lists = _annotated(request, data)
     elif data.is_dir():
-        lists = _found(asked, data, out)
+        lists = _found(request, data, out)
     else:
         raise TrainingError(f"No data at '{data}'; give a datalist, or a folder of pictures and masks.")
-    known = {**modalities, **lists.modalities, **asked.modalities}
+    known = {**modalities, **lists.modalities, **request.modalities}
     _check_tasks(lists.tasks, known)
     training = tuple(one for case in lists.training for one in as_pictures(case, known, out / "slices"))
     if not training:
         raise TrainingError("No mask of the training pictures contains a lesion; training needs some that do.")
     held = tuple(one for case in lists.validation for one in _looked_at(case, known, out / "slices"))
-    lists = Lists(training, held, {**lists.modalities, **asked.modalities})
+    lists = Lists(training, held, {**lists.modalities, **request.modalities})
     _write(lists, out)
     return lists
 
@@ -104,20 +104,20 @@ def _check_tasks(tasks: tuple[str, ...], modalities: Mapping[str, str]) -> None:
             ) from error
 
 
-def _listed(asked: TrainOptions, path: Path) -> Lists:
+def _listed(request: TrainOptions, path: Path) -> Lists:
     content = read_lists(path)
-    if asked.task:
+    if request.task:
         raise TrainingError(f"'{path}' gives the task of each picture: omit --task; --tasks A,B chooses some.")
     entries = {name: list(_entries(content.get(name) or [], name, path)) for name in (TRAINING, VALIDATION)}
     sections = {
-        name: [case for case in cases if not asked.tasks or case[TASK] in asked.tasks]
+        name: [case for case in cases if not request.tasks or case[TASK] in request.tasks]
         for name, cases in entries.items()
     }
     if not sections[TRAINING]:
-        named = f" of {', '.join(asked.tasks)}" if asked.tasks else ""
+        named = f" of {', '.join(request.tasks)}" if request.tasks else ""
         raise TrainingError(f"'{path}' has no entry{named} under 'training'; it has {', '.join(map(str, content))}.")
     if not sections[VALIDATION]:
-        sections = _held_out(sections[TRAINING], asked)
+        sections = _held_out(sections[TRAINING], request)
     modalities = content.get(MODALITIES) or {}
     return Lists(tuple(sections[TRAINING]), tuple(sections[VALIDATION]), dict(modalities))
 
@@ -140,29 +140,29 @@ def _looked_at(case: Case, modalities: Mapping[str, str], folder: Path) -> Itera
     yield from as_pictures(case, modalities, folder) if case.get(SLICES) else (case,)
 
 
-def _annotated(asked: TrainOptions, data: Path) -> Lists:
+def _annotated(request: TrainOptions, data: Path) -> Lists:
     found = annotated_cases(data)
     for name, why in found.left_out:
         logger.warning("Left out: %s, as %s.", name, why)
-    wanted = asked.tasks or ((asked.task,) if asked.task else ())
+    wanted = request.tasks or ((request.task,) if request.task else ())
     entries = [entry for entry in found.entries if not wanted or entry[TASK] in wanted]
     if not entries:
         raise TrainingError(f"No saved mask in '{data}' is of {', '.join(wanted)}.")
-    parts = _held_out(entries, asked)
+    parts = _held_out(entries, request)
     return Lists(tuple(parts[TRAINING]), tuple(parts[VALIDATION]), found.modalities)
 
 
-def _found(asked: TrainOptions, data: Path, out: Path) -> Lists:
-    if not asked.task:
+def _found(request: TrainOptions, data: Path, out: Path) -> Lists:
+    if not request.task:
         raise TrainingError(f"'{data}' holds no {DATALIST}: give the task of its pictures with --task.")
     images, masks = find_pictures_and_masks(data)
-    layout = own_layout(images, masks, check_name(asked.task), asked.patient_regex)
-    options = Options(val_share=asked.val_share, seed=asked.seed, with_empty=True, workers=0, progress=True)
+    layout = own_layout(images, masks, check_name(request.task), request.patient_regex)
+    options = Options(val_share=request.val_share, seed=request.seed, with_empty=True, workers=0, progress=True)
     (summary,) = prepare(layout, images, out / "prepared.json", options)
     if summary.left_out or summary.unpaired:
         left = [*(one.name for one in summary.left_out), *summary.unpaired]
         logger.warning("Left out as damaged or without a partner: %d, e.g. %s.", len(left), left[0])
-    cases = [(one.section, _entry(one.pair.image, one.pair.label, asked.task)) for one in summary.placed]
+    cases = [(one.section, _entry(one.pair.image, one.pair.label, request.task)) for one in summary.placed]
     training, validation = ([case for section, case in cases if section == name] for name in (TRAINING, VALIDATION))
     if not training or not validation:
         raise TrainingError(
@@ -175,7 +175,7 @@ def _entry(image: Path, label: Path, task: str) -> Case:
     return {IMAGE: str(image.absolute()), LABEL: str(label.absolute()), TASK: task}
 
 
-def _held_out(cases: list[Case], asked: TrainOptions) -> dict[str, list[Case]]:
+def _held_out(cases: list[Case], request: TrainOptions) -> dict[str, list[Case]]:
     """Draw a part of each task; what is of one patient, or one file, stays together."""
     keys = [[f"file {case[IMAGE]}", *([f"patient {case[PATIENT]}"] if case.get(PATIENT) else [])] for case in cases]
     groups = group_by_keys(keys)
@@ -187,9 +187,9 @@ def _held_out(cases: list[Case], asked: TrainOptions) -> dict[str, list[Case]]:
                 f"Task '{task}' has pictures of one patient or file alone, so none can be held out; add others, or "
                 "name some under 'validation' in the datalist."
             )
-        target = max(1, round(asked.val_share * sum(map(len, own))))
+        target = max(1, round(request.val_share * sum(map(len, own))))
         names = [case[IMAGE] for case in cases]
-        held |= draw_validation(own, names, target, asked.seed) or set(_smallest(own))
+        held |= draw_validation(own, names, target, request.seed) or set(_smallest(own))
     parts: dict[str, list[Case]] = {TRAINING: [], VALIDATION: []}
     for number, case in enumerate(cases):
         parts[VALIDATION if number in held else TRAINING].append(case)

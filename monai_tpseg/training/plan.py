@@ -58,7 +58,7 @@ class Plan:
     minutes: float
 
 
-def make_plan(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:
+def make_plan(request: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device, out: Path) -> Plan:
     """Return the plan of a training, that of `out`/plan.json where there is one.
 
     Args:
@@ -71,23 +71,23 @@ def make_plan(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torc
     path = out / _PLAN
     if path.is_file():
         return Plan(**read_json(path))
-    plan = _planned(asked, lists, info, device)
+    plan = _planned(request, lists, info, device)
     write_atomically(path, (json.dumps(asdict(plan), indent=1) + "\n").encode())
     return plan
 
 
-def _planned(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device) -> Plan:
-    batch = min(asked.batch_size, max(2, len(lists.training)))
-    recipe = _recipe(asked, info)
+def _planned(request: TrainOptions, lists: Lists, info: WeightsInfo, device: torch.device) -> Plan:
+    batch = min(request.batch_size, max(2, len(lists.training)))
+    recipe = _recipe(request, info)
     network = {**info.network, "image_size": list(info.image_size), "window": info.window}
     momentum = {} if network.get("momentum") is not None else {"momentum": None}
     frozen = bool({"recipe": "from_scratch", **recipe}["recipe"] == "paper")
     a_step = seconds_a_step(info, batch, frozen, device) * _SLOWER
     a_validation = a_step / batch * _PASS * len(lists.validation)
-    if asked.epochs:
-        epochs, cases = asked.epochs, len(lists.training)
+    if request.epochs:
+        epochs, cases = request.epochs, len(lists.training)
     else:
-        left = max(60 * asked.minutes - _EPOCHS * a_validation, 0)
+        left = max(60 * request.minutes - _EPOCHS * a_validation, 0)
         epochs, cases = _EPOCHS, max(1, int(left / a_step / _EPOCHS)) * batch
     steps = math.ceil(cases / batch)
     size = math.prod(info.image_size) * 16  # three channels and a mask, float32
@@ -103,9 +103,9 @@ def _planned(asked: TrainOptions, lists: Lists, info: WeightsInfo, device: torch
         "balance": 0.7,
         "num_workers": 0,
         "cache_rate": min(1.0, _CACHE / (size * len(lists.training))),
-        "seed": asked.seed,
+        "seed": request.seed,
         "device": str(device),
-        **asked.options,
+        **request.options,
     }
     return Plan(options, epochs * steps, epochs * (steps * a_step + a_validation) / 60)
 
@@ -118,11 +118,11 @@ def network_around(encoder: EncoderInfo | None) -> dict[str, Any]:
     return own if is_published(encoder.backbone) else {**FROM_SCRATCH, **own}
 
 
-def _recipe(asked: TrainOptions, info: WeightsInfo) -> dict[str, Any]:
-    if asked.encoder and is_published(info.network["backbone"]):
+def _recipe(request: TrainOptions, info: WeightsInfo) -> dict[str, Any]:
+    if request.encoder and is_published(info.network["backbone"]):
         return {"recipe": "paper"}
-    if asked.anew:
-        return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99, **(_PRETRAINED if asked.encoder else {})}
+    if request.anew:
+        return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99, **(_PRETRAINED if request.encoder else {})}
     return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
 
 

@@ -97,22 +97,22 @@ class TrainOptions:
 
 
 @contextmanager
-def begun(asked: Any, out: Path, resume: bool) -> Iterator[None]:
+def begun(request: Any, out: Path, resume: bool) -> Iterator[None]:
     """Prepare a training in its folder, which is as it was before if the preparation fails.
 
     What was asked for is written there, or compared with what is there.
 
     Args:
-        asked: `TrainOptions`, or that of `monai_tpseg.pretraining`.
+        request: `TrainOptions` or `PretrainOptions`.
         out: the folder.
         resume: go on with what is there.
 
     Raises:
         TrainingError: the folder holds a training and `resume` is not set, another training, or none to resume.
     """
-    path, now = out / ASKED, json_of(json.dumps(asdict(asked)))
+    path, now = out / ASKED, json_of(json.dumps(asdict(request)))
     if path.is_file():
-        _check_same(asked, now, read_json(path), out, resume)
+        _check_same(request, now, read_json(path), out, resume)
         yield
         return
     if resume:
@@ -131,11 +131,11 @@ def begun(asked: Any, out: Path, resume: bool) -> Iterator[None]:
         raise
 
 
-def _check_same(asked: Any, now: dict[str, Any], record: dict[str, Any], out: Path, resume: bool) -> None:
+def _check_same(request: Any, now: dict[str, Any], record: dict[str, Any], out: Path, resume: bool) -> None:
     if not resume:
         raise TrainingError(f"'{out}' contains a training; add --resume to continue, or choose another --out.")
     # an option that an older version did not have was at its default
-    before = {**{one.name: one.default for one in fields(asked)}, **record}
+    before = {**{one.name: one.default for one in fields(request)}, **record}
     other = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before[key] != value]
     if other:
         raise TrainingError(f"'{out}' contains a training with other options ({'; '.join(other)}); repeat its command.")

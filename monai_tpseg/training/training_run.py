@@ -68,11 +68,11 @@ def bundle_config(name: str) -> Path:
     raise TrainingError(f"No bundle beside '{package}'; install monai-tpseg again.")
 
 
-def train(asked: TrainOptions, out: Path, resume: bool = False) -> Trained:
+def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
     """Train on one's own data.
 
     Args:
-        asked: data, start, length.
+        request: data, start, length.
         out: folder of the training; it holds `model.pt`, the lists, the two evaluations and what a training writes.
         resume: go on with what is there; what is done is not done again.
 
@@ -80,19 +80,19 @@ def train(asked: TrainOptions, out: Path, resume: bool = False) -> Trained:
         TrainingError: what was asked for cannot be done; one line.
         ValueError: a picture, a datalist or weights that cannot be used; one line.
     """
-    device = choose_device(asked.device)
-    start = None if asked.anew else choose_weights(asked.checkpoint)
-    encoder = read_encoder_info(asked.encoder) if asked.encoder else None
+    device = choose_device(request.device)
+    start = None if request.anew else choose_weights(request.checkpoint)
+    encoder = read_encoder_info(request.encoder) if request.encoder else None
     known = None if start is None else read_info(start, verify=True)
-    _check_options(asked.options)
-    with begun(asked, out, resume):
-        lists = write_lists(asked, out, {} if known is None else known.modalities)
+    _check_options(request.options)
+    with begun(request, out, resume):
+        lists = write_lists(request, out, {} if known is None else known.modalities)
     logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
-    info, before = _start(asked, encoder, start, known, lists, device, out)
-    plan = make_plan(asked, lists, info, device, out)
+    info, before = _start(request, encoder, start, known, lists, device, out)
+    plan = make_plan(request, lists, info, device, out)
     if not (out / _DONE).is_file():
         _announce(plan, info, device)
-        _run(bundle_config("train"), out, output_dir=out, resume="auto", **plan.options, **_from(asked, start, out))
+        _run(bundle_config("train"), out, output_dir=out, resume="auto", **plan.options, **_from(request, start, out))
         write_atomically(out / _DONE, b"")
     after = _evaluated(out / _MODEL, out, "after", device)
     untrained = tuple(task for task in info.tasks if task not in lists.tasks)
@@ -110,7 +110,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _start(
-    asked: TrainOptions,
+    request: TrainOptions,
     encoder: EncoderInfo | None,
     start: Path | None,
     known: WeightsInfo | None,
@@ -120,11 +120,11 @@ def _start(
 ) -> tuple[WeightsInfo, dict[str, float]]:
     """The description of what is trained, and how good it is before."""
     if start is None or known is None:
-        size = (asked.image_size, asked.image_size)
+        size = (request.image_size, request.image_size)
         beyond = {task: lists.modalities[task] for task in lists.tasks if task in lists.modalities}
         return WeightsInfo(lists.tasks, network_around(encoder), size, modalities=beyond), {}
     if not (out / _START).is_file():
-        write_start(start, lists.training, {**known.modalities, **lists.modalities}, device, asked.seed, out / _START)
+        write_start(start, lists.training, {**known.modalities, **lists.modalities}, device, request.seed, out / _START)
     before = _evaluated(out / _START, out, "before", device)
     logger.info("Before: mean Dice %.1f on the held-out part.", before["mean"])
     return read_info(out / _START, verify=True), before
@@ -140,9 +140,9 @@ def _announce(plan: Plan, info: WeightsInfo, device: torch.device) -> None:
     logger.info(line, plan.steps, batch, size, where, max(1, plan.minutes))
 
 
-def _from(asked: TrainOptions, start: Path | None, out: Path) -> dict[str, Any]:
-    if asked.encoder:
-        return {"encoder_checkpoint": str(Path(asked.encoder).absolute())}
+def _from(request: TrainOptions, start: Path | None, out: Path) -> dict[str, Any]:
+    if request.encoder:
+        return {"encoder_checkpoint": str(Path(request.encoder).absolute())}
     return {} if start is None else {"checkpoint": str(out / _START)}
 
 

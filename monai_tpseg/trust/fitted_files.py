@@ -47,23 +47,23 @@ class Fitted:
     Attributes:
         refusal: refusal of pictures outside the task; None if the network provides no features for it.
         dice: model of the expected Dice.
-        about: provenance: number of cases per task; list, number and digest of the cases (`data`); the same of the
+        provenance: number of cases per task; list, number and digest of the cases (`data`); the same of the
             cases that set the limits of the refusal (`limits`), null if these are the former; those of the expected
             Dice (`dice`), if it was fitted separately.
     """
 
     refusal: Refusal | None
     dice: DiceModel | None
-    about: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
-    def with_dice(self, dice: DiceModel, about: Mapping[str, Any]) -> Fitted:
+    def with_dice(self, dice: DiceModel, provenance: Mapping[str, Any]) -> Fitted:
         """Return a copy with another model of the expected Dice.
 
         Args:
             dice: the new model.
-            about: provenance to add.
+            provenance: entries to add.
         """
-        return replace(self, dice=dice, about={**self.about, **about})
+        return replace(self, dice=dice, provenance={**self.provenance, **provenance})
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ def write_fitted(weights: str | os.PathLike[str], sha256: str, fitted: Fitted) -
         if model is not None
         for name, value in model.tensors().items()
     }
-    about = json.dumps({**fitted.about, "format": 1, "weights_sha256": sha256}, sort_keys=True)
+    metadata = json.dumps({**fitted.provenance, "format": 1, "weights_sha256": sha256}, sort_keys=True)
     path = trust_path(weights)
     with complete(path) as part_file:
-        save_file(tensors, part_file, metadata={"about": about})
+        save_file(tensors, part_file, metadata={"about": metadata})
     return path
 
 
@@ -131,12 +131,12 @@ def read_fitted(weights: str | os.PathLike[str], sha256: str) -> Fitted | None:
     with _reading(path):
         check_safetensors(path)
         with safe_open(path, framework="np") as file:
-            about = json_of((file.metadata() or {})["about"])
+            provenance = json_of((file.metadata() or {})["about"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        _check(path, about, sha256)
+        _check(path, provenance, sha256)
         refusal, dice = (_part(tensors, part) for part in ("refusal", "dice"))
         return Fitted(
-            Refusal.of_tensors(refusal) if refusal else None, DiceModel.of_tensors(dice) if dice else None, about
+            Refusal.of_tensors(refusal) if refusal else None, DiceModel.of_tensors(dice) if dice else None, provenance
         )
 
 
@@ -223,10 +223,10 @@ class FittedFiles:
         return written if self.contours is None else [*written, write_contours(weights, sha256, self.contours)]
 
 
-def _check(path: Path, about: Mapping[str, Any], sha256: str) -> None:
-    if about.get("format") != 1:
-        raise CheckpointError(f"'{path}' was written by another version (format {about.get('format')}); {_AGAIN}.")
-    if about.get("weights_sha256") != sha256:
+def _check(path: Path, provenance: Mapping[str, Any], sha256: str) -> None:
+    if provenance.get("format") != 1:
+        raise CheckpointError(f"'{path}' was written by another version (format {provenance.get('format')}); {_AGAIN}.")
+    if provenance.get("weights_sha256") != sha256:
         raise CheckpointError(f"'{path}' belongs to weights other than those beside it; {_AGAIN}.")
 
 

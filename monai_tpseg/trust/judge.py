@@ -31,8 +31,8 @@ class Judge:
         fitted: refusal and expected Dice.
         contours: calibrated thresholds; None computes no contours.
         digests: SHA-256 of the files of these estimates, by name.
-        watched: whether the features of the network can be observed; another runtime does not expose them, so there is
-            no refusal.
+        observable: whether the features of the network can be observed; other runtimes do not expose them, so there
+            is no refusal.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Judge:
         fitted: Fitted | None = None,
         contours: ContourFile | None = None,
         digests: Mapping[str, str] = MappingProxyType({}),
-        watched: bool = True,
+        observable: bool = True,
     ) -> None:
-        self.tasks, self.digests, self._watched = list(tasks), dict(digests), watched
+        self.tasks, self.digests, self._observable = list(tasks), dict(digests), observable
         self._fitted, self._contours = fitted, contours
 
     @classmethod
@@ -53,7 +53,7 @@ class Judge:
         info: WeightsInfo,
         contours: bool = False,
         fitted: bool = True,
-        watched: bool = True,
+        observable: bool = True,
     ) -> Judge:
         """Return the judge for weights, with the estimates in the files beside them, if any.
 
@@ -62,7 +62,7 @@ class Judge:
             info: description of the weights.
             contours: whether to compute contours.
             fitted: False ignores existing estimates, e.g. before fitting new ones.
-            watched: see `Judge`.
+            observable: see `Judge`.
 
         Raises:
             CheckpointError: a file beside the weights is damaged or belongs to other weights; `contours` is set, but
@@ -77,7 +77,7 @@ class Judge:
             )
         paths = [trust_path(weights)] * (known is not None) + [contours_path(weights)] * contours
         digests = {path.name.split(".", 1)[1]: file_sha256(path) for path in paths}
-        return cls(info.tasks, known, calibrated, digests, watched)
+        return cls(info.tasks, known, calibrated, digests, observable)
 
     @property
     def knows(self) -> bool:
@@ -87,7 +87,7 @@ class Judge:
     @property
     def refuses(self) -> bool:
         """Whether pictures outside the task can be detected."""
-        return self._watched and self._fitted is not None and self._fitted.refusal is not None
+        return self._observable and self._fitted is not None and self._fitted.refusal is not None
 
     def check_refuses(self, weights: str | os.PathLike[str]) -> None:
         """Check that pictures outside the task can be detected.

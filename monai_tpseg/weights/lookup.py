@@ -131,23 +131,23 @@ def find(name: str) -> Entry:
     raise CatalogueError(f"No weights '{name}' in {places} (there: {known}); give a file, or see tpseg weights where.")
 
 
-def weights_path(asked: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
-    """Return the file of the weights that were asked for.
+def weights_path(name_or_path: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
+    """Return the file of the requested weights.
 
     Args:
-        asked: a file, the name of weights in the catalogue, or None for the starter weights of `network`. A file of
-            that name counts more than the catalogue.
+        name_or_path: a file, the name of weights in the catalogue, or None for the starter weights of `network`. A
+            file of that name takes precedence over the catalogue.
         network: "tpseg" or "kprism".
 
     Raises:
-        CatalogueError: a name that the catalogue does not know, or starter weights that are not there.
+        CatalogueError: the catalogue does not have the name, or the starter weights are missing.
     """
-    if asked is None or asked == "":
+    if name_or_path is None or name_or_path == "":
         return _default(network)
-    path = Path(asked)
-    if path.name != str(asked) or path.suffix in _SUFFIXES or path.exists():
+    path = Path(name_or_path)
+    if path.name != str(name_or_path) or path.suffix in _SUFFIXES or path.exists():
         return path
-    return find(str(asked)).there()
+    return find(str(name_or_path)).there()
 
 
 def announcement(file: Path) -> str:
@@ -157,15 +157,15 @@ def announcement(file: Path) -> str:
     return f"weights: {', '.join(part for part in (card.name, card.status) if part)}{licence}"
 
 
-def choose_weights(asked: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
-    """Return what `weights_path` returns; where none were named, say on standard error which weights run.
+def choose_weights(name_or_path: str | os.PathLike[str] | None = None, network: str = "tpseg") -> Path:
+    """Return the result of `weights_path`, and log the default weights if none were named.
 
     Args:
-        asked: see `weights_path`.
+        name_or_path: see `weights_path`.
         network: see `weights_path`.
     """
-    file = weights_path(asked, network)
-    if not asked:
+    file = weights_path(name_or_path, network)
+    if not name_or_path:
         logger.warning("%s; choose others with --checkpoint.", announcement(file))
     return file
 

@@ -66,7 +66,7 @@ def test_a_scan_over_a_manifest_adds_what_is_new(tmp_path: Path, capsys: pytest.
     assert main(["scan", str(folder), "--out", str(manifest)]) == 0
     assert "2 cases, 2 without a task" in capsys.readouterr().err
     rows = read_manifest(manifest)
-    rows[0] = replace(rows[0], task="skin_lesion", note="looked at", more=(("site", "Bern"),))
+    rows[0] = replace(rows[0], task="skin_lesion", note="looked at", extra_columns=(("site", "Bern"),))
     write_manifest(manifest, rows)
     pictures(folder, "c.png")
     (folder / "b.png").unlink()

@@ -17,7 +17,7 @@ from monai_tpseg.networks.weights_info import read_info, save_weights
 from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import Entry, Limits, Model, Run, find_entries, prepare_output
-from monai_tpseg.studies.case import CaseRunner, Ended
+from monai_tpseg.studies.case import CaseOutcome, CaseRunner
 from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
 from monai_tpseg.studies.manifest import new_salt, shard_of
 from monai_tpseg.studies.on_ray import Job, Worker
@@ -57,7 +57,7 @@ def record(out: Path, task: str) -> dict[str, Any]:
     return next(one for one in every if one["task"] == task)
 
 
-def segment_here(model: Model, out: Path, entries: list[Entry], resume: bool = False) -> list[Ended]:
+def segment_here(model: Model, out: Path, entries: list[Entry], resume: bool = False) -> list[CaseOutcome]:
     """What `Run` does, with the sources read in this process."""
     runner = CaseRunner(model, out, resume)
     plans = [runner.planner.plan(name, entry) for name, entry in prepare_output(out, entries, "salted", resume)]

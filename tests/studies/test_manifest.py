@@ -15,7 +15,7 @@ from monai_tpseg.io import ReadError
 from monai_tpseg.results import StudyError
 from monai_tpseg.studies import Entry, read_manifest, write_manifest
 from monai_tpseg.studies.manifest import new_salt, shard_of
-from monai_tpseg.studies.manifest_merge import grow, merge_scan
+from monai_tpseg.studies.manifest_merge import grow_manifest, merge_scan
 from monai_tpseg.studies.names import case_names
 
 SALT = "00" * 16
@@ -103,7 +103,7 @@ def test_a_wrong_manifest_says_in_one_line_what_is_wrong(tmp_path: Path, content
 def test_one_source_is_one_case_however_it_is_written(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path\nx/a.png\n{tmp_path}/x/a.png\n")
     with pytest.raises(StudyError, match="Cases 1 and 2"):
-        grow([], read_manifest(tmp_path / "m.csv"))
+        grow_manifest([], read_manifest(tmp_path / "m.csv"))
 
 
 def test_several_tasks_of_one_source_are_cases_of_their_own() -> None:
@@ -116,7 +116,7 @@ def test_several_tasks_of_one_source_are_cases_of_their_own() -> None:
     assert note.startswith(f"{a}_")
     assert not {"jane", "doe"} & set(note.lower().replace("_", " ").split())
     with pytest.raises(StudyError, match="Cases 1 and 3 of the manifest have the same source and task; delete one"):
-        grow([], [*entries[:2], entry("a.png")])
+        grow_manifest([], [*entries[:2], entry("a.png")])
 
 
 def test_shards_need_a_common_salt(tmp_path: Path) -> None:
@@ -170,33 +170,37 @@ def test_shards_divide_the_cases() -> None:
 
 
 def test_a_further_run_never_takes_the_name_or_the_row_of_another_case() -> None:
-    first = grow([], [entry("a.png"), entry("x/b.png")])
-    second = grow(first.rows, [entry("a.png", task="wet_amd"), entry("b.png", Path("/data/x")), entry("c.png")])
+    first = grow_manifest([], [entry("a.png"), entry("x/b.png")])
+    second = grow_manifest(
+        first.rows, [entry("a.png", task="wet_amd"), entry("b.png", Path("/data/x")), entry("c.png")]
+    )
     assert second.rows[:2] == first.rows
     assert [row.case for row in second.rows[:2]] == [row.case for row in first.rows]
     assert len(second.rows) == 4  # x/b.png is known, by whatever folder it is named
-    assert second.asked[1] == first.rows[1]
-    assert second.asked[0].case == f"{first.rows[0].source_id}_wet_amd"
-    other = grow(second.rows, [entry("a.png", Path("/other"))])  # the same path below another folder
+    assert second.requested[1] == first.rows[1]
+    assert second.requested[0].case == f"{first.rows[0].source_id}_wet_amd"
+    other = grow_manifest(second.rows, [entry("a.png", Path("/other"))])  # the same path below another folder
     assert other.rows[:4] == second.rows
-    assert other.asked[0].case not in {row.case for row in second.rows}
-    assert grow(other.rows, [entry("a.png", Path("/other"))]).rows == other.rows
-    assert grow([], [entry("a.png"), entry("a.png", Path("/other"))]).asked[1] == other.asked[0]  # for every shard
-    (moved,) = grow(first.rows, [entry("a.png", Path("/moved"))], moved=True).asked
+    assert other.requested[0].case not in {row.case for row in second.rows}
+    assert grow_manifest(other.rows, [entry("a.png", Path("/other"))]).rows == other.rows
+    assert (
+        grow_manifest([], [entry("a.png"), entry("a.png", Path("/other"))]).requested[1] == other.requested[0]
+    )  # for every shard
+    (moved,) = grow_manifest(first.rows, [entry("a.png", Path("/moved"))], moved=True).requested
     assert (moved.case, moved.root) == (first.rows[0].case, Path("/moved"))
 
 
 def test_a_case_without_a_task_gives_way_to_the_one_that_has_it() -> None:
-    known = grow([], [entry("a.png", task=""), entry("b.png", task="liver"), entry("c.png", task="")]).rows
-    found = grow(known, [entry("a.png"), entry("b.png")])
+    known = grow_manifest([], [entry("a.png", task=""), entry("b.png", task="liver"), entry("c.png", task="")]).rows
+    found = grow_manifest(known, [entry("a.png"), entry("b.png")])
     assert found.obsolete == known[:2]
     assert [row.path for row in found.rows] == ["c.png", "a.png", "b.png"]
-    assert grow(known, [entry("b.png")], tasks=("skin_lesion", "liver")).obsolete == []
+    assert grow_manifest(known, [entry("b.png")], tasks=("skin_lesion", "liver")).obsolete == []
 
 
 def test_a_scan_adds_to_a_manifest_and_changes_nothing_in_it(tmp_path: Path) -> None:
     known = [
-        replace(entry("a.png", tmp_path), note="by hand", more=(("site", "Bern"),)),
+        replace(entry("a.png", tmp_path), note="by hand", extra_columns=(("site", "Bern"),)),
         entry("a.png", tmp_path, "wet_amd"),
         entry("gone.png", tmp_path),
         entry("a.png", Path("/elsewhere")),
@@ -256,7 +260,9 @@ HOSTILE = (
 
 def hostile(folder: Path) -> list[Entry]:
     found = [entry(path, folder, salt="c0" * 16) for path in HOSTILE]
-    found[0] = replace(found[0], part="1/2", modality="=1+1", note="'quoted", more=(("=site", "+41"), ("note 2", "a")))
+    found[0] = replace(
+        found[0], part="1/2", modality="=1+1", note="'quoted", extra_columns=(("=site", "+41"), ("note 2", "a"))
+    )
     return found
 
 

@@ -18,7 +18,7 @@ from monai_tpseg.cli import main
 from monai_tpseg.results import StudyError
 from monai_tpseg.results.codes import DeviceLostError
 from monai_tpseg.studies import Model, Run, find_entries, known_salt, prepare_output, read_manifest
-from monai_tpseg.studies.case import Ended
+from monai_tpseg.studies.case import CaseOutcome
 from monai_tpseg.studies.events import Events
 from monai_tpseg.studies.on_ray import Cluster, Job, RayRun, Worker
 from monai_tpseg.testing.phantoms import write_studies
@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     told: list[str] = []
     tell = Events.ended
 
-    def ended(record: Events, case: Ended) -> None:
+    def ended(record: Events, case: CaseOutcome) -> None:
         tell(record, case)
         told.append(case.name)
         if len(told) == 3:  # while both workers have cases left

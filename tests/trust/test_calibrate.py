@@ -108,7 +108,7 @@ def test_packed_weights_keep_what_was_fitted(tmp_path: Path, folder: Path, fitte
     before, after = read_fitted(fitted, read_info(fitted).sha256), read_fitted(file, info.sha256)
     assert before is not None
     assert after is not None
-    assert {**after.about, "weights_sha256": ""} == {**before.about, "weights_sha256": ""}
+    assert {**after.provenance, "weights_sha256": ""} == {**before.provenance, "weights_sha256": ""}
     assert before.dice is not None
     assert after.dice is not None
     assert np.array_equal(after.dice.weights, before.dice.weights)
@@ -141,7 +141,7 @@ def test_the_file_says_which_list_set_the_limits(tmp_path: Path, folder: Path) -
     assert main(["calibrate", *words, "--fit", "trust", "--list", "training"]) == 0
     found = read_fitted(tmp_path / "model.pt", read_info(tmp_path / "model.pt").sha256)
     assert found is not None
-    about = found.about
+    about = found.provenance
     assert (about["data"]["list"], about["data"]["cases"]) == ("training", 21)
     assert (about["limits"]["list"], about["limits"]["cases"]) == ("validation", 21)
     cases = [{**one, **{key: folder / one[key] for key in ("image", "label")}} for one in halves["validation"]]

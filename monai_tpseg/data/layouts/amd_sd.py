@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.data.layouts.base import (
-    Found,
+    DatasetContent,
     Layout,
     LayoutError,
     Pair,
@@ -36,7 +36,7 @@ LESION_COLOURS: dict[str, tuple[int, int, int]] = {
 _SECTIONS = {"training": "training.txt", "validation": "validation.txt"}
 
 
-def _find(root: Path) -> Found:
+def _find(root: Path) -> DatasetContent:
     images = find_folder(root, "images")
     patients = [path for path in sorted(images.iterdir()) if path.is_dir()] if images else []
     if images is None or not patients:
@@ -48,8 +48,10 @@ def _find(root: Path) -> Found:
         for path in pictures(folder)
     ]
     if listed:
-        return Found(sources)
-    return Found(sources, remarks=[f"No {' and '.join(_SECTIONS.values())} beside images: the split is drawn by seed."])
+        return DatasetContent(sources)
+    return DatasetContent(
+        sources, remarks=[f"No {' and '.join(_SECTIONS.values())} beside images: the split is drawn by seed."]
+    )
 
 
 def _published(folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
 
 __all__ = [
-    "Found",
+    "DatasetContent",
     "Layout",
     "LayoutError",
     "Pair",
@@ -69,13 +69,13 @@ class Source(NamedTuple):
     read: Callable[[Path], list[Pair]]
 
 
-class Found(NamedTuple):
-    """What a tree holds.
+class DatasetContent(NamedTuple):
+    """The content of a data set on disk.
 
     Args:
-        sources: of pairs.
-        unpaired: names of pictures without mask and masks without picture.
-        remarks: what the reader of the summary should know about this tree.
+        sources: sources of pairs.
+        unpaired: names of pictures without a mask and masks without a picture.
+        remarks: remarks for the summary.
     """
 
     sources: list[Source]
@@ -85,13 +85,13 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """A data set as its owners publish it.
+    """The layout of a published data set.
 
     Args:
-        name: on the command line.
-        task: of all its pictures.
-        title: what people call it.
-        find: looks through a tree; raises `LayoutError`.
+        name: name on the command line.
+        task: task of all its pictures.
+        title: usual name of the data set.
+        find: searches a folder; raises `LayoutError`.
         sets: part of the data set -> pictures in training and validation according to the paper. A set with both is
             divided by a seeded draw where no published split is used.
         paper_split: `official`, the paper's sizes are those of the published split; `seeded`, the paper does not say
@@ -103,7 +103,7 @@ class Layout:
     name: str
     task: str
     title: str
-    find: Callable[[Path], Found]
+    find: Callable[[Path], DatasetContent]
     sets: Mapping[str, tuple[int, int]]
     paper_split: Literal["official", "seeded"] = "seeded"
     with_empty: bool = False
@@ -157,7 +157,7 @@ def pair_up(
     prefix: str = "",
     mask_stem: Callable[[str], str] = lambda stem: stem,
     patient: Callable[[str], str] = lambda stem: "",
-) -> Found:
+) -> DatasetContent:
     """Pair pictures with masks by the stem of their names.
 
     Args:
@@ -177,13 +177,13 @@ def pair_up(
             unpaired.append(f"{prefix}{image.name}")
             continue
         sources.append(as_is(Pair(prefix + image.stem, image, mask, set_name, patient(image.stem), section)))
-    return Found(sources, unpaired + [f"{prefix}{mask.name}" for mask in by_stem.values()])
+    return DatasetContent(sources, unpaired + [f"{prefix}{mask.name}" for mask in by_stem.values()])
 
 
-def joined(parts: Iterable[Found]) -> Found:
+def joined(parts: Iterable[DatasetContent]) -> DatasetContent:
     """Return several finds as one."""
     listed = list(parts)
-    return Found(*(([item for part in listed for item in part[field]]) for field in range(3)))  # type: ignore[arg-type]
+    return DatasetContent(*(([item for part in listed for item in part[field]]) for field in range(3)))  # type: ignore[arg-type]
 
 
 def write_picture(values: Any, path: Path) -> Path:

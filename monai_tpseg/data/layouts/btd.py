@@ -14,7 +14,7 @@ from monai.utils import optional_import
 from numpy.typing import NDArray
 
 from monai_tpseg.data.layouts.base import (
-    Found,
+    DatasetContent,
     Layout,
     LayoutError,
     Pair,
@@ -40,12 +40,12 @@ LAST_TRAINING = 2298
 _SLICE = re.compile(r"^\d+$")
 
 
-def _find(root: Path) -> Found:
+def _find(root: Path) -> DatasetContent:
     slices = sorted((p for p in root.rglob("*.mat") if _SLICE.match(p.stem)), key=lambda path: int(path.stem))
     if slices:
         folds = _folds(root)
         known = [] if folds else ["No cvind.mat: --folds 5 cannot use the published folds."]
-        return Found([_source(path, folds.get(int(path.stem), 0)) for path in slices], remarks=known)
+        return DatasetContent([_source(path, folds.get(int(path.stem), 0)) for path in slices], remarks=known)
     folders = find_pair_of_folders(root, [("images", "masks")])
     if folders is None:
         raise LayoutError(f"No 1.mat, 2.mat, ... nor images and masks in '{root}'; give the unpacked archives.")

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from monai_tpseg.data.layouts.base import (
-    Found,
+    DatasetContent,
     Layout,
     LayoutError,
     Pair,
@@ -25,7 +25,7 @@ __all__ = ["COVID_19_CT"]
 _FOLDERS = (("rp_im", "rp_msk"), ("COVID-19-CT-Seg_20cases", "Infection_Mask"))
 
 
-def _find(root: Path) -> Found:
+def _find(root: Path) -> DatasetContent:
     sources, unpaired = [], []
     stack = [_nifti(root, name) for name in ("tr_im", "tr_mask")]
     if stack[0] is not None and stack[1] is not None:
@@ -40,7 +40,7 @@ def _find(root: Path) -> Found:
             f"No tr_im with tr_mask, no rp_im with rp_msk, no COVID-19-CT-Seg_20cases with Infection_Mask in '{root}'; "
             "give the folder with the unpacked data."
         )
-    return Found(sources, unpaired)
+    return DatasetContent(sources, unpaired)
 
 
 def _nifti(root: Path, stem: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from monai_tpseg.data.layouts.base import Found, Layout, LayoutError, Pair, as_is
+from monai_tpseg.data.layouts.base import DatasetContent, Layout, LayoutError, Pair, as_is
 from monai_tpseg.io.kinds import MASK_ENDING
 from monai_tpseg.suffixes import READABLE_SUFFIXES
 from monai_tpseg.words import count
@@ -32,13 +32,13 @@ def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") ->
     except re.error as error:
         raise LayoutError(f"--patient-regex {patient_regex!r} is not a regular expression ({error}).") from error
 
-    def find(_root: Path) -> Found:
+    def find(_root: Path) -> DatasetContent:
         return _pairs(images, masks, expression)
 
     return Layout("folders", task, f"{images.name} and {masks.name}", find, {"folders": (0, 0)}, with_empty=True)
 
 
-def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> Found:
+def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> DatasetContent:
     pictures, labels = _files(images), _files(masks)
     if images.resolve() == masks.resolve():
         pictures = {key: path for key, path in pictures.items() if not MASK_ENDING.search(key)}
@@ -58,7 +58,7 @@ def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> Fou
         without += expression is not None and not patient
         sources.append(as_is(Pair(key, pictures[key], by_key[key], "folders", patient)))
     remarks = [f"--patient-regex finds no patient in {without} of {count(len(paired), 'path')}."] if without else []
-    return Found(sources, lone, remarks)
+    return DatasetContent(sources, lone, remarks)
 
 
 def _files(folder: Path) -> dict[str, Path]:

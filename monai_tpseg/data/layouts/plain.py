@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_tpseg.data.layouts.base import (
-    Found,
+    DatasetContent,
     Layout,
     LayoutError,
     Pair,
@@ -32,7 +32,7 @@ _BUSI_NAME = re.compile(r"^(?P<image>.+?)(?P<mask>_mask(?:_\d+)?)?$")  # benign 
 _ISIC_FOLDERS = {"Training": "training", "Validation": "validation", "Test": "testing"}
 
 
-def _find_ebhi(root: Path) -> Found:
+def _find_ebhi(root: Path) -> DatasetContent:
     folder = find_folder(root, "Adenocarcinoma")
     found = find_pair_of_folders(folder, [("image", "label")]) if folder else None
     if found is None:
@@ -45,7 +45,7 @@ def _find_ebhi(root: Path) -> Found:
     return pair_up(pictures(found[0]), pictures(found[1]), "ebhi-seg", patient=patient)
 
 
-def _find_tnui(root: Path) -> Found:
+def _find_tnui(root: Path) -> DatasetContent:
     folder = find_folder(root, "thyroid_data") or root
     parts = []
     for name, section in (("train", "training"), ("val", "validation"), ("test", "testing")):
@@ -58,14 +58,14 @@ def _find_tnui(root: Path) -> Found:
     return joined(parts)
 
 
-def _find_busi(root: Path) -> Found:
+def _find_busi(root: Path) -> DatasetContent:
     found = {name: find_folder(root, name) for name in ("benign", "malignant", "normal")}
     if found["benign"] is None or found["malignant"] is None:
         raise LayoutError(f"No folders benign and malignant in '{root}'; give the unpacked Dataset_BUSI_with_GT.")
     return joined(_busi_class(folder) for folder in found.values() if folder is not None)
 
 
-def _busi_class(folder: Path) -> Found:
+def _busi_class(folder: Path) -> DatasetContent:
     images: dict[str, Path] = {}
     masks: dict[str, list[Path]] = defaultdict(list)
     for path in pictures(folder):
@@ -77,7 +77,7 @@ def _busi_class(folder: Path) -> Found:
     lone = [path.name for stem, paths in masks.items() if stem not in images for path in paths]
     lone += [path.name for stem, path in images.items() if stem not in masks]
     sources = [_busi_source(images[stem], masks[stem], folder.name) for stem in images if stem in masks]
-    return Found(sources, [f"{folder.name}/{name}" for name in lone])
+    return DatasetContent(sources, [f"{folder.name}/{name}" for name in lone])
 
 
 def _busi_source(image: Path, masks: list[Path], kind: str) -> Source:
@@ -94,7 +94,7 @@ def _busi_source(image: Path, masks: list[Path], kind: str) -> Source:
     return Source(name, merge)
 
 
-def _find_isic(root: Path) -> Found:
+def _find_isic(root: Path) -> DatasetContent:
     parts = []
     for name, section in _ISIC_FOLDERS.items():
         images = find_folder(root, f"ISIC2018_Task1-2_{name}_Input")

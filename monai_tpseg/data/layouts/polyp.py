@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from monai_tpseg.data.layouts.base import (
-    Found,
+    DatasetContent,
     Layout,
     LayoutError,
     find_folder,
@@ -22,7 +22,7 @@ _TESTS = {"Kvasir": 100, "CVC-ClinicDB": 62, "CVC-300": 60, "CVC-ColonDB": 380, 
 _RAW = {"Kvasir-SEG": (900, 100), "CVC-ClinicDB": (550, 62), **{name: (0, _TESTS[name]) for name in list(_TESTS)[2:]}}
 
 
-def _find_pranet(root: Path) -> Found:
+def _find_pranet(root: Path) -> DatasetContent:
     folders = [find_folder(root, name) for name in ("TrainDataset", "TestDataset")]
     train, test = folders
     if train is None or test is None:
@@ -36,7 +36,7 @@ def _find_pranet(root: Path) -> Found:
     return joined(parts)
 
 
-def _find_raw(root: Path) -> Found:
+def _find_raw(root: Path) -> DatasetContent:
     parts, absent = [], []
     for name, (training, _) in _RAW.items():
         folder = find_folder(root, name)
@@ -46,10 +46,10 @@ def _find_raw(root: Path) -> Found:
             absent.append(name)
             continue
         parts.append(_set(folder, name, "" if training else "validation"))
-    return joined([*parts, Found([], remarks=[f"Not there: {', '.join(absent)}."] if absent else [])])
+    return joined([*parts, DatasetContent([], remarks=[f"Not there: {', '.join(absent)}."] if absent else [])])
 
 
-def _set(folder: Path, name: str, section: str) -> Found:
+def _set(folder: Path, name: str, section: str) -> DatasetContent:
     """ETIS-LaribPolypDB keeps its pictures in a folder of its own name, and puts a p before the name of a mask."""
     folders = find_pair_of_folders(folder, [*_PAIRS, ("ETIS-LaribPolypDB", "Ground Truth")])
     if folders is None:
