@@ -11,7 +11,6 @@ slices without lesion that got a mask. Without weights, the smallest network is 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import torch
 from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 
+from benchmarks.logs import write_log
 from monai_tpseg.annotate import PromptModel, Session
 from monai_tpseg.annotate.session.propagation import Proposal
 from monai_tpseg.catalogue import get_task
@@ -171,11 +171,7 @@ def main() -> None:
             parts.append(measure(model, source, volume.label.astype(np.uint8), args.task, args.clicks))
     said = {key: getattr(args, key) for key in ("task", "volumes", "slices", "size", "clicks", "steps")}
     result = {**said, "dice": summary(parts)}
-    text = json.dumps(result, indent=2) + "\n"
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+    write_log(result, args.out, indent=2)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ python benchmarks/deploy_app.py --environment /opt/deploy --out docs/results/dep
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
@@ -16,7 +15,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pydicom
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.logs import run_with_environment
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from tests.data.test_phantoms_valid import findings
 
@@ -39,21 +38,12 @@ _VERSIONS = (
 
 def main() -> None:
     """Run the application, compare, say what it answers where it cannot."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", type=Path, required=True, help="virtual environment with the SDK")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.environment / "bin" / "python")
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    run_with_environment(__doc__, "the MONAI Deploy App SDK", measure)
 
 
-def measure(folder: Path, python: Path) -> dict[str, Any]:
+def measure(folder: Path, environment: Path) -> dict[str, Any]:
     """Return what the application and `tpseg run` have written, and how the application fails."""
-    study = write_study(folder)
+    python, study = environment / "bin" / "python", write_study(folder)
     versions = json.loads(subprocess.run([python, "-c", _VERSIONS], capture_output=True, check=True).stdout)
     done = run_app(python, folder, study, folder / "deployed")
     for task in TASKS:

@@ -9,7 +9,6 @@ process of its own for each number of rounds (of the device's allocator on a GPU
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from monai.losses import DiceCELoss
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.kprism_naive import NaiveMixtureAttention
+from benchmarks.logs import write_log
 from monai_tpseg.engines import train_rounds
 from monai_tpseg.losses import DeepSupervisionLoss
 from monai_tpseg.networks import KPrism, Prompt, kprism_net
@@ -172,11 +172,7 @@ def main() -> None:
         "experts": [experts(args.size, queries, args.repeats, device) for queries in (2, 6, 12)],
         "training memory": memory_against_rounds(args),
     }
-    text = json.dumps(result, indent=2) + "\n"
-    print(text)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text)
+    write_log(result, args.out, indent=2)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ python benchmarks/monailabel_app.py --environment /opt/monailabel --out docs/res
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -28,6 +26,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.logs import run_with_environment
 from monai_tpseg.testing.phantoms import make_volume, write_nifti
 from tests.pacs.servers import free_port
 
@@ -38,21 +37,7 @@ CLIENT = "monailabel/plugins/slicer/MONAILabel/MONAILabelLib/client.py"
 
 def main() -> None:
     """Start the server, make the calls, say what came back."""
-    run(__doc__, measure)
-
-
-def run(about: str | None, measure: Callable[[Path, Path], dict[str, Any]]) -> None:
-    """Read the command line, measure in a temporary folder with that environment, print and write the log."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environment", type=Path, required=True, help="virtual environment with MONAI Label")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), options.environment)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    run_with_environment(__doc__, "MONAI Label", measure)
 
 
 def measure(folder: Path, environment: Path) -> dict[str, Any]:

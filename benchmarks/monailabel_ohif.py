@@ -24,7 +24,8 @@ import SimpleITK as sitk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.monailabel_app import ROOT, TASK, run, start, wait_for_server
+from benchmarks.logs import run_with_environment
+from benchmarks.monailabel_app import ROOT, TASK, start, wait_for_server
 from monai_tpseg.label_app.answers import answer_task
 from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
@@ -37,7 +38,7 @@ SECONDS = 600.0
 
 def main() -> None:
     """Start archive and server, make the calls, say what came back."""
-    run(__doc__, measure)
+    run_with_environment(__doc__, "MONAI Label", measure)
 
 
 def measure(folder: Path, environment: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ python benchmarks/pacs_studies.py --out docs/results/pacs_studies.json
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import shutil
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.logs import write_log
 from tests.pacs.servers import NodeProcess, Orthanc, free_port, wait_for, write_study
 from tests.studies.conftest import write_weights
 
@@ -31,10 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), options.studies, options.kills)
-    text = json.dumps(found, indent=1) + "\n"
-    print(text)
-    if options.out:
-        options.out.write_text(text)
+    write_log(found, options.out)
 
 
 def measure(folder: Path, studies: int, kills: int) -> dict[str, object]:

@@ -141,9 +141,10 @@ class Model:
         self.settings = settings or Settings()
         self.preprocessing = pipelines_hash()
         runtime = self.settings.runtime
+        in_pytorch = runtime == "pytorch"
         beside = checkpoint, self.info, self.settings.contours, judged
-        self.judge = Judge.beside(*beside, observable=runtime == "pytorch")
-        if self.settings.refuse and runtime != "pytorch":
+        self.judge = Judge.beside(*beside, observable=in_pytorch)
+        if self.settings.refuse and not in_pytorch:
             raise StudyError(
                 f"--refuse needs access to the network's features, which '{runtime}' does not give: omit one of them."
             )
@@ -160,7 +161,7 @@ class Model:
         trained = build_described(checkpoint)
         network, why_plain = network_for_inference(trained.to(self.device), self.precision)
         self.fast = not why_plain
-        if runtime != "pytorch":
+        if not in_pytorch:
             if why_plain:
                 raise StudyError(f"{why_plain} It runs only in PyTorch: omit --runtime.")
             network = RuntimeNetwork(trained, runtime, self.info.sha256, self.precision)

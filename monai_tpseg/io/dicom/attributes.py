@@ -17,6 +17,7 @@ __all__ = [
     "Rescale",
     "as_text",
     "directions",
+    "finite",
     "frame_of_reference",
     "is_colour",
     "is_given",
@@ -60,29 +61,38 @@ def is_given(header: Any, keyword: str) -> bool:
     """Return whether `header` has a value for `keyword`, valid or not."""
     if keyword not in header:
         return False
-    try:
-        value = header.get(keyword)
-    except Exception:  # pydicom parses a value on access
-        return True
-    return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
+    valid, value = _parsed(header, keyword)
+    return not valid or (value is not None and (not hasattr(value, "__len__") or len(value) > 0))
 
 
 def as_text(header: Any, keyword: str) -> str:
     """Return the value of `keyword` as text; a value that its type does not allow is returned as stored in the file."""
+    valid, value = _parsed(header, keyword)
+    return str(value) if valid else repr(header.get_item(keyword).value)
+
+
+def _parsed(header: Any, keyword: str) -> tuple[bool, Any]:
+    """Return whether the value of `keyword` is valid, and the value: pydicom parses it on access."""
     try:
-        return str(header.get(keyword))
-    except Exception:  # pydicom parses a value on access
-        return repr(header.get_item(keyword).value)
+        return True, header.get(keyword)
+    except Exception:  # any exception, depending on the type of the value
+        return False, None
 
 
 def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     """Return `count` finite numbers, or None if they are missing, not numbers, or of another count."""
+    valid, value = _parsed(header, keyword)
+    found = finite(value) if valid else None
+    return found if found is not None and len(found) == count else None
+
+
+def finite(value: Any) -> tuple[float, ...] | None:
+    """Return one or several values as numbers, or None if one is not a finite number."""
     try:
-        value = header.get(keyword)
         found = tuple(float(x) for x in ([value] if np.ndim(value) == 0 else value))
-    except (TypeError, ValueError, OverflowError, ArithmeticError):
+    except (TypeError, ValueError, ArithmeticError):
         return None
-    return found if len(found) == count and bool(np.isfinite(found).all()) else None
+    return found if bool(np.isfinite(found).all()) else None
 
 
 def number(header: Any, keyword: str) -> float | None:

@@ -12,12 +12,12 @@ import datetime
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
+from monai_tpseg.io.dicom.attributes import finite
 from monai_tpseg.io.dicom.frames import Frame
 
 __all__ = ["described", "name_sources", "stand_ins", "taken_at"]
@@ -104,15 +104,15 @@ def described(header: Dataset) -> Dataset:
 
 
 def _usable(header: Dataset) -> Iterator[DataElement]:
-    """The elements of a header but for numbers that are none, or not finite: a result says nothing in their place."""
+    """Yield the elements of a header, except invalid values and numbers that are not finite, which a result omits."""
     for tag in sorted(header.keys()):
         try:
             element = header[tag]
-            values = [element.value] if element.VM <= 1 else element.value
-            if element.VR not in _NUMBERS or np.isfinite([float(x) for x in values if x not in (None, "")]).all():
-                yield element
-        except (ValueError, TypeError, ArithmeticError):  # pydicom parses a value when it is looked at
+        except (ValueError, TypeError, ArithmeticError):  # pydicom parses a value on access
             continue
+        values = [element.value] if element.VM <= 1 else element.value
+        if element.VR not in _NUMBERS or finite([x for x in values if x not in (None, "")]) is not None:
+            yield element
 
 
 def _reads(kind: Callable[[str], Any], value: str) -> bool:
