@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import configparser
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,12 @@ def test_every_box_of_kprism_has_its_rule() -> None:
 def test_leaves_import_the_standard_library_only(name: str) -> None:
     tops = {m.split(".")[0] for m in imported(PACKAGE / f"{name}.py")}
     assert tops <= set(sys.stdlib_module_names)
+
+
+def test_modules_have_names_of_their_own() -> None:
+    """But for the parts of each network, and the files of commands, which are called what a person types."""
+    names = Counter(path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "cli" and path.stem[:2] != "__")
+    assert {name for name, number in names.items() if number > 1} == {"decoder", "encoder"}
 
 
 def test_setup_lists_every_package() -> None:
