@@ -47,9 +47,19 @@ class Newest {
   }
 }
 
+// adds the section of a plane to the page
+function section(number) {
+  const made = byId('plane').content.firstElementChild.cloneNode(true);
+  made.setAttribute('aria-label', ['Second plane', 'Third plane'][number]);
+  made.querySelector('canvas').id = `plane-${number}`;
+  made.querySelector('p').id = `plane-${number}-name`;
+  byId('planes').append(made);
+  return made;
+}
+
 class Plane {
   constructor(app, number) {
-    Object.assign(this, { app, number, canvas: byId(`plane-${number}`), view: new View(), images: new Images(KEPT) });
+    Object.assign(this, { app, number, canvas: section(number).querySelector('canvas'), view: new View(), images: new Images(KEPT) });
     this.image = new Newest((url) => this.images.get(url), () => app.draw());
     this.mask = new Newest((url) => inTurn(() => this.read(url)), () => app.draw());
     this.opened = null;
