@@ -25,13 +25,14 @@ class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         down: copies from the device: the host waits for each.
-        waited: copies to the device that the host waits for, as it had not said `non_blocking`.
+        up: copies to the device.
+        waited: those of them that the host waits for, as it had not said `non_blocking`.
         readable: values may be read, each is 1; False lets a read fail.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.down = self.waited = 0
+        self.down = self.up = self.waited = 0
         self.readable = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -58,6 +59,7 @@ class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         kinds = source.device.type, target.device.type
         self.down += kinds == ("cuda", "cpu")
+        self.up += kinds == ("cpu", "cuda")
         self.waited += kinds == ("cpu", "cuda") and blocks
 
 

@@ -9,6 +9,7 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
+from monai_tpseg.handlers.training import step_taken
 from monai_tpseg.networks import unwrap
 
 __all__ = ["WeightAverage"]
@@ -16,6 +17,8 @@ __all__ = ["WeightAverage"]
 
 class WeightAverage:
     """Keeps `decay * average + (1 - decay) * weights` after each iteration; buffers are copied.
+
+    An iteration whose step a `GradScaler` skips leaves the averaged weights as they are.
 
     The average starts at the first weights with a shorter memory, (1 + n) / (10 + n) after n iterations, to forget the
     random initialisation. `network` is the one to validate and save: the average or, with a decay of 0, the network
@@ -53,9 +56,16 @@ class WeightAverage:
         """Update the average with the weights after an iteration."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.network.parameters()), list(self._source.parameters()), 1 - decay)
-        for kept, newest in zip(self.network.buffers(), self._source.buffers(), strict=True):
-            kept.copy_(newest)
+        average, newest = list(self.network.parameters()), list(self._source.parameters())
+        taken = None if getattr(engine, "scaler", None) is None else step_taken(engine)
+        if taken is None:
+            torch._foreach_lerp_(average, newest, 1 - decay)
+        else:  # decided on the device, without waiting for it
+            change = torch._foreach_sub(newest, average)
+            torch._foreach_mul_(change, (1 - decay) * taken)
+            torch._foreach_add_(average, change)
+        for kept, current in zip(self.network.buffers(), self._source.buffers(), strict=True):
+            kept.copy_(current)
 
     def state_dict(self) -> dict[str, Any]:
         """State for a resumed run: the average and its number of iterations; empty without an average."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from monai_tpseg.bundle.device import is_gpu, set_up_device
 from monai_tpseg.engines import TaskAdamW, parameter_groups
 from monai_tpseg.handlers import PrototypeUpdate
+from monai_tpseg.handlers.average import WeightAverage
 from monai_tpseg.keys import LABEL, PRED, TASK
 from monai_tpseg.losses import TPSegLoss
 from monai_tpseg.networks import TPSeg, tpseg_hiera_demo
@@ -29,7 +30,7 @@ def test_a_skipped_step_changes_nothing(clipped: bool) -> None:
     net: TPSeg = tpseg_hiera_demo(2).train()
     optimizer = TaskAdamW(parameter_groups(net, 1e-2, 1e-2, 0.1), lr=1e-2, fused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    handler = PrototypeUpdate()
+    handler, average = PrototypeUpdate(), WeightAverage(net, 0.9)
 
     def train(spoiled: float | None, iteration: int) -> None:
         image, label = batch()
@@ -44,22 +45,31 @@ def test_a_skipped_step_changes_nothing(clipped: bool) -> None:
             state.gradient_norm = iteration, torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         scaler.step(optimizer)
         scaler.update()
-        handler(SimpleNamespace(network=net, state=state, scaler=scaler))
+        engine = SimpleNamespace(network=net, state=state, scaler=scaler)
+        handler(engine)
+        average(engine)
 
     def everything() -> tuple[dict[str, Tensor], list[Tensor]]:
         moments = [x for state in optimizer.state.values() for x in state.values()]
         return copy.deepcopy((dict(net.state_dict()), moments))
 
+    def averaged() -> list[Tensor]:
+        return [x.clone() for x in average.network.parameters()]
+
     train(None, 1)
-    weights, moments = everything()
+    (weights, moments), kept = everything(), averaged()
     for number, spoiled in enumerate((math.inf, math.nan)):
         train(spoiled, 2 + number)
         after, after_moments = everything()
         assert all(torch.equal(after[key], value) for key, value in weights.items())  # prototypes and gates too
         assert all(torch.equal(a, b) for a, b in zip(after_moments, moments, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(averaged(), kept, strict=True))
     assert scaler.get_scale() == 2.0**8
     train(None, 4)
     after, _ = everything()
+    share = 1 - 5 / 14  # after four iterations
+    for old, new, now in zip(kept, averaged(), net.parameters(), strict=True):
+        torch.testing.assert_close(new, old + share * (now - old))
     moved = [key for key, value in weights.items() if not torch.equal(after[key], value)]
     assert any("prototypes" in key for key in moved)
     assert any("task_split" in key for key in moved)

@@ -68,7 +68,11 @@ def test_the_harness_sees_what_it_is_for(copies: Copies) -> None:
             read()
     assert (copies.down, copies.waited) == (0, 0)
     x.cpu(), host.to(CUDA), host.to(CUDA, non_blocking=True), torch.zeros(3).copy_(x)
-    assert (copies.down, copies.waited) == (2, 1)
+    assert (copies.down, copies.up, copies.waited) == (2, 2, 1)
+    torch.arange(3, device=CUDA), torch.zeros(3, device=CUDA)
+    assert copies.up == 2
+    torch.tensor([1.0, 2.0], device=CUDA)  # made on the host
+    assert copies.up == 3
 
 
 @pytest.mark.parametrize(("layout", "amp"), [("paper", "none"), ("paper", "fp16"), ("released", "bf16")])
@@ -213,10 +217,12 @@ def test_kprism(given: str, amp: torch.dtype | None, copies: Copies) -> None:
         Prompt(task=task, clicks=clicks, **shown),
     ]
     image = torch.randn(SIZE, device=CUDA)
+    copies.down = copies.up = copies.waited = 0
     for prompt in prompts:
         with torch.autocast(CUDA, amp or torch.bfloat16, enabled=amp is not None):
             output = net.decode(net.encode(image), prompt, deep_supervision=True)
         assert_never_waits(copies, output.logits, *output.side_logits)
+    assert copies.up == 0 or given == "cpu"  # no pass makes a small tensor on the host
 
 
 @torch.no_grad()
