@@ -151,7 +151,7 @@ def test_runtimes() -> None:
         "instructions": "AVX2",
     }
     page = runtimes(result)
-    assert "| ONNX Runtime, int8 | 0.100 | 4.00 | 2.00 | 0.9910 |" in page
+    assert "| ONNX Runtime, int8 | 0.100 | 4.00 | 2.00 | 0.9910 | no |" in page
     assert "openvino not installed" in page
     assert "## Other runtimes, AVX2" in page
 

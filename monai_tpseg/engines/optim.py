@@ -134,7 +134,9 @@ class TaskAdamW(AdamW):
 
 
 def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0, final_lr: float = 0.0) -> LambdaLR:
-    """Return a schedule to be stepped every iteration, also if a `GradScaler` skips its step: it ends with the training.
+    """Return a schedule to be stepped every iteration, even if a `GradScaler` skips the optimiser's step.
+
+    It thus ends with the training.
 
     Args:
         optimizer: whose learning rates are scaled.

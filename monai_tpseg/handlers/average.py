@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Events
-from torch import nn
+from torch import Tensor, nn
 
 from monai_tpseg.handlers.training import step_taken
 from monai_tpseg.networks import unwrap
@@ -56,12 +56,13 @@ class WeightAverage:
         """Update the average with the weights after an iteration."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        average, newest = list(self.network.parameters()), list(self._source.parameters())
+        average: list[Tensor] = list(self.network.parameters())
+        newest: list[Tensor] = list(self._source.parameters())
         taken = None if getattr(engine, "scaler", None) is None else step_taken(engine)
         if taken is None:
             torch._foreach_lerp_(average, newest, 1 - decay)
         else:  # decided on the device, without waiting for it
-            change = torch._foreach_sub(newest, average)
+            change = list(torch._foreach_sub(newest, average))
             torch._foreach_mul_(change, (1 - decay) * taken)
             torch._foreach_add_(average, change)
         for kept, current in zip(self.network.buffers(), self._source.buffers(), strict=True):
