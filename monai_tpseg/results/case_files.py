@@ -82,7 +82,7 @@ def write_segmented(
     mask, prob, meta = found.mask[0].numpy(), found.prob[0].numpy(), found.image.meta
     contours = found.trust.contours
     measured = measure_lesions(found.lesions, prob, meta, task, name, outputs.names)
-    lesions = with_range(measured, found.lesions, contours)
+    lesions = with_range(measured, found.lesions, contours, meta)
     known = get_task(task, modalities)
     base, flags = base_path(folder, name, task), set(flags_of(mask, lesions, meta, known.modality))
     flags |= {"not_this_task"} if found.trust.refused else set()

@@ -127,25 +127,35 @@ class Lesion:
     size_outer: float | None = None
 
 
-def with_range(lesions: list[Lesion], numbered: NDArray[np.int32], contours: Contours | None) -> list[Lesion]:
+def with_range(
+    lesions: list[Lesion], numbered: NDArray[np.int32], contours: Contours | None, meta: Mapping[str, Any]
+) -> list[Lesion]:
     """Return the lesions with their sizes within both contours.
 
-    A pixel of the outer contour is assigned to the nearest lesion of its connected part; parts without a lesion are
-    only included in the totals of `result.json`.
+    A pixel of the outer contour is assigned to the nearest lesion, in millimetres, of its connected part; parts without
+    a lesion are only included in the totals of `result.json`.
 
     Args:
         lesions: lesions from `measure_lesions`.
         numbered: numbered lesions that were measured.
         contours: inner and outer contour; None leaves the lesions unchanged.
+        meta: metadata of the image from `LoadMedicalImage`.
     """
     if contours is None or not lesions:
         return lesions
     inner, outer = (mask[0].numpy() > 0 for mask in (contours.inner, contours.outer))
     parts, _ = ndimage.label(outer, structure=np.ones((3,) * outer.ndim))
-    held = outer & np.isin(parts, np.unique(parts[numbered > 0]))
-    nearest = ndimage.distance_transform_edt(numbered == 0, return_distances=False, return_indices=True)
-    owner = numbered[tuple(nearest)]
-    counts = [np.bincount(part, minlength=len(lesions) + 1) for part in (numbered[inner], owner[held])]
+    within = np.bincount(numbered[inner], minlength=len(lesions) + 1)
+    around = np.zeros(len(lesions) + 1, np.int64)
+    steps = np.linalg.norm(_Space.of(meta, outer.ndim, 0).matrix, axis=0)
+    edges = [*steps, *[1.0] * (outer.ndim - len(steps))]  # slices without a regular distance: one step each
+    for part, box in enumerate(ndimage.find_objects(parts), start=1):
+        inside = parts[box] == part
+        own = np.where(inside, numbered[box], 0)
+        if own.any():
+            nearest = ndimage.distance_transform_edt(own == 0, edges, return_distances=False, return_indices=True)
+            around += np.bincount(own[tuple(nearest)][inside], minlength=len(around))
+    counts = within, around
     sizes = [[float(count[one.lesion]) * one.size / one.voxels for count in counts] for one in lesions]
     return [
         replace(one, size_inner=round(low, 3), size_outer=round(high, 3))

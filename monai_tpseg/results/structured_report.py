@@ -55,6 +55,15 @@ _OWN_SCHEME = "99MONAITPSEG"  # for concepts without a standard code
 _EXPECTED_DICE = DicomCode("expected_dice", _OWN_SCHEME, "Expected Dice coefficient of the mask")
 
 
+def _own_scheme() -> pydicom.Dataset:
+    """What a reader may learn of our own coding scheme; it has no code registered with HL7 and no UID."""
+    scheme = pydicom.Dataset()
+    scheme.CodingSchemeDesignator = _OWN_SCHEME
+    scheme.CodingSchemeName = "Concepts of monai_tpseg"
+    scheme.CodingSchemeResponsibleOrganization = "monai_tpseg"
+    return scheme
+
+
 def write_structured_report(
     path: Path,
     lesions: Sequence[Lesion],
@@ -142,6 +151,8 @@ def _build(
         specific_character_set="ISO_IR 192",  # UTF-8 covers the text of any source
     )
     measurements.ContentSequence = content
+    if expected_dice is not None:
+        made.CodingSchemeIdentificationSequence = [_own_scheme()]
     del made.InstanceCreationDate, made.InstanceCreationTime  # the clock's
     for item in made.get("ContributingEquipmentSequence", []):
         if "ContributionDateTime" in item:

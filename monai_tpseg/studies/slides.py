@@ -26,6 +26,7 @@ from monai_tpseg.results.outlines import Polygon, outlines
 from monai_tpseg.results.run_length import RunMask
 from monai_tpseg.results.slide_files import contours_geojson, slide_overlay, write_pyramid
 from monai_tpseg.results.slide_measurements import measure_regions
+from monai_tpseg.results.slide_ranges import with_slide_range
 from monai_tpseg.segment import PrepareImage
 from monai_tpseg.studies.model import Model
 from monai_tpseg.trust import Cuts, Trust
@@ -136,6 +137,8 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
     polygons = outlines(mask)
     lesions, regions = measure_regions(mask, polygons, source.grid, task, name)
     around = {kind: RunMask.stack(found) for kind, found in beside.items()}
+    if around:
+        lesions = with_slide_range(lesions, regions, mask, around["inner"], around["outer"], source.grid.mpp)
     return _Found(mask, tally.trust(), cuts, around, polygons, lesions, regions, len(corners), windows.glass)
 
 

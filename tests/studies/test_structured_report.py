@@ -168,7 +168,13 @@ def test_the_expected_dice_is_said_of_the_whole_source(tmp_path: Path, dciodvfy:
     assert values(group) == {"Expected Dice coefficient of the mask": (0.813, "1")}
     assert evaluation(group, "52988006") == (ABSENT if empty else PRESENT)
     assert len(content.get_planar_roi_measurement_groups()) == (not empty)
-    assert [said for said in findings(dciodvfy, path) if "<99MONAITPSEG>" not in said] == []  # a scheme of our own
+    designator = "of attribute <Coding Scheme Designator>"
+    assert {*findings(dciodvfy, path)} == {  # it says so of every scheme that is not in its list
+        f"Warning - Unrecognized defined term <99MONAITPSEG> for value 1 {designator}"
+    }
+    (scheme,) = pydicom.dcmread(path).CodingSchemeIdentificationSequence
+    assert (scheme.CodingSchemeDesignator, scheme.CodingSchemeName) == ("99MONAITPSEG", "Concepts of monai_tpseg")
+    assert scheme.CodingSchemeResponsibleOrganization == "monai_tpseg"
 
 
 @pytest.mark.parametrize("with_seg", [True, False])

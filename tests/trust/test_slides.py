@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy import ndimage
 
 from monai_tpseg import load_model
 from monai_tpseg.cli.main import main
@@ -46,6 +48,18 @@ def test_a_slide_is_judged(tmp_path: Path, fitted: Path) -> None:
     assert (best <= outer).all()
     contours = record["trust"]["contours"]
     assert [int(inner.sum()), int(outer.sum())] == [contours["inner_voxels"], contours["outer_voxels"]]
+    with (folder / record["files"]["lesions"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    labels = ndimage.label(best, np.ones((3, 3)))[0]
+    parts = ndimage.label(outer, np.ones((3, 3)))[0]
+    area = np.prod(record["decisions"]["mpp"])
+    assert sum(int(row["voxels"]) for row in rows) == best.sum() > 0
+    for row in rows:
+        assert float(row["size_inner"]) <= float(row["size"]) <= float(row["size_outer"])
+    assert len(rows) == labels.max()
+    assert sum(float(row["size_inner"]) for row in rows) == pytest.approx(inner.sum() * area, rel=1e-4)
+    held = np.isin(parts, np.unique(parts[best])).sum()
+    assert sum(float(row["size_outer"]) for row in rows) == pytest.approx(held * area, rel=1e-4)
     refused = record["trust"]["not_this_task"]["score"] > record["trust"]["not_this_task"]["limit"]
     assert ("not_this_task" in record["flags"]) is refused
     _, again = segment(fitted, tmp_path / "b", "--refuse")
