@@ -1,1 +1,1 @@
-"""What the configs of the bundles call, and the checks before anything is built."""
+"""Functions for the configs of the bundles, and checks before anything is built."""

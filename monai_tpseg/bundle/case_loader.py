@@ -102,7 +102,7 @@ class CaseLoader:
         sources: reads them.
 
     Attributes:
-        at_most: how many batches there can be.
+        at_most: maximum number of batches.
     """
 
     def __init__(self, dataset: Dataset, sources: Sources) -> None:

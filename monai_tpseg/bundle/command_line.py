@@ -43,7 +43,7 @@ def flag(value: Any, key: str = "switch") -> bool:
     """Return a switch of a config as a bool; the command line gives `--key false` as a word.
 
     Args:
-        value: of the key.
+        value: value of the key.
         key: its name, for the error.
 
     Raises:

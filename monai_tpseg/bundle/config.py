@@ -1,4 +1,4 @@
-"""What bundle configs call: where the bundle lies, what its weights are, loading them, and running an engine."""
+"""Functions for bundle configs: location of the bundle, its weights, loading them, and running an engine."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 
 _EXPECTED = (CheckpointError, DatalistError, DivergenceError, NoProcessError, SourceLost)
 _LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|Watchdog", re.I)
-"""What gloo and NCCL say of a process that has gone."""
+"""Messages of gloo and NCCL about a process that has ended."""
 
 
 def prepared(
@@ -141,7 +141,7 @@ def amp_of_device(amp: str, device: str | torch.device) -> str:
 
     Args:
         amp: "none", "bf16", "fp16" or "auto"; anything else is for the checks that follow.
-        device: that computes.
+        device: device of the computation.
     """
     if amp != "auto":
         return amp
@@ -185,7 +185,7 @@ def run_engine(engine: Any, sources: Sources | None = None) -> None:
 
     Args:
         engine: to run.
-        sources: of an inference; what they could not read is named at the end, when all others have their results.
+        sources: sources of an inference; unreadable ones are named at the end, after all others have results.
     """
     computing = fit_threads()
     if not torch.cuda.is_available() and (hint := crowded(computing)):

@@ -1,4 +1,4 @@
-"""What a training asks of a GPU beside its work: float32 products, choice of convolutions, copies."""
+"""GPU settings of a training: float32 products, selection of convolutions, copies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def set_up_device(device: Any, tf32: bool | str = False, deterministic: bool | s
     """Set how a GPU computes, for this process; does nothing for a CPU.
 
     Args:
-        device: that trains.
+        device: device of the training.
         tf32: float32 products and convolutions keep 10 bits of the fraction; False leaves PyTorch's own choice.
         deterministic: cuDNN takes convolutions that give the same sums each time; False lets it try which are fastest.
             MONAI's `set_determinism`, which runs before, asks for the former. Other operations (sums into rows, the

@@ -1,4 +1,4 @@
-"""What an inference is asked to segment."""
+"""Inputs of an inference."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LOST = {
 }
 
 Image = str | tuple[str, ...]
-"""What `LoadMedicalImaged` reads: a path, or the files of one stack of a folder that holds several."""
+"""Input of `LoadMedicalImaged`: a path, or the files of one stack of a folder with several."""
 
 Asked = str | int | Sequence[str | int] | None
 
@@ -47,9 +47,9 @@ class SourceLost(ValueError):
     """A source whose reading process has ended.
 
     Args:
-        name: of the source, as it may be shown.
-        error: how it has ended.
-        seconds: that it was given.
+        name: displayable name of the source.
+        error: reason of the loss.
+        seconds: time limit in s.
     """
 
     def __init__(self, name: str, error: CallLost, seconds: float) -> None:
@@ -75,7 +75,7 @@ def inference_cases(
             `task` where it is given.
         task: name or row of the task, or several of them.
         tasks: names in row order.
-        modalities: of tasks beyond the catalogue, by name.
+        modalities: modalities of tasks beyond the catalogue, by name.
 
     Raises:
         DatalistError, ReadError: something named is not there.

@@ -1,4 +1,4 @@
-"""What bundle configs ask of weights: their description, the network they are of, and the description of new ones."""
+"""Functions for bundle configs: description and network of weights, and the description of new weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def described(weights: str | None, network: Literal["tpseg", "kprism"]) -> Weigh
 
     Args:
         weights: path of the file, or None.
-        network: of which bundle, "tpseg" or "kprism".
+        network: network of the bundle, "tpseg" or "kprism".
 
     Raises:
         CheckpointError: the file is there and its description is missing or damaged.
@@ -46,7 +46,7 @@ def described_options(described: WeightsInfo, architecture: str) -> dict[str, An
 
     Args:
         described: see the function of this name.
-        architecture: that is to be trained; the options of another one say nothing about it.
+        architecture: architecture to train; options of other ones are ignored.
     """
     if architecture == described.network["architecture"] or architecture not in ARCHITECTURES:  # which is refused later
         return dict(described.network)
@@ -70,7 +70,7 @@ def described_network(
     Args:
         described: see the function of this name.
         tasks: names in row order.
-        image_size: of the network's input, pixels.
+        image_size: size of the network's input in pixels.
         freeze_encoder: freeze the trunk.
         **overrides: arguments of `build_network` in place of those described, e.g. of `--network_def#backbone`.
     """
@@ -92,13 +92,13 @@ def weights_info(
     """Return the description that training writes beside its weights.
 
     Args:
-        network: that is trained; it knows what built it.
+        network: the trained network, with its description.
         tasks: names in row order.
-        image_size: of the network's input, pixels.
+        image_size: size of the network's input in pixels.
         window: see `WeightsInfo`.
-        modalities: of tasks beyond the catalogue, by name.
+        modalities: modalities of tasks beyond the catalogue, by name.
         checkpoint: weights that the training starts from; where they come from, and under which licence, is kept.
-        **training: what else the description says of it.
+        **training: further entries of the description of the training.
     """
     origin, mpp = _origin(checkpoint)
     apart = ("num_tasks", "task_names", "image_size")  # the description has them by itself
@@ -115,7 +115,7 @@ def weights_info(
 
 
 def _origin(checkpoint: str | None) -> tuple[dict[str, Any], float | None]:
-    """Where weights come from that a training starts from, and the pixel size of their pictures."""
+    """Origin of the initial weights of a training, and the pixel size of their pictures."""
     if not checkpoint or not Path(checkpoint).is_file():  # the preflight of `run` says so, in one line
         return {}, None
     info = read_info(checkpoint)

@@ -93,7 +93,7 @@ def check_network(checkpoint: str | None, network: nn.Module) -> None:
     """Check that a network is the one that weights are of.
 
     Args:
-        checkpoint: of the weights; None checks nothing.
+        checkpoint: file of the weights; None checks nothing.
         network: as the config and the command line describe it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What an inference with prompts is asked, and its checks before anything is built."""
+"""Prompts of an inference, and their checks before anything is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bundle configs ask of the files that were fitted for weights: how far a mask can be trusted."""
+"""Functions for bundle configs: trust estimates from the files fitted for the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def watched(
     """Return an inferer that says how far its masks can be trusted, by what lies beside the weights.
 
     Args:
-        inferer: that runs.
+        inferer: the inferer.
         checkpoint: the weights; where there is no such file nothing is known, and the preflight of `run` refuses.
         contours: masks get an inner and an outer contour.
         refuse: pictures that are none of the task are to be told.

@@ -1,4 +1,4 @@
-"""What a config cannot know by itself: where it lies, and which options were typed.
+"""Facts that a config cannot know itself: its location, and the options on the command line.
 
 MONAI 1.6 tells a config neither. The property `bundle_root` is set by its federated client alone, and a macro
 (`%file.json::key`) is read from the working directory. `ConfigWorkflow` keeps the folder, and a parser in which files
@@ -110,7 +110,7 @@ def check_options(arguments: Sequence[str] | None = None) -> None:
     """Refuse `--name` on a `monai.bundle run` command line when the configs have no such key.
 
     Args:
-        arguments: of the command line, by default this program's.
+        arguments: command-line arguments, by default those of this program.
 
     Raises:
         ValueError: with the nearest key.

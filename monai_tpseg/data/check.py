@@ -34,7 +34,7 @@ class _Read(NamedTuple):
 
 
 class CheckReport:
-    """What a check has found.
+    """Result of a check.
 
     Args:
         datalist: path as given.

@@ -98,7 +98,7 @@ def checked_entry(entry: Any, keys: Sequence[str], where: str, base_dir: Path, t
     Args:
         entry: as the JSON holds it.
         keys: keys of files that it needs.
-        where: what the message calls it.
+        where: name of the entry in messages.
         base_dir: folder that relative paths start from.
         tasks: names in row order.
 

@@ -23,7 +23,7 @@ class ExemplarPool(Randomizable):
     """Draws the numbers of exemplars for a case: of its task, of another picture, none of them twice.
 
     Args:
-        cases: what to draw from, dictionaries with `image` (a path) and `task`.
+        cases: cases to draw from, dictionaries with `image` (a path) and `task`.
         number: K exemplars a case.
         seed: makes the draw a function of the seed and the case, for evaluations; None draws anew each time.
 
@@ -70,7 +70,7 @@ class ExemplarCases(CachedCases):
 
     Args:
         data: cases, dictionaries with `image`, `label` and `task`.
-        transform: of a case; must give pictures of one size.
+        transform: transform of a case; must return pictures of one size.
         exemplars: K; 0 adds none.
         pool: data set to draw from, with its own transform; by default this one.
         seed: see `ExemplarPool`.

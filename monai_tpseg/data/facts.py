@@ -1,4 +1,4 @@
-"""What the pixels of a case say about it: readable or not, size, how much is lesion, and hashes to find it again."""
+"""Facts from the pixels of a case: readability, size, share of lesion, and hashes for detecting copies."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MOST_WORKERS = 8
 
 
 class CaseFacts(NamedTuple):
-    """What reading a picture or volume with its label has shown.
+    """Facts about a picture or volume with its label.
 
     Args:
-        code: of the `ReadError`, "" if both could be read and fit.
-        message: of the `ReadError`.
+        code: code of the `ReadError`, "" if both are readable and match.
+        message: message of the `ReadError`.
         size: (H, W) or (H, W, D) pixels; empty if the image could not be read.
         lesion: share of lesion pixels in [0, 1].
-        image_hash: of the decoded pixels, equal for equal pictures however they are stored; "" if unreadable.
-        label_hash: of the mask, likewise.
+        image_hash: hash of the decoded pixels, equal for equal pictures in any format; "" if unreadable.
+        label_hash: hash of the mask, likewise.
     """
 
     code: str = ""
@@ -73,7 +73,7 @@ def inspect_cases(
         cases: image and label of each; what stands twice is read once.
         workers: processes that read; 0 reads in this one.
         progress: draw a bar, if standard error is a terminal.
-        title: what the bar is called.
+        title: title of the progress bar.
     """
     unique = list(dict.fromkeys(cases))
     # the default collation would turn texts and numbers into tensors

@@ -1,4 +1,4 @@
-"""What is wrong, or worth knowing, about the lists of a training; this part looks at no pixel."""
+"""Errors and remarks about the lists of a training, without reading pixels."""
 
 from __future__ import annotations
 

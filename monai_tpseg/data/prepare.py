@@ -30,11 +30,11 @@ TESTING = "testing"
 
 @dataclass(frozen=True)
 class Options:
-    """How a data set is divided.
+    """Options for dividing a data set.
 
     Args:
         split: `paper`, the layout's own rule; `official`, the published split; `seeded`, a draw of the paper's sizes.
-        seed: of every draw.
+        seed: random seed.
         val_share: part of the pictures for validation where the layout has no sizes, in (0, 1).
         folds: 0, or the number of folds of a cross-validation.
         fold: the fold that validates, 1 to `folds`; 0 writes a list for each.
@@ -78,10 +78,10 @@ def prepare(layout: Layout, source: Path, out: Path, options: Options) -> list[S
     `LAYOUT_prepared` beside the list. Paths are relative to the folder of the list.
 
     Args:
-        layout: of the data set.
+        layout: layout of the data set.
         source: folder that it was unpacked into.
         out: the JSON file to write.
-        options: how to divide it.
+        options: options for dividing it.
 
     Raises:
         LayoutError: the tree is laid out otherwise, or cannot be divided as asked.

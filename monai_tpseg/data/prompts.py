@@ -111,7 +111,7 @@ class AddExemplarsd(Transform):
 
     Args:
         cases: from `read_exemplars`; an empty list adds nothing.
-        transform: of an exemplar; must give pictures of one size under `image` and `label`.
+        transform: transform of an exemplar; must return pictures of one size under `image` and `label`.
     """
 
     def __init__(self, cases: Sequence[dict[str, Any]], transform: Callable[[dict[str, Any]], Any]) -> None:

@@ -14,7 +14,7 @@ def group_by_keys(keys: Sequence[Iterable[str]]) -> list[list[int]]:
     """Return the numbers of the cases, together where they share a key, directly or through others.
 
     Args:
-        keys: of each case, e.g. its patient and the hash of its pixels; a case without keys is a group of its own.
+        keys: keys of each case, e.g. its patient and the hash of its pixels; a case without keys is a group of its own.
     """
     owner: dict[str, int] = {}
     parent = list(range(len(keys)))
@@ -38,9 +38,9 @@ def draw_validation(groups: Sequence[Sequence[int]], names: Sequence[str], targe
 
     Args:
         groups: from `group_by_keys`.
-        names: of all cases; the order is a function of names and seed alone, not of the order of cases.
+        names: names of all cases; the result depends on names and seed only, not on their order.
         target: cases wanted; there are fewer where no group fits into the rest.
-        seed: of the draw.
+        seed: random seed.
     """
     drawn: set[int] = set()
     for members in _shuffled(groups, names, seed):
@@ -54,9 +54,9 @@ def deal_folds(groups: Sequence[Sequence[int]], names: Sequence[str], folds: int
 
     Args:
         groups: from `group_by_keys`.
-        names: of all cases, see `draw_validation`.
+        names: names of all cases, see `draw_validation`.
         folds: 2 or more, at most the number of groups.
-        seed: of the draw.
+        seed: random seed.
 
     Raises:
         ValueError: there are fewer groups than folds, or fewer than two folds.

@@ -1,4 +1,4 @@
-"""What went into a datalist, beside what the paper's Table 1 says, and what did not."""
+"""Summary of a datalist beside Table 1 of the paper: included and excluded pictures."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """What `prepare` has written.
+    """Result of `prepare`.
 
     Args:
-        layout: of the data set.
-        rule: of the split, in words.
+        layout: layout of the data set.
+        rule: rule of the split, in words.
         placed: all that is in a list.
         left_out: all that is not.
         unpaired: pictures without mask, masks without picture.

@@ -42,7 +42,7 @@ class PrepareMaskedBatch(PrepareBatch):
     """Provides the image as input and target, and draws its hidden units.
 
     Args:
-        units: of a picture.
+        units: number of units of a picture.
         ratio: fraction of hidden units, in (0, 1).
     """
 

@@ -38,9 +38,9 @@ class FineTuning:
     """A short training of the new rows.
 
     Attributes:
-        steps: of the optimiser; 0 trains nothing.
+        steps: steps of the optimiser; 0 trains nothing.
         lr: learning rate.
-        seed: of all random draws.
+        seed: random seed.
     """
 
     steps: int = 0
@@ -61,7 +61,7 @@ class Added:
     Attributes:
         exemplars: number of them.
         nearest: name of the task whose rows were copied.
-        similarities: of the exemplars to every existing task, by name, most similar first; see `nearest_task`.
+        similarities: similarity of the exemplars to each other task by name, most similar first; see `nearest_task`.
     """
 
     exemplars: int
@@ -83,14 +83,14 @@ def add_task_to_weights(
     """Write weights, and their description, with the tasks of a checkpoint and a new one.
 
     Args:
-        name: of the new task.
+        name: name of the new task.
         exemplars: see `find_exemplars`.
         checkpoint: TP-Seg weights.
         out: weights to write, `.pt`; must not exist.
-        modality: of its pictures; known for a task of the catalogue.
+        modality: modality of its pictures; known for a task of the catalogue.
         start: origin of the new rows, see `add_task`.
         tuning: a short training of the new rows.
-        device: where the network runs.
+        device: device of the network.
         progress: show the progress of the tuning.
 
     Raises:

@@ -139,7 +139,7 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
     It thus ends with the training.
 
     Args:
-        optimizer: whose learning rates are scaled.
+        optimizer: optimiser with the learning rates to scale.
         name: "constant" (the paper's) or "cosine" down to `final_lr`.
         total: iterations of the training.
         warmup: fraction of them with a linear rise at the start, in [0, 1); only for "cosine".

@@ -86,8 +86,8 @@ def train_rounds(
         start: a class or exemplars, or nothing.
         loss: maps (`KPrismOutput`, label) to a scalar.
         rounds: number of decoder passes, at least 1.
-        click_weight: of the rounds after the first.
-        obey_weight: of `disobedience` in every round with clicks; 0 leaves it out, as in the paper.
+        click_weight: weight of the rounds after the first.
+        obey_weight: weight of `disobedience` in every round with clicks; 0 leaves it out, as in the paper.
         scale: applied to each loss before its backward pass (`GradScaler.scale`).
         autocast: creates the context of the forward passes.
     """
@@ -127,7 +127,7 @@ def disobedience(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 
         logits: (B, 1, H, W) float32.
         label: (B, 1, H, W) in {0, 1}.
         clicks: (B, N, 3), see `Prompt`.
-        radius: of the disks, pixels.
+        radius: radius of the disks in pixels.
 
     Returns:
         Scalar mean over all such pixels of the batch; 0 without clicks.

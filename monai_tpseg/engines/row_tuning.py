@@ -47,13 +47,13 @@ def tune_row(
 
     Args:
         net: TP-Seg; frozen, in evaluation mode and on `device` afterwards.
-        row: of the task.
+        row: row of the task.
         image: (K, 3, H, W), exemplars as network input.
         label: (K, 1, H, W) in {0, 1}.
-        steps: of the optimiser.
+        steps: steps of the optimiser.
         lr: learning rate of AdamW.
-        seed: of all random draws.
-        device: where it runs.
+        seed: random seed.
+        device: device of the training.
         progress: show a bar, or a final line without a terminal.
 
     Raises:

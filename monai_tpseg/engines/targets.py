@@ -18,7 +18,7 @@ def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
 
     Args:
         label: (B, 1, H, W) in {0, 1}.
-        probability: of keeping one lesion of a picture with several.
+        probability: probability of keeping one lesion of a picture with several.
         smallest: minimum size of a lesion, pixels.
 
     Returns:
@@ -44,7 +44,7 @@ def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple
     Args:
         label: (B, 1, H, W) in {0, 1}.
         exemplar_label: (B, K, 1, H, W) in {0, 1}.
-        probability: of swapping a sample.
+        probability: probability of swapping a sample.
 
     Returns:
         both, of the same shapes.
@@ -68,7 +68,7 @@ def foreign(
         exemplar_image: (B, K, 3, H, W).
         exemplar_label: (B, K, 1, H, W) in {0, 1}.
         task: (B,) rows.
-        probability: of replacing a sample's exemplars; a batch with a single task is unchanged.
+        probability: probability of replacing a sample's exemplars; a batch with a single task is unchanged.
 
     Returns:
         all three, of the same shapes.

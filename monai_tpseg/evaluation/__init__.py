@@ -1,4 +1,4 @@
-"""What a mask is worth beyond its Dice: boundary, single lesions, calibration and size."""
+"""Quality of a mask beyond Dice: boundary, single lesions, calibration and size."""
 
 from __future__ import annotations
 

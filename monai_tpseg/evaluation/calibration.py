@@ -18,7 +18,7 @@ def calibration_bins(prob: Tensor, label: Tensor) -> NDArray[np.float64]:
 
     Args:
         prob: probabilities of the lesion in [0, 1], of any shape.
-        label: of the same shape, in {0, 1}.
+        label: label in {0, 1}, same shape.
 
     Returns:
         (3, BINS): pixels, sum of their probabilities, sum of their labels. Those of images may be added up.
@@ -40,7 +40,7 @@ def calibration_error(bins: NDArray[np.float64]) -> float | None:
     """Return the mean over pixels of the gap between probability and share of lesion in their bin; None of no pixel.
 
     Args:
-        bins: of `calibration_bins`, or a sum of them.
+        bins: result of `calibration_bins`, or a sum of several.
     """
     pixels, said, true = bins
     return float(np.abs(said - true).sum() / pixels.sum()) if pixels.sum() else None

@@ -59,7 +59,7 @@ class CaseDetails:
             label: likewise.
             task: name of the task.
             prob: the probabilities that the mask was cut from, of the same shape.
-            meta: of the image whose pixels the masks lie on; its spacing makes millimetres of pixels.
+            meta: metadata of the image with the grid of the masks; its spacing converts pixels to mm.
 
         Raises:
             ValueError: the shapes differ, the task is unknown, or a probability is out of range.
@@ -95,7 +95,7 @@ def summarise_details(rows: Sequence[Row]) -> dict[str, float | None]:
     """Return the measures of the cases of one task: `DETAILS`, None where no case defines one.
 
     Args:
-        rows: of `CaseDetails.measure`, each with `dice`.
+        rows: rows from `CaseDetails.measure`, each with `dice`.
     """
     without = [row for row in rows if not row["lesions_label"]]
     both = [row for row in without if not row["lesions_pred"]]

@@ -1,4 +1,4 @@
-"""Which lesions were found, each counting once whatever its size."""
+"""Detection of lesions, each counting once regardless of its size."""
 
 from __future__ import annotations
 

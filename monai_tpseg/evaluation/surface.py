@@ -1,4 +1,4 @@
-"""How far the outline of a mask lies from that of the label: HD95 and normalised surface Dice, by MONAI."""
+"""Distance between the outlines of mask and label: HD95 and normalised surface Dice, by MONAI."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def surface_measures(
 
     Args:
         pred: (H, W) or (H, W, D) in {0, 1}.
-        label: of the same shape, in {0, 1}.
+        label: label in {0, 1}, same shape.
         spacing: distance of neighbours along each axis, e.g. in millimetres; one pixel by default.
         tolerance: the largest distance that counts as right in the surface Dice, in the unit of the spacing.
 

@@ -1,4 +1,4 @@
-"""What a finished run leaves in the results file."""
+"""Collection of the results of a finished run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, An
     """Return the record of a run from the files in its folder.
 
     Args:
-        run: what was run.
+        run: the finished run.
         folder: its output folder.
         evaluated: folder of the metrics of its weights.
         data: folder that the names of the images are given relative to.

@@ -28,10 +28,10 @@ _PARTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one image and one task.
+    """Cost of a network for one image and one task.
 
     Attributes:
-        parameters: of the whole network; of its parts in `parts`.
+        parameters: number of parameters of the whole network; `parts` has those of its parts.
         multiply_adds: half of the operations that torch's counter finds in matrix products and convolutions.
         parts: name -> (parameters, multiply-adds).
     """

@@ -27,8 +27,8 @@ def details_cells(
 
     Args:
         results: see docs/experiments.md.
-        rows: of the results, those to show.
-        label: what a row is called.
+        rows: rows of the results to show.
+        label: returns the name of a row.
     """
     header = ["row", "task", "images", "without lesion", "both empty", "Dice without empty", "HD95", "NSD"]
     header += ["sensitivity 0.1", "precision 0.1", "F1 0.1", "F1 0.5", "false positives", "size error", "ECE"]

@@ -24,7 +24,7 @@ def write_figures(results: dict[str, Any], folder: Path) -> list[Path]:
 
     Args:
         results: see docs/experiments.md.
-        folder: of the pictures, made if absent.
+        folder: folder of the pictures, created if necessary.
 
     Returns:
         the files: `curves.png`, and for the reference row's first run `similarity.png`, `separation.png` (where it has

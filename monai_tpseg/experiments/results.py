@@ -24,8 +24,8 @@ class ResultsFile:
     """Holds the results of a suite on disk; whole after every addition.
 
     Args:
-        path: of the file; read if it is there.
-        suite: whose results they are; titles and order of rows are taken from it anew.
+        path: path of the file, which is read if it exists.
+        suite: suite of the results, which determines titles and order of rows.
 
     Raises:
         SuiteError: the file is of another suite or another schema.

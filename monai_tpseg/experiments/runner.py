@@ -29,7 +29,7 @@ def run_suite(suite: Suite, data: Path, out: Path, bundle: Path, only: Sequence[
     row does not cost a night. The same command repeats what failed.
 
     Args:
-        suite: what to run.
+        suite: suite to run.
         data: folder that holds `datalist.json` and that its paths start from.
         out: folder of `results.json` and of the runs.
         bundle: folder of the bundle, with `configs`.

@@ -22,10 +22,10 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Scores:
-    """What a row reached on every validation image.
+    """Scores of a row on all validation images.
 
     Attributes:
-        seeds: of its runs.
+        seeds: random seeds of its runs.
         tasks: task of each image, (N,).
         cases: name of each image, (N,).
         counts: tp, fp, fn, tn in pixels, (seeds, N, 4).
@@ -135,7 +135,7 @@ def compare_values(first: Values, second: Values, tasks: Sequence[str], resample
         first: (N,), a score of each image.
         second: (N,), of the same images.
         tasks: task of each image, N.
-        resamples: of the bootstrap.
+        resamples: number of bootstrap samples.
     """
     gap = first - second
     p_value = float(wilcoxon(gap).pvalue) if np.any(gap) else None

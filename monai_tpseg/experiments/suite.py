@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         id: short name, unique in its suite, also of its folders.
-        title: what the table calls it.
+        title: title in the table.
         options: overrides of `train.json`, laid over those of the suite.
         seeds: one run each.
         per_task: tasks that get a model of their own; empty for one model of all tasks.
@@ -50,9 +50,9 @@ class Run:
     """One training: a row with a seed, and a task where the row has a model per task.
 
     Attributes:
-        name: of its folder.
+        name: name of its folder.
         row: id of its row.
-        seed: of everything random.
+        seed: random seed.
         tasks: task names in row order.
         options: all overrides of `train.json` but seed, tasks, data and folders.
     """
@@ -69,8 +69,8 @@ class Suite:
     """Rows that are run and compared.
 
     Attributes:
-        name: of the suite.
-        title: of its page.
+        name: name of the suite.
+        title: title of its page.
         options: overrides of `train.json` for all rows.
         tasks: task names in row order.
         reference: id of the row that the others are compared with.

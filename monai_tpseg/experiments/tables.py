@@ -68,7 +68,7 @@ def make_table(results: dict[str, Any], number: int, iou: str = "iou_mean") -> T
     Args:
         results: see docs/experiments.md.
         number: 2, 3, 4, 5 or 6.
-        iou: which reading of mIoU is shown, one of `IOU_READINGS`.
+        iou: definition of mIoU in the table, one of `IOU_READINGS`.
 
     Raises:
         SuiteError: no such table or reading, or no row of the suite belongs to it.

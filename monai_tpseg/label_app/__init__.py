@@ -1,3 +1,3 @@
-"""What the MONAI Label app in `apps/monailabel` answers with; nothing here needs MONAI Label."""
+"""Responses of the MONAI Label app in `apps/monailabel`, without a dependency on MONAI Label."""
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def answer_task(
     Args:
         model: TP-Seg.
         image: a file, or the folder of one DICOM series.
-        task: of the weights.
-        request: what kind of file is asked for, see `in_asked_format`.
+        task: a task of the weights.
+        request: request with the format of the file, see `in_asked_format`.
         folder: an empty one, that the mask goes to.
 
     Returns:
@@ -64,7 +64,7 @@ def answer_clicks(
     Args:
         model: K-Prism.
         image: a file, or the folder of one DICOM series.
-        task: of the weights; says how values become input, and what class is meant.
+        task: a task of the weights, which determines preprocessing and class.
         request: `foreground` and `background`, lists of points as `places_of` takes them; `propagate`: go on from the
             clicked slices to their neighbours until the lesion is lost; what kind of file is asked for.
         folder: an empty one, that the mask goes to.

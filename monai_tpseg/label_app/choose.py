@@ -1,4 +1,4 @@
-"""Which image a person should label next: the one whose mask is expected to be worst."""
+"""Selection of the image to label next: the one with the worst expected mask."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def write_corrected(entries: Iterable[Corrected], task: str, path: Path) -> int:
 
     Args:
         entries: the labels.
-        task: whose lesions they show.
+        task: task of the lesions.
         path: the datalist.
 
     Raises:

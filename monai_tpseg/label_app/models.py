@@ -20,7 +20,7 @@ class Models:
     """Loads networks when they are asked for, and again when a training in another process has published weights.
 
     Args:
-        folder: of trainings; the file `current` in it names the weights of the last one.
+        folder: folder of the trainings; its file `current` names the weights of the last one.
         tpseg, kprism: files or names of the catalogue to begin with; by default the starter weights.
         device: name of a device; by default the first GPU, or the CPU.
     """
@@ -33,7 +33,7 @@ class Models:
 
     @property
     def weights(self) -> str:
-        """What TP-Seg segments with now."""
+        """The current weights of TP-Seg."""
         current = self.folder / _CURRENT
         return str(self.folder / current.read_text().strip()) if current.is_file() else self._given
 

@@ -1,4 +1,4 @@
-"""What `tpseg pretrain` is asked for."""
+"""Options of `tpseg pretrain`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["PretrainOptions"]
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """A pretraining as it was asked for.
+    """Options of a pretraining.
 
     Attributes:
         data: datalists, folders with one, or pictures, series and folders of them.
-        modality: of what does not say how it was made.
+        modality: modality of sources that do not state theirs.
         backbone: a key of `HIERA_VARIANTS`.
         stem: patch embedding; "" is "conv" where the backbone has no published weights, else "patch".
         image_size: pixels of a side of the input.
@@ -27,10 +27,10 @@ class PretrainOptions:
         minutes: the steps may take.
         epochs: passes over the pictures, instead of minutes.
         lr: learning rate at its highest.
-        slices: of a volume, evenly spread.
+        slices: number of slices per volume, evenly spaced.
         amp: "none", "bf16" or "fp16".
-        device: where it runs; the first GPU, else the CPU.
-        seed: of everything that is drawn.
+        device: device; by default the first GPU, or the CPU.
+        seed: random seed.
     """
 
     data: tuple[str, ...]

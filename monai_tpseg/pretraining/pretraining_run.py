@@ -59,14 +59,14 @@ _WARMUP = 0.05
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What became of a pretraining.
+    """Result of a pretraining.
 
     Attributes:
         encoder: the file of the trunk, with its description beside it.
-        picture: what it guessed.
-        pictures: that it has seen.
+        picture: file with reconstructions.
+        pictures: number of training pictures.
         first: mean loss of the first epoch.
-        last: of the last; 1 is what the mean of each unit would give.
+        last: mean loss of the last epoch; 1 corresponds to predicting the mean of each unit.
     """
 
     encoder: Path

@@ -1,4 +1,4 @@
-"""What a masked autoencoder has learned, to be looked at: pictures, what it saw of them, what it guessed."""
+"""Pictures of a masked autoencoder's reconstructions: original, visible part, reconstruction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def draw_reconstructions(
         image: (B, 3, H, W) as the network takes it.
         titles: above the columns.
         ratio: part that is hidden.
-        seed: of the draw.
+        seed: random seed.
         path: the file, `.png`.
     """
     with torch.random.fork_rng():

@@ -1,4 +1,4 @@
-"""How long a pretraining is on this machine, chosen once and kept for a resume."""
+"""Length of a pretraining on this machine, chosen once and kept for resuming."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Plan:
         epochs: after each, everything that is needed to go on is written.
         cases: pictures that an epoch draws.
         batch: pictures of a step.
-        minutes: that the steps should take on this machine.
+        minutes: estimated duration of the steps on this machine in minutes.
     """
 
     epochs: int
@@ -54,7 +54,7 @@ def make_plan(
         request: minutes or epochs.
         pictures: number of them.
         network: on `device`; a few steps say how long one takes.
-        device: where it runs.
+        device: device of the training.
         out: folder of the pretraining.
     """
     path = out / _PLAN

@@ -39,7 +39,7 @@ class Lists:
     Attributes:
         training: pictures with masks.
         validation: those that are held out; volumes too.
-        modalities: of tasks beyond the catalogue that the datalist names, by name.
+        modalities: modalities of tasks beyond the catalogue in the datalist, by name.
     """
 
     training: tuple[Case, ...]
@@ -58,7 +58,7 @@ def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str])
     Args:
         request: names the data.
         out: folder of the training.
-        modalities: of tasks beyond the catalogue that the weights know.
+        modalities: modalities of tasks beyond the catalogue in the weights.
 
     Raises:
         TrainingError: no data, no task, or too few pictures to hold some out.

@@ -1,4 +1,4 @@
-"""How long a training is and with which options of the bundle, chosen once and kept for a resume."""
+"""Length and bundle options of a training, chosen once and kept for resuming."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Plan:
     """A training.
 
     Attributes:
-        options: of train.json, by name.
-        steps: of the optimiser.
-        minutes: that it should take on this machine.
+        options: options of train.json by name.
+        steps: number of optimiser steps.
+        minutes: estimated duration on this machine in minutes.
     """
 
     options: dict[str, Any]
@@ -63,9 +63,9 @@ def make_plan(request: TrainOptions, lists: Lists, info: WeightsInfo, device: to
 
     Args:
         asked: minutes or epochs, and what else was asked for.
-        lists: of the training.
-        info: of the weights that it starts from, or of the network to be made.
-        device: where it runs; a few steps there say how long one takes.
+        lists: lists of the training.
+        info: description of the initial weights, or of the new network.
+        device: device; the duration of a step is measured there.
         out: folder of the training.
     """
     path = out / _PLAN

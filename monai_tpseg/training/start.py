@@ -50,9 +50,9 @@ def write_start(
     Args:
         checkpoint: TP-Seg weights.
         cases: training pictures; the order of new tasks in them is that of their rows.
-        modalities: of tasks beyond the catalogue.
-        device: where the network runs.
-        seed: of what is drawn.
+        modalities: modalities of tasks beyond the catalogue.
+        device: device of the network.
+        seed: random seed.
         out: the file, `.pt`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `tpseg train` is asked for, and the record of it that a resumed training compares."""
+"""Options of `tpseg train`, and their record, which a resumed training compares."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def check_ranges(*numbers: tuple[str, float, bool, str]) -> None:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """A training as it was asked for.
+    """Options of a training.
 
     Attributes:
         data: a datalist, a folder with one, or a folder of pictures and masks.
-        task: of all pictures, where `data` is a folder without a datalist.
+        task: task of all pictures, if `data` is a folder without a datalist.
         tasks: those of a datalist that are trained; all by default.
         modalities: modality of tasks that neither the catalogue nor the weights know, by name.
         checkpoint: weights to start from, a file or a name in the catalogue; the starter weights by default.
@@ -55,9 +55,9 @@ class TrainOptions:
         batch_size: pictures of a step.
         val_share: part of the pictures that is held out where the data name none, in (0, 1).
         patient_regex: finds the patient in a path of a folder's picture.
-        device: where it runs; the first GPU, else the CPU.
-        seed: of everything that is drawn.
-        options: of the bundle's train.json, by name; they count more than what is chosen here.
+        device: device; by default the first GPU, or the CPU.
+        seed: random seed.
+        options: options of the bundle's train.json by name, which take precedence.
     """
 
     data: str
@@ -100,7 +100,7 @@ class TrainOptions:
 def begun(request: Any, out: Path, resume: bool) -> Iterator[None]:
     """Prepare a training in its folder, which is as it was before if the preparation fails.
 
-    What was asked for is written there, or compared with what is there.
+    The options are written there, or compared with the existing record.
 
     Args:
         request: `TrainOptions` or `PretrainOptions`.

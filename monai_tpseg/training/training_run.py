@@ -35,15 +35,15 @@ _START, _MODEL, _DONE = "start.pt", "model.pt", "trained"
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of a training.
+    """Result of a training.
 
     Attributes:
         weights: the file, with its description beside it.
-        pictures: that were held out.
-        before: mean Dice of the start weights a task, and `mean`, over the held-out part; empty from scratch.
-        after: of the new weights.
-        untrained: tasks of the weights that the data do not have: their rows are as they were, what they share is not.
-        licence: of the weights that it started from, "" where they say none.
+        pictures: number of held-out pictures.
+        before: mean Dice of the initial weights per task, and `mean`, on the held-out part; empty from scratch.
+        after: mean Dice of the new weights per task, and `mean`.
+        untrained: tasks of the weights without data: their own rows are unchanged, shared parameters are not.
+        licence: licence of the initial weights, or "".
     """
 
     weights: Path

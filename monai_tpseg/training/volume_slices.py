@@ -27,7 +27,7 @@ def as_pictures(case: Case, modalities: Mapping[str, str], folder: Path) -> Iter
 
     Args:
         case: with absolute paths.
-        modalities: of tasks beyond the catalogue.
+        modalities: modalities of tasks beyond the catalogue.
         folder: for the files of slices; made when needed.
 
     Raises:

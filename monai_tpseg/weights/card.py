@@ -22,24 +22,24 @@ class CatalogueError(ValueError):
 
 @dataclass(frozen=True)
 class Card:
-    """What the catalogue says about a weights file.
+    """Description of a weights file in the catalogue.
 
     Attributes:
-        name: of the weights in the catalogue: the stem of both files.
+        name: name of the weights in the catalogue: the stem of both files.
         network: "tpseg", "kprism" or another architecture of `build_network`.
         sha256: of the file.
         tasks: names in row order.
         image_size: (H, W) of the network's input in training, pixels.
         status: in a word or two, e.g. "research preview"; every result repeats it.
-        licence: of the weights.
+        licence: licence of the weights.
         intended_use: in a sentence.
-        date: of the training's end, YYYY-MM-DD.
-        sources: of the training data: dictionaries with `name`, `tasks`, `pictures`, `terms` and `link`.
+        date: end of the training, YYYY-MM-DD.
+        sources: sources of the training data: dictionaries with `name`, `tasks`, `pictures`, `terms` and `link`.
         dice: mean Dice a task in percent on the validation list at the size of the label, and `mean`; of K-Prism a
             dictionary of these for each way of asking.
-        validation: what `dice` was measured on, and how.
+        validation: data and method of the measurement of `dice`.
         measures: other figures of the same validation, by name, e.g. clicks that were obeyed, percent.
-        url: where the file can be fetched; empty where it is not hosted.
+        url: URL of the file, or "".
         size: bytes of the file, 0 where the description does not say.
     """
 
@@ -64,7 +64,7 @@ def read_card(path: Path) -> Card:
     """Read the description of a weights file as a card.
 
     Args:
-        path: of the `.json`; weights that were never packed have no card in it, and most fields stay empty.
+        path: path of the `.json`; unpacked weights have no card in it, and most fields are empty.
 
     Raises:
         CatalogueError: it is no description of weights.

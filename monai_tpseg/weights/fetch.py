@@ -20,7 +20,7 @@ def fetch(entry: Entry) -> Path:
     """Download the file of weights whose description names a URL, unless it is there; its sha256 must be right.
 
     Args:
-        entry: of the catalogue.
+        entry: entry of the catalogue.
 
     Returns:
         the file, beside its description.

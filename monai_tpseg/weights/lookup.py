@@ -1,4 +1,4 @@
-"""Where weights lie: the package, a folder of the site, a folder of the user. Nothing here downloads anything."""
+"""Location of weights: the package, a folder of the site, a folder of the user, without any download."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Entry:
     """Weights of the catalogue.
 
     Attributes:
-        card: what they are.
-        folder: where the description lies.
+        card: card of the weights.
+        folder: folder of the description.
         file: the weights; None where only their description is there.
     """
 

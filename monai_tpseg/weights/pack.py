@@ -48,9 +48,9 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
     What `tpseg calibrate` has fitted beside the weights goes with them.
 
     Args:
-        weights: what a training wrote, with its description beside it.
+        weights: weights of a training, with their description beside them.
         folder: made when needed.
-        name: of the weights in the catalogue.
+        name: name of the weights in the catalogue.
         card: status, licence, intended use, date, sources; what is not given stays away.
         replace_old: write over weights of that name.
 

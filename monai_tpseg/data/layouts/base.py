@@ -1,4 +1,4 @@
-"""What every layout is made of: pairs of a picture and its mask, found in a tree of folders or written out of one."""
+"""Parts of all layouts: pairs of a picture and its mask, found in a folder or written from one."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def pair_up(
         masks: files of masks.
         set_name: see `Pair`.
         section: see `Pair`.
-        prefix: what goes before the stem in the name of a pair.
+        prefix: prefix of the stem in the name of a pair.
         mask_stem: maps the stem of a mask to that of its picture.
         patient: maps the stem of a picture to its patient.
     """

@@ -21,7 +21,7 @@ def own_layout(images: Path, masks: Path, task: str, patient_regex: str = "") ->
     Args:
         images: folder of pictures, with any folders in it.
         masks: folder of masks, laid out likewise; it may be the same, if the masks have such an ending.
-        task: of all pictures.
+        task: task of all pictures.
         patient_regex: searched in a picture's path below `images`; its first group, or the whole match, is the patient.
 
     Raises:
