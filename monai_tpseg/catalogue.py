@@ -14,6 +14,8 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
+from monai_tpseg.words import choose, nearest
+
 __all__ = [
     "CATEGORY",
     "LESION",
@@ -23,6 +25,7 @@ __all__ = [
     "Modality",
     "Task",
     "check_name",
+    "check_new_name",
     "get_task",
     "get_title",
     "match_task",
@@ -120,6 +123,8 @@ CATEGORY = Code("49755003", "Morphologically Abnormal Structure")
 
 _LONGEST = 32
 
+_TYPO = 0.85  # similarity from which a new name is refused; kidney_lesion and skin_lesion have 0.83
+
 LESION = Code("52988006", "Lesion")
 """What is segmented, where nothing narrower is known."""
 
@@ -208,6 +213,27 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_new_name(text: str, names: Iterable[str] = TASK_NAMES, confirm: str = "") -> str:
+    """Return the task that a person's `text` means where new names are allowed: one of `names`, or a new one.
+
+    Args:
+        text: what was given.
+        names: of the known tasks.
+        confirm: how to say that a name resembling a known one is meant, e.g. an option.
+
+    Raises:
+        ValueError: it resembles a known name so much that it may be a typo, or it is not a valid name.
+
+    >>> check_new_name("Skin-lesion"), check_new_name("liver_lesion")
+    ('skin_lesion', 'liver_lesion')
+    """
+    name = match_task(text, names)
+    close = "" if name in names else nearest(_folded(name), names, _TYPO)
+    if close:
+        raise ValueError(f"Unknown task '{name}'; did you mean {close}? If it is a new task, {confirm}.")
+    return check_name(name)
+
+
 def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) -> Task:
     """Return the catalogue entry called `name`, or a task beyond the catalogue that weights know.
 
@@ -228,10 +254,10 @@ def get_task(name: str, modalities: Mapping[str, str] = MappingProxyType({})) ->
         if task.name == name:
             return task
     if name not in modalities:
-        raise ValueError(f"Unknown task {name!r}; choose one of {', '.join((*TASK_NAMES, *modalities))}.")
+        raise ValueError(f"Unknown task {name!r}; {choose(name, (*TASK_NAMES, *modalities))}.")
     if modalities[name] not in {modality.value for modality in Modality}:
-        known = ", ".join(modality.value for modality in Modality)
-        raise ValueError(f"Unknown modality {modalities[name]!r} of task {name!r}; choose one of {known}.")
+        known = choose(modalities[name], (modality.value for modality in Modality))
+        raise ValueError(f"Unknown modality {modalities[name]!r} of task {name!r}; {known}.")
     return Task(name, Modality(modalities[name]), LESION)
 
 
@@ -268,7 +294,7 @@ def resolve_task(task: str | int, names: Sequence[str] = TASK_NAMES) -> int:
     if isinstance(task, str) and task in names:
         return list(names).index(task)
     if isinstance(task, bool) or not str(task).lstrip("-").isdigit() or not 0 <= int(task) < len(names):
-        raise ValueError(f"Unknown task {task!r}; choose one of {', '.join(names)} (or 0 to {len(names) - 1}).")
+        raise ValueError(f"Unknown task {task!r}; {choose(task, names)} (or 0 to {len(names) - 1}).")
     return int(task)
 
 

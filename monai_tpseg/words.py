@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
-__all__ = ["count", "how_to_install"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ALIKE", "choose", "count", "how_to_install", "nearest"]
+
+ALIKE = 0.7
+"""Similarity (`difflib`) of two names from which one may be a typo of the other."""
+
+
+def nearest(name: object, names: Iterable[object], alike: float = ALIKE) -> str:
+    """Return the one of `names` that `name` resembles most, whatever its case, or "" if it resembles none.
+
+    >>> nearest("Skin_leson", ["skin_lesion", "colon_polyp"]), nearest("heart", ["skin_lesion"])
+    ('skin_lesion', '')
+    """
+    known = {str(one).casefold(): str(one) for one in names}
+    return "".join(known[one] for one in difflib.get_close_matches(str(name).casefold(), known, 1, alike))
+
+
+def choose(name: object, names: Iterable[object]) -> str:
+    """Return the part of a message that says what could be given instead of `name`: the nearest first.
+
+    >>> choose("heart", ["cpu", "cuda"]), choose("cudda", ["cpu", "cuda"])
+    ('choose one of cpu, cuda', 'did you mean cuda? Choose one of cpu, cuda')
+    """
+    listed = [str(one) for one in names]
+    close = nearest(name, listed)
+    return f"did you mean {close}? Choose one of {', '.join(listed)}" if close else f"choose one of {', '.join(listed)}"
 
 
 def count(number: int, noun: str) -> str:

@@ -155,9 +155,10 @@ def test_every_box_of_kprism_has_its_rule() -> None:
     assert files - {"__init__", "kprism", "variants"} == set(KPRISM)
 
 
-@pytest.mark.parametrize("name", ["catalogue", "keys", "files", "subprocesses", "defaults", "suffixes"])
+@pytest.mark.parametrize("name", ["words", "catalogue", "keys", "files", "subprocesses", "defaults", "suffixes"])
 def test_leaves_import_the_standard_library_only(name: str) -> None:
-    tops = {m.split(".")[0] for m in imported(PACKAGE / f"{name}.py")}
+    words = {"monai_tpseg.words"} if name != "words" else set()  # the lowest leaf
+    tops = {m.split(".")[0] for m in imported(PACKAGE / f"{name}.py") - words}
     assert tops <= set(sys.stdlib_module_names)
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from monai_tpseg.catalogue import CATEGORY, TASK_NAMES, TASKS, Modality, get_task, resolve_task, task_names
+from monai_tpseg.catalogue import (
+    CATEGORY,
+    TASK_NAMES,
+    TASKS,
+    Modality,
+    check_new_name,
+    get_task,
+    match_task,
+    resolve_task,
+    task_names,
+)
 
 
 def test_catalogue_names_eight_tasks_over_seven_modalities() -> None:
@@ -35,6 +45,19 @@ def test_unknown_tasks_list_the_choices(task: object) -> None:
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="Unknown task 'lung'; choose one of"):
         get_task("lung")
+
+
+@pytest.mark.parametrize("typo", ["skin_leson", "Skin-Leson", "skinlesion", "skin_lesions", "skin_lesoin"])
+def test_a_typo_of_a_known_task_is_no_new_task(typo: str) -> None:
+    with pytest.raises(ValueError, match=r"did you mean skin_lesion\? If it is a new task, add --x"):
+        check_new_name(typo, confirm="add --x")
+    with pytest.raises(ValueError, match=r"did you mean skin_lesion\? Choose one of wet_amd, "):
+        resolve_task(match_task(typo))
+
+
+@pytest.mark.parametrize("name", ["liver_lesion", "kidney_lesion", "dry_amd", "gastric_polyp", "lung_nodule"])
+def test_new_names_of_tasks_are_taken(name: str) -> None:
+    assert check_new_name(f" {name.upper()}".lower()) == name
 
 
 @pytest.mark.parametrize("names", [[], ["a", "a"]])

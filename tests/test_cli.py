@@ -105,6 +105,52 @@ def test_an_unknown_task_is_a_usage_error(weights: Path, capsys: pytest.CaptureF
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["run", "in", "--task", "skin_leson", "--checkpoint", "W"], "skin_lesion"),
+        (["run", "in", "--tasks", "wet_amd,brest_lesion", "--checkpoint", "W"], "breast_lesion"),
+        (
+            ["annotate", "in", "--task", "colon_polyps", "--out", "o", "--checkpoint", "W"],
+            "colon_polyp",
+        ),
+        (
+            ["prepare", "folders", "--images", "in", "--masks", "x", "--task", "skin_leson", "--out", "o"],
+            "skin_lesion",
+        ),
+        (["check", "--data", "in", "--tasks", "wet_adm"], "wet_amd"),
+        (["train", "--data", "in", "--task", "skin_leson", "--out", "o", "--checkpoint", "W"], "skin_lesion"),
+        (["export", "--checkpoint", "W", "--task", "lung_infecton", "--out", "o.onnx"], "lung_infection"),
+        (["new-task", "m", "--checkpoint", "W", "--modality", "ctt", "--exemplars", "in", "--out", "o.pt"], "ct"),
+        (["runn", "in"], "run"),
+        (["run", "in", "--task", "wet_amd", "--precison", "bf16"], "--precision"),
+        (["run", "in", "--task", "wet_amd", "--precision", "bf61"], "bf16"),
+        (["prepare", "foldrs"], "folders"),
+    ],
+    ids=lambda value: " ".join(value[:4]) if isinstance(value, list) else value,
+)
+def test_what_is_mistyped_is_answered_with_what_was_meant(
+    arguments: list[str],
+    meant: str,
+    weights: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pictures, "in/images")
+    shutil.copytree(pictures, "in/masks")
+    try:
+        status = main([str(weights) if word == "W" else word for word in arguments])
+    except SystemExit as end:  # of argparse
+        status = int(end.code or 0)
+    assert status in (1, 2)
+    assert f"did you mean {meant}?" in said(capsys)
+    assert not Path("o/model.pt").exists()
+    assert not Path("o.pt").exists()
+
+
 def test_what_cannot_run_ends_with_one_line(
     weights: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

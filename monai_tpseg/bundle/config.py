@@ -35,7 +35,7 @@ from monai_tpseg.networks.sam2_trunk import load_sam2_trunk
 from monai_tpseg.networks.tpseg import unwrap
 from monai_tpseg.subprocesses import NoProcessError
 from monai_tpseg.weights import CatalogueError, weights_path
-from monai_tpseg.words import count
+from monai_tpseg.words import choose, count
 
 __all__ = [
     "CaseLoader",
@@ -132,7 +132,7 @@ def from_recipe(recipes: Mapping[str, Mapping[str, Any]], recipe: str, key: str)
         ValueError: no such recipe.
     """
     if recipe not in recipes:
-        raise ValueError(f"Unknown recipe {recipe!r}; choose one of {', '.join(recipes)}.")
+        raise ValueError(f"Unknown recipe {recipe!r}; {choose(recipe, recipes)}.")
     return recipes[recipe][key]
 
 

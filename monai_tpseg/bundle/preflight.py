@@ -31,7 +31,7 @@ from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.segment import Finish
 from monai_tpseg.weights import announcement
-from monai_tpseg.words import count
+from monai_tpseg.words import choose, count
 
 __all__ = [
     "check_architecture",
@@ -70,9 +70,7 @@ def check_names(
             raise ValueError(f"{key} must be a number from {low:g} to {high:g}, got {value!r}.")
     for key, (value, allowed) in (choices or {}).items():
         if value not in allowed:
-            raise ValueError(
-                f"Unknown {key} {value!r}; choose one of {', '.join(str(one) for one in allowed if one is not None)}."
-            )
+            raise ValueError(f"Unknown {key} {value!r}; {choose(value, (one for one in allowed if one is not None))}.")
 
 
 @one_line
@@ -147,7 +145,7 @@ def check_train(
     image_size_2d(image_size)
     _check_device(device, amp)
     if backbone is not None and backbone not in backbones:  # None: of an architecture that has none
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(backbones)}.")
+        raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, backbones)}.")
     for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
         if not isinstance(number, int) or number < 1:
             raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")

@@ -12,6 +12,7 @@ from monai_tpseg.data import ExemplarPool, read_datalist
 from monai_tpseg.data.prompts import clicks_of, read_clicks, read_exemplars
 from monai_tpseg.keys import CLICKS, IMAGE
 from monai_tpseg.networks.kprism import BACKBONES
+from monai_tpseg.words import choose
 
 __all__ = ["check_exemplars", "check_prompt", "check_recipe", "exemplar_cases", "prompted_cases"]
 
@@ -87,7 +88,7 @@ def check_recipe(
         SystemExit: with one line that names the value and the way out.
     """
     if backbone not in BACKBONES:
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}.")
+        raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, BACKBONES)}.")
     utnet = backbone.startswith("utnet")
     for key, given in (("encoder_checkpoint", encoder_checkpoint), ("freeze_encoder", flag(freeze_encoder))):
         if utnet and given:

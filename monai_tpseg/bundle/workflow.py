@@ -8,7 +8,6 @@ are read from the command line; nothing else of this package does either.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_tpseg.networks.build import default_options
+from monai_tpseg.words import nearest
 
 __all__ = ["check_options", "check_settings", "find_bundle_root", "network_arguments"]
 
@@ -99,9 +99,9 @@ def _hint(name: str, config: Mapping[str, Any], named: Collection[str], dashes: 
     keys = [
         k for k, v in config.items() if k in named and not k.startswith("_") and k != "bundle_root" and _is_setting(v)
     ]
-    close = difflib.get_close_matches(name, [*keys, *(k for k in _OF_THE_NETWORK if k not in keys)], n=1)
+    close = nearest(name, [*keys, *(k for k in _OF_THE_NETWORK if k not in keys)])
     separator = "#" if dashes else "::"
-    key = f"network_def{separator}{close[0]}" if close and close[0] not in keys else "".join(close)
+    key = f"network_def{separator}{close}" if close and close not in keys else close
     hint = f"did you mean {dashes}{key}? " if close else ""
     return f"{hint}The keys are {', '.join(sorted(keys))}."
 

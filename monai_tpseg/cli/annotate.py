@@ -12,7 +12,7 @@ from typing import Any
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.run import UsageError, check_exists
 from monai_tpseg.cli.run_options import add_device
-from monai_tpseg.words import how_to_install
+from monai_tpseg.words import choose, how_to_install
 
 __all__ = ["add_annotate_command"]
 
@@ -82,7 +82,7 @@ def _annotate(options: argparse.Namespace) -> int:
     model = PromptModel(checkpoint, options.device)
     task = match_task(options.task or "", model.info.tasks) or None
     if task and task not in model.info.tasks:
-        raise UsageError(f"The weights do not know {task}; choose one of {', '.join(model.info.tasks)}.")
+        raise UsageError(f"The weights do not know {task}; {choose(task, model.info.tasks)}.")
     masks = masks_of_run(Path(options.masks), task) if options.masks else {}
     with locked(out):
         cases = prepare_output(out, entries, "salted", options.resume, tasks=None)

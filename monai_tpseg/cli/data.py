@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.catalogue import TASK_NAMES, check_name, get_task, task_names
+from monai_tpseg.catalogue import TASK_NAMES, check_name, check_new_name, get_task, match_task, task_names
 from monai_tpseg.words import count
 
 __all__ = ["add_data_commands"]
@@ -102,6 +102,9 @@ def _add_prepare(commands: Any) -> None:
     )
     own.add_argument("--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or a new name")
     own.add_argument(
+        "--new-task", action="store_true", help="the name is meant, although it resembles that of a known task"
+    )
+    own.add_argument(
         "--val-share", type=float, default=0.2, metavar="S", help="share of the pictures for validation (0.2)"
     )
     own.add_argument(
@@ -153,7 +156,9 @@ def _prepare(options: argparse.Namespace) -> int:
 
     own = options.dataset == "folders"
     if own:
-        layout = own_layout(options.images, options.masks, check_name(options.task), options.patient_regex)
+        named = match_task(options.task)
+        task = check_name(named) if options.new_task else check_new_name(named, confirm="add --new-task")
+        layout = own_layout(options.images, options.masks, task, options.patient_regex)
     else:
         layout = LAYOUTS[options.dataset]
     chosen = Options(
@@ -200,7 +205,7 @@ def _check(options: argparse.Namespace) -> int:
 
     if options.workers is not None and options.workers < 0:
         raise ValueError(f"--workers must be 0 or more processes, got {options.workers}.")
-    tasks = task_names(map(get_task, options.tasks.split(","))) if options.tasks else TASK_NAMES
+    tasks = task_names(get_task(match_task(name)) for name in options.tasks.split(",")) if options.tasks else TASK_NAMES
     report = check_datalist(options.data, options.root, tasks, options.workers, not options.quiet)
     sys.stdout.write((report.to_json() if options.json else report.markdown()) + "\n")
     return report.status

@@ -6,13 +6,14 @@ import argparse
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from monai_tpseg import __version__
 from monai_tpseg.cli.annotate import add_annotate_command
@@ -31,7 +32,7 @@ from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.cores import let_threads_sleep
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
-from monai_tpseg.words import count
+from monai_tpseg.words import count, nearest
 
 __all__ = ["main"]
 
@@ -98,10 +99,36 @@ def _line(error: Exception) -> str:
     return f"{where}{error.strerror}{'; make room, then repeat the command' if full else ''}."
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the choice or option that a mistyped one resembles."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)$", message):
+            close = nearest(found[1], re.findall(r"[^\s,']+", found[2]))
+        elif found := re.match(r"unrecognized arguments: (--[^\s=]+)", message):
+            close = nearest(found[1], self._options_of_command())
+        else:
+            close = ""
+        super().error(f"{message}; did you mean {close}?" if close else message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _options_of_command(self) -> list[str]:
+        """The options of the command that was called, which leaves unknown ones to this parser."""
+        options = [option for action in self._actions for option in action.option_strings]
+        for action in self._actions:
+            inner = action.choices if isinstance(action, argparse._SubParsersAction) else {}
+            named = next((word for word in self.given if word in inner), None)
+            options += inner[named]._options_of_command() if named else []
+        return options
+
+
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     usage = "tpseg [-h] [--version] COMMAND ..."
-    parser = argparse.ArgumentParser("tpseg", usage=usage, epilog=_STATUS, formatter_class=raw)
+    parser = _Parser("tpseg", usage=usage, epilog=_STATUS, formatter_class=raw)
     parser.add_argument("--version", action="version", version=f"tpseg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", prog="tpseg", help=argparse.SUPPRESS)
     _add_scan(commands.add_parser("scan", help="list the studies of a folder and propose a task for each"))

@@ -18,6 +18,7 @@ from monai_tpseg.cli.run_options import OUT, add_engine, add_reading, add_settin
 from monai_tpseg.cores import reading_processes
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
+from monai_tpseg.words import choose, nearest
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -166,7 +167,9 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
     for task in _tasks(options, info.tasks):
         if task not in info.tasks:
-            raise UsageError(f"The weights do not know {task}; choose one of {', '.join(info.tasks)}.")
+            raise UsageError(f"The weights do not know {task}; {choose(task, info.tasks)}.")
+    if info.method == "K-Prism":
+        logger.warning("K-Prism weights are meant for clicks: tpseg annotate. Here they run without any.")
     with locked(options.out, options.shard):
         entries = _entries(options, info.tasks)
         if alone and len(entries) != 1:
@@ -204,10 +207,13 @@ def _on_ray(options: argparse.Namespace, settings: Settings, limits: Limits) -> 
 
 
 def _check_tasks(entries: Sequence[Entry], info: WeightsInfo) -> None:
-    wrong = [str(n) for n, entry in enumerate(entries, start=1) if entry.task and entry.task not in info.tasks]
-    if wrong:  # the word itself may be somebody's note
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        logger.warning("The weights do not know the task of case %s%s: E_TASK.", ", ".join(wrong[:_SHOWN]), more)
+    tasks = enumerate((entry.task for entry in entries), start=1)
+    unknown = [(number, task) for number, task in tasks if task and task not in info.tasks]
+    if unknown:  # the word itself may be somebody's note; a name that it resembles is none
+        near = [(n, nearest(task, info.tasks)) for n, task in unknown[:_SHOWN]]
+        said = ", ".join(f"{n} (did you mean {name}?)" if name else f"{n}" for n, name in near)
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        logger.warning("The weights do not know the task of case %s%s: E_TASK.", said, more)
 
 
 def _check(options: argparse.Namespace) -> None:

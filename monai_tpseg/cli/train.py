@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_tpseg.catalogue import TASK_NAMES, Modality
+from monai_tpseg.catalogue import TASK_NAMES, Modality, match_task
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def train_own(options: argparse.Namespace) -> int:
 def _asked(options: argparse.Namespace) -> TrainOptions:
     from monai_tpseg.training import TrainOptions
 
-    tasks = tuple(name.strip() for name in options.tasks.split(",") if name.strip())
+    tasks = tuple(match_task(name) for name in options.tasks.split(",") if name.strip())
+    options.task = match_task(options.task)
     words = ["data", "task", "checkpoint", "encoder", "from_scratch", "minutes", "epochs", "image_size", "batch_size"]
     words += ["val_share", "patient_regex", "device", "seed"]
     given = {word: getattr(options, word) for word in words}

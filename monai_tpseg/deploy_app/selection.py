@@ -9,6 +9,7 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 
 from monai_tpseg.parsing import ParseError, read_json
+from monai_tpseg.words import choose
 
 __all__ = ["SelectionError", "read_selection"]
 
@@ -46,8 +47,7 @@ def read_selection(path: str | Path, tasks: Collection[str]) -> str:
 def _check(number: int, read: Any, tasks: Collection[str]) -> None:
     name = read.get("name") if isinstance(read, dict) else None
     if name not in tasks:
-        known = ", ".join(tasks)
-        raise SelectionError(f"Selection {number}: the weights do not know the task {name!r}; choose one of {known}.")
+        raise SelectionError(f"Selection {number}: the weights do not know the task {name!r}; {choose(name, tasks)}.")
     conditions = read.get("conditions")
     if not isinstance(conditions, dict) or not conditions:
         raise SelectionError(f"Selection {number} has no conditions, so that it selects nothing; name a Modality.")

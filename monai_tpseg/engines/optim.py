@@ -13,6 +13,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from monai_tpseg.networks import hiera_of, unwrap
+from monai_tpseg.words import choose
 
 __all__ = ["TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
 
@@ -155,4 +156,4 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
             optimizer, warmup_steps=int(warmup * total), t_total=max(1, total), end_lr=final_lr
         )
         return cosine
-    raise ValueError(f"Unknown lr_schedule {name!r}; choose one of constant, cosine.")
+    raise ValueError(f"Unknown lr_schedule {name!r}; {choose(name, ('constant', 'cosine'))}.")

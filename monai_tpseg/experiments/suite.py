@@ -11,6 +11,7 @@ from typing import Any
 from monai_tpseg.catalogue import TASK_NAMES, task_names
 from monai_tpseg.networks.build import default_options
 from monai_tpseg.parsing import ParseError, read_yaml
+from monai_tpseg.words import choose
 
 __all__ = ["Row", "Run", "Suite", "SuiteError", "read_suite"]
 
@@ -99,7 +100,7 @@ class Suite:
         known = [row.id for row in self.rows]
         unknown = [row for row in only if row not in known]
         if unknown:
-            raise SuiteError(f"Suite '{self.name}' has no row '{unknown[0]}'; choose some of {', '.join(known)}.")
+            raise SuiteError(f"Suite '{self.name}' has no row '{unknown[0]}'; {choose(unknown[0], known)}.")
         rows = [row for row in self.rows if not only or row.id in only]
         seeds = max((len(row.seeds) for row in rows), default=0)
         return [
@@ -152,7 +153,7 @@ def _suite(content: Mapping[str, Any], file: Path) -> Suite:
         raise SuiteError(f"rows must have unique ids, got {', '.join(ids)}.")
     reference, holdout = str(content.get("reference", ids[0])), int(content.get("holdout", 0))
     if reference not in ids:
-        raise SuiteError(f"reference '{reference}' is not a row; choose one of {', '.join(ids)}.")
+        raise SuiteError(f"reference '{reference}' is not a row; {choose(reference, ids)}.")
     if holdout < 0 or holdout == 1:
         raise SuiteError(f"holdout must be 0 or at least 2 parts, got {holdout}.")
     name = str(content.get("name", file.stem))
@@ -170,7 +171,7 @@ def _row(entry: Any, where: str, tasks: Sequence[str], seeds: tuple[int, ...]) -
     per_task = entry.get("per_task", ())
     chosen = tuple(tasks) if per_task is True else tuple(per_task or ())
     if unknown := [task for task in chosen if task not in tasks]:
-        raise SuiteError(f"{where}: unknown task '{unknown[0]}'; choose some of {', '.join(tasks)}.")
+        raise SuiteError(f"{where}: unknown task '{unknown[0]}'; {choose(unknown[0], tasks)}.")
     return Row(
         id=name,
         title=str(entry.get("title", name)),

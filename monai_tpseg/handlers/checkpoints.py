@@ -22,7 +22,7 @@ from monai_tpseg.networks.checkpoint import (
     write_checkpoint,
 )
 from monai_tpseg.networks.weights_info import WeightsInfo, info_path, save_weights
-from monai_tpseg.words import count
+from monai_tpseg.words import choose, count
 
 __all__ = ["LAST", "MODEL", "RunCheckpoint"]
 
@@ -70,7 +70,7 @@ class RunCheckpoint:
         self.lr_scheduler, self.average = lr_scheduler, average
         mode = str(resume).lower()
         if mode not in ("true", "false", "auto"):
-            raise ValueError(f"Unknown resume {resume!r}; choose one of true, false, auto.")
+            raise ValueError(f"Unknown resume {resume!r}; {choose(resume, ('true', 'false', 'auto'))}.")
         self.resume = mode == "true" or (mode == "auto" and (self.folder / LAST).is_file())
         self.best: dict[str, Any] = {"epoch": 0, "hard": False, "value": float("-inf")}
         self._validated = False

@@ -16,6 +16,7 @@ from monai_tpseg.inferers.task_inferer import Amp, TaskInferer, autocast, image_
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
 from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
+from monai_tpseg.words import choose
 
 __all__ = ["PromptInferer", "SimulatedUser"]
 
@@ -133,7 +134,7 @@ class SimulatedUser(Inferer):
         device: str | torch.device | None = None,
     ) -> None:
         if start not in MODES:
-            raise ValueError(f"Unknown start {start!r}; choose one of {', '.join(MODES)}.")
+            raise ValueError(f"Unknown start {start!r}; {choose(start, MODES)}.")
         if clicks < (start == "interactive"):
             raise ValueError(
                 f"clicks must be at least {int(start == 'interactive')} for start '{start}', got {clicks}."

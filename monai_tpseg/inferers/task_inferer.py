@@ -22,6 +22,7 @@ from monai_tpseg.networks.fast.inference_form import segment_several
 from monai_tpseg.networks.fast.inference_network import InferenceNetwork
 from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
 from monai_tpseg.networks.task import row_numbers
+from monai_tpseg.words import choose
 
 __all__ = [
     "Amp",
@@ -47,7 +48,7 @@ def autocast(device: torch.device, amp: Amp, network: object = None) -> torch.au
     A network in its fast form has its own precision and runs without autocast.
     """
     if amp not in ("none", *_DTYPES):
-        raise ValueError(f"Unknown amp {amp!r}; choose one of none, bf16, fp16.")
+        raise ValueError(f"Unknown amp {amp!r}; {choose(amp, ('none', 'bf16', 'fp16'))}.")
     fast = isinstance(network, InferenceNetwork)
     return torch.autocast(device.type, dtype=_DTYPES.get(amp, torch.bfloat16), enabled=amp != "none" and not fast)
 
@@ -133,7 +134,7 @@ class TaskInferer(Inferer):
         half: bool = False,
     ) -> None:
         if window not in ("none", "sliding"):
-            raise ValueError(f"Unknown window {window!r}; choose one of none, sliding.")
+            raise ValueError(f"Unknown window {window!r}; {choose(window, ('none', 'sliding'))}.")
         if slice_batch != "auto" and (not isinstance(slice_batch, int) or slice_batch < 1):
             raise ValueError(f"slice_batch must be at least 1, or 'auto', got {slice_batch}.")
         if not memory_mb > 0:

@@ -9,6 +9,7 @@ from typing import Any
 import SimpleITK as sitk
 
 from monai_tpseg.suffixes import ANSWER_SUFFIXES
+from monai_tpseg.words import choose
 
 __all__ = ["in_asked_format"]
 
@@ -30,12 +31,10 @@ def in_asked_format(mask: Path, request: Mapping[str, Any]) -> Path:
     if not suffix:
         return mask
     if suffix not in ANSWER_SUFFIXES:
-        raise ValueError(
-            f"No mask is written as result_extension {suffix!r}; choose one of {', '.join(ANSWER_SUFFIXES)}."
-        )
+        raise ValueError(f"No mask is written as result_extension {suffix!r}; {choose(suffix, ANSWER_SUFFIXES)}.")
     kind = request.get("result_dtype") or "uint8"
     if kind not in _TYPES:
-        raise ValueError(f"No mask is written as result_dtype {kind!r}; choose one of {', '.join(_TYPES)}.")
+        raise ValueError(f"No mask is written as result_dtype {kind!r}; {choose(kind, _TYPES)}.")
     read = sitk.ReadImage(str(mask))
     asked = mask.with_name(f"{mask.name.split('.')[0]}_asked{suffix}")
     sitk.WriteImage(sitk.Cast(read > 0, _TYPES[kind]), str(asked), useCompression=bool(request.get("result_compress")))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_tpseg.networks.kernels import norm_channels_last
+from monai_tpseg.words import choose
 
 __all__ = ["Routes", "TaskAdapter"]
 
@@ -44,7 +45,7 @@ class TaskAdapter(nn.Module):
     ) -> None:
         super().__init__()
         if routes not in ("both", "task", "shared"):
-            raise ValueError(f"Unknown routes {routes!r}; choose one of both, task, shared.")
+            raise ValueError(f"Unknown routes {routes!r}; {choose(routes, ('both', 'task', 'shared'))}.")
         self.routes = routes
         self.norm = nn.GroupNorm(1, channels)
         bound = channels**-0.5  # as nn.Conv2d and nn.Linear draw their weights

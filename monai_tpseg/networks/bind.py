@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from monai_tpseg.catalogue import match_task
 from monai_tpseg.networks.task import row_numbers
 from monai_tpseg.networks.tpseg import unwrap
+from monai_tpseg.words import choose
 
 __all__ = ["BoundTask", "bind_task"]
 
@@ -65,7 +66,7 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
     if isinstance(task, str):
         name = match_task(task, names)
         if name not in names:
-            known = f"choose one of {', '.join(names)}" if names else "this network has no names of tasks, give the row"
+            known = choose(task, names) if names else "this network has no names of tasks, give the row"
             raise ValueError(f"Unknown task {task!r}; {known}.")
         return BoundTask(net, names.index(name))
     rows = row_numbers(task, number)

@@ -18,6 +18,7 @@ from monai_tpseg.networks.peers import PEERS, build_peer
 from monai_tpseg.networks.task import TaskNetwork
 from monai_tpseg.networks.tpseg import TPSeg
 from monai_tpseg.networks.tpseg_hiera import tpseg_hiera
+from monai_tpseg.words import choose
 
 __all__ = ["ARCHITECTURES", "build_network", "check_options", "default_options", "hiera_of"]
 
@@ -90,7 +91,7 @@ def default_options(architecture: str) -> dict[str, Any]:
         ValueError: an unknown architecture.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"Unknown architecture {architecture!r}; choose one of {', '.join(ARCHITECTURES)}.")
+        raise ValueError(f"Unknown architecture {architecture!r}; {choose(architecture, ARCHITECTURES)}.")
     if architecture in PEERS:
         return {"width": None}
     found: dict[str, Any] = {"backbone": "hiera_large" if architecture == "tpseg" else "utnet"}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from monai_tpseg.networks.bind import BoundTask
 from monai_tpseg.networks.script import TRACED
 from monai_tpseg.networks.tpseg import TPSeg
+from monai_tpseg.words import choose
 
 __all__ = ["FORMATS", "Format", "export_task"]
 
@@ -51,7 +52,7 @@ def export_task(
         OptionalImportError: `onnxruntime` is not installed.
     """
     if file_format not in FORMATS:
-        raise ValueError(f"Unknown format {file_format!r}; choose one of {', '.join(FORMATS)}.")
+        raise ValueError(f"Unknown format {file_format!r}; {choose(file_format, FORMATS)}.")
     one = BoundTask(net.optimize_for_inference(row), row).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer warns of every shape check

@@ -17,6 +17,7 @@ from monai_tpseg.networks.layers import run_checkpointed
 from monai_tpseg.networks.lora import LowRankAttention
 from monai_tpseg.networks.route import SplitGate
 from monai_tpseg.networks.stem import ConvStem
+from monai_tpseg.words import choose
 
 __all__ = [
     "ADAPTERS",
@@ -78,9 +79,9 @@ def build_hiera(backbone: str, stem: Stem = "patch") -> Hiera:
         ValueError: an unknown variant or stem (the message lists them), or a stem unsupported by the variant's weights.
     """
     if backbone not in HIERA_VARIANTS:
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(HIERA_VARIANTS)}.")
+        raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, HIERA_VARIANTS)}.")
     if stem not in STEMS:
-        raise ValueError(f"Unknown stem {stem!r}; choose one of {', '.join(STEMS)}.")
+        raise ValueError(f"Unknown stem {stem!r}; {choose(stem, STEMS)}.")
     if stem == "conv" and is_published(backbone):
         raise ValueError(
             f"stem 'conv' is for {', '.join(_FROM_SCRATCH)}: SAM 2's weights of {backbone!r} have no such part."
@@ -123,7 +124,7 @@ class TaskConditionedHiera(nn.Module):
     ) -> None:
         super().__init__()
         if adapter not in ADAPTERS:
-            raise ValueError(f"Unknown adapter {adapter!r}; choose one of {', '.join(ADAPTERS)}.")
+            raise ValueError(f"Unknown adapter {adapter!r}; {choose(adapter, ADAPTERS)}.")
         self.trunk = trunk
         self.channels = tuple(reversed(trunk.channel_list))  # finest stage first
         self.adapters: nn.ModuleList | None = None

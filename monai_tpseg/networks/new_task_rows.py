@@ -15,6 +15,7 @@ from torch import Tensor
 
 from monai_tpseg.networks.prototype import BACKGROUND, FOREGROUND
 from monai_tpseg.networks.tpseg import TPSeg
+from monai_tpseg.words import choose
 
 __all__ = ["Nearest", "Start", "add_task", "borrow_rows", "copy_rows", "nearest_task", "set_prototypes"]
 
@@ -58,7 +59,7 @@ def add_task(net: TPSeg, wider: TPSeg, image: Tensor, label: Tensor, start: Star
         ValueError: an unknown start.
     """
     if start not in get_args(Start):
-        raise ValueError(f"Unknown start {start!r}; choose one of {', '.join(get_args(Start))}.")
+        raise ValueError(f"Unknown start {start!r}; {choose(start, get_args(Start))}.")
     nearest = nearest_task(net, image, label)
     copy_rows(net, wider)
     wider.eval()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from monai_tpseg.networks.arguments import KeepsArguments
 from monai_tpseg.networks.layers import plain_tensor, with_meta_of
+from monai_tpseg.words import choose
 
 __all__ = ["PEERS", "TaskAgnostic", "build_peer", "nnunet_plan_2d"]
 
@@ -115,7 +116,7 @@ def build_peer(name: str, image_size: int | Sequence[int] = 512, width: int | No
         ValueError: an unknown name, or a width that does not fit.
     """
     if name not in PEERS:
-        raise ValueError(f"Unknown network {name!r}; choose one of {', '.join(PEERS)}.")
+        raise ValueError(f"Unknown network {name!r}; {choose(name, PEERS)}.")
     build, usual = PEERS[name]
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     network = TaskAgnostic(build(size, usual if width is None else width))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from monai_tpseg.files import file_sha256
 from monai_tpseg.networks.checkpoint import CheckpointError, load_strictly, read_checkpoint
+from monai_tpseg.words import choose
 
 __all__ = ["SAM2_FILES", "TRUNK_PREFIX", "download_sam2", "load_sam2_trunk", "sam2_trunk_state"]
 
@@ -91,7 +92,7 @@ def download_sam2(backbone: str, folder: str | os.PathLike[str]) -> Path:
         CheckpointError: the digest differs; the file is kept under its download name for inspection.
     """
     if backbone not in SAM2_FILES:
-        raise ValueError(f"No SAM 2 file for backbone {backbone!r}; choose one of {', '.join(SAM2_FILES)}.")
+        raise ValueError(f"No SAM 2 file for backbone {backbone!r}; {choose(backbone, SAM2_FILES)}.")
     name = SAM2_FILES[backbone][0]
     target = Path(folder) / name
     source = target

@@ -17,6 +17,7 @@ from monai_tpseg.networks.hiera import (
 )
 from monai_tpseg.networks.tpseg import TPSeg
 from monai_tpseg.networks.unused_parameters import ReleasedExtras
+from monai_tpseg.words import choose
 
 __all__ = [
     "tpseg_hiera",
@@ -74,11 +75,11 @@ def tpseg_hiera(
             stem or detail that is not for this backbone.
     """
     if layout not in ("paper", "released"):
-        raise ValueError(f"Unknown layout {layout!r}; choose one of paper, released.")
+        raise ValueError(f"Unknown layout {layout!r}; {choose(layout, ('paper', 'released'))}.")
     if num_tasks < 1:
         raise ValueError(f"num_tasks must be at least 1, got {num_tasks}.")
     if decoder not in DECODERS:
-        raise ValueError(f"Unknown decoder {decoder!r}; choose one of {', '.join(DECODERS)}.")
+        raise ValueError(f"Unknown decoder {decoder!r}; {choose(decoder, DECODERS)}.")
     if layout == "released" and (adapter, decoder, list(options.get("without_pgtd") or ())) != ("tca", "pgtd", []):
         raise ValueError("layout 'released' has fixed parts; use layout 'paper' for another adapter or decoder.")
     if detail and (is_published(backbone) or decoder != "pgtd"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from monai_tpseg.parsing import ParseError, read_yaml
+from monai_tpseg.words import choose
 
 __all__ = ["CONDITIONS", "Decision", "Rule", "RulesError", "SeriesFacts", "decide", "read_rules"]
 
@@ -125,7 +126,7 @@ def _rule(number: int, read: Any, tasks: Collection[str]) -> Rule:
     known = (*CONDITIONS, *_ACTIONS)
     unknown = [str(name) for name in read if name not in known]
     if unknown:
-        raise RulesError(f"Rule {number} has an unknown key {unknown[0]!r}; choose from {', '.join(known)}.")
+        raise RulesError(f"Rule {number} has an unknown key {unknown[0]!r}; {choose(unknown[0], known)}.")
     conditions = {name: _texts(number, name, read[name]) for name in CONDITIONS if name in read}
     if not conditions:
         raise RulesError(f"Rule {number} has no condition and would match everything; give a modality.")
@@ -139,7 +140,7 @@ def _rule(number: int, read: Any, tasks: Collection[str]) -> Rule:
     named = _texts(number, actions[0], read[actions[0]])
     for task in named:
         if task not in tasks:
-            raise RulesError(f"Rule {number}: the weights do not know {task!r}; choose one of {', '.join(tasks)}.")
+            raise RulesError(f"Rule {number}: the weights do not know {task!r}; {choose(task, tasks)}.")
     return Rule(conditions, named)
 
 

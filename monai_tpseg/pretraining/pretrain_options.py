@@ -8,6 +8,7 @@ from typing import cast
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.networks.hiera import HIERA_VARIANTS, STEMS, Stem, is_published
 from monai_tpseg.training.train_options import TrainingError, check_ranges
+from monai_tpseg.words import choose
 
 __all__ = ["PretrainOptions"]
 
@@ -67,7 +68,7 @@ class PretrainOptions:
             ("amp", self.amp, ("none", "bf16", "fp16")),
         ):
             if word not in known:
-                raise TrainingError(f"Unknown --{name} '{word}'; choose one of {', '.join(filter(None, known))}.")
+                raise TrainingError(f"Unknown --{name} '{word}'; {choose(word, filter(None, known))}.")
 
     @property
     def chosen_stem(self) -> Stem:

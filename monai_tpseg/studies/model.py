@@ -35,6 +35,7 @@ from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.transfer import load_case
 from monai_tpseg.trust import Judge
 from monai_tpseg.weights import choose_weights
+from monai_tpseg.words import choose
 
 if TYPE_CHECKING:
     from monai_tpseg.io.dicom.segmentation import Encoding
@@ -92,7 +93,7 @@ class Settings:
         except ValueError as error:
             raise StudyError(f"{error}") from error
         if self.precision not in PRECISIONS:
-            raise StudyError(f"Unknown precision {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+            raise StudyError(f"Unknown precision {self.precision!r}; {choose(self.precision, PRECISIONS)}.")
         for name, value in (("mpp", self.mpp), ("slide_mpp", self.slide_mpp)):
             if value is not None and not 0 < value < 100:
                 raise StudyError(f"{name} must be micrometres per pixel, above 0 and below 100, got {value}.")

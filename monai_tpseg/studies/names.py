@@ -12,6 +12,7 @@ from monai_tpseg.io.kinds import stem
 from monai_tpseg.io.output_names import plain_name
 from monai_tpseg.results.codes import StudyError
 from monai_tpseg.studies.manifest import Entry
+from monai_tpseg.words import choose
 
 __all__ = ["Names", "case_names", "file_stem"]
 
@@ -42,7 +43,7 @@ def case_names(
         StudyError: `names` is unknown.
     """
     if names not in get_args(Names):
-        raise StudyError(f"Unknown names {names!r}; choose one of {', '.join(get_args(Names))}.")
+        raise StudyError(f"Unknown names {names!r}; {choose(names, get_args(Names))}.")
     ends = ["" if tasks is None else f"_{_label(entry, tasks)}" for entry in entries]
     if names == "salted":
         return [f"{entry.source_id}{end}" for entry, end in zip(entries, ends, strict=True)]

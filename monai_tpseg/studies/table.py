@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import io
 import logging
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_tpseg.results.codes import StudyError
+from monai_tpseg.words import nearest
 
 __all__ = ["Row", "read_table"]
 
@@ -37,7 +37,6 @@ class Row(NamedTuple):
 _SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods, xls
 _MARK_OF_WINDOWS = codecs.BOM_UTF8.decode("cp1252")
 _SEPARATORS = ",;\t"
-_ALIKE = 0.7  # similarity from which the name of a column counts as a typo
 
 
 def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
@@ -153,10 +152,10 @@ def _names(cells: Sequence[str], columns: Sequence[str], required: str, path: Pa
         raise StudyError(f"'{path}' has the column '{twice[0]}' twice; delete one of them.")
     others = 0
     for place, name in enumerate(names, start=1):
-        close = difflib.get_close_matches(name, [column for column in columns if column not in names], 1, _ALIKE)
+        close = nearest(name, (column for column in columns if column not in names))
         if name not in columns and close:
             raise StudyError(
-                f"Column {place} of '{path}' is almost '{close[0]}'; rename it to that, or to something else."
+                f"Column {place} of '{path}' is almost '{close}'; rename it to that, or to something else."
             )
         others += bool(name) and name not in columns
     if required not in names:

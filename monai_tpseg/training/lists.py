@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
 from monai_tpseg.studies.annotated import SLICES, annotated_cases, holds_annotations
 from monai_tpseg.training.train_options import TrainingError, TrainOptions
 from monai_tpseg.training.volume_slices import as_pictures
-from monai_tpseg.words import count
+from monai_tpseg.words import choose, count
 
 __all__ = ["DATALIST", "Lists", "write_lists"]
 
@@ -72,7 +72,7 @@ def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str])
     elif holds_annotations(data):
         lists = _annotated(request, data)
     elif data.is_dir():
-        lists = _found(request, data, out)
+        lists = _found(request, data, out, modalities)
     else:
         raise TrainingError(f"No data at '{data}'; give a datalist, or a folder of pictures and masks.")
     known = {**modalities, **lists.modalities, **request.modalities}
@@ -114,12 +114,19 @@ def _listed(request: TrainOptions, path: Path) -> Lists:
         for name, cases in entries.items()
     }
     if not sections[TRAINING]:
-        named = f" of {', '.join(request.tasks)}" if request.tasks else ""
-        raise TrainingError(f"'{path}' has no entry{named} under 'training'; it has {', '.join(map(str, content))}.")
+        if not request.tasks:
+            raise TrainingError(f"'{path}' has no entry under 'training'; it has {', '.join(map(str, content))}.")
+        there = dict.fromkeys(case[TASK] for case in entries[TRAINING])
+        raise TrainingError(f"'{path}' has no entry of {_other(request.tasks, there)} under 'training'.")
     if not sections[VALIDATION]:
         sections = _held_out(sections[TRAINING], request)
     modalities = content.get(MODALITIES) or {}
     return Lists(tuple(sections[TRAINING]), tuple(sections[VALIDATION]), dict(modalities))
+
+
+def _other(wanted: tuple[str, ...], there: Collection[str]) -> str:
+    """The tasks that were asked for and are not there, and those that are."""
+    return f"{', '.join(wanted)}; {choose(wanted[0], there)}" if wanted and there else ", ".join(wanted)
 
 
 def _entries(entries: Any, name: str, path: Path) -> Iterator[Case]:
@@ -147,16 +154,18 @@ def _annotated(request: TrainOptions, data: Path) -> Lists:
     wanted = request.tasks or ((request.task,) if request.task else ())
     entries = [entry for entry in found.entries if not wanted or entry[TASK] in wanted]
     if not entries:
-        raise TrainingError(f"No saved mask in '{data}' is of {', '.join(wanted)}.")
+        there = dict.fromkeys(entry[TASK] for entry in found.entries)
+        raise TrainingError(f"No saved mask in '{data}' is of {_other(wanted, there)}.")
     parts = _held_out(entries, request)
     return Lists(tuple(parts[TRAINING]), tuple(parts[VALIDATION]), found.modalities)
 
 
-def _found(request: TrainOptions, data: Path, out: Path) -> Lists:
+def _found(request: TrainOptions, data: Path, out: Path, modalities: Mapping[str, str]) -> Lists:
     if not request.task:
         raise TrainingError(f"'{data}' holds no {DATALIST}: give the task of its pictures with --task.")
+    _check_tasks((request.task,), {**modalities, **request.modalities})
     images, masks = find_pictures_and_masks(data)
-    layout = own_layout(images, masks, check_name(request.task), request.patient_regex)
+    layout = own_layout(images, masks, request.task, request.patient_regex)
     options = Options(val_share=request.val_share, seed=request.seed, with_empty=True, workers=0, progress=True)
     (summary,) = prepare(layout, images, out / "prepared.json", options)
     if summary.left_out or summary.unpaired:

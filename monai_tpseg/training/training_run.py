@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from monai_tpseg.training.plan import Plan, make_plan, network_around
 from monai_tpseg.training.start import write_start
 from monai_tpseg.training.train_options import TrainingError, TrainOptions, begun
 from monai_tpseg.weights import choose_weights
+from monai_tpseg.words import nearest
 
 __all__ = ["Trained", "bundle_config", "train"]
 
@@ -104,8 +104,8 @@ def _check_options(options: Mapping[str, Any]) -> None:
     keys = read_json(bundle_config("train"))
     for name in options:
         if name.partition("::")[0] not in keys:
-            close = difflib.get_close_matches(name, keys, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            close = nearest(name, keys)
+            hint = f"did you mean {close}? " if close else ""
             raise TrainingError(f"Unknown option {name!r} of --set: {hint}docs/bundle.md lists them under train.json.")
 
 

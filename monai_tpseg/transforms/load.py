@@ -28,6 +28,7 @@ from monai_tpseg.io.pictures import read_picture
 from monai_tpseg.io.safety import base_name, read_safely
 from monai_tpseg.io.volumes import read_itk, read_nifti
 from monai_tpseg.keys import IMAGE
+from monai_tpseg.words import choose
 
 __all__ = [
     "IntensityChoice",
@@ -76,7 +77,7 @@ class LoadMedicalImage(Transform):
             ("irregular", irregular, get_args(Irregular)),
         ):
             if value not in choices:
-                raise ValueError(f"Unknown {name} {value!r}; choose one of {', '.join(choices)}.")
+                raise ValueError(f"Unknown {name} {value!r}; {choose(value, choices)}.")
         self.kind = kind
         self.plane = plane
         self.intensity = intensity

@@ -21,6 +21,7 @@ from monai_tpseg.io.meta_keys import INTENSITY, INVERTED, Intensity
 from monai_tpseg.io.no_data import BlackenNoDatad, HideNoDatad
 from monai_tpseg.keys import IMAGE, TASK, TASK_NAME
 from monai_tpseg.parsing import ParseError, read_yaml
+from monai_tpseg.words import choose
 
 __all__ = [
     "InvertMonochrome1d",
@@ -54,7 +55,7 @@ def pipeline_path(modality: Modality | str, directory: str | Path | None = None)
     names = [choice.value for choice in Modality]
     name = modality.value if isinstance(modality, Modality) else modality
     if name not in names:
-        raise ValueError(f"Unknown modality {name!r}; choose one of {', '.join(names)}.")
+        raise ValueError(f"Unknown modality {name!r}; {choose(name, names)}.")
     folder = _installed() if directory is None else Path(directory)
     path = folder / f"{name}.yaml"
     if not path.is_file():

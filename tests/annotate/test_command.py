@@ -36,6 +36,7 @@ def picture(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     [
         (["none.png"], 1, "'none.png' does not exist"),
         (["--port", "70000"], 2, "--port must be 0 to 65535, got 70000"),
+        (["--task", "colon_polyps"], 2, "do not know colon_polyps; did you mean colon_polyp?"),
         (["--task", "lung"], 2, "The weights do not know lung; choose one of wet_amd,"),
         (["--checkpoint", "none.pt"], 1, "none.pt"),
         (["--checkpoint", "other.pt"], 1, "give K-Prism weights"),

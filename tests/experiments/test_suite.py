@@ -61,7 +61,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path, changes: dict
 def test_missing_file_and_unknown_row(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="No suite at"):
         read_suite(tmp_path / "none.yaml")
-    with pytest.raises(SuiteError, match="no row 'c'; choose some of a, b"):
+    with pytest.raises(SuiteError, match="no row 'c'; choose one of a, b"):
         read_suite(written(tmp_path)).runs(["c"])
 
 

@@ -55,6 +55,8 @@ def test_facts_come_from_the_header() -> None:
         ("rules: [{modality: CT}]", "must have one of task, tasks or 'ignore: true'"),
         ("rules: [{modality: CT, task: wet_amd, ignore: true}]", "must have one of"),
         ("rules: [{modality: CT, ignore: false}]", "ignore must be true"),
+        ("rules: [{modality: CT, task: lung_infecton}]", "did you mean lung_infection"),
+        ("rules: [{modalty: CT, task: wet_amd}]", "did you mean modality"),
         ("rules: [{modality: CT, task: liver}]", "do not know 'liver'; choose one of wet_amd"),
         ("rules: [{modality: 1, task: wet_amd}]", "modality must be a string"),
     ],

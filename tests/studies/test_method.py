@@ -47,6 +47,16 @@ def test_a_study_says_which_network_segmented_it(kprism: Path, corpus: Path, tmp
     assert header.SegmentSequence[0].SegmentAlgorithmName == "K-Prism"
 
 
+def test_weights_for_clicks_say_so(
+    kprism: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = next(path for path in corpus.rglob("*.png") if "broken" not in path.name)
+    words = ["--task", "skin_lesion", "--checkpoint", str(kprism), "--out", str(tmp_path / "out")]
+    assert main(["run", str(picture), *words]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "tpseg annotate" in line]
+    assert lines == ["K-Prism weights are meant for clicks: tpseg annotate. Here they run without any."]
+
+
 def test_so_does_the_end_of_a_bundle(kprism: Path, corpus: Path, tmp_path: Path) -> None:
     image = LoadMedicalImage()(corpus / f"{MARKER}_skin_lesion.dcm")
     mask = torch.zeros(1, *image.shape[1:])

@@ -20,6 +20,7 @@ from monai_tpseg.annotate.session.opened import alone
 from monai_tpseg.annotate.session.predictor import Recipe, Result
 from monai_tpseg.annotate.session.reviewed import Reviewed
 from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.words import choose
 
 __all__ = ["Drawn", "Tidying"]
 
@@ -77,7 +78,7 @@ class Drawn(Reviewed):
             SessionError: `how` is unknown, or there is no such slice.
         """
         if how not in get_args(Tidying):
-            raise SessionError(f"Unknown way {how!r} to tidy; choose one of {', '.join(get_args(Tidying))}.")
+            raise SessionError(f"Unknown way {how!r} to tidy; {choose(how, get_args(Tidying))}.")
         index = self._index(index)
         return self._replaced({index: _TIDY[how](self._marked(index))}, how)[0]
 

@@ -21,6 +21,7 @@ from monai_tpseg.annotate.session.scribbles import thin_line
 from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.words import choose
 
 __all__ = ["Edited"]
 
@@ -274,7 +275,7 @@ class Edited(Opened):
 
     def _proposal(self, index: int, from_index: int, by: Proposal) -> Recipe:
         if by not in get_args(Proposal):
-            raise SessionError(f"Unknown way {by!r} to propose; choose one of {', '.join(get_args(Proposal))}.")
+            raise SessionError(f"Unknown way {by!r} to propose; {choose(by, get_args(Proposal))}.")
         shown = self._slice_shown(from_index)
         if index == shown.index:
             raise SessionError(f"Slice {index} cannot be proposed from itself; give another one.")

@@ -21,6 +21,7 @@ from monai_tpseg.annotate.session.sides import sides_of
 from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.io.cases import CaseSource
+from monai_tpseg.words import choose
 
 __all__ = ["Opened", "Pixel", "alone"]
 
@@ -329,5 +330,5 @@ class Opened:
         if task is None:
             return self._pixels.modality()
         if task not in self.tasks:
-            raise SessionError(f"The weights do not know the task {task!r}; choose one of {', '.join(self.tasks)}.")
+            raise SessionError(f"The weights do not know the task {task!r}; {choose(task, self.tasks)}.")
         return get_task(task, self.model.info.modalities).modality

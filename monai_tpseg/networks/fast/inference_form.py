@@ -13,6 +13,7 @@ from monai_tpseg.networks.fast.measured import bf16_gain
 from monai_tpseg.networks.kprism.kprism import KPrism
 from monai_tpseg.networks.kprism.prompt import Prompt
 from monai_tpseg.networks.tpseg import TPSeg
+from monai_tpseg.words import choose
 
 __all__ = [
     "PRECISIONS",
@@ -69,7 +70,7 @@ def choose_precision(precision: str, device: torch.device) -> str:
         ValueError: an unknown precision, or fp16 on a CPU.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"Unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        raise ValueError(f"Unknown precision {precision!r}; {choose(precision, PRECISIONS)}.")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("Precision 'fp16' needs a GPU; use bf16, fp32 or auto.")
     if precision != "auto":

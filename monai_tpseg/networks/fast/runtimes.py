@@ -25,7 +25,7 @@ from monai_tpseg.networks.export import export_task
 from monai_tpseg.networks.layers import plain_tensor, with_meta_of
 from monai_tpseg.networks.task import expand_task, row_numbers
 from monai_tpseg.networks.tpseg import TPSeg
-from monai_tpseg.words import how_to_install
+from monai_tpseg.words import choose, how_to_install
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeNetwork", "check_runtime"]
 
@@ -48,7 +48,7 @@ def check_runtime(runtime: str, device: torch.device, precision: str) -> None:
         ValueError: one line: an unknown name, a GPU, an unsupported precision, or a runtime that is not installed.
     """
     if runtime not in RUNTIMES:
-        raise ValueError(f"Unknown runtime {runtime!r}; choose one of {', '.join(RUNTIMES)}.")
+        raise ValueError(f"Unknown runtime {runtime!r}; {choose(runtime, RUNTIMES)}.")
     if runtime == "pytorch":
         return
     if device.type != "cpu":

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.networks.layers import is_tracing, plain_tensor
+from monai_tpseg.words import choose
 
 __all__ = ["MODES", "Mode", "Prompt", "check_exemplars", "check_prompt", "first_prompt"]
 
@@ -56,7 +57,7 @@ def first_prompt(mode: Mode, task: Tensor, exemplar_image: Tensor | None, exempl
         ValueError: "in_context" without exemplars, or an unknown mode.
     """
     if mode not in MODES:
-        raise ValueError(f"Unknown mode {mode!r}; choose one of {', '.join(MODES)}.")
+        raise ValueError(f"Unknown mode {mode!r}; {choose(mode, MODES)}.")
     if mode == "semantic":
         return Prompt(task=task)
     if mode == "interactive":

@@ -9,6 +9,7 @@ from monai_tpseg.networks.hiera import HIERA_VARIANTS, Stem, is_published
 from monai_tpseg.networks.kprism.encoder import HieraEncoder, UTNetEncoder
 from monai_tpseg.networks.kprism.kprism import KPrism
 from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
+from monai_tpseg.words import choose
 
 __all__ = ["BACKBONES", "kprism_demo", "kprism_net", "kprism_utnet"]
 
@@ -41,7 +42,7 @@ def kprism_net(
         ValueError: an unknown backbone, no task, a UTNet that is to be frozen, or a stem or detail that is not for it.
     """
     if backbone not in BACKBONES:
-        raise ValueError(f"Unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}.")
+        raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, BACKBONES)}.")
     options = {"width": 48} | (_NARROW if backbone.endswith("_demo") else {})
     options |= {k: v for k, v in {"width": width, **decoder}.items() if v is not None}
     narrow = options.pop("width")

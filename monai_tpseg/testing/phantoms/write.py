@@ -16,6 +16,7 @@ from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.testing.phantoms.dicom import write_dicom_series
 from monai_tpseg.testing.phantoms.scene import PhantomVolume, make_phantom, make_volume
 from monai_tpseg.testing.phantoms.textures import Mask
+from monai_tpseg.words import choose
 
 __all__ = ["SPLITS", "DemoCases", "phantom_seed", "write_dataset", "write_demo_cases", "write_nifti", "write_png"]
 
@@ -110,7 +111,7 @@ def phantom_seed(split: str, seed: int, number: int) -> int:
         ValueError: the split is unknown or a number out of range.
     """
     if split not in SPLITS:
-        raise ValueError(f"Unknown split {split!r}; choose one of {', '.join(SPLITS)}.")
+        raise ValueError(f"Unknown split {split!r}; {choose(split, SPLITS)}.")
     if seed < 0:
         raise ValueError(f"A data set's seed must be 0 or more, got {seed}.")
     if not 0 <= number < _SEEDS_A_SPLIT:
