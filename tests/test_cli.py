@@ -111,10 +111,6 @@ def test_an_unknown_task_is_a_usage_error(weights: Path, capsys: pytest.CaptureF
         (["run", "in", "--task", "skin_leson", "--checkpoint", "W"], "skin_lesion"),
         (["run", "in", "--tasks", "wet_amd,brest_lesion", "--checkpoint", "W"], "breast_lesion"),
         (
-            ["annotate", "in", "--task", "colon_polyps", "--out", "o", "--checkpoint", "W"],
-            "colon_polyp",
-        ),
-        (
             ["prepare", "folders", "--images", "in", "--masks", "x", "--task", "skin_leson", "--out", "o"],
             "skin_lesion",
         ),
