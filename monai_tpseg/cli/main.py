@@ -149,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _grouped(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> str:
+def _grouped(commands: argparse._SubParsersAction[_Parser]) -> str:
     """List the commands beneath their headings; argparse itself has groups of options only."""
     about = {action.dest: action.help for action in commands._choices_actions}
     lines = []
