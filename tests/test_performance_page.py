@@ -171,9 +171,10 @@ def test_studies_and_what_they_cost_before() -> None:
     }
     page = studies(result)
     assert "| structured report | 5.50 | 3.00 |\n| network | 2.00 | 2.00 |\n| all | 24.50 | 22.00 |" in page
-    assert "takes 1.50 times as much" in page
+    assert "time of a study now goes to: structured report 60%, network 40%." in page
+    assert "at the earlier commit / now | 1.5 | at least 1.5 | met |" in page
     assert "the same 99 files" in page
-    assert "differ" in studies({**result, "same_bytes": False})
+    assert "Not all files of the two commits are the same bytes" in studies({**result, "same_bytes": False})
     alone = studies({**result, "stages": {"after": result["stages"]["after"]}, "totals": {"after": 22.0}})
     assert "| network | 2.00 |" in alone
     assert "earlier" not in alone
