@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["cores", "crowded", "fit_threads", "let_threads_sleep", "reading_processes", "threads"]
+__all__ = ["control_groups", "cores", "crowded", "fit_threads", "let_threads_sleep", "reading_processes", "threads"]
 
 _MOST_READERS = 4
 _WAITING = frozenset({"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"})
@@ -100,7 +100,7 @@ def _quotas(root: Path) -> Iterator[float]:
     """The quotas, in cores, of the control groups that this process is in, and of those above them."""
     if not sys.platform.startswith("linux"):
         return
-    for folder in _groups(root):
+    for folder in control_groups("cpu", root):
         with suppress(OSError, ValueError):  # version 2; "max" where there is none
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) / int(period)
@@ -110,14 +110,21 @@ def _quotas(root: Path) -> Iterator[float]:
                 yield int(quota) / int(period)
 
 
-def _groups(root: Path) -> Iterator[Path]:
-    """Folders of the control groups of this process; a container may see its own as the top one, or not at all."""
+def control_groups(controller: str, root: Path = Path("/")) -> Iterator[Path]:
+    """Yield the folders of the control groups of this process and of those above them.
+
+    A container may see its own as the top one, or not at all: some folders do not exist.
+
+    Args:
+        controller: `cpu` or `memory`, for version 1.
+        root: of the file system.
+    """
     with suppress(OSError):  # no control groups
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
+            if controllers and controller not in controllers.split(","):
                 continue
-            for name in {controllers, "cpu,cpuacct", "cpu"} if controllers else ("", "unified"):
+            for name in {controllers, controller, "cpu,cpuacct"} if controllers else ("", "unified"):
                 top = root / "sys/fs/cgroup" / name
                 inner = Path(path.lstrip("/"))
                 yield from (top / folder for folder in (inner, *inner.parents))

@@ -19,7 +19,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["LOST", "Call", "CallLost", "ChildProcess", "LostReason", "NoProcessError", "available_memory", "warm_up"]
+from monai_tpseg.cores import control_groups
+
+__all__ = [
+    "LOST",
+    "Call",
+    "CallLost",
+    "ChildProcess",
+    "LostReason",
+    "NoProcessError",
+    "available_memory",
+    "free_memory",
+    "warm_up",
+]
 
 LostReason = Literal["crash", "timeout", "memory"]
 
@@ -65,6 +77,36 @@ def available_memory() -> int:
         with contextlib.suppress(OSError, ValueError):  # no container, or `max`: no limit of its own
             sizes.append(int(Path(path).read_text()))
     return min(sizes)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that this process can still take without being ended, 0 or more.
+
+    It is what the machine has available, what the control groups of the process leave, and what its own limit leaves
+    (`ulimit -v`, and the memory of a `ChildProcess`).
+
+    Args:
+        root: of the file system.
+    """
+    sizes = [available_memory()]
+    with contextlib.suppress(OSError, ValueError, IndexError):  # not Linux
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        sizes += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    for folder in control_groups("memory", root) if sys.platform.startswith("linux") else ():
+        for limit, used, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):  # no such version, or no limit
+                most, now = (int((folder / name).read_text()) for name in (limit, used))
+                kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                sizes.append(most - now + int(kept.get(cache, 0)))  # cached files make room
+    if size := _size():
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_AS)[0]
+        sizes += [] if most == resource.RLIM_INFINITY else [most - size]
+    return max(0, min(sizes))
 
 
 def warm_up(target: str) -> None:

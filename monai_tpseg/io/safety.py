@@ -13,12 +13,12 @@ from typing import TypeVar
 
 from monai_tpseg.files import shown
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.subprocesses import free_memory
 
 __all__ = [
     "DEFLATE_RATIO",
     "MAX_BYTES",
     "MAX_PIXELS",
-    "MAX_VOXELS",
     "base_name",
     "check_size",
     "check_voxels",
@@ -28,16 +28,14 @@ __all__ = [
 MAX_PIXELS = 2**26
 """Maximum pixels of a picture or frame, e.g. 8192 x 8192: 0.8 GB as three float32 channels."""
 
-MAX_VOXELS = 2**29
-"""Maximum voxels of a volume, e.g. 512 x 512 x 2048: 6 GB as three float32 channels."""
-
 MAX_BYTES = 2**30
 """Maximum unpacked size of a deflated DICOM object, in bytes."""
 
 DEFLATE_RATIO = 1032
 """Maximum compression ratio of deflate: a file that declares more contains less than declared."""
 
-_BYTES_PER_VOXEL = 12  # of three float32 channels
+_BYTES_PER_VOXEL = 24  # taken while a volume is read; 19.6 were measured for int16, 12 remain as three float32 channels
+_ALWAYS = 2**24  # voxels that are tried in any memory: 0.4 GB
 _LIBRARIES = ("PIL", "highdicom", "nibabel", "openjpeg", "pydicom", "pylibjpeg")
 
 _Result = TypeVar("_Result")
@@ -66,22 +64,22 @@ def check_size(frame: tuple[int, int], frames: int, name: object) -> None:
 
 
 def check_voxels(shape: tuple[int, ...], name: object) -> None:
-    """Reject a volume of unsafe size before memory is allocated for it.
+    """Reject a volume that does not fit into the free memory, see `free_memory`, before memory is allocated for it.
 
     Args:
         shape: voxels along each axis.
         name: name used in error messages.
 
     Raises:
-        ReadError: `E_TOO_LARGE`, with the size, what it takes and the limit.
+        ReadError: `E_TOO_LARGE`, with the size, what it takes and what is free.
     """
-    voxels = prod(shape)
-    if voxels > MAX_VOXELS:
-        size, gigabytes = " x ".join(str(n) for n in shape), voxels * _BYTES_PER_VOXEL / 1e9
+    needed = prod(shape) * _BYTES_PER_VOXEL
+    if needed > _ALWAYS * _BYTES_PER_VOXEL and needed > (free := free_memory()):
+        size = " x ".join(str(n) for n in shape)
         raise ReadError(
             "E_TOO_LARGE",
-            f"{name} has {size} voxels, which take {gigabytes:.1f} GB as three float32 channels; "
-            f"at most {MAX_VOXELS * _BYTES_PER_VOXEL / 1e9:.1f} GB are read at once; split it or resample it.",
+            f"{name} has {size} voxels, which take {needed / 1e9:.1f} GB to read; {free / 1e9:.1f} GB are free; "
+            "split it, resample it or give it more memory.",
         )
 
 

@@ -112,14 +112,18 @@ class LoadMedicalImage(Transform):
         }
         meta.setdefault(meta_keys.INVERTED, False)
         values = torch.from_numpy(array)
-        if source.affine is not None:
-            return volume_as_seen(values, source, meta, self.plane)
-        return picture_as_seen(values, source, meta)
+        if source.affine is None:
+            image = picture_as_seen(values, source, meta)
+        else:
+            image = volume_as_seen(values, source, meta, self.plane)
+        if self.kind == "label" or len(image) == 3:
+            return image
+        return MetaTensor(image.as_tensor().repeat_interleave(3, dim=0), affine=image.affine, meta=image.meta)
 
     def _channels(self, source: Source, name: str) -> Any:
         if self.kind == "label":
             return (binary_picture if source.affine is None else binary_volume)(source.array, name)
-        return np.repeat(source.array, 3, axis=0) if len(source.array) == 1 else np.ascontiguousarray(source.array)
+        return np.ascontiguousarray(source.array)  # grey becomes three channels last, which takes a third of the memory
 
 
 class LoadMedicalImaged(MapTransform, InvertibleTransform):

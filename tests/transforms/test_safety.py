@@ -63,7 +63,7 @@ def test_a_picture_that_claims_more_than_it_holds(tmp_path: Path) -> None:
 
 def test_absurd_volumes(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((2, 2, 2), dtype=np.int16), np.eye(4))
-    for shape, code in (((20_000, 20_000, 20_000), "E_TOO_LARGE"), ((700, 700, 700), "E_TRUNCATED")):
+    for shape, code in (((20_000, 20_000, 20_000), "E_TOO_LARGE"), ((250, 250, 250), "E_TRUNCATED")):
         image.header.set_data_shape(shape)
         content = image.header.binaryblock + bytes(4 + 16)
         (tmp_path / "a.nii").write_bytes(content)
