@@ -117,16 +117,16 @@ def _listed(request: TrainOptions, path: Path) -> Lists:
         if not request.tasks:
             raise TrainingError(f"'{path}' has no entry under 'training'; it has {', '.join(map(str, content))}.")
         there = dict.fromkeys(case[TASK] for case in entries[TRAINING])
-        raise TrainingError(f"'{path}' has no entry of {_other(request.tasks, there)} under 'training'.")
+        raise TrainingError(f"'{path}' has no entry of {_other(request.tasks, there, " under 'training'")}.")
     if not sections[VALIDATION]:
         sections = _held_out(sections[TRAINING], request)
     modalities = content.get(MODALITIES) or {}
     return Lists(tuple(sections[TRAINING]), tuple(sections[VALIDATION]), dict(modalities))
 
 
-def _other(wanted: tuple[str, ...], there: Collection[str]) -> str:
+def _other(wanted: tuple[str, ...], there: Collection[str], where: str = "") -> str:
     """The tasks that were asked for and are not there, and those that are."""
-    return f"{', '.join(wanted)}; {choose(wanted[0], there)}" if wanted and there else ", ".join(wanted)
+    return f"{', '.join(wanted)}{where}" + (f"; {choose(wanted[0], there)}" if wanted and there else "")
 
 
 def _entries(entries: Any, name: str, path: Path) -> Iterator[Case]:
