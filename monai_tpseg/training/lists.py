@@ -117,7 +117,8 @@ def _listed(request: TrainOptions, path: Path) -> Lists:
         if not request.tasks:
             raise TrainingError(f"'{path}' has no entry under 'training'; it has {', '.join(map(str, content))}.")
         there = dict.fromkeys(case[TASK] for case in entries[TRAINING])
-        raise TrainingError(f"'{path}' has no entry of {_other(request.tasks, there, " under 'training'")}.")
+        named = _other(request.tasks, there, " under 'training'")
+        raise TrainingError(f"'{path}' has no entry of {named}.")
     if not sections[VALIDATION]:
         sections = _held_out(sections[TRAINING], request)
     modalities = content.get(MODALITIES) or {}
