@@ -150,6 +150,19 @@ def test_what_does_not_fit_is_one_line(
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
+def test_a_folder_that_takes_no_file_is_found_before_any_weights_are_read(
+    sources: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read(*_: object) -> str:
+        raise AssertionError("the weights were asked for")
+
+    monkeypatch.setattr("monai_tpseg.weights.choose_weights", read)
+    assert run(sources / "mole.png", "--task", "skin_lesion", "--out", "/proc/m.png") == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("Error: '/proc/m.png' cannot be written (")
+    assert error.endswith("); choose another --out.")
+
+
 def test_a_source_that_cannot_be_read_says_what_to_do(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

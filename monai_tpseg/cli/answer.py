@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.files import complete
+from monai_tpseg.files import check_writable, complete
 from monai_tpseg.suffixes import MASK_SUFFIXES, PICTURE_SUFFIXES, UNWRITTEN_SUFFIXES, VOLUME_SUFFIXES
 
 __all__ = ["AnswerError", "answer", "check_target", "hand_over", "is_mask_file", "source_fits"]
@@ -37,10 +37,11 @@ def is_mask_file(out: str) -> bool:
 
 
 def check_target(source: str, out: str, overwrite: bool) -> None:
-    """Refuse a file that is there, the source itself, and a suffix that does not fit the source's own.
+    """Reject a file that exists, the source itself, a suffix that does not fit the source, and an unwritable folder.
 
     Raises:
-        AnswerError: one of them.
+        AnswerError: one of the first three.
+        OSError: nothing can be written there.
     """
     if os.path.lexists(out):
         inside = Path(os.path.realpath(source)) in (Path(os.path.realpath(out)), *Path(os.path.realpath(out)).parents)
@@ -52,6 +53,7 @@ def check_target(source: str, out: str, overwrite: bool) -> None:
     if not parent.is_dir():
         raise AnswerError(f"The folder '{parent}' of --out does not exist; create it or choose another --out.")
     source_fits(source, out)
+    check_writable(out)
 
 
 def source_fits(source: str, out: str) -> None:
