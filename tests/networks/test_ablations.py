@@ -160,7 +160,7 @@ def test_unknown_parts_are_named(options: dict[str, object], message: str) -> No
 
 
 def test_unknown_architecture_and_width() -> None:
-    with pytest.raises(ValueError, match="Unknown architecture 'vnet'; choose one of tpseg, kprism, unet,"):
+    with pytest.raises(ValueError, match=r"'vnet'; did you mean unet\? Choose one of tpseg, kprism, unet,"):
         build_network("vnet")
     with pytest.raises(ValueError, match="multiple of 12, got 16"):
         build_network("swin_unetr", width=16)

@@ -268,7 +268,7 @@ def test_bad_images_and_arguments_say_what_is_wrong(net: KPrism) -> None:
     with pytest.raises(ValueError, match="not both"):
         net.decode(net.encode(torch.zeros(2, 3, 32, 32)), shown, memory)
     for arguments, words in (
-        ({"backbone": "unet"}, "Unknown backbone 'unet'; choose one of utnet"),
+        ({"backbone": "unet"}, r"Unknown backbone 'unet'; did you mean utnet\? Choose one of utnet"),
         ({"num_tasks": 0}, "num_tasks must be at least 1"),
         ({"freeze_encoder": True}, "UTNet has no published weights"),
         ({"backbone": "utnet_demo", "num_layers": 2}, "num_layers must be at least 3"),
