@@ -213,7 +213,7 @@ def table(result: dict[str, Any]) -> str:
         ("network", f"{of['network']:.1f} s"),
         ("measuring, drawing, writing", f"{of['write']:.1f} s"),
         ("peak memory of all processes", f"{of['peak_mb']:.0f} MB"),
-        ("killed with so many cases complete", kills),
+        ("cases complete at each kill", kills),
         ("checks", f"{len(result['checks']) - len(failed)} of {len(result['checks'])} hold" + named(failed)),
     ]
     return "\n".join(["| what | measured |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows)])
