@@ -185,9 +185,15 @@ def test_torchscript_runs_at_other_sizes_batches_and_tasks(moved: TPSeg, tmp_pat
         torch.testing.assert_close(scripted(image, rows), moved(image, rows), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kwargs", [{"backbone": "hiera_huge"}, {"backbone": "hiera_demo", "layout": "mine"}])
-def test_unknown_names_list_the_choices(kwargs: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="choose one of"):
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"backbone": "hiera_huge"}, r"did you mean hiera_\w+\? Choose one of hiera_"),
+        ({"backbone": "hiera_demo", "layout": "mine"}, "choose one of paper, released"),
+    ],
+)
+def test_unknown_names_list_the_choices(kwargs: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         tpseg_hiera(**kwargs)  # type: ignore[arg-type]
 
 
