@@ -76,7 +76,7 @@ def test_sources_are_named_on_request_alone(tmp_path: Path) -> None:
     plain, named = (tmp_path / run / "report.html" for run in ("plain", "named"))
     assert "mole.png" not in plain.read_text()
     assert "ward &lt;b&gt;3&lt;/b&gt;/mole.png (1 of 2)" in named.read_text()
-    assert "keep it to yourself" in named.read_text()
+    assert "may name patients: do not share it" in named.read_text()
     assert "<b>3</b>" not in named.read_text()
     assert named.stat().st_mode & 0o777 == 0o600
 
