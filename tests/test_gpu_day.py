@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.slow
+@pytest.mark.longest
 def test_the_dry_day_passes_end_to_end(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHON": sys.executable, "BUDGET": "1800", "DATA": "", "WHEELS": ""}
     environment.pop("DATA")
