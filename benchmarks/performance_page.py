@@ -277,6 +277,12 @@ def runtimes(r: dict[str, Any]) -> str:
     )
 
 
+SPINNING = (
+    "\nMeasured before `tpseg` let waiting threads sleep (next section): with two processes at once, threads spun,\n"
+    "and one thread each was faster."
+)
+
+
 def threads(r: dict[str, Any]) -> str:
     """Threads where there are fewer cores than the machine has."""
     places = {
@@ -304,6 +310,7 @@ def threads(r: dict[str, Any]) -> str:
         "| | threads chosen | chosen | one per core | one | one per core / chosen |\n|---|---|---|---|---|---|",
         *rows,
         left_out,
+        "" if r.get("threads_sleep") else SPINNING,
     )
 
 

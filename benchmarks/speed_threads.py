@@ -133,7 +133,8 @@ def measure(args: argparse.Namespace, folder: str, limited: list[str] | None) ->
                     seconds.setdefault(key, []).extend(one["seconds"] for one in found)
                     threads.update((key, one["threads"]) for one in found if "threads" in one)
     medians = {key: statistics.median(values) for key, values in seconds.items()}
-    return {"quota_measured": limited is not None, "load": os.getloadavg()[0], "seconds": medians, "threads": threads}
+    about = {"quota_measured": limited is not None, "load": os.getloadavg()[0], "threads_sleep": True}
+    return {**about, "seconds": medians, "threads": threads}
 
 
 if __name__ == "__main__":
