@@ -199,7 +199,8 @@ def recipe_steps(docs: Path) -> str:
         minutes = runs[name]["clock"][-1]["cpu_seconds"] / 60
         mean = 100 * float(np.mean(scores[name].mean()))
         lines.append(f"| {row['title']} | {mean:.1f} | {gain} | {steps_in(runs[name])} | {minutes:.1f} |")
-    told = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
+    told = PRETRAINED if "pretrained" in scores else ""
+    told += f"\nNot run: {'; '.join(missing)}.\n" if missing else ""
     images = len(scores[reference].cases)
     return STEPS.format(title=results["title"], images=f"{images:,}", table="\n".join(lines)) + told
 
@@ -327,17 +328,23 @@ best.
     python benchmarks/results_page.py --add OUT/results.json
 """
 
+PRETRAINED = """
+The minutes of the pretrained trunk are those of fine-tuning. Before, it was pretrained for 14 CPU minutes without
+labels on all training pictures, those held out included; `--encoder mae/encoder.pt` adds the row:
+
+    tpseg pretrain --data LESIONS MORE --out mae --image-size 128 --batch-size 32 --minutes 15 --lr 0.0015 --stem patch
+"""
+
 NO_STEPS = "\nThe options of the recipe have not been compared yet.\n"
 
 STEPS = """
 ### Options of the recipe
 
 {title}. It has {images} pictures of the training lists, which these rows do not train on.
-Each option is changed alone, for as many steps as fit into the same time (one row has twice as many); gains are over
-the first row. The held-out fifth is the end of each task's list, so it has mostly pictures of MORE; the row that trains
-on LESIONS alone has seen none of these sources. So small a budget favours networks that learn fast. The starter weights
-have the convolutional patch embedding, the skip and the moving average; these were not compared at the length of their
-training.
+Each option is changed alone, for as many steps as fit into the same time; gains are over the first row. The held-out
+fifth is the end of each task's list, so it has mostly pictures of MORE; the row that trains on LESIONS alone has seen
+none of these sources. So small a budget favours networks that learn fast. The starter weights have the convolutional
+patch embedding, the skip and the moving average; these were not compared at the length of their training.
 
     python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes M --only ROW ...
 
