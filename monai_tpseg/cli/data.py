@@ -156,8 +156,10 @@ def _prepare(options: argparse.Namespace) -> int:
 
     own = options.dataset == "folders"
     if own:
-        named = match_task(options.task)
-        task = check_name(named) if options.new_task else check_new_name(named, confirm="add --new-task")
+        if options.new_task:
+            task = check_name(match_task(options.task))
+        else:
+            task = check_new_name(options.task, confirm="add --new-task")
         layout = own_layout(options.images, options.masks, task, options.patient_regex)
     else:
         layout = LAYOUTS[options.dataset]
