@@ -1,8 +1,12 @@
-"""What a person needs in order to read a page, as headless Chromium finds it."""
+"""A page of one file as headless Chromium opens it, and what a person needs in order to read it."""
 
 from __future__ import annotations
 
-from playwright.sync_api import Page
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
 
 _CONTRASTS = """selector => [...document.querySelectorAll(selector)].map(one => {
   const numbers = text => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
@@ -13,6 +17,23 @@ _CONTRASTS = """selector => [...document.querySelectorAll(selector)].map(one => 
   const pair = [light(getComputedStyle(one).color), light(getComputedStyle(behind).backgroundColor)];
   return Math.max(...pair) / Math.min(...pair);
 })"""
+
+
+@contextmanager
+def opened_offline(browser: Browser, file: Path, width: int) -> Iterator[Page]:
+    """Open a page without a network; at the end nothing was asked for and nothing went wrong."""
+    said: list[str] = []
+    asked: list[str] = []
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    page = context.new_page()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    yield page
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
+    context.close()
 
 
 def least_contrast(page: Page, selector: str) -> float:

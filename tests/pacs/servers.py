@@ -8,10 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import pydicom
 from pydicom.uid import generate_uid
 
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "ZZMARKER"
@@ -46,17 +45,6 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Return the first true answer; fail after `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"did not happen within {seconds:g} s")
 
 
 class Orthanc:

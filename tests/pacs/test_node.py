@@ -15,7 +15,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from tests.data.test_phantoms_valid import findings
-from tests.pacs.servers import MARKER, NodeProcess, Orthanc, wait_for, write_study
+from tests.pacs.servers import MARKER, NodeProcess, Orthanc, write_study
+from tests.waiting import wait_for
 
 
 def both_back(orthanc: Orthanc, uid: str) -> bool:

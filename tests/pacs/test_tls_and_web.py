@@ -20,8 +20,9 @@ from monai_tpseg.pacs.receiver import Address, Receiver
 from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, Tls
 from monai_tpseg.pacs.store import Store
 from monai_tpseg.studies import Model, Run, Settings, find_entries, prepare_output
-from tests.pacs.servers import NodeProcess, Orthanc, free_port, wait_for, write_study
+from tests.pacs.servers import NodeProcess, Orthanc, free_port, write_study
 from tests.pacs.test_node import both_back, settled
+from tests.waiting import wait_for
 
 
 class Certificate(NamedTuple):

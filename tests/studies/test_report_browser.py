@@ -23,7 +23,7 @@ from monai_tpseg.studies import Model
 from monai_tpseg.testing.phantoms import make_phantom
 from monai_tpseg.transforms import draw_overlay
 
-from ..legible import least_contrast, overflows
+from ..legible import least_contrast, opened_offline, overflows
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +55,9 @@ def report(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Browser, report: Path) -> Iterator[Page]:
-    """The report, opened; at the end nothing was asked for and nothing went wrong."""
-    said: list[str] = []
-    asked: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    opened = context.new_page()
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: asked.append(request.url[:60]))
-    opened.goto(report.as_uri())
-    yield opened
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()[:60]]
-    context.close()
+    """The report, opened."""
+    with opened_offline(browser, report, 1280) as page:
+        yield page
 
 
 def visible(page: Page, selector: str) -> list[str]:
