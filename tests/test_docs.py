@@ -40,6 +40,21 @@ def test_links_lead_to_files(page: Path) -> None:
     assert missing == []
 
 
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and mkdocs give to the headings of a page."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.M | re.S)
+    titles = (re.sub(r"[^\w\s-]", "", title.lower()) for title in re.findall(r"^#+ (.+)$", text, re.M))
+    return {re.sub(r"\s", "-", title.strip()) for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_to_headings(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text())
+    wrong = [(file, anchor) for file, anchor in links if "://" not in file]
+    wrong = [(file, anchor) for file, anchor in wrong if anchor not in _anchors(page.parent / file if file else page)]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_named_paths_exist(page: Path) -> None:
     spans = re.findall(r"`([\w./-]+)`", page.read_text())
