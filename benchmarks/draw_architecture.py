@@ -80,7 +80,7 @@ def draw_network(axes: Axes) -> None:
             arrow(axes, [(38, rows[i - 1]), (38, y + height)])
     for i, channels in enumerate((128, 128, 256)):
         box(axes, 88, rows[i], 28, height, f"PGTD{i + 1}: {channels} channels\nlogits, f~", DECODER, "decoder.py")
-    box(axes, 88, rows[3], 28, height, "side head on stage 4\nlogits", DECODER, "decoder.py, layers.py")
+    box(axes, 88, rows[3], 28, height, "side head on stage 3\nlogits", DECODER, "decoder.py, layers.py")
     arrow(axes, [(102, 28 + height), (102, 41)])
     arrow(axes, [(102, 15 + height), (102, 28)])
     arrow(axes, [(83, 7), (83, 17.5), (88, 17.5)])
@@ -101,11 +101,11 @@ def draw_network(axes: Axes) -> None:
     )
     for y, to in zip(rows, (34.5, 30.5, 22.5, 18.5), strict=True):
         arrow(axes, [(116, y + 5), (121, y + 5), (121, to), (126, to)])
-    note(axes, 137, 41, "the task also picks the rows of heads and fusion")
+    note(axes, 137, 41, "the task also selects the rows of heads and fusion")
     for color, label, x in (
         (FROZEN, "frozen SAM 2 blocks with adapters", 23),
         (TASK, "one row per task", 61),
-        (DECODER, "shared by all tasks, but for the rows of the heads", 88),
+        (DECODER, "shared by all tasks, except the rows of the heads", 88),
     ):
         axes.add_patch(
             FancyBboxPatch((x, -2.6), 2, 1.6, boxstyle="round,pad=0", facecolor=color, edgecolor=EDGE, lw=0.7)

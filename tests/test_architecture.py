@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -166,6 +167,20 @@ def test_modules_have_names_of_their_own() -> None:
     """But for the parts of each network, and the files of commands, which are called what a person types."""
     names = Counter(path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "cli" and path.stem[:2] != "__")
     assert {name for name, number in names.items() if number > 1} == {"decoder", "encoder"}
+
+
+def test_every_part_has_its_rule() -> None:
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert parts - {"__init__", "__main__"} == set(ALLOWED)
+
+
+def test_the_table_of_the_page_lists_every_part_behind_those_it_may_import() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().split("| part | contents |\n")[1].split("\n\n")[0]
+    cells = [line.split(" | ")[0] for line in page.splitlines()[1:]]
+    order = [name for cell in cells for name in re.findall(r"`(\w+)/?`", cell)]
+    assert sorted(order) == sorted(ALLOWED)
+    place = {name: number for number, name in enumerate(order)}
+    assert {f"{name} -> {other}" for name in order for other in ALLOWED[name] if place[other] > place[name]} == set()
 
 
 def test_setup_lists_every_package() -> None:

@@ -1,4 +1,4 @@
-"""The prototype-guided decoder: receptive-field blocks, three prototype-guided task decoders, a head on stage 4."""
+"""The prototype-guided decoder: receptive-field blocks, three task decoders (PGTD), a head on the last stage."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class TaskFusion(nn.Module):
 
 
 class PrototypeGuidedDecoder(nn.Module):
-    """RFBs, PGTD3 to PGTD1 from coarse to fine, and a side head on stage 4.
+    """RFBs, PGTD3 to PGTD1 from coarse to fine, and a side head on the last stage.
 
     Args:
         in_channels: channels of the four encoder stages, finest first.
@@ -264,7 +264,7 @@ class PrototypeGuidedDecoder(nn.Module):
 
     @property
     def num_outputs(self) -> int:
-        """Number of logit maps: the detail block's if there is one, those of PGTD1 to 3 and of stage 4."""
+        """Number of logit maps: the detail block's if there is one, those of PGTD1 to 3 and of the last stage."""
         return 4 if self.detail is None else 5
 
     def forward(
@@ -273,8 +273,8 @@ class PrototypeGuidedDecoder(nn.Module):
         """Decode four stages, finest first; `image` (B, 3, H, W) is for the detail block.
 
         Returns:
-            logits of the detail block if there is one, PGTD1, PGTD2, PGTD3 and the head of stage 4, each at its own
-            size (B, 1, h, w), and the encodings f~ of the PGTD1, PGTD2, PGTD3 that exist, for the prototype
+            logits of the detail block if there is one, PGTD1, PGTD2, PGTD3 and the head of the last stage, each at its
+            own size (B, 1, h, w), and the encodings f~ of the PGTD1, PGTD2, PGTD3 that exist, for the prototype
             update.
         """
         pairs = zip(self.rfbs, features, strict=True)

@@ -31,8 +31,8 @@ class TPSegOutput(NamedTuple):
     """All outputs of the network in training.
 
     logits: fused prediction (B, 1, H, W).
-    side_logits: PGTD1, PGTD2, PGTD3 and the head of stage 4, each (B, 1, H, W); before them the detail block's, where
-        there is one. (a plain U-shaped decoder gives those of its three blocks)
+    side_logits: PGTD1, PGTD2, PGTD3 and the head of the last stage, each (B, 1, H, W); before them the detail block's,
+        where there is one. (a plain U-shaped decoder gives those of its three blocks)
     features: f~ of the PGTD1, PGTD2, PGTD3 that exist, each (B, C, h, w), for the prototype update.
     prototypes: the prototypes of each sample's task in PGTD1, PGTD2, PGTD3, each (B, 2, C), 0 background.
     """
