@@ -93,8 +93,8 @@ def record(cases: Path) -> dict[str, str]:
             for name, (threshold, smallest) in SETTINGS.items():
                 out = Path(scratch) / f"run-{network}-{name}"
                 run(
-                    *("-m", "monai_tpseg", "run", "--data", cases / MANIFEST, "--out", out, "--quiet"),
-                    *("--checkpoint", f"starter-{network}", "--names", "source", "--device", "cpu"),
+                    *("-m", "monai_tpseg", "run", "--data", cases / MANIFEST, "--root", cases, "--out", out),
+                    *("--checkpoint", f"starter-{network}", "--names", "source", "--device", "cpu", "--quiet"),
                     *("--threshold", threshold, "--min-lesion-area", smallest),
                 )
                 found.update(digests(out / "cases", out.name))

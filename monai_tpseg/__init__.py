@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
+from monai_tpseg.version import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from monai_tpseg.studies.model import Model
 
 __all__ = ["__version__", "load_model"]
-
-__version__ = "0.2.0"
 
 
 def load_model(

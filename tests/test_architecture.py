@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import graphlib
 import re
 import sys
 from collections import Counter
@@ -29,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
         "parsing": "",
         "words": "",
         "suffixes": "",
+        "version": "",
         "losses": "catalogue keys",
         "metrics": "catalogue keys",
         "click_metrics": "metrics",
@@ -117,16 +119,37 @@ KPRISM: dict[str, set[str]] = {
 }
 
 
+COMMON = {"words", "suffixes", "version"}  # for every part
+
+
+def name_of(file: Path) -> str:
+    """Name of the module in a file."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+
+
 def imported(file: Path) -> set[str]:
-    """Names of the modules that a file imports."""
+    """Names of the modules that a file imports, also late or for types alone."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found.add(str(node.module))
+            found |= {
+                name if (name := f"{node.module}.{alias.name}") in MODULES else str(node.module) for alias in node.names
+            }
     return found
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Not even late or for types alone, and nothing but the facade itself takes from the facade `monai_tpseg`."""
+    graph = {name: imported(file) & MODULES.keys() for name, file in MODULES.items()}
+    assert len(graph) > 300
+    assert [name for name, found in graph.items() if "monai_tpseg" in found] == []
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the modules
 
 
 @pytest.mark.parametrize("name", sorted(ALLOWED))
@@ -134,7 +157,7 @@ def test_parts_import_only_what_lies_below(name: str) -> None:
     part = PACKAGE / name
     for file in part.rglob("*.py") if part.is_dir() else [part.with_suffix(".py")]:
         parts = {m.split(".")[1] for m in imported(file) if m.startswith("monai_tpseg.")} - {name}
-        assert parts <= ALLOWED[name] | {"words", "suffixes"}, f"{file.name} imports {parts - ALLOWED[name]}"
+        assert parts <= ALLOWED[name] | COMMON, f"{file.name} imports {parts - ALLOWED[name]}"
 
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
@@ -156,7 +179,9 @@ def test_every_box_of_kprism_has_its_rule() -> None:
     assert files - {"__init__", "kprism", "variants"} == set(KPRISM)
 
 
-@pytest.mark.parametrize("name", ["words", "catalogue", "keys", "files", "subprocesses", "defaults", "suffixes"])
+@pytest.mark.parametrize(
+    "name", ["words", "catalogue", "keys", "files", "subprocesses", "defaults", "suffixes", "version"]
+)
 def test_leaves_import_the_standard_library_only(name: str) -> None:
     lower = {"monai_tpseg.words", "monai_tpseg.cores"} if name != "words" else set()  # lower leaves
     tops = {m.split(".")[0] for m in imported(PACKAGE / f"{name}.py") - lower}

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from monai_tpseg import __version__
 from monai_tpseg.cli.annotate import add_annotate_command
 from monai_tpseg.cli.calibrate import add_calibrate_command
 from monai_tpseg.cli.completion import complete
@@ -32,6 +31,7 @@ from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.cores import let_threads_sleep
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
+from monai_tpseg.version import __version__
 from monai_tpseg.words import count, nearest
 
 __all__ = ["main"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_tpseg.follow.comparison import follow
+from monai_tpseg.follow.follow_up import follow
 from monai_tpseg.follow.matching import Group, match_lesions
 from monai_tpseg.follow.registration import Alignment, NotSafe, align
 

@@ -7,20 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from monai_tpseg.catalogue import get_title
 from monai_tpseg.files import write_atomically
+from monai_tpseg.follow.comparison import REASONS, Followed
+from monai_tpseg.follow.visits import Visit
 from monai_tpseg.report.case_list import case_picture
 from monai_tpseg.report.case_tables import readable
 from monai_tpseg.report.page import asset, digest
 from monai_tpseg.report.thumbnails import Thumbnail
-
-if TYPE_CHECKING:
-    from monai_tpseg.follow.comparison import Followed
-    from monai_tpseg.follow.visits import Visit
 
 __all__ = ["PAGE", "write_page"]
 
@@ -51,8 +48,6 @@ def write_page(out: Path, followed: Sequence[Followed], cases: int) -> Path:
         followed: patients and tasks, in order.
         cases: total number of cases.
     """
-    from monai_tpseg.follow.comparison import REASONS
-
     compared = [comparison for one in followed for comparison in one.comparisons]
     total = sum((comparison.counts for comparison in compared), Counter[str]())
     style, script = asset("report.css") + _own("follow.css"), asset("enlarge.js")

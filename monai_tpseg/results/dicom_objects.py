@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -13,13 +13,11 @@ from monai_tpseg.catalogue import Task
 from monai_tpseg.io.dicom.derived_object import Algorithm
 from monai_tpseg.io.dicom.segmentation import SegmentationError, write_contours, write_segmentation
 from monai_tpseg.results.measurements import Lesion
+from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.trust import Contours
 from monai_tpseg.words import count
-
-if TYPE_CHECKING:
-    from monai_tpseg.results.case_files import Outputs
 
 __all__ = ["algorithm", "contour_segments", "write_dicom_objects"]
 

@@ -16,7 +16,6 @@ from typing import Any, get_args
 
 import numpy as np
 
-from monai_tpseg import __version__
 from monai_tpseg.files import write_atomically
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.image_check import PHOTOMETRIC_INTERPRETATIONS
@@ -27,6 +26,7 @@ from monai_tpseg.io.pictures import PICTURE_MODES
 from monai_tpseg.networks.weights_info import WeightsInfo
 from monai_tpseg.parsing import read_json
 from monai_tpseg.results.codes import Outcome, Status
+from monai_tpseg.version import __version__
 
 __all__ = ["RESULT", "case_folder", "decisions", "digest", "provenance", "read_result", "sweep", "write_result"]
 

@@ -11,7 +11,6 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from monai_tpseg import __version__
 from monai_tpseg.io import meta_keys
 from monai_tpseg.io.dicom.object import Dataset, parsed_once
 from monai_tpseg.io.output_names import OutputNames, base_path, source_id
@@ -19,12 +18,14 @@ from monai_tpseg.io.source_grid import on_image_grid
 from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK_NAME, TRUST
 from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.parsing import read_json
-from monai_tpseg.results.case_files import Outputs, refused, write_segmented
+from monai_tpseg.results.case_files import refused, write_segmented
 from monai_tpseg.results.folder import provenance, write_result
+from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.load import load_again
 from monai_tpseg.trust import Trust
+from monai_tpseg.version import __version__
 
 __all__ = ["SaveResultd"]
 

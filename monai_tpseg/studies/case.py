@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.dicom.object import parsed_once
-from monai_tpseg.results.case_files import Outputs, refused, write_segmented
+from monai_tpseg.results.case_files import refused, write_segmented
 from monai_tpseg.results.codes import (
     DeviceLostError,
     Outcome,
@@ -29,6 +29,7 @@ from monai_tpseg.results.codes import (
     outcome_of,
 )
 from monai_tpseg.results.folder import case_folder, provenance, write_result
+from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies.case_plan import CasePlanner, Plan
 from monai_tpseg.studies.model import Model

@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
-from monai_tpseg import __version__
 from monai_tpseg.results.codes import Status
 from monai_tpseg.studies.case import CaseOutcome
+from monai_tpseg.version import __version__
 from monai_tpseg.words import count
 
 __all__ = ["EVENTS", "Events", "events"]

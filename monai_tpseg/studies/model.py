@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from monai.data import MetaTensor
 from torch import nn
 
-from monai_tpseg import __version__
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.inferers import TaskInferer
@@ -34,6 +33,7 @@ from monai_tpseg.transforms import pipelines_hash
 from monai_tpseg.transforms.pipelines import slide_mpp
 from monai_tpseg.transforms.transfer import load_case
 from monai_tpseg.trust import Judge
+from monai_tpseg.version import __version__
 from monai_tpseg.weights import choose_weights
 from monai_tpseg.words import choose
 

@@ -18,9 +18,10 @@ from monai_tpseg.io.dicom.derived_object import Algorithm
 from monai_tpseg.io.dicom.segmentation import write_segmentation
 from monai_tpseg.io.meta_keys import FORMAT
 from monai_tpseg.networks.weights_info import WeightsInfo
-from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.results.folder import provenance
 from monai_tpseg.results.measurements import measure_lesions
+from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.results.structured_report import write_structured_report
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.studies import Model, Run, Settings, find_entries, prepare_output

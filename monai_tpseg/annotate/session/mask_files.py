@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from monai_tpseg import __version__
 from monai_tpseg.annotate.session.history import History
 from monai_tpseg.annotate.session.lesion_names import named_lesions
 from monai_tpseg.annotate.session.pixels import Pixels
@@ -18,10 +17,12 @@ from monai_tpseg.annotate.session.predictor import Result
 from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.io.output_names import OutputNames
-from monai_tpseg.results.case_files import Outputs, write_segmented
+from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.results.folder import RESULT, case_folder, provenance, read_result, write_result
+from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.segment import Segmentation, find_lesions
 from monai_tpseg.transforms import pipelines_hash
+from monai_tpseg.version import __version__
 
 __all__ = ["write_session"]
 

@@ -20,11 +20,11 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from monai_tpseg import __version__
 from monai_tpseg.networks.export import export_task
 from monai_tpseg.networks.layers import plain_tensor, with_meta_of
 from monai_tpseg.networks.task import expand_task, row_numbers
 from monai_tpseg.networks.tpseg import TPSeg
+from monai_tpseg.version import __version__
 from monai_tpseg.words import choose, how_to_install
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeNetwork", "check_runtime"]
