@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from inspect import signature
 from pathlib import Path
 
+from monai_tpseg.annotate import Session
+
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_methods_have_the_arguments_of_the_page() -> None:
+    page = (ROOT / "docs" / "annotate.md").read_text().split("## From Python")[1].split("### The prompt")[0]
+    calls = dict(re.findall(r"`(\w+)\(([\w, ]*)\)`", page.split("| method | meaning |")[1]))
+    assert len(calls) > 30
+    for name, arguments in calls.items():
+        assert arguments.split(", ") == ([*signature(getattr(Session, name)).parameters][1:] or [""]), name
 
 
 def test_propagation() -> None:
