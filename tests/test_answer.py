@@ -183,7 +183,7 @@ def test_an_empty_mask_and_many_lesions_in_words(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text(f"{head}30.25,mm2,9.5,mm\n3.5,mm2,2.0,mm\n")
     (_, found, look) = answer(tmp_path, {**record, "flags": ["touches_border"]}, "m.png")
     assert found == "skin_lesion: 2 lesions, 33.8 mm2 together; the largest 30.2 mm2, longest diameter 9.5 mm."
-    assert look == "Look at it: a lesion reaches the edge of the picture or of a slice."
+    assert look == "To review: a lesion reaches the edge of the picture or of a slice."
 
 
 def test_folders_stay_folders(tmp_path: Path) -> None:

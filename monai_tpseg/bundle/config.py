@@ -210,8 +210,8 @@ def _full_disc(error: BaseException) -> OSError | None:
         return None
     where = f" '{found.filename}'" if found.filename else ""
     return OSError(
-        f"Cannot write{where}: {found.strerror}. Make room; training then continues from the last complete epoch with "
-        "--resume true."
+        f"Cannot write{where}: {found.strerror}. Free some space; training then continues from the last complete epoch "
+        "with --resume true."
     )
 
 

@@ -37,7 +37,7 @@ def add_annotate_command(commands: Any) -> None:
         help="K-Prism weights (beside their model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
     names = ", ".join(TASK_NAMES)
-    command.add_argument("--task", metavar="T", help=f"initial task, one of the weights: {names}")
+    command.add_argument("--task", metavar="T", help=f"initial task: {names}, or another one of the weights")
     command.add_argument(
         "--out", default="annotations", metavar="OUT", help="folder for sessions and results (annotations)"
     )

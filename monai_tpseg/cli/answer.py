@@ -14,7 +14,7 @@ from monai_tpseg.suffixes import MASK_SUFFIXES, PICTURE_SUFFIXES, UNWRITTEN_SUFF
 
 __all__ = ["AnswerError", "answer", "check_target", "hand_over", "is_mask_file", "source_fits"]
 
-_ALL = "pictures give .png, volumes .nii.gz, DICOM sources a segmentation as .dcm too"
+_ALL = "pictures give .png, volumes .nii.gz, DICOM sources also a .dcm segmentation"
 _MM3_IN_ML = 1000.0
 
 
@@ -66,7 +66,7 @@ def source_fits(source: str, out: str) -> None:
     kind = "picture" if name.endswith(PICTURE_SUFFIXES) else "volume" if name.endswith(VOLUME_SUFFIXES) else ""
     own = MASK_SUFFIXES.get(kind, suffix)
     if suffix != own:
-        raise AnswerError(f"The mask of a {kind} is {own}, not {suffix} ({_ALL}); name --out so.")
+        raise AnswerError(f"The mask of a {kind} is {own}, not {suffix} ({_ALL}); correct --out.")
 
 
 def suffix_of(out: str) -> str:
@@ -122,7 +122,7 @@ def answer(folder: Path, record: Mapping[str, Any] | None, mask: str | None = No
     yield f"{record['task']}: {_found(list(_rows(folder / record['files']['lesions'])))}"
     for flag in record["flags"]:
         if flag != "empty" and flag in FLAGS:
-            yield f"Look at it: {FLAGS[flag]}."
+            yield f"To review: {FLAGS[flag]}."
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:

@@ -101,9 +101,7 @@ def _add_prepare(commands: Any) -> None:
         "--masks", type=Path, required=True, metavar="DIR", help="masks, with the same names and folder structure"
     )
     own.add_argument("--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or a new name")
-    own.add_argument(
-        "--new-task", action="store_true", help="the name is meant, although it resembles that of a known task"
-    )
+    own.add_argument("--new-task", action="store_true", help="confirm a new name that resembles that of a known task")
     own.add_argument(
         "--val-share", type=float, default=0.2, metavar="S", help="share of the pictures for validation (0.2)"
     )

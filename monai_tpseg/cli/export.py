@@ -14,7 +14,7 @@ __all__ = ["add_export_command"]
 
 _EXPORT = """\
 Export one task of a model to a file that runs without this package. The file is loaded again and compared with the
-model. Its input is an image as defined in docs/conventions.md, (B, 3, H, W), its output are logits (B, 1, H, W);
+model. Its input is an image as defined in docs/conventions.md, (B, 3, H, W), and its output is logits, (B, 1, H, W);
 torchscript and onnx accept any batch size and any H and W divisible by 32, program one image of the model's input size.
 
 K-Prism is exported to two ONNX files: --out NAME.onnx gives NAME_encoder.onnx and NAME_decoder.onnx. An image of the

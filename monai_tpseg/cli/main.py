@@ -96,7 +96,7 @@ def _line(error: Exception) -> str:
         return str(error)
     where = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{where}{error.strerror}{'; make room, then repeat the command' if full else ''}."
+    return f"{where}{error.strerror}{'; free some space, then repeat the command' if full else ''}."
 
 
 class _Parser(argparse.ArgumentParser):

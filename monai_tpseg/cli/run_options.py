@@ -106,7 +106,7 @@ def add_threshold(command: Any) -> None:
 def add_precision(command: Any) -> None:
     command.add_argument(
         "--precision", choices=("fp32", "bf16", "fp16", "auto"), default="fp32",
-        help="precision of the network: fp32, the faster bf16 and fp16 (GPU), or auto for the fastest (fp32)",
+        help="precision of the network: fp32, bf16, fp16 (GPU only), or auto for the fastest of them (fp32)",
     )  # fmt: skip
 
 

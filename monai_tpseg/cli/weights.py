@@ -164,7 +164,7 @@ def _verify(options: argparse.Namespace) -> int:
             _write(f"{entry.card.name}: not here")
             continue
         entry.check()
-        _write(f"{entry.card.name}: sha256 is right")
+        _write(f"{entry.card.name}: SHA-256 matches")
     return 0
 
 

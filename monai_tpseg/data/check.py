@@ -159,7 +159,7 @@ def _duplicates(read: Sequence[_Read]) -> Iterator[Finding]:
         trained = next((one for one in group if one.section == TRAINING), None)
         for one in group:
             if one.section == VALIDATION and trained is not None:
-                message = f"the same pixels as {trained.where}: validation would measure memory; take one of them out"
+                message = f"the same pixels as {trained.where}: validation would be too optimistic; remove one"
                 yield Finding("warning", "D_LEAK", one.where, message)
         yield from _repeated(group)
 

@@ -79,7 +79,7 @@ def _shared_files(training: Sequence[Case], validation: Sequence[Case]) -> list[
     shared = sorted({str(c[IMAGE]) for c in training} & {str(c[IMAGE]) for c in validation})
     if not shared:
         return []
-    message = f"images in both lists: {len(shared)}, e.g. {Path(shared[0]).name}; validation would measure memory"
+    message = f"images in both lists: {len(shared)}, e.g. {Path(shared[0]).name}; validation would be too optimistic"
     return [Finding("warning", "D_LEAK_FILE", "training and validation", message)]
 
 

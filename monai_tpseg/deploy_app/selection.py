@@ -35,7 +35,7 @@ def read_selection(path: str | Path, tasks: Collection[str]) -> str:
     except OSError as error:
         raise SelectionError(f"'{path}' cannot be read ({error.strerror}); write the selections there.") from error
     except ParseError as error:
-        raise SelectionError(f"'{path}' is no JSON ({error}); see docs/deploy-app.md for an example.") from error
+        raise SelectionError(f"'{path}' is not JSON ({error}); see docs/deploy-app.md for an example.") from error
     listed = content.get("selections") if isinstance(content, dict) else None
     if not isinstance(listed, list) or not listed:
         raise SelectionError(f"'{path}' must hold a list 'selections'; see docs/deploy-app.md for an example.")
@@ -53,6 +53,6 @@ def _check(number: int, read: Any, tasks: Collection[str]) -> None:
         raise SelectionError(f"Selection {number} has no conditions, so that it selects nothing; name a Modality.")
     for keyword, value in conditions.items():
         if tag_for_keyword(keyword) is None:
-            raise SelectionError(f"Selection {number}: {keyword!r} is no keyword of DICOM, write e.g. 'Modality'.")
+            raise SelectionError(f"Selection {number}: {keyword!r} is not a DICOM keyword; write e.g. 'Modality'.")
         if not value:
             raise SelectionError(f"Selection {number}: {keyword} has no value; write one or leave the condition out.")

@@ -51,7 +51,7 @@ def match_lesions(pred: NDArray[Any], label: NDArray[Any], least: float) -> Lesi
     if pred.shape != label.shape:
         raise ValueError(f"Prediction {pred.shape} and label {label.shape} must have the same shape.")
     if not 0 < least < 1:
-        raise ValueError(f"The least IoU must be in (0, 1), got {least}.")
+        raise ValueError(f"The minimum IoU must be in (0, 1), got {least}.")
     common = overlaps(pred, label)
     inside = common[1:, 1:]
     union = common[1:].sum(1, keepdims=True) + common[:, 1:].sum(0, keepdims=True) - inside

@@ -22,7 +22,7 @@ TITLES = {
     3: "Table 3: ablations, mean over tasks in percent",
     4: "Table 4: without one PGTD, mean over tasks in percent",
     5: "Table 5: cost of the networks as they were run",
-    6: "Table 6: boundary and lesions, in percent; HD95 in mm or pixels, false positives an image without lesion",
+    6: "Table 6: boundary and lesions, in percent; HD95 in mm or pixels, false positives per image without lesion",
 }
 DETAILS = 6
 """The number of the one that the paper does not have."""

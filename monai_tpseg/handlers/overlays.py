@@ -68,7 +68,7 @@ def overlay_image(
         ValueError: a shape does not fit.
     """
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"The image must be (3, H, W) or (1, H, W), got {tuple(image.shape)}; pick a slice first.")
+        raise ValueError(f"The image must be (3, H, W) or (1, H, W), got {tuple(image.shape)}; select a slice first.")
     flat = [_plane(part) for part in (mask, label) if part is not None]
     if len({part.shape for part in flat}) > 1:
         raise ValueError(f"Mask {flat[0].shape} and label {flat[1].shape} must have the same shape.")
@@ -279,7 +279,7 @@ def _plane(mask: Tensor) -> NDArray[np.bool_]:
     """Return a mask (1, H, W) or (H, W) as (H, W) bool."""
     plane = mask[0] if mask.ndim == 3 and mask.shape[0] == 1 else mask
     if plane.ndim != 2:
-        raise ValueError(f"A mask must be (1, H, W) or (H, W), got {tuple(mask.shape)}; pick a slice first.")
+        raise ValueError(f"A mask must be (1, H, W) or (H, W), got {tuple(mask.shape)}; select a slice first.")
     return plane.detach().as_subclass(Tensor).cpu().numpy().astype(np.bool_)
 
 

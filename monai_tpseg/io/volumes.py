@@ -230,7 +230,7 @@ def _check_header(path: Path, header_class: Any) -> None:
         raise ReadError("E_FORMAT", f"{base_name(path)} has unusable scale factors; correct its header.")
     turn = np.array([header[f"quatern_{part}"] for part in "bcd"], dtype=np.float64)
     if int(header["sform_code"]) <= 0 < int(header["qform_code"]) and not turn @ turn <= 1 + _TOO_LONG:
-        raise ReadError("E_GEOMETRY", f"{base_name(path)} has a quaternion that is no rotation; correct its header.")
+        raise ReadError("E_GEOMETRY", f"{base_name(path)} has a quaternion that is not a rotation; correct its header.")
 
 
 def _stored_header(path: Path, header: Any) -> Any:

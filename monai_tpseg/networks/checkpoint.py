@@ -45,7 +45,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # the readers raise a dozen types for damaged files
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"Cannot read '{file}' as weights ({type(error).__name__}: {reason}); the file is damaged or no state dict."
+            f"Cannot read '{file}' as weights ({type(error).__name__}: {reason}); it is damaged or not a state dict."
         ) from error
     if not isinstance(content, dict) or not content:
         raise CheckpointError(f"'{file}' holds {type(content).__name__} instead of a dictionary of tensors.")

@@ -80,5 +80,5 @@ def read_encoder_info(path: str | os.PathLike[str]) -> EncoderInfo:
     except (ParseError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"'{beside}' is not the description of an encoder ({error}); pretrain again.") from error
     if file_sha256(file) != info.sha256:
-        raise CheckpointError(f"'{file}' is damaged or not the file that '{beside.name}' describes: sha256 differs.")
+        raise CheckpointError(f"'{file}' is damaged or not the file that '{beside.name}' describes: SHA-256 differs.")
     return info

@@ -82,7 +82,7 @@ def expand_task(task: Any, batch: int, num_tasks: int, device: torch.device) -> 
     if rows.ndim == 1 and len(rows) > 1 and is_passed_to_windows(lambda one: _is_as_long(one, len(rows))):
         raise ValueError(
             f"A task for each of {len(rows)} pictures does not fit the windows that SlidingWindowInferer makes of "
-            "them: bind_task(net, task) and one task a call, or TaskInferer(window='sliding')."
+            "them: bind_task(net, task) and one task per call, or TaskInferer(window='sliding')."
         )
     return sent(rows.to(torch.long), device).reshape(-1).expand(batch)
 

@@ -119,7 +119,7 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"'{path}' is not the description of a weights file ({error}); train again.") from error
     if verify and file_sha256(weights) != info.sha256:
-        raise CheckpointError(f"'{weights}' is damaged or not the file that '{path.name}' describes: sha256 differs.")
+        raise CheckpointError(f"'{weights}' is damaged or not the file that '{path.name}' describes: SHA-256 differs.")
     return info
 
 

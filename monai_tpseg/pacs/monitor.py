@@ -109,7 +109,7 @@ def _pages(health: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/metrics":
                 self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics(now))
             else:
-                self._answer(404, "text/plain; charset=utf-8", "There are /health and /metrics.\n")
+                self._answer(404, "text/plain; charset=utf-8", "Only /health and /metrics exist.\n")
 
         def _answer(self, status: int, kind: str, text: str) -> None:
             self.send_response(status)

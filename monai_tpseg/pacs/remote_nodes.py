@@ -121,7 +121,8 @@ class DicomPeer:
                 except ValueError:  # no such presentation context
                     yield (
                         file,
-                        f"'{self.title}' takes no objects of this class; allow Segmentation and SR storage there",
+                        f"'{self.title}' does not accept objects of this class; "
+                        "allow Segmentation and SR storage there",
                     )
                     continue
                 if status is None:
@@ -171,7 +172,7 @@ def connected(ae: Any, peer: DicomPeer, **options: Any) -> Iterator[Any]:
     association = ae.associate(peer.host.strip("[]"), peer.port, ae_title=peer.title, tls_args=tls, **options)
     if not association.is_established:
         refused = f"refuses {peer.own}; make both AE titles known there"
-        unknown = "takes no objects of this class; allow Segmentation and SR storage there"
+        unknown = "does not accept objects of this class; allow Segmentation and SR storage there"
         why = refused if association.is_rejected else unknown if association.rejected_contexts else "does not answer"
         raise PeerError(f"'{peer.title}' at {peer.host}:{peer.port} {why}.")
     try:

@@ -151,7 +151,7 @@ def _run(
 def _announce(plan: Plan, request: PretrainOptions, device: torch.device) -> None:
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
     line = "Pretraining: %s, %d steps of %d pictures at %d pixels on %s, about %.0f minutes."
-    line += " Stopped, it goes on with --resume."
+    line += " --resume continues it if stopped."
     logger.info(line, request.backbone, plan.steps, plan.batch, request.image_size, where, max(1, plan.minutes))
 
 

@@ -112,7 +112,7 @@ def _add(found: Annotated, entry: Entry, folder: Path, record: dict[str, Any], w
     if not source.exists():
         return "its source is not where it was"
     if not label.is_file():
-        return "its slices have a place each"
+        return "it is an irregular series"
     if not looked_at and not whole:
         return "nobody has accepted or drawn a mask in it"
     more = {SLICES: looked_at} if label.name.endswith(".nii.gz") and not whole else {}

@@ -150,7 +150,7 @@ class CasePlanner:
 def _unfit(seen: SourceFacts) -> Outcome | None:
     """The outcome of a case that needs no task."""
     if seen.unfit == "no image":
-        return outcome_of(ReadError("E_NOT_IMAGE", "The source is no image."))
+        return outcome_of(ReadError("E_NOT_IMAGE", "The source is not an image."))
     codes = {"localizer": "S_LOCALIZER", "screenshot": "S_SCREENSHOT"}
     code = codes.get(seen.unfit, "")
     return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]) if code else None
@@ -159,5 +159,5 @@ def _unfit(seen: SourceFacts) -> Outcome | None:
 def _unreachable(seen: SourceFacts | None, trouble: Outcome | None) -> Outcome | None:
     """The outcome of a case whose source is missing, cannot be opened or does not respond, or None."""
     if seen is not None:
-        return outcome_of(ReadError("E_NOT_FOUND", "The source is not there.")) if seen.identity == UNREADABLE else None
+        return outcome_of(ReadError("E_NOT_FOUND", "The source is missing.")) if seen.identity == UNREADABLE else None
     return trouble if trouble is not None and trouble.code in ("E_NOT_FOUND", *LOST.values()) else None

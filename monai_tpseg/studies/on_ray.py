@@ -32,7 +32,7 @@ __all__ = ["Cluster", "Job", "RayRun", "Worker"]
 
 _CPUS = 4  # CPUs of a worker without a GPU: more add little to one network
 _RETRIES = 1  # retries of a case whose worker died
-_DYING = "A Ray worker dies whatever it does; see to the cluster, then go on with --resume."
+_DYING = "Ray workers keep dying; check the cluster, then continue with --resume."
 _Cases = tuple[NamedEntry, ...]  # of one source
 
 

@@ -194,7 +194,7 @@ def _held_out(cases: list[Case], request: TrainOptions) -> dict[str, list[Case]]
         own = [group for group in groups if any(cases[n][TASK] == task for n in group)]
         if len(own) < 2:
             raise TrainingError(
-                f"Task '{task}' has pictures of one patient or file alone, so none can be held out; add others, or "
+                f"Task '{task}' has pictures of only one patient or file, so none can be held out; add others, or "
                 "name some under 'validation' in the datalist."
             )
         target = max(1, round(request.val_share * sum(map(len, own))))

@@ -134,9 +134,7 @@ def _announce(plan: Plan, info: WeightsInfo, device: torch.device) -> None:
     size = " x ".join(map(str, info.image_size))
     batch = plan.options["batch_size"]
     where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
-    line = (
-        "Training: %d steps of %d pictures at %s pixels on %s, about %.0f minutes. Stopped, it goes on with --resume."
-    )
+    line = "Training: %d steps of %d pictures at %s pixels on %s, about %.0f minutes. --resume continues it if stopped."
     logger.info(line, plan.steps, batch, size, where, max(1, plan.minutes))
 
 

@@ -147,7 +147,7 @@ def test_a_click_does_not_count_before_the_picture_of_its_slice_is_seen(opened: 
     page.keyboard.press("End")
     page.locator("#where", has_text=re.compile(r"^Slice 8\b")).wait_for()  # the page's policy lets no script be polled
     page.mouse.click(*opened.at(30, 30))
-    assert opened.heard() == ["error: The picture of this slice is not there yet; click again."]
+    assert opened.heard() == ["error: The picture of this slice has not loaded yet; click again."]
     for route in held:
         route.continue_()
     page.unroute("**/api/view*")

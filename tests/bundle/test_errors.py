@@ -77,7 +77,7 @@ def test_damaged_weights(bundle_dir: Path, phantoms: Path, trained: Path, tmp_pa
     data = (trained / "model.pt").read_bytes()
     (tmp_path / "model.pt").write_bytes(data[: len(data) // 2] if damage == "truncated" else b"no weights")
     line = inference(bundle_dir, phantoms, trained, tmp_path, checkpoint=str(tmp_path / "model.pt"))
-    assert "sha256 differs" in line
+    assert "SHA-256 differs" in line
 
 
 def test_weights_without_description(bundle_dir: Path, phantoms: Path, trained: Path, tmp_path: Path) -> None:

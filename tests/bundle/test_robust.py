@@ -69,7 +69,10 @@ def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     line = str(caught.value.code)
     assert line.startswith("Error: Cannot write 'out/")
-    assert "File too large. Make room; training then continues from the last complete epoch with --resume true" in line
+    assert (
+        "File too large. Free some space; training then continues from the last complete epoch with --resume true"
+        in line
+    )
     assert not (tmp_path / "out" / "model.pt").exists()
     assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
 

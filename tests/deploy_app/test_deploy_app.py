@@ -117,7 +117,10 @@ def test_the_selections_of_the_application_are_sound() -> None:
         ({"selections": [{"name": "liver", "conditions": {"Modality": "CT"}}]}, "do not know the task 'liver'; choose"),
         ({"selections": ["CT"]}, "do not know the task None"),
         ({"selections": [{"name": TASKS[0], "conditions": {}}]}, "Selection 1 has no conditions"),
-        ({"selections": [{"name": TASKS[0], "conditions": {"BodyPart": "CHEST"}}]}, "'BodyPart' is no keyword"),
+        (
+            {"selections": [{"name": TASKS[0], "conditions": {"BodyPart": "CHEST"}}]},
+            "'BodyPart' is not a DICOM keyword",
+        ),
         ({"selections": [{"name": TASKS[0], "conditions": {"Modality": ""}}]}, "Modality has no value"),
     ],
 )
@@ -133,5 +136,5 @@ def test_a_file_that_is_no_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(SelectionError, match="cannot be read"):
         read_selection(path, TASKS)
     path.write_text("modality: CT")
-    with pytest.raises(SelectionError, match="is no JSON"):
+    with pytest.raises(SelectionError, match="is not JSON"):
         read_selection(path, TASKS)

@@ -105,7 +105,7 @@ def test_description_round_trip_and_digest(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["model.json", "model.pt"]
     with (tmp_path / "out" / "model.pt").open("ab") as stream:
         stream.write(b"x")
-    with pytest.raises(CheckpointError, match="sha256 differs"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
         read_info(tmp_path / "out" / "model.pt", verify=True)
 
 

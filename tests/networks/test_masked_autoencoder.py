@@ -181,7 +181,7 @@ def test_files_that_do_not_say_which_trunk_they_hold_are_refused(tmp_path: Path)
         read_encoder_info(path)
     save_encoder(path, build_hiera("hiera_demo").state_dict(), EncoderInfo("hiera_demo"))
     write_checkpoint({"model": {"other": torch.zeros(1)}}, path)
-    with pytest.raises(CheckpointError, match="sha256 differs"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
         read_encoder_info(path)
     path.with_suffix(".json").write_text('{"encoder": 1, "image_size": [], "colour": 3}')
     with pytest.raises(CheckpointError, match="not the description of an encoder"):

@@ -116,9 +116,9 @@ def test_label_maps_reach_archives_that_know_them(
         prepare_output(out, find_entries(tmp_path / "study", "lung_infection"), "salted", False)
     )
     assert main(["send", str(out), "--to", orthanc.peer, "--quiet"]) == 3  # Orthanc knows no such class
-    assert "takes no objects of this class" in capsys.readouterr().err
+    assert "does not accept objects of this class" in capsys.readouterr().err
     assert set(orthanc.results(uid)) == {"SR"}
-    with pytest.raises(PeerError, match="takes no objects of this class"):  # nothing else to send
+    with pytest.raises(PeerError, match="does not accept objects of this class"):  # nothing else to send
         list(DicomPeer("ORTHANC", "127.0.0.1", orthanc.dicom).send(sorted(out.rglob("*_seg.dcm"))))
     assert main(["send", str(out), "--to", orthanc.web, "--quiet"]) == 0
     (seg,) = orthanc.results(uid)["SEG"]

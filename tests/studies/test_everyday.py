@@ -281,7 +281,7 @@ def test_a_full_disc_is_one_line_that_names_the_file(tmp_path: Path, capsys: pyt
         assert main(["scan", str(source.parent), "--out", str(out / "manifest.csv")]) == 1
         with pytest.raises(OSError, match="too large") as caught, complete(out / "mask.png") as part:
             shutil.copyfile(source, part)
-    line = f"Error: '{out / 'manifest.csv'}': File too large; make room, then repeat the command."
+    line = f"Error: '{out / 'manifest.csv'}': File too large; free some space, then repeat the command."
     assert capsys.readouterr().err.splitlines()[-1] == line
     assert (caught.value.filename, caught.value.filename2) == (str(out / "mask.png"), None)
     assert list(out.iterdir()) == []

@@ -115,7 +115,7 @@ def test_foreign(package: Path, packed: Path, trained: Path, capsys: pytest.Capt
     shutil.copy(trained, file)  # not what the suffix says, and another digest
     for action in (("weights", "verify"), ("weights", "verify", "starter-tpseg")):
         assert "has another SHA-256" in refused(*action, capsys=capsys)
-    with pytest.raises(CheckpointError, match="sha256 differs"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
         monai_tpseg.load_model(device="cpu")
     shutil.copy(trained, package / "starter-tpseg.pt")
     assert "remove the wrong one" in refused("weights", "list", capsys=capsys)
@@ -130,7 +130,7 @@ def test_altered(package: Path, packed: Path, capsys: pytest.CaptureFixture[str]
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert "has another SHA-256" in refused("weights", "verify", capsys=capsys)
-    with pytest.raises(CheckpointError, match="sha256 differs"):
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
         monai_tpseg.load_model(device="cpu")
 
 
@@ -179,7 +179,7 @@ def test_the_command_shows_and_verifies(package: Path, packed: Path, capsys: pyt
     assert main(["weights", "show", "starter-tpseg", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["file"] == str(file)
     assert main(["weights", "verify"]) == 0
-    assert capsys.readouterr().out == "starter-tpseg: sha256 is right\n"
+    assert capsys.readouterr().out == "starter-tpseg: SHA-256 matches\n"
     assert main(["weights", "where"]) == 0
     assert str(package) in capsys.readouterr().out
 

@@ -98,7 +98,7 @@ def test_weights_that_are_none_are_not_packed(trained: Path, tmp_path: Path) -> 
     first = next(iter(state))
     shutil.copy(trained.with_suffix(".json"), tmp_path)
     torch.save(state, model)
-    with pytest.raises(CheckpointError, match="sha256 differs"):  # written again: other bytes
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):  # written again: other bytes
         pack(model, tmp_path / "out", "x", {})
     described = json.loads(trained.with_suffix(".json").read_text())
     for changed, message in (

@@ -13,5 +13,5 @@ class SessionError(ValueError):
 
 def no_writing(folder: Path, error: OSError) -> SessionError:
     """Return the error for a folder of a session that is not writable."""
-    why = error.strerror or "the disc is full"
+    why = error.strerror or "the disk is full"
     return SessionError(f"'{folder}' cannot be written ({why}); free space or correct its permissions.")

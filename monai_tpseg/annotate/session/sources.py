@@ -24,7 +24,7 @@ from monai_tpseg.transforms.transfer import READ, READ_PAIR, load_case, load_pai
 __all__ = ["IN_PROCESS", "IsolatedSources", "Sources", "Taken"]
 
 _LOST = {
-    "timeout": "took over {seconds:g} s to answer; see to the disc that it lies on, or copy it to a faster one",
+    "timeout": "took over {seconds:g} s to answer; check its disk, or copy it to a faster one",
     "memory": "takes more memory to read than there is; use a machine with more, or give a part of it",
     "crash": "crashes its decoder; export it again, or convert it with another program",
 }

@@ -225,7 +225,7 @@ class Workspace:
         """
         session = self.session(number)
         if session.is_empty and not empty:
-            raise SessionError("Nothing is marked; mark a lesion, or save it as a case without one.")
+            raise SessionError("Nothing is marked; mark a lesion, or save the case as one without a lesion.")
         files = session.export(self.out / CASES, self.cases[number][0])
         folder = files["result"].parent
         return {

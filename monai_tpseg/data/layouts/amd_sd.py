@@ -99,5 +99,5 @@ AMD_SD = Layout(
     {"amd-sd": (2346, 703)},
     "official",
     with_empty=True,
-    remarks=("Lesion is any of the five colours; which of them the paper counts is not said.",),
+    remarks=("Any of the five colours counts as lesion; the paper does not say which ones it uses.",),
 )

@@ -121,6 +121,6 @@ BTD = Layout(
     "official",
     with_empty=True,
     remarks=(
-        "The split goes by the four archives, whatever their patients; --folds 5 takes the published folds by patient.",
+        "The split follows the four archives and ignores patients; --folds 5 uses the published folds by patient.",
     ),
 )

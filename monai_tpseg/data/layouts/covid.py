@@ -83,6 +83,6 @@ COVID_19_CT = Layout(
     {"covid-19-ct": (894, 385)},
     remarks=(
         "How the paper chose its 1279 slices is not published; these are the slices with infection, no others.",
-        "Volumes of rp_im and of COVID-19-CT-Seg_20cases may be of the same patients: give one of the two.",
+        "Volumes of rp_im and of COVID-19-CT-Seg_20cases may come from the same patients: use only one of the two.",
     ),
 )

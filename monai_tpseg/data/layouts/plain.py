@@ -131,7 +131,7 @@ EBHI_SEG = Layout(
     _find_ebhi,
     {"ebhi-seg": (636, 159)},
     with_empty=True,
-    remarks=("The first number of a name is taken for the patient.",),
+    remarks=("The first number in a file name is taken as the patient.",),
 )
 TNUI_2021 = Layout(
     "tnui-2021", "thyroid_nodule", "TNUI-2021", _find_tnui, {"tnui-2021": (966, 276)}, "official", with_empty=True

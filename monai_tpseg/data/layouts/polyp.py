@@ -46,7 +46,7 @@ def _find_raw(root: Path) -> DatasetContent:
             absent.append(name)
             continue
         parts.append(_set(folder, name, "" if training else "validation"))
-    return joined([*parts, DatasetContent([], remarks=[f"Not there: {', '.join(absent)}."] if absent else [])])
+    return joined([*parts, DatasetContent([], remarks=[f"Missing: {', '.join(absent)}."] if absent else [])])
 
 
 def _set(folder: Path, name: str, section: str) -> DatasetContent:
@@ -83,6 +83,7 @@ POLYP_RAW = Layout(
     with_empty=True,
     remarks=(
         "Which pictures of Kvasir-SEG and CVC-ClinicDB the benchmark trains on is only known from PraNet's archives. "
-        "Pictures of CVC-ClinicDB are frames of few sequences, which no folder names: neighbours may be parted.",
+        "Pictures of CVC-ClinicDB are frames of few sequences, which the layout does not identify: neighbouring frames "
+        "may be in different lists.",
     ),
 )

@@ -11,7 +11,7 @@ const KEPT = 2 ** 26; // pixels of cached pictures, four bytes each
 const SOON = 300; // idle time before lesions are numbered, in ms
 const LATE = 400; // delay before the display is marked as showing another slice, in ms
 const LOST = 'The answer was lost on its way; what is shown now is what the viewer has.';
-const LOADING = 'The picture of this slice is not there yet; click again.';
+const LOADING = 'The picture of this slice has not loaded yet; click again.';
 
 // State of one case: created when a case is opened, so that nothing of the previous one remains.
 const fresh = (opened, status) => ({

@@ -91,7 +91,7 @@ export class Screen {
     say('shown', `W ${brief(window[1] - window[0])}   L ${brief((window[0] + window[1]) / 2)}`);
     say('scale', `${Math.round(view.zoom * 100)} %`);
     const at = cursor ?? hovered;
-    const marked = mask ? `${mask.area} ${mask.area === 1 ? 'pixel' : 'pixels'} marked` : 'mask not there yet';
+    const marked = mask ? `${mask.area} ${mask.area === 1 ? 'pixel' : 'pixels'} marked` : 'mask not loaded yet';
     say('place', `${at ? `row ${at.row}, column ${at.column} · ` : ''}${marked}`);
     const known = at && pixel?.index === index && pixel.row === at.row && pixel.column === at.column;
     say('value', known ? valued(pixel) : '');
