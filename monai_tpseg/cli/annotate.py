@@ -28,7 +28,7 @@ action is stored in OUT immediately; OUT/manifest.csv maps cases to their source
 def add_annotate_command(commands: Any) -> None:
     """Add `annotate` to the sub-parsers of `tpseg`."""
     raw = argparse.RawDescriptionHelpFormatter
-    about = {"help": "click lesions in a browser on this machine", "description": _ABOUT, "formatter_class": raw}
+    about = {"help": "segment and correct lesions by hand in a browser", "description": _ABOUT, "formatter_class": raw}
     command = commands.add_parser("annotate", **about)
     command.set_defaults(command=_annotate, quiet=False)
     command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")

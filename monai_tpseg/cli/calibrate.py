@@ -71,7 +71,7 @@ def add_calibrate_command(commands: Any) -> None:
     command.add_argument(
         "--copies", type=int, metavar="N", help="altered copies of each picture (2; none if --list equals --limits)"
     )
-    command.add_argument("--seed", type=int, default=0, help="seed of that draw (%(default)s)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of this draw (%(default)s)")
     add_device(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar, only errors")
     command.set_defaults(command=_calibrate)

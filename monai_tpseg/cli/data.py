@@ -134,7 +134,7 @@ def _add_prepare(commands: Any) -> None:
 
 def _add_dividing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
-    command.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     command.add_argument("--folds", type=int, default=0, metavar="N", help="cross-validation: one list per fold")
     command.add_argument("--fold", type=int, default=0, metavar="I", help="with --folds: write only this fold, 1 to N")
     command.add_argument(

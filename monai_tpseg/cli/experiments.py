@@ -131,7 +131,9 @@ def _add_cost(command: argparse.ArgumentParser) -> None:
         "Count parameters and multiply-adds (torch's counter, one image, one task) of a network and its parts, and "
         "their growth with the number of tasks (Table 5). Nothing is executed; Hiera-L takes a few seconds."
     )
-    command.add_argument("--backbone", help="backbone of TP-Seg (hiera_large) or K-Prism (that of the paper)")
+    command.add_argument(
+        "--backbone", metavar="B", help="backbone of TP-Seg (hiera_large) or K-Prism (that of the paper)"
+    )
     command.add_argument("--image-size", nargs="+", type=int, default=[512], metavar="N", help="side, or H and W (512)")
     command.add_argument(
         "--num-tasks", nargs=2, type=int, default=[1, 8], metavar="N", help="two numbers of tasks to compare (1 8)"

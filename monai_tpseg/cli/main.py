@@ -39,16 +39,16 @@ __all__ = ["main"]
 logger = logging.getLogger(__name__)
 
 _TOP = """\
-Segment lesions in many studies: DICOM, NIfTI and pictures in; masks, measurements and a report out.
+Segment lesions in pictures, volumes and folders of studies (DICOM, NIfTI, PNG, ...); write masks, tables and a report.
 
-one picture:   tpseg run my.png --task skin_lesion         (prints the path of the mask and the size of each lesion)
+one picture:   tpseg run my.png --task skin_lesion       prints the path of the mask and the size of each lesion
 one task:      tpseg run scans/ --task lung_infection --out results
-several tasks: tpseg scan scans/ --out manifest.csv        (then fill in empty cells of the column 'task')
+several tasks: tpseg scan scans/ --out manifest.csv      then fill in the empty cells of the column 'task'
                tpseg run --data manifest.csv --out results
-then:          tpseg report results                        (open results/report.html)
-across dates:  tpseg follow results_may results_august --out change   (which lesions grew, appeared or disappeared)
-your own data: tpseg train --data moles/ --task skin_lesion --out run  (adapt the weights to your pictures)
-by hand:       tpseg annotate scan.nii.gz                  (click lesions in a browser)
+then:          tpseg report results                      writes results/report.html
+across dates:  tpseg follow results_may results_august --out change
+your own data: tpseg train --data moles/ --task skin_lesion --out run
+by hand:       tpseg annotate scan.nii.gz                opens a browser
 
 Without --checkpoint the starter weights of the package are used. Interrupted? Repeat the command with --resume to
 continue; complete cases are kept.

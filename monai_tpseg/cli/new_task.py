@@ -46,8 +46,8 @@ def add_new_task_command(commands: Any) -> None:
     tuning.add_argument(
         "--fine-tune", type=int, default=0, metavar="STEPS", help="number of steps, with 4 exemplars each (0)"
     )
-    tuning.add_argument("--lr", type=float, default=1e-3, help="learning rate (%(default)s)")
-    tuning.add_argument("--seed", type=int, default=0, help="random seed (0)")
+    tuning.add_argument("--lr", type=float, default=1e-3, metavar="L", help="learning rate (%(default)s)")
+    tuning.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     add_device(command)
     command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_new_task)

@@ -82,7 +82,7 @@ def _add_listen(command: argparse.ArgumentParser) -> None:
 def _add_line(group: Any) -> None:
     group.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this node (TPSEG)")
     group.add_argument("--bind", default="127.0.0.1", metavar="HOST", help="address to listen on (127.0.0.1)")
-    group.add_argument("--port", type=int, default=11112, help="port (11112); 0 for a free one")
+    group.add_argument("--port", type=int, default=11112, metavar="P", help="port (11112); 0 for a free one")
     group.add_argument(
         "--allow", required=True, metavar="A,B", help="AE titles allowed to send; all others are refused"
     )

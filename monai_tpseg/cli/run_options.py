@@ -93,12 +93,14 @@ def add_settings(command: Any) -> None:
 def add_threshold(command: Any) -> None:
     """Add what decides which pixels are lesion."""
     command.add_argument(
-        "--threshold", type=float, default=THRESHOLD, help="probability at which a pixel counts as lesion (%(default)s)"
-    )
+        "--threshold", type=float, default=THRESHOLD, metavar="P",
+        help="probability at which a pixel counts as lesion (%(default)s)",
+    )  # fmt: skip
     command.add_argument(
         "--min-lesion-area",
         type=int,
         default=MIN_LESION_AREA,
+        metavar="N",
         help="remove lesions smaller than this number of pixels or voxels (%(default)s)",
     )
 
