@@ -19,7 +19,7 @@ from monai_tpseg.bundle.case_loader import CaseLoader, Sources
 from monai_tpseg.bundle.command_line import error_line, flag, one_line, stop
 from monai_tpseg.bundle.inference_inputs import SourceLost, data_root, inference_cases
 from monai_tpseg.bundle.network import described, described_options
-from monai_tpseg.bundle.trust import trust_digests, watched
+from monai_tpseg.bundle.trust import trust_digests, trust_inferer
 from monai_tpseg.bundle.workflow import find_bundle_root
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.data.datalists import DatalistError
@@ -55,7 +55,7 @@ __all__ = [
     "run_engine",
     "start_loader",
     "trust_digests",
-    "watched",
+    "trust_inferer",
 ]
 
 logger = logging.getLogger(__name__)

@@ -7,16 +7,16 @@ from pathlib import Path
 from monai_tpseg.bundle.command_line import one_line
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.networks.weights_info import read_info
-from monai_tpseg.segment import WatchedInferer
+from monai_tpseg.segment import TrustInferer
 from monai_tpseg.trust import Judge
 
-__all__ = ["trust_digests", "watched"]
+__all__ = ["trust_digests", "trust_inferer"]
 
 
 @one_line
-def watched(
+def trust_inferer(
     inferer: TaskInferer, checkpoint: str | None, contours: bool = False, refuse: bool = False
-) -> WatchedInferer:
+) -> TrustInferer:
     """Return an inferer that says how far its masks can be trusted, by what lies beside the weights.
 
     Args:
@@ -29,13 +29,13 @@ def watched(
         CheckpointError: what lies beside the weights is damaged or made for others, or what is asked for is not there.
     """
     if not checkpoint or not Path(checkpoint).is_file():
-        return WatchedInferer(inferer)
+        return TrustInferer(inferer)
     judge = Judge.beside(checkpoint, read_info(checkpoint), contours)
     if refuse:
         judge.check_refuses(checkpoint)
-    return WatchedInferer(inferer, judge)
+    return TrustInferer(inferer, judge)
 
 
-def trust_digests(inferer: WatchedInferer) -> dict[str, str]:
+def trust_digests(inferer: TrustInferer) -> dict[str, str]:
     """Return the sha256 of the files that masks are judged by, by name; a record of a result holds them."""
     return inferer.judge.digests

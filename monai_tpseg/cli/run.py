@@ -158,7 +158,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         "refuse": options.refuse,
         "probabilities": options.probabilities,
         "encoding": options.encoding,
-        "also": tuple(sorted({name.strip() for name in options.also.split(",") if name.strip()})),
+        "label_maps": tuple(sorted({name.strip() for name in options.label_maps.split(",") if name.strip()})),
     }
     settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (reading_processes() if options.engine == "local" else 1)

@@ -75,7 +75,7 @@ def add_settings(command: Any) -> None:
     )
     command.add_argument("--probabilities", action="store_true", help="also write the probability maps")
     command.add_argument(
-        "--also", metavar="A,B", default="",
+        "--label-maps", metavar="A,B", default="",
         help="further formats for volumes: seg.nrrd (3D Slicer), itksnap (numbered lesions and label descriptions)",
     )  # fmt: skip
     command.add_argument("--mpp", type=float, help="micrometres per pixel at which to read whole slides", metavar="UM")

@@ -23,7 +23,7 @@ def run_block(block: MultiScaleBlock, h: Tensor) -> Tensor:
     number. At 256 x 256 pixels, two thirds of the rows projected by Hiera-T's windows of 14 are padding.
     """
     drops = block.training and not isinstance(block.drop_path, nn.Identity)
-    if is_compiled(block) or not on_plain_cpu(h) or _is_watched(block) or drops:
+    if is_compiled(block) or not on_plain_cpu(h) or _has_hooks(block) or drops:
         result: Tensor = block(h)
         return result
     normed = block.norm1(h)
@@ -35,7 +35,7 @@ def run_block(block: MultiScaleBlock, h: Tensor) -> Tensor:
     return h + linear(hidden, second.weight, second.bias)
 
 
-def _is_watched(block: MultiScaleBlock) -> bool:
+def _has_hooks(block: MultiScaleBlock) -> bool:
     """Whether something hooked onto the block or a part of it wants to be called."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(module, name) for module in block.modules() for name in hooks)

@@ -87,7 +87,7 @@ class Node:
             address = self.receiver.address
             logger.info("%s listens at %s:%d.", address.title, address.host, self.receiver.port)
             while True:
-                self.step()
+                self.process_next()
         finally:
             self.receiver.close()
             if self.monitor is not None:
@@ -95,8 +95,8 @@ class Node:
             self.segmenting.close()
             self.queue.close()
 
-    def step(self) -> None:
-        """Do the next pending step, or wait briefly."""
+    def process_next(self) -> None:
+        """Segment or send the next pending study, or wait briefly if there is none."""
         if time.monotonic() - self._swept > _SWEEP:
             self.store.sweep(self.keep)
             self._swept = time.monotonic()

@@ -63,7 +63,7 @@ def write_segmented(
             files[kind] = writer.write(one, None, meta, task, name)["mask"]
     files["lesions"] = base.with_name(f"{base.name}_lesions.csv") if outputs.prefix else base.with_name("lesions.csv")
     write_atomically(files["lesions"], lesions_csv(lesions))
-    files |= write_label_maps(base, found.lesions, meta, known, outputs.also) if outputs.also else {}
+    files |= write_label_maps(base, found.lesions, meta, known, outputs.label_maps) if outputs.label_maps else {}
     why_no_object = ""
     with ExitStack() as beside:
         overlay = beside.enter_context(_drawn_beside(base, found, task, modalities)) if outputs.overlay else {}

@@ -26,7 +26,7 @@ class Outputs:
         sr: write a DICOM structured report of the measurements if the source is DICOM, even without lesions.
         encoding: encoding of the DICOM segmentation.
         names: names given to lesions by a person, by number.
-        also: label maps of volumes for other programs, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
+        label_maps: label maps of volumes for other programs, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     seg: bool = True
@@ -37,5 +37,5 @@ class Outputs:
     semi_automatic: bool = False
     sr: bool = True
     encoding: Encoding = "binary"
-    also: tuple[str, ...] = ()
+    label_maps: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)

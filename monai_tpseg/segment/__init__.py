@@ -7,6 +7,6 @@ from monai_tpseg.segment.prepare_image import PrepareImage
 from monai_tpseg.segment.result import Segmentation
 from monai_tpseg.segment.segmenter import Segmenter
 from monai_tpseg.segment.transform import FinishMaskd
-from monai_tpseg.segment.watched import WatchedInferer
+from monai_tpseg.segment.trust_inferer import TrustInferer
 
-__all__ = ["Finish", "FinishMaskd", "PrepareImage", "Segmentation", "Segmenter", "WatchedInferer", "find_lesions"]
+__all__ = ["Finish", "FinishMaskd", "PrepareImage", "Segmentation", "Segmenter", "TrustInferer", "find_lesions"]

@@ -14,7 +14,7 @@ from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.segment.finish import Finish
 from monai_tpseg.segment.prepare_image import PrepareImage
 from monai_tpseg.segment.result import Segmentation
-from monai_tpseg.segment.watched import WatchedInferer
+from monai_tpseg.segment.trust_inferer import TrustInferer
 from monai_tpseg.trust import Judge
 
 __all__ = ["Segmenter"]
@@ -23,8 +23,8 @@ __all__ = ["Segmenter"]
 class Segmenter:
     """Crop, normalise, infer, paste, threshold, remove small lesions, and number the lesions.
 
-    Callers with their own loop around the network can use the steps separately: `prepare`, the inferer (`watched` if
-    masks are judged), and `finish`.
+    Callers with their own loop around the network can use the steps separately: `prepare`, the inferer
+    (`trust_inferer` if masks are judged), and `finish`.
 
     Args:
         network: called with (image, row of the task), returns logits.
@@ -47,12 +47,12 @@ class Segmenter:
         self.network, self.tasks = network, tuple(tasks)
         self.prepare, self.finish = PrepareImage(), finish or Finish()
         self.modalities = modalities
-        self.watched = WatchedInferer(inferer, judge)
+        self.trust_inferer = TrustInferer(inferer, judge)
 
     @property
     def inferer(self) -> TaskInferer:
         """The inferer that runs slices through the network."""
-        return self.watched.inferer
+        return self.trust_inferer.inferer
 
     @torch.no_grad()
     def __call__(self, image: MetaTensor, tasks: Sequence[str], **options: Any) -> list[Segmentation]:
@@ -71,13 +71,13 @@ class Segmenter:
             raise ValueError(f"Tasks that run together must be of one modality, got {', '.join(tasks)}.")
         prepared = self.prepare(image, modalities.pop())
         rows = torch.tensor([[self.tasks.index(task) for task in tasks]])
-        found = self.watched(prepared[None], self.network, task=rows, **options)[0]
+        found = self.trust_inferer(prepared[None], self.network, task=rows, **options)[0]
         parts = zip(rows[0].tolist(), torch.split(found, 1), strict=True)
         return [self._finished(row, prob, image) for row, prob in parts]
 
     def _finished(self, row: int, prob: torch.Tensor, image: MetaTensor) -> Segmentation:
         finished = self.finish(prob, image.meta)
-        return Segmentation(image, *finished, self.watched.trust(row, prob, finished, self.finish.threshold))
+        return Segmentation(image, *finished, self.trust_inferer.trust(row, prob, finished, self.finish.threshold))
 
     def modality(self, task: str) -> Modality:
         """Return the modality of a task of the weights."""

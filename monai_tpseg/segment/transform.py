@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK, TRUST
 from monai_tpseg.segment.finish import Finish
-from monai_tpseg.segment.watched import WatchedInferer
+from monai_tpseg.segment.trust_inferer import TrustInferer
 
 __all__ = ["FinishMaskd"]
 
@@ -28,7 +28,7 @@ class FinishMaskd(MapTransform):
         prob_key: key of the probabilities in the result.
         lesions_key: key of the numbered lesions in the result, (1, H, W) or (1, H, W, D) int32 on the CPU.
         allow_missing_keys: skip a case without the key.
-        watched: inferer that made the probabilities; its trust estimates are stored under `keys.TRUST`.
+        trust_inferer: inferer that made the probabilities; its trust estimates are stored under `keys.TRUST`.
 
     Raises:
         ValueError: several keys, or an argument out of range.
@@ -43,22 +43,22 @@ class FinishMaskd(MapTransform):
         prob_key: str = PROB,
         lesions_key: str = LESIONS,
         allow_missing_keys: bool = False,
-        watched: WatchedInferer | None = None,
+        trust_inferer: TrustInferer | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if len(self.keys) != 1:
             raise ValueError(f"Exactly one prediction can be finished, got the keys {', '.join(map(str, self.keys))}.")
         self.finish = Finish(threshold, min_lesion_area)
         self.image_key, self.prob_key, self.lesions_key = image_key, prob_key, lesions_key
-        self.watched = watched
+        self.trust_inferer = trust_inferer
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return `data` with mask, probabilities and lesions."""
         case = dict(data)
         for key in self.key_iterator(case):
             finished = self.finish(case[key], case[self.image_key].meta)
-            if self.watched is not None:
-                case[TRUST] = self.watched.trust(int(case[TASK]), case[key], finished, self.finish.threshold)
+            if self.trust_inferer is not None:
+                case[TRUST] = self.trust_inferer.trust(int(case[TASK]), case[key], finished, self.finish.threshold)
             lesions = torch.from_numpy(finished.lesions)[None]
             case |= {key: finished.mask, self.prob_key: finished.prob, self.lesions_key: lesions}
         return case

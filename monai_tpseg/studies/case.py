@@ -215,7 +215,7 @@ class CaseRunner:
             probabilities=settings.probabilities,
             sr=settings.sr,
             encoding=settings.encoding,
-            also=settings.also,
+            label_maps=settings.label_maps,
         )
 
     def _check_unchanged(self, plan: Plan) -> None:

@@ -45,7 +45,7 @@ __all__ = ["Model", "Settings"]
 logger = logging.getLogger(__name__)
 
 _HIDDEN_BATCH = 8  # slices per batch if their memory cannot be measured
-_LATER = ("encoding", "also")  # settings introduced after 0.2.0
+_LATER = ("encoding", "label_maps")  # settings introduced after 0.2.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Settings:
         refuse: make no mask for a picture that does not belong to the task.
         probabilities: also write the probabilities.
         encoding: encoding of the DICOM segmentation, "binary" or "labelmap".
-        also: label maps of volumes, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
+        label_maps: label maps of volumes, from `monai_tpseg.results.label_maps.LABEL_MAPS`.
     """
 
     threshold: float = THRESHOLD
@@ -84,12 +84,12 @@ class Settings:
     refuse: bool = False
     probabilities: bool = False
     encoding: Encoding = "binary"
-    also: tuple[str, ...] = ()
+    label_maps: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             Finish(self.threshold, self.min_lesion_area)
-            check_label_maps(self.also)
+            check_label_maps(self.label_maps)
         except ValueError as error:
             raise StudyError(f"{error}") from error
         if self.precision not in PRECISIONS:

@@ -121,7 +121,7 @@ def _segment(model: Model, source: SlideSource, task: str, name: str, quiet: boo
     bar = tqdm(pictures, total=len(corners), unit="window", desc="slide", leave=False, disable=quiet)
     segmenter = model.segmenter
     windows, finish = _Windows(bar, model.settings.skip_glass, segmenter.prepare), segmenter.finish
-    row, judge = segmenter.tasks.index(task), segmenter.watched.judge
+    row, judge = segmenter.tasks.index(task), segmenter.trust_inferer.judge
     cuts, tally = judge.cuts(row, finish.threshold), judge.tally(row, finish.threshold)
     cut_at = {} if cuts is None else {"inner": cuts.inner_threshold, "outer": cuts.outer_threshold}
     parts: list[RunMask] = []

@@ -95,7 +95,9 @@ def test_training_state_is_not_taken_for_weights(tmp_path: Path) -> None:
 def test_safetensors(tmp_path: Path) -> None:
     net = tpseg_hiera_demo(1)
     save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "model.safetensors")
-    load_weights(tpseg_hiera_demo(1), tmp_path / "model.safetensors")
+    other = tpseg_hiera_demo(1)
+    load_weights(other, tmp_path / "model.safetensors")
+    assert all(torch.equal(value, net.state_dict()[name]) for name, value in other.state_dict().items())
 
 
 def test_description_round_trip_and_digest(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_what_arrived_before_a_kill_is_not_sent_again(
     receiver = Receiver(Address("TPSEG", "127.0.0.1", free_port(), ("A",)), queue, store)
     segmenting = Segmenting(model, [Rule({"modality": ("CT",)}, ("lung_infection",))], queue, store, Limits())
     node = Node(receiver, segmenting, destination, queue, store, 3600, None)
-    node.step()
+    node.process_next()
     segmenting.close()
     assert sent == [tmp_path / os.path.relpath(other, tmp_path)]
     assert queue.states()["done"] == 1

@@ -129,14 +129,15 @@ def test_run_writes_them_on_request_and_names_them(tmp_path: Path) -> None:
     common = ["run", str(source), "--task", "lung_infection", "--checkpoint", str(weights), "--threshold", "0.4"]
     common += ["--device", "cpu", "--quiet", "--names", "source"]
     assert main([*common, "--out", str(tmp_path / "plain")]) == 0
-    assert main([*common, "--out", str(tmp_path / "more"), "--also", "itksnap,seg.nrrd", "--seg", "labelmap"]) == 0
+    more_options = ["--label-maps", "itksnap,seg.nrrd", "--seg", "labelmap"]
+    assert main([*common, "--out", str(tmp_path / "more"), *more_options]) == 0
     (plain,), (more,) = ([*(tmp_path / out / "cases").iterdir()] for out in ("plain", "more"))
     records = [read_result(folder) for folder in (plain, more)]
     assert records[0] is not None
     assert records[1] is not None
     assert set(records[1]["files"]) - set(records[0]["files"]) == {"seg_nrrd", "label_map", "itksnap"}
     assert all((more / name).is_file() for name in records[1]["files"].values())
-    assert {"encoding", "also"}.isdisjoint(records[0]["provenance"]["config"])
+    assert {"encoding", "label_maps"}.isdisjoint(records[0]["provenance"]["config"])
     assert records[1]["provenance"]["config"]["encoding"] == "labelmap"
     assert (plain / records[0]["files"]["mask"]).read_bytes() == (more / records[1]["files"]["mask"]).read_bytes()
 
@@ -145,7 +146,7 @@ def test_an_unknown_form_is_told(capsys: pytest.CaptureFixture[str], tmp_path: P
     with pytest.raises(ValueError, match=r"Unknown label map 'mha'; choose from seg\.nrrd, itksnap"):
         check_label_maps(["mha"])
     source = sources(tmp_path)["nifti"]
-    words = ["run", str(source), "--task", "lung_infection", "--out", str(tmp_path / "out"), "--also", "mha"]
+    words = ["run", str(source), "--task", "lung_infection", "--out", str(tmp_path / "out"), "--label-maps", "mha"]
     assert main([*words, "--device", "cpu"]) == 1
     assert "choose from seg.nrrd, itksnap" in capsys.readouterr().err
     assert not (tmp_path / "out" / "cases").exists()

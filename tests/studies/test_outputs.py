@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from pydicom.dataset import Dataset
 
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.segment.watched import WatchedInferer
+from monai_tpseg.segment.trust_inferer import TrustInferer
 from monai_tpseg.studies import Entry, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseRunner
 from monai_tpseg.studies.reading import Read
@@ -55,7 +55,7 @@ class Bright(torch.nn.Module):
 def bright(weights: Path) -> Model:
     """The path of a model with weights, with such a network in it."""
     model = Model(weights, "cpu")
-    model.segmenter.network, model.segmenter.watched = Bright(), WatchedInferer(TaskInferer((160, 128)))
+    model.segmenter.network, model.segmenter.trust_inferer = Bright(), TrustInferer(TaskInferer((160, 128)))
     return model
 
 

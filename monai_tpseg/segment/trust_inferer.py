@@ -15,10 +15,10 @@ from monai_tpseg.inferers.task_inferer import Network
 from monai_tpseg.segment.finish import Finished
 from monai_tpseg.trust import Judge, Observed, Trust
 
-__all__ = ["WatchedInferer", "plain_prob"]
+__all__ = ["TrustInferer", "plain_prob"]
 
 
-class WatchedInferer(Inferer):
+class TrustInferer(Inferer):
     """Run an inferer on one case after another, and estimate how far the masks of the last one can be trusted.
 
     Args:
