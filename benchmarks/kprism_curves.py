@@ -67,7 +67,7 @@ def draw(results: Results) -> Figure:
             style = {"color": "black", "linewidth": 2.5, "markersize": 4}
         right.plot([alone.means(n)[task] for n in range(alone.dice.shape[1])], "o-", label=task, **style)
     left.set(xlabel="clicks", ylabel="Dice", ylim=(0, 1), title="Mean over tasks")
-    right.set(xlabel="clicks", title="Mixed training, clicks alone")
+    right.set(xlabel="clicks", title="Mixed training, clicks only")
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)

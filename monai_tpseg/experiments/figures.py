@@ -72,14 +72,14 @@ def draw_separation(run: dict[str, Any]) -> Figure:
     """Draw Figure 8: 1 - cosine of each task's foreground and background prototype against its Dice."""
     dice = [run["metrics"][task]["dice"] for task in run["tasks"]]
     panels = run["separation"]
-    figure = Figure(figsize=(4.0 * len(panels), 3.8), layout="constrained")
+    figure = Figure(figsize=(4.0 * len(panels) + 1.2, 3.8), layout="constrained")
     for i, (axes, values) in enumerate(zip(_panels(figure, len(panels)), panels, strict=True)):
         for j, task in enumerate(run["tasks"]):
             axes.plot(values[j], dice[j], "o", color=colormaps["tab10"](j), label=task)
         axes.set(xlabel="1 - cosine(foreground, background)", title=_pgtd_title(i, len(panels)))
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("Dice")
-    figure.axes[-1].legend(fontsize=7)
+    figure.axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))  # beside the points
     return figure
 
 
