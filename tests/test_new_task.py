@@ -133,7 +133,7 @@ def test_prepared_folders_serve_as_exemplars(exemplars: Path, tmp_path: Path) ->
     path = tmp_path / "mole.json"
     folders = ["--images", str(exemplars / "images"), "--masks", str(exemplars / "masks"), "--out", str(path)]
     options = ["--val-share", "0.4", "--workers", "0", "--quiet"]
-    assert main(["prepare", "folders", "--task", "a mole", *folders, *options]) == 1
+    assert main(["prepare", "folders", "--task", "a mole", *folders, *options]) == 2
     assert main(["prepare", "folders", "--task", "mole", *folders, *options]) == 0
     lists = json.loads(path.read_text())
     assert len(find_exemplars(path, "mole")) == len(lists["training"]) == 3 - len(lists["validation"]) == 2
@@ -200,7 +200,8 @@ def test_exemplars_that_show_nothing_are_refused(
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [
-        ("wet_amd", (), "already have a task 'wet_amd'"),
+        ("wet_amd", ("--modality", "oct"), "already have a task 'wet_amd'"),
+        ("wet_amd", (), "'wet_amd' of the catalogue is of modality 'oct', not "),
         ("../mole", (), "'../mole' is not a valid task name"),
         ("Mole", (), "'Mole' is not a valid task name"),
         ("3", (), "'3' is not a valid task name"),
@@ -221,7 +222,7 @@ def test_calls_that_make_no_sense_are_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(command(exemplars, weights, tmp_path / "w2.pt", *more, name=name)) == 1
+    assert main(command(exemplars, weights, tmp_path / "w2.pt", *more, name=name)) == (1 if "already" in message else 2)
     _one_line(capsys, message)
     assert list(tmp_path.iterdir()) == []
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES, match_task
-from monai_tpseg.cli.run import UsageError, check_exists
+from monai_tpseg.cli.run import check_exists
 from monai_tpseg.cli.run_options import add_device
+from monai_tpseg.cli.usage import UsageError
 from monai_tpseg.words import choose, how_to_install
 
 __all__ = ["add_annotate_command"]

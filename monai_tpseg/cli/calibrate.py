@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
+from monai_tpseg.cli.usage import UsageError, from_options
 
 if TYPE_CHECKING:
     from monai_tpseg.studies.trust_fitting import Sample
@@ -81,14 +82,15 @@ def _calibrate(options: argparse.Namespace) -> int:
     false = options.miss if options.false is None else options.false
     for name, share in (("--miss", options.miss), ("--false", false)):
         if not 0 < share < 1:
-            raise ValueError(f"{name} must be a share between 0 and 1, got {share:g}.")
+            raise UsageError(f"{name} must be a share between 0 and 1, got {share:g}.")
     seen = options.list != options.limits
     copies = (2 * seen if options.copies is None else options.copies) if options.fit != "contours" else 0
     for name, number in (("--most", options.most), ("--copies", copies)):
         if number < 0:
-            raise ValueError(f"{name} must be 0 or more, got {number}.")
+            raise UsageError(f"{name} must be 0 or more, got {number}.")
     from tqdm import tqdm
 
+    from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.studies import Model
     from monai_tpseg.studies.trust_fitting import (
         collect,
@@ -101,6 +103,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     from monai_tpseg.trust.fitted_files import Fitted, read_fitted, write_contours, write_fitted
     from monai_tpseg.weights import choose_weights
 
+    with from_options():
+        choose_device(options.device)
     checkpoint = choose_weights(options.checkpoint)
     model = Model(checkpoint, options.device, judged=False)
     cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)

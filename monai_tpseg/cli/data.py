@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, check_name, check_new_name, get_task, match_task, task_names
+from monai_tpseg.cli.usage import UsageError, from_options, path
 from monai_tpseg.words import count
+
+if TYPE_CHECKING:
+    from monai_tpseg.data.layouts import Layout
 
 __all__ = ["add_data_commands"]
 
@@ -86,7 +89,7 @@ def _add_prepare(commands: Any) -> None:
     for name, title in _DATASETS.items():
         dataset = kinds.add_parser(name, help=title, description=title)
         dataset.add_argument(
-            "--source", type=Path, required=True, metavar="DIR", help="folder with the unpacked data set"
+            "--source", type=path, required=True, metavar="DIR", help="folder with the unpacked data set"
         )
         dataset.add_argument(
             "--split", choices=("paper", "official", "seeded"), default="paper",
@@ -96,9 +99,9 @@ def _add_prepare(commands: Any) -> None:
         _add_dividing(dataset)
         dataset.set_defaults(command=_prepare, dataset=name)
     own = kinds.add_parser("folders", help="your own pictures and masks", description="your own pictures and masks")
-    own.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures, in any folder structure")
+    own.add_argument("--images", type=path, required=True, metavar="DIR", help="pictures, in any folder structure")
     own.add_argument(
-        "--masks", type=Path, required=True, metavar="DIR", help="masks, with the same names and folder structure"
+        "--masks", type=path, required=True, metavar="DIR", help="masks, with the same names and folder structure"
     )
     own.add_argument("--task", required=True, metavar="T", help=f"{', '.join(TASK_NAMES)}, or a new name")
     own.add_argument("--new-task", action="store_true", help="confirm a new name that resembles that of a known task")
@@ -118,22 +121,22 @@ def _add_prepare(commands: Any) -> None:
         help="masks saved in tpseg annotate",
         description="masks saved in tpseg annotate",
     )
-    annotated.add_argument("source", type=Path, metavar="OUT", help="the --out of tpseg annotate")
+    annotated.add_argument("source", type=path, metavar="OUT", help="the --out of tpseg annotate")
     annotated.add_argument(
-        "--out", type=Path, required=True, metavar="JSON", help="datalist to write; all cases go to training"
+        "--out", type=path, required=True, metavar="JSON", help="datalist to write; all cases go to training"
     )
     annotated.add_argument("--done", action="store_true", help="only cases marked as done")
     annotated.add_argument("--quiet", action="store_true", help="print only errors")
     annotated.set_defaults(command=_annotated)
     merge = kinds.add_parser("merge", help="merge datalists", description="merge datalists")
-    merge.add_argument("lists", type=Path, nargs="+", metavar="JSON", help="datalists, paths relative to their folders")
-    merge.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
+    merge.add_argument("lists", type=path, nargs="+", metavar="JSON", help="datalists, paths relative to their folders")
+    merge.add_argument("--out", type=path, required=True, metavar="JSON", help="datalist to write")
     merge.add_argument("--quiet", action="store_true", help="print only errors")
     merge.set_defaults(command=_merge)
 
 
 def _add_dividing(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="JSON", help="datalist to write")
+    command.add_argument("--out", type=path, required=True, metavar="JSON", help="datalist to write")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (0)")
     command.add_argument("--folds", type=int, default=0, metavar="N", help="cross-validation: one list per fold")
     command.add_argument("--fold", type=int, default=0, metavar="I", help="with --folds: write only this fold, 1 to N")
@@ -149,32 +152,36 @@ def _add_dividing(command: argparse.ArgumentParser) -> None:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from monai_tpseg.data.layouts import LAYOUTS, own_layout
+    from monai_tpseg.data.layouts import LAYOUTS
     from monai_tpseg.data.prepare import Options, prepare
 
     own = options.dataset == "folders"
-    if own:
-        if options.new_task:
-            task = check_name(match_task(options.task))
-        else:
-            task = check_new_name(options.task, confirm="add --new-task")
-        layout = own_layout(options.images, options.masks, task, options.patient_regex)
-    else:
-        layout = LAYOUTS[options.dataset]
-    chosen = Options(
-        split="paper" if own else options.split,
-        seed=options.seed,
-        val_share=options.val_share if own else 0.2,
-        folds=options.folds,
-        fold=options.fold,
-        with_empty=True if own or options.with_empty else None,
-        drop_duplicates=options.drop_duplicates,
-        workers=options.workers,
-        progress=not options.quiet,
-    )
+    with from_options():
+        layout = _own_layout(options) if own else LAYOUTS[options.dataset]
+        chosen = Options(
+            split="paper" if own else options.split,
+            seed=options.seed,
+            val_share=options.val_share if own else 0.2,
+            folds=options.folds,
+            fold=options.fold,
+            with_empty=True if own or options.with_empty else None,
+            drop_duplicates=options.drop_duplicates,
+            workers=options.workers,
+            progress=not options.quiet,
+        )
     summaries = prepare(layout, options.images if own else options.source, options.out, chosen)
     sys.stdout.write("\n\n".join(summary.markdown() for summary in summaries) + "\n")
     return max(summary.status for summary in summaries)
+
+
+def _own_layout(options: argparse.Namespace) -> Layout:
+    from monai_tpseg.data.layouts import own_layout
+
+    if options.new_task:
+        task = check_name(match_task(options.task))
+    else:
+        task = check_new_name(options.task, confirm="add --new-task")
+    return own_layout(options.images, options.masks, task, options.patient_regex)
 
 
 def _annotated(options: argparse.Namespace) -> int:
@@ -204,8 +211,10 @@ def _check(options: argparse.Namespace) -> int:
     from monai_tpseg.data.check import check_datalist
 
     if options.workers is not None and options.workers < 0:
-        raise ValueError(f"--workers must be 0 or more processes, got {options.workers}.")
-    tasks = task_names(get_task(match_task(name)) for name in options.tasks.split(",")) if options.tasks else TASK_NAMES
+        raise UsageError(f"--workers must be 0 or more processes, got {options.workers}.")
+    with from_options():
+        named = options.tasks.split(",") if options.tasks else TASK_NAMES
+        tasks = task_names(get_task(match_task(name)) for name in named)
     report = check_datalist(options.data, options.root, tasks, options.workers, not options.quiet)
     sys.stdout.write((report.to_json() if options.json else report.markdown()) + "\n")
     return report.status

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.cli.usage import UsageError
+
 __all__ = ["add_commands"]
 
 logger = logging.getLogger(__name__)
@@ -153,14 +155,14 @@ def _cost(options: argparse.Namespace) -> int:
     size = options.image_size[0] if len(options.image_size) == 1 else options.image_size
     settings = dict(_setting(word) for word in options.set)
     if not 1 <= options.num_tasks[0] < options.num_tasks[1]:
-        raise ValueError(
+        raise UsageError(
             f"--num-tasks needs two increasing numbers such as 1 8, got {options.num_tasks[0]} {options.num_tasks[1]}."
         )
     try:
         named = {"backbone": options.backbone} if options.backbone else {}
         table = cost_table({**named, **settings}, image_size_2d(size), options.num_tasks)
     except TypeError as error:
-        raise ValueError(f"--set has an option that the network does not accept: {error}.") from error
+        raise UsageError(f"--set has an option that the network does not accept: {error}.") from error
     sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")
     return 0
 
@@ -169,7 +171,7 @@ def _setting(word: str) -> tuple[str, Any]:
     """Return key and value of `key=value`, the value as Python where it is a number, a list or None, else a word."""
     key, sign, value = word.partition("=")
     if not sign or not key:
-        raise ValueError(f"--set needs KEY=VALUE, got '{word}'.")
+        raise UsageError(f"--set needs KEY=VALUE, got '{word}'.")
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):

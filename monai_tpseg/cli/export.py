@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.cli.usage import UsageError, from_options
 from monai_tpseg.files import check_writable
 
 __all__ = ["add_export_command"]
@@ -55,10 +56,11 @@ def _export(options: argparse.Namespace) -> int:
             f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg and K-Prism can be exported."
         )
     if isinstance(net, KPrism) and options.format not in (None, "onnx"):
-        raise ValueError(f"K-Prism is exported as onnx, not as {options.format}; omit --format.")
+        raise UsageError(f"K-Prism is exported as onnx, not as {options.format}; omit --format.")
     if isinstance(net, TPSeg) and not options.task:
-        raise ValueError(f"TP-Seg is exported for one task: give --task, one of {', '.join(info.tasks)}.")
-    row = None if options.task is None else resolve_task(options.task, info.tasks)
+        raise UsageError(f"TP-Seg is exported for one task: give --task, one of {', '.join(info.tasks)}.")
+    with from_options():
+        row = None if options.task is None else resolve_task(options.task, info.tasks)
     if not Path(options.out).absolute().parent.is_dir():
         raise ValueError(f"No folder '{Path(options.out).absolute().parent}'; create it, or correct --out.")
     for file in file_pair(options.out) if isinstance(net, KPrism) else (options.out,):

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Any
 
-from monai_tpseg.cli.run import UsageError
+from monai_tpseg.cli.usage import UsageError, from_options
 
 __all__ = ["add_follow_command"]
 
@@ -60,9 +60,12 @@ def _follow(options: argparse.Namespace) -> int:
         raise UsageError(f"Give one or two folders of runs, got {len(options.outs)}.")
     from monai_tpseg.follow import follow
     from monai_tpseg.follow.follow_page import PAGE
+    from monai_tpseg.follow.follow_up import check_tolerance
     from monai_tpseg.results.codes import ExitStatus
     from monai_tpseg.words import count
 
+    with from_options():
+        check_tolerance(options.tolerance)
     followed = follow(options.outs, options.out, options.tolerance, not options.no_register)
     compared = [comparison for one in followed for comparison in one.comparisons]
     unsafe = sum(bool(comparison.reason) for comparison in compared)

@@ -25,8 +25,9 @@ from monai_tpseg.cli.follow import add_follow_command
 from monai_tpseg.cli.new_task import add_new_task_command
 from monai_tpseg.cli.pacs import add_pacs_commands
 from monai_tpseg.cli.pretrain import add_pretrain_command, pretrain_own
-from monai_tpseg.cli.run import UsageError, add_run_command, check_exists, run_studies
+from monai_tpseg.cli.run import add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
+from monai_tpseg.cli.usage import UsageError, check_paths
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.cores import let_threads_sleep
 from monai_tpseg.files import shown
@@ -62,7 +63,8 @@ _GROUPS = {
 """Heading of `tpseg --help` -> its commands: those for users first."""
 _STATUS = """\
 exit status: 0 all cases segmented, 3 at least one case skipped or failed (its result.json gives the reason and remedy),
-1 nothing could be run, 2 invalid command line, 130 stopped with Ctrl-C
+1 nothing could be run (a file is missing or unusable), 2 invalid command line (nothing was started), 130 stopped with
+Ctrl-C
 """
 
 
@@ -77,9 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     complete(parser)
-    options = parser.parse_args(argv)
-    let_threads_sleep()
+    options = argparse.Namespace()
     try:
+        parser.parse_args(argv, options)
+        check_paths(vars(options))
+        let_threads_sleep()
         with _speaking(options.quiet), _stoppable():
             return int(options.command(options))
     except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
@@ -109,7 +113,8 @@ class _Parser(argparse.ArgumentParser):
             close = nearest(found[1], self._options_of_command())
         else:
             close = ""
-        super().error(f"{message}; did you mean {close}?" if close else message)
+        message = re.sub(r"^argument (\S+): ", r"\1: ", message)
+        raise UsageError(f"{message}; did you mean {close}?" if close else f"{message}; see {self.prog} --help.")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.given = list(sys.argv[1:] if args is None else args)

@@ -8,6 +8,7 @@ from typing import Any
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
+from monai_tpseg.cli.usage import from_options
 from monai_tpseg.words import count
 
 __all__ = ["add_new_task_command"]
@@ -54,11 +55,14 @@ def add_new_task_command(commands: Any) -> None:
 
 
 def _new_task(options: argparse.Namespace) -> int:
-    from monai_tpseg.engines.new_task import FineTuning, add_task_to_weights
+    from monai_tpseg.engines.new_task import FineTuning, add_task_to_weights, check_new_task
     from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.weights import choose_weights
 
-    tuning = FineTuning(options.fine_tune, options.lr, options.seed)
+    with from_options():
+        tuning = FineTuning(options.fine_tune, options.lr, options.seed)
+        device = choose_device(options.device)
+        check_new_task(options.name, options.modality)
     added = add_task_to_weights(
         options.name,
         options.exemplars,
@@ -67,7 +71,7 @@ def _new_task(options: argparse.Namespace) -> int:
         options.modality,
         options.start,
         tuning,
-        choose_device(options.device),
+        device,
         not options.quiet,
     )
     if not options.quiet:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_tpseg.cli.run import UsageError
 from monai_tpseg.cli.run_options import add_device, add_encoding, add_precision, add_read_timeout, add_threshold
+from monai_tpseg.cli.usage import UsageError, from_options
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.words import how_to_install
 
@@ -168,10 +169,8 @@ def _tls(options: argparse.Namespace) -> Tls | None:
 def _peer(text: str, options: argparse.Namespace, tls: Tls | None) -> DicomPeer | WebPeer:
     from monai_tpseg.pacs.remote_nodes import check_title, peer_from
 
-    try:
+    with from_options():
         return peer_from(text, check_title(options.aet), tls)
-    except ValueError as error:
-        raise UsageError(f"{error}") from error
 
 
 def _listen(options: argparse.Namespace) -> int:
@@ -194,15 +193,19 @@ def _listen(options: argparse.Namespace) -> int:
 
 def _check_listen(options: argparse.Namespace) -> None:
     for name in ("quiet_period", "quota", "associations"):
-        if not getattr(options, name) > 0:
+        if not 0 < getattr(options, name) < math.inf:
             raise UsageError(f"--{name.replace('_', '-')} must be more than 0, got {getattr(options, name):g}.")
-    if options.keep < 0:
+    if not 0 <= options.keep < math.inf:
         raise UsageError(f"--keep must be 0 hours or more, got {options.keep:g}.")
+    for name, least in (("port", 0), ("monitor_port", -1)):
+        if not least <= getattr(options, name) < 2**16:
+            raise UsageError(f"--{name.replace('_', '-')} must be {least} to 65535, got {getattr(options, name)}.")
     if options.send_tls and not options.tls_cert:
         raise UsageError("--send-tls needs --tls-cert and --tls-key.")
 
 
 def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
+    from monai_tpseg.networks.fast.inference_form import choose_device, choose_precision
     from monai_tpseg.pacs.node import Node
     from monai_tpseg.pacs.receiver import Address, Receiver
     from monai_tpseg.pacs.remote_nodes import check_title
@@ -213,24 +216,24 @@ def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
 
     tls = _tls(options)
     destination = _peer(options.send_to, options, tls if options.send_tls else None) if options.send_to else None
-    try:
+    with from_options():
         allowed = tuple(check_title(title) for title in options.allow.split(","))
         title = check_title(options.aet)
-    except ValueError as error:
-        raise UsageError(f"{error}") from error
-    settings = Settings(
-        options.threshold,
-        options.min_lesion_area,
-        seg=not options.no_seg,
-        sr=not options.no_sr,
-        precision=options.precision,
-        encoding=options.encoding,
-    )
+        settings = Settings(
+            options.threshold,
+            options.min_lesion_area,
+            seg=not options.no_seg,
+            sr=not options.no_sr,
+            precision=options.precision,
+            encoding=options.encoding,
+        )
+        limits = Limits(options.read_timeout)
+        choose_precision(options.precision, choose_device(options.device))
     model = Model(options.checkpoint, options.device, settings)
     rules = read_rules(options.rules, model.info.tasks)
     store = Store(work, queue, int(options.quota * _GIB))
     address = Address(title, options.bind, options.port, allowed, options.associations, tls)
-    segmenting = Segmenting(model, rules, queue, store, Limits(options.read_timeout))
+    segmenting = Segmenting(model, rules, queue, store, limits)
     monitor = None if options.monitor_port < 0 else options.monitor_port
     receiver = Receiver(address, queue, store)
     return Node(receiver, segmenting, destination, queue, store, options.keep * 3600, monitor)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.cli.run_options import add_device
+from monai_tpseg.cli.usage import from_options
 from monai_tpseg.words import count
 
 if TYPE_CHECKING:
@@ -89,11 +90,14 @@ def _add_length(group: Any) -> None:
 
 def pretrain_own(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.pretraining import PretrainOptions, pretrain
 
     words = ["modality", "slices", "backbone", "stem", "image_size", "mask_ratio", "minutes", "epochs", "batch_size"]
     words += ["lr", "amp", "device", "seed"]
-    asked = PretrainOptions(tuple(options.data), **{word: getattr(options, word) for word in words})
+    with from_options():
+        asked = PretrainOptions(tuple(options.data), **{word: getattr(options, word) for word in words})
+        choose_device(asked.device)
     pretrained = pretrain(asked, Path(options.out), options.resume, options.quiet)
     if not options.quiet:
         for line in _lines(pretrained):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import shlex
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
 from monai_tpseg.cli.run_options import OUT, add_engine, add_reading, add_settings, add_sources
+from monai_tpseg.cli.usage import UsageError, from_options
 from monai_tpseg.cores import reading_processes
 from monai_tpseg.files import shown
 from monai_tpseg.subprocesses import warm_up
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     Engine = Callable[[Sequence[tuple[str, Entry]]], Counter[str]]
 
-__all__ = ["UsageError", "add_run_command", "check_exists", "run_studies"]
+__all__ = ["add_run_command", "check_exists", "run_studies"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,10 +49,6 @@ tpseg run mole.png --task skin_lesion --out mask.png         only the mask, in t
 tpseg run series/ --task lung_infection --out seg.dcm        a DICOM SEG for a DICOM source
 tpseg run scans/ --task brain_tumor --out results            a folder of scans
 """
-
-
-class UsageError(Exception):
-    """A command line that contradicts itself."""
 
 
 def add_run_command(commands: Any, status: str) -> None:
@@ -140,10 +138,13 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     """Segment the cases, or one `alone`; return the exit status and the cases with the names of their folders."""
     if options.engine == "local":
         warm_up(_READ)
+    from monai_tpseg.networks.fast.inference_form import choose_device, choose_precision
     from monai_tpseg.networks.weights_info import read_info
     from monai_tpseg.report.case_list import write_run_tables
     from monai_tpseg.studies import Limits, Settings, exit_status, prepare_output
     from monai_tpseg.studies.lock import locked
+    from monai_tpseg.studies.manifest import shard_of
+    from monai_tpseg.studies.run import check_output
     from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
     from monai_tpseg.weights import choose_weights
 
@@ -160,9 +161,14 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
         "encoding": options.encoding,
         "label_maps": tuple(sorted({name.strip() for name in options.label_maps.split(",") if name.strip()})),
     }
-    settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
     readers = options.readers or (reading_processes() if options.engine == "local" else 1)
-    limits = Limits(options.read_timeout, options.read_memory, readers)
+    with from_options():
+        settings = Settings(options.threshold, options.min_lesion_area, **more, **slides)
+        limits = Limits(options.read_timeout, options.read_memory, readers)
+        if options.shard:
+            shard_of([], options.shard)
+        if options.engine == "local":  # before a folder of many studies is searched
+            choose_precision(options.precision, choose_device(options.device))
     options.checkpoint = choose_weights(options.checkpoint)
     info = read_info(options.checkpoint, verify=options.engine == "ray")  # a model that is loaded here verifies too
     for task in _tasks(options, info.tasks):
@@ -171,6 +177,7 @@ def _run(options: argparse.Namespace, alone: bool = False) -> tuple[int, list[tu
     if info.method == "K-Prism":
         logger.warning("K-Prism weights are meant for clicks: tpseg annotate. Here they run without any.")
     with locked(options.out, options.shard):
+        check_output(options.out, options.resume or bool(options.shard))
         entries = _entries(options, info.tasks)
         if alone and len(entries) != 1:
             raise UsageError(
@@ -232,10 +239,15 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--shard and --root need --data, the manifest of tpseg scan.")
     if options.slice_batch != "auto" and options.slice_batch < 1:
         raise UsageError(f"--slice-batch must be 1 or more, or auto, got {options.slice_batch}.")
-    if not options.batch_memory > 0:
+    if not 0 < options.batch_memory < math.inf:
         raise UsageError(f"--batch-memory must be more than 0 MiB, got {options.batch_memory:g}.")
-    if options.readers < 0 or options.read_timeout <= 0 or options.read_memory < 0:
-        raise UsageError("--read-timeout must be more than 0, --readers and --read-memory 0 (automatic) or more.")
+    for name in ("readers", "read_memory", "workers"):
+        if not 0 <= getattr(options, name) < math.inf:
+            raise UsageError(
+                f"--{name.replace('_', '-')} must be 0 (automatic) or more, got {getattr(options, name):g}."
+            )
+    if not 0 < options.read_timeout < math.inf:
+        raise UsageError(f"--read-timeout must be more than 0 seconds, got {options.read_timeout:g}.")
     if options.engine == "local" and (options.workers or options.ray_address):
         raise UsageError("--workers and --ray-address need --engine ray; --readers is for both engines.")
     if options.engine == "ray" and options.shard:
@@ -255,6 +267,9 @@ def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
 
     salt = known_salt(options.out)
     if options.data:
+        if options.root:
+            with IsolatedFileAccess() as access:
+                check_exists(options.root, access)
         rows = read_manifest(options.data, salt, options.root, salted=bool(options.shard))
         return [replace(row, task=match_task(row.task, known)) for row in rows]
     first, *others = _tasks(options, known)

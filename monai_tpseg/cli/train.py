@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, Modality, match_task
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
+from monai_tpseg.cli.usage import from_options
 
 if TYPE_CHECKING:
     from monai_tpseg.training import Trained, TrainOptions
@@ -115,9 +116,14 @@ def _add_length(group: Any) -> None:
 
 def train_own(options: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.training import train
+    from monai_tpseg.training.training_run import check_options
 
-    asked = _asked(options)
+    with from_options():
+        asked = _asked(options)
+        check_options(asked.options)
+        choose_device(asked.device)
     trained = train(asked, Path(options.out), options.resume)
     if not options.quiet:
         for line in _lines(trained):

@@ -30,7 +30,15 @@ from monai_tpseg.transforms import (
 from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
 from monai_tpseg.words import count
 
-__all__ = ["Added", "FineTuning", "add_task_to_weights", "load_tpseg", "read_exemplar_tensors", "widened"]
+__all__ = [
+    "Added",
+    "FineTuning",
+    "add_task_to_weights",
+    "check_new_task",
+    "load_tpseg",
+    "read_exemplar_tensors",
+    "widened",
+]
 
 
 @dataclass(frozen=True)
@@ -118,26 +126,42 @@ def add_task_to_weights(
     return added
 
 
-def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
-    """The description of the weights with the new task."""
-    if name in info.tasks:
-        raise ValueError(f"The weights already have a task '{name}'; choose another name.")
+def check_new_task(name: str, modality: str | None) -> dict[str, str]:
+    """Check a new task before weights are read.
+
+    Args:
+        name: of the task.
+        modality: of its pictures; None for a task of the catalogue.
+
+    Returns:
+        the modality by name; empty for a task of the catalogue, whose modality is known.
+
+    Raises:
+        ValueError: an invalid name, or an unknown, missing or different modality.
+    """
     check_name(name)
-    if info.window != "none":
-        raise CheckpointError(
-            "The weights work on patches, but exemplars are whole pictures; use weights for whole pictures."
-        )
-    known = ", ".join(choice.value for choice in Modality)
     if name in TASK_NAMES:
         own = get_task(name).modality.value
         if modality not in (None, own):
             raise ValueError(f"Task '{name}' of the catalogue is of modality '{own}', not '{modality}'; leave it out.")
-        return replace(info, tasks=(*info.tasks, name))
+        return {}
     if modality is None:
+        known = ", ".join(choice.value for choice in Modality)
         raise ValueError(f"Task '{name}' is not in the catalogue: give its modality, one of {known}.")
-    modalities = {**info.modalities, name: modality}
-    get_task(name, modalities)
-    return replace(info, tasks=(*info.tasks, name), modalities=modalities)
+    get_task(name, {name: modality})
+    return {name: modality}
+
+
+def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
+    """The description of the weights with the new task."""
+    if name in info.tasks:
+        raise ValueError(f"The weights already have a task '{name}'; choose another name.")
+    added = check_new_task(name, modality)
+    if info.window != "none":
+        raise CheckpointError(
+            "The weights work on patches, but exemplars are whole pictures; use weights for whole pictures."
+        )
+    return replace(info, tasks=(*info.tasks, name), modalities={**info.modalities, **added})
 
 
 def _check_out(out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +19,23 @@ from monai_tpseg.follow.pairing import Course, courses
 from monai_tpseg.follow.visits import read_visits
 from monai_tpseg.results.codes import StudyError
 
-__all__ = ["CHANGES", "FOLLOWED", "LESIONS", "follow"]
+__all__ = ["CHANGES", "FOLLOWED", "LESIONS", "check_tolerance", "follow"]
 
 CHANGES, LESIONS, FOLLOWED = "changes.csv", "tracked_lesions.csv", "follow.json"
 """File names of the tables and of the record in the folder of a follow-up; the page is beside them."""
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Check the greatest distance of two lesions that match without overlap.
+
+    Args:
+        tolerance: in mm.
+
+    Raises:
+        ValueError: it is negative or not finite.
+    """
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"--tolerance must be 0 mm or more, got {tolerance:g}.")
 
 
 def follow(
@@ -37,10 +51,9 @@ def follow(
 
     Raises:
         StudyError: a folder is given twice or contains no masks, a table is damaged, or no patient has two studies.
-        ValueError: the tolerance is negative.
+        ValueError: see `check_tolerance`.
     """
-    if tolerance < 0:
-        raise ValueError(f"--tolerance must be 0 mm or more, got {tolerance:g}.")
+    check_tolerance(tolerance)
     if len({Path(folder).resolve() for folder in outs}) < len(outs):
         raise StudyError(f"'{outs[0]}' is given twice; give two runs, or one that contains several dates.")
     visits = [visit for run, folder in enumerate(outs) for visit in read_visits(folder, run)]

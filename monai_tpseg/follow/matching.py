@@ -61,7 +61,7 @@ def match_lesions(
     Raises:
         ValueError: the tolerance is negative.
     """
-    if tolerance < 0:
+    if not tolerance >= 0:
         raise ValueError(f"The tolerance must be 0 mm or more, got {tolerance}.")
     there = np.eye(4) if matrix is None else np.asarray(matrix, dtype=np.float64)
     reverse = np.asarray(np.linalg.inv(there), dtype=np.float64)

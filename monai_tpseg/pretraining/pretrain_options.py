@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -52,7 +53,7 @@ class PretrainOptions:
     def __post_init__(self) -> None:
         size = self.image_size
         check_ranges(
-            ("minutes", self.minutes, self.minutes > 0, "above 0"),
+            ("minutes", self.minutes, 0 < self.minutes < math.inf, "above 0"),
             ("epochs", self.epochs, self.epochs >= 0, "0 or more"),
             ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("image_size", size, size >= 64 and size % 32 == 0, "a multiple of 32 from 64 on"),

@@ -56,10 +56,8 @@ def prepare_output(
     """
     folder = Path(out)
     cases = folder / CASES
-    _check_kind(out, tasks is None)
+    check_output(out, resume, tasks is None)
     try:
-        if not resume and cases.is_dir() and any(cases.iterdir()):
-            raise StudyError(f"'{out}' holds the results of a run; add --resume to continue, or choose another --out.")
         manifest = folder / MANIFEST
         known = read_manifest(manifest) if manifest.is_file() else []
         if not moved and known and {row.root for row in entries} - {row.root for row in known}:
@@ -77,13 +75,28 @@ def prepare_output(
     return [(entry.case, entry) for entry in grown.requested]
 
 
-def _check_kind(out: str | Path, sessions: bool) -> None:
-    """Reject mixing results of a run with masks drawn by hand."""
+def check_output(out: str | Path, resume: bool, sessions: bool = False) -> None:
+    """Check that a run may write into a folder, before anything slow.
+
+    Args:
+        out: output folder.
+        resume: continue in a folder with results.
+        sessions: for annotation sessions, not for a run.
+
+    Raises:
+        StudyError: it holds results and `resume` is not set, or those of the other kind, or it cannot be read.
+    """
     folder = Path(out)
+    try:
+        filled = not resume and (folder / CASES).is_dir() and any((folder / CASES).iterdir())
+    except OSError as error:
+        raise StudyError(f"'{out}' cannot be read ({error.strerror}); choose another --out.") from error
     if sessions and any(folder.glob("events*.jsonl")):
         raise StudyError(f"'{out}' holds the results of tpseg run; choose another --out.")
     if not sessions and (folder / SESSIONS).is_dir():
         raise StudyError(f"'{out}' holds the sessions of tpseg annotate; choose another --out.")
+    if filled:
+        raise StudyError(f"'{out}' holds the results of a run; add --resume to continue, or choose another --out.")
 
 
 def known_salt(out: str | Path) -> str:

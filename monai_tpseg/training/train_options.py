@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         check_ranges(
-            ("minutes", self.minutes, self.minutes > 0, "above 0"),
+            ("minutes", self.minutes, 0 < self.minutes < math.inf, "above 0"),
             ("epochs", self.epochs, self.epochs >= 0, "0 or more"),
             ("batch_size", self.batch_size, self.batch_size >= 1, "1 or more"),
             ("image_size", self.image_size, self.image_size >= 32 and self.image_size % 32 == 0, "a multiple of 32"),

@@ -25,7 +25,7 @@ from monai_tpseg.training.train_options import TrainingError, TrainOptions, begu
 from monai_tpseg.weights import choose_weights
 from monai_tpseg.words import nearest
 
-__all__ = ["Trained", "bundle_config", "train"]
+__all__ = ["Trained", "bundle_config", "check_options", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
     start = None if request.anew else choose_weights(request.checkpoint)
     encoder = read_encoder_info(request.encoder) if request.encoder else None
     known = None if start is None else read_info(start, verify=True)
-    _check_options(request.options)
+    check_options(request.options)
     with begun(request, out, resume):
         lists = write_lists(request, out, {} if known is None else known.modalities)
     logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
@@ -100,7 +100,12 @@ def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
     return Trained(out / _MODEL, len(lists.validation), before, after, untrained, licence)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
+    """Check the names of options of the bundle's training.
+
+    Raises:
+        TrainingError: an option that train.json does not have.
+    """
     keys = read_json(bundle_config("train"))
     for name in options:
         if name.partition("::")[0] not in keys:

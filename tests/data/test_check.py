@@ -204,7 +204,7 @@ def test_what_is_no_datalist(
 
 def test_a_task_that_is_not_in_the_catalogue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "list.json").write_text(json.dumps(lists(tmp_path)))
-    assert main(["check", "--data", str(tmp_path / "list.json"), "--tasks", "wet_amd,lung"]) == 1
+    assert main(["check", "--data", str(tmp_path / "list.json"), "--tasks", "wet_amd,lung"]) == 2
     assert "Unknown task 'lung'; choose one of wet_amd" in capsys.readouterr().err
 
 

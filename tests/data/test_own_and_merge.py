@@ -52,20 +52,25 @@ def test_pictures_and_masks_in_one_folder(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "status", "words"),
     [
-        (["--images", "nowhere"], "No folder at"),
-        (["--masks", "empty"], "No masks in"),
-        (["--patient-regex", "(p"], "is not a regular expression"),
-        (["--val-share", "1"], "val_share must be above 0 and below 1"),
+        (["--images", "nowhere"], 1, "No folder at"),
+        (["--masks", "empty"], 1, "No masks in"),
+        (["--patient-regex", "(p"], 2, "is not a regular expression"),
+        (["--val-share", "1"], 2, "val_share must be above 0 and below 1"),
     ],
 )
 def test_folders_that_do_not_fit(
-    change: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    change: list[str],
+    status: int,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert main(["prepare", *own(tmp_path, 1), "--out", "own.json", *change]) == 1
+    assert main(["prepare", *own(tmp_path, 1), "--out", "own.json", *change]) == status
     assert words in capsys.readouterr().err
     assert not (tmp_path / "own.json").exists()
 

@@ -292,22 +292,22 @@ def test_another_tree_is_refused_with_one_line(name: str, tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "status", "words"),
     [
-        (["--folds", "9"], "folds must be from 2 to the 8 groups"),
-        (["--folds", "1"], "folds 2 or more"),
-        (["--folds", "3", "--fold", "4"], "fold must be from 1 to folds"),
-        (["--fold", "1"], "fold must be from 1 to folds"),
-        (["--workers", "-1"], "workers must be 0 or more"),
-        (["--split", "official"], "has no published split"),
+        (["--folds", "9"], 1, "folds must be from 2 to the 8 groups"),
+        (["--folds", "1"], 2, "folds 2 or more"),
+        (["--folds", "3", "--fold", "4"], 2, "fold must be from 1 to folds"),
+        (["--fold", "1"], 2, "fold must be from 1 to folds"),
+        (["--workers", "-1"], 2, "workers must be 0 or more"),
+        (["--split", "official"], 1, "has no published split"),
     ],
 )
 def test_options_that_do_not_fit(
-    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], status: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = busi(tmp_path / "download")
     command = ["prepare", "busi", "--source", str(source), "--out", str(tmp_path / "list.json"), "--workers", "0"]
-    assert main([*command, *arguments]) == 1
+    assert main([*command, *arguments]) == status
     assert words in capsys.readouterr().err
     assert not (tmp_path / "list.json").exists()
 

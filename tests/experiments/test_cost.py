@@ -74,9 +74,9 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| growth per task |" in capsys.readouterr().out
     assert main([*options, "--set", "architecture=unet"]) == 1
     assert "backbone 'hiera_demo' is not an option of architecture 'unet'" in capsys.readouterr().err
-    assert main([*options, "--set", "adapter"]) == 1
+    assert main([*options, "--set", "adapter"]) == 2
     assert "needs KEY=VALUE, got 'adapter'" in capsys.readouterr().err
-    assert main([*options, "--num-tasks", "8", "1"]) == 1
+    assert main([*options, "--num-tasks", "8", "1"]) == 2
     assert "two increasing numbers" in capsys.readouterr().err
     assert main([*options, "--set", "foo=1"]) == 1
     assert "foo 1 is not an option of architecture 'tpseg'" in capsys.readouterr().err

@@ -176,7 +176,7 @@ def test_wrong_calls_say_in_one_line_what_to_do(
         (["a", "b", "c"], 2, "Give one or two folders of runs, got 3"),
         (
             [str(two_runs / "a"), str(two_runs / "b"), "--tolerance", "-2"],
-            1,
+            2,
             "--tolerance must be 0 mm or more, got -2",
         ),
     ):

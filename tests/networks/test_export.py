@@ -52,7 +52,7 @@ def test_command(net: TPSeg, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main([*command, "--out", str(tmp_path)]) == 1
     assert "is a folder; give a file" in capsys.readouterr().err
     command[4] = "brain_tumor"
-    assert main([*command, "--out", str(tmp_path / "x.pt2")]) == 1
+    assert main([*command, "--out", str(tmp_path / "x.pt2")]) == 2
     assert "Unknown task 'brain_tumor'; choose one of skin_lesion, wet_amd" in capsys.readouterr().err
 
 

@@ -147,7 +147,7 @@ def test_an_unknown_form_is_told(capsys: pytest.CaptureFixture[str], tmp_path: P
         check_label_maps(["mha"])
     source = sources(tmp_path)["nifti"]
     words = ["run", str(source), "--task", "lung_infection", "--out", str(tmp_path / "out"), "--label-maps", "mha"]
-    assert main([*words, "--device", "cpu"]) == 1
+    assert main([*words, "--device", "cpu"]) == 2
     assert "choose from seg.nrrd, itksnap" in capsys.readouterr().err
     assert not (tmp_path / "out" / "cases").exists()
 

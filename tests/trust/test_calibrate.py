@@ -97,7 +97,7 @@ def test_files_of_other_weights_and_damaged_ones(tmp_path: Path, fitted: Path) -
 )
 def test_bad_numbers(folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     data = ["--data", str(folder / "datalist.json"), "--checkpoint", str(folder / "model.pt")]
-    assert main(["calibrate", *data, *words]) == 1
+    assert main(["calibrate", *data, *words]) == 2
     assert message in capsys.readouterr().err
 
 

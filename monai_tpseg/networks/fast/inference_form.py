@@ -54,7 +54,7 @@ def choose_device(name: str | None) -> torch.device:
     """
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).item()  # the device meta makes tensors that hold nothing
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:  # AssertionError: PyTorch built without CUDA
         raise ValueError(f"Device '{name}' is not available; use --device cpu.") from error

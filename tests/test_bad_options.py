@@ -1,0 +1,135 @@
+"""Every command answers a wrong command line with status 2 and one line, before it writes or reads anything."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from monai_tpseg.cli import main
+from monai_tpseg.cli.main import _parser
+
+RUN = ["run", "p.png", "--task", "skin_lesion", "--out", "new"]
+MANIFEST = ["run", "--data", "m.csv", "--out", "new"]
+TRAIN = ["train", "--data", "in", "--task", "skin_lesion", "--out", "new"]
+PRETRAIN = ["pretrain", "--data", "in", "--modality", "ct", "--out", "new"]
+FOLDERS = ["prepare", "folders", "--images", "in", "--masks", "in", "--task", "skin_lesion", "--out", "new"]
+CALIBRATE = ["calibrate", "--data", "in.json"]
+NEW_TASK = ["new-task", "mole", "--modality", "ct", "--exemplars", "in", "--out", "new.pt"]
+FOLLOW = ["follow", "a", "b", "--out", "new"]
+LISTEN = ["listen", "--out", "new", "--rules", "r.yaml", "--allow", "A"]
+
+NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "--threshold": (RUN, ("0", "1", "-1", "nan", "inf")),
+    "--min-lesion-area": (RUN, ("-1", "1.5")),
+    "--mpp": (RUN, ("0", "-1", "nan", "inf", "1e400")),
+    "--slide-mpp": (RUN, ("0", "-1", "nan", "inf")),
+    "--readers": (RUN, ("-1", "nan")),
+    "--read-timeout": (RUN, ("0", "-1", "nan", "inf")),
+    "--read-memory": (RUN, ("-1", "nan", "inf")),
+    "--slice-batch": (RUN, ("0", "-1", "nan", "")),
+    "--batch-memory": (RUN, ("0", "-1", "nan", "inf")),
+    "--device": (RUN, ("gpu", "cuda:x", "meta")),
+    "--precision": (RUN, ("fp64", "fp16 ")),
+    "--label-maps": (RUN, ("mha", "seg.nrrd,x")),
+    "--shard": (MANIFEST, ("0/2", "3/2", "x", "1", "1/0", "1/2/3", "1.5/2")),
+    "--minutes": (TRAIN, ("0", "-1", "nan", "inf")),
+    "--epochs": (TRAIN, ("-1", "0.5")),
+    "--image-size": (TRAIN, ("0", "100", "-32")),
+    "--batch-size": (TRAIN, ("0", "-1")),
+    "--val-share": (TRAIN, ("0", "1", "nan")),
+    "--set": (TRAIN, ("lr", "=1", "lrr=1")),
+    "--modality": (["train", "--data", "in", "--out", "new"], ("ct",)),
+    "--mask-ratio": (PRETRAIN, ("0", "1", "nan")),
+    "--lr": (PRETRAIN, ("0", "1", "nan")),
+    "--slices": (PRETRAIN, ("0",)),
+    "--backbone": (PRETRAIN, ("resnet",)),
+    "--amp": (PRETRAIN, ("fp8",)),
+    "--seed": (PRETRAIN, ("-1", "x")),
+    "--patient-regex": (FOLDERS, ("(p",)),
+    "--workers": (FOLDERS, ("-1",)),
+    "--folds": (FOLDERS, ("1", "-1")),
+    "--fold": (FOLDERS, ("1",)),
+    "--miss": (CALIBRATE, ("0", "1", "nan")),
+    "--false": (CALIBRATE, ("0", "1", "nan")),
+    "--most": (CALIBRATE, ("-1",)),
+    "--copies": ([*CALIBRATE, "--fit", "trust"], ("-1",)),
+    "--fine-tune": (NEW_TASK, ("-1",)),
+    "--tolerance": (FOLLOW, ("-1", "nan", "inf")),
+    "--num-tasks": (["cost"], ("x",)),
+    "--quiet-period": (LISTEN, ("0", "nan", "inf")),
+    "--quota": (LISTEN, ("0", "nan", "inf")),
+    "--keep": (LISTEN, ("-1", "nan")),
+    "--associations": (LISTEN, ("0",)),
+    "--port": (LISTEN, ("-1", "65536")),
+    "--monitor-port": (LISTEN, ("-2", "65536")),
+}
+"""Option -> a command that has it, and values that no file can make right."""
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_wrong_value_is_status_2_and_one_line(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, values = NUMBERS[option]
+    for value in values:
+        assert main([*words, f"{option}={value}", "--quiet"]) == 2, value
+        _one_line(capsys)
+        assert list(tmp_path.iterdir()) == [], value
+
+
+def _commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield words
+    for action in inner:
+        for name, command in action.choices.items():
+            yield from _commands(command, (*words, name))
+
+
+@pytest.mark.parametrize("words", list(_commands(_parser())), ids=" ".join)
+def test_every_command_refuses_an_option_that_it_does_not_have(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--no-such-option"]) == 2
+    _one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["scan", "", "--out", "m.csv"],
+        ["scan", ".", "--out", ""],
+        ["run", ".", "--task", "skin_lesion", "--out", ""],
+        ["run", "--data", "", "--out", "new"],
+        ["report", ""],
+        ["train", "--data", "", "--task", "skin_lesion", "--out", "new"],
+        ["pretrain", "--data", "", "--modality", "ct", "--out", "new"],
+        ["prepare", "folders", "--images", "", "--masks", ".", "--task", "skin_lesion", "--out", "new"],
+        ["prepare", "busi", "--source", "", "--out", "new"],
+        ["calibrate", "--data", ""],
+        ["new-task", "mole", "--modality", "ct", "--exemplars", "", "--out", "new.pt"],
+        ["follow", "", "--out", "new"],
+        ["annotate", ""],
+        ["fetch", "--from", "A@h:1", "--study", "1", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    _one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    error = capsys.readouterr().err
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
