@@ -267,6 +267,54 @@ def test_more_pixels_than_one_frame(tmp_path: Path, grey: Array) -> None:
     assert code_of(tmp_path, dataset) == "E_DECODE"
 
 
+@pytest.mark.parametrize(("held", "stated"), [(2, 1), (5, 3)])
+def test_more_frames_than_stated(tmp_path: Path, grey: Array, held: int, stated: int) -> None:
+    dataset = image_object(grey, "US", NumberOfFrames=stated, PixelData=grey.tobytes() * held)
+    assert code_of(tmp_path, dataset) == "E_DECODE"
+    codes = [imagecodecs.jpegls_encode(grey)] * held
+    several = packed(grey, codes, JPEG_LS, "US", NumberOfFrames=stated)
+    several.PixelData = encapsulate(codes, has_bot=False)
+    several["PixelData"].is_undefined_length = True
+    assert code_of(tmp_path, several) == "E_DECODE"
+
+
+@pytest.mark.parametrize(("width", "copies"), [(3, 1), (2, 2)])
+def test_subsampled_chroma_of_another_length(tmp_path: Path, width: int, copies: int) -> None:
+    """A frame of YBR_FULL_422 has two bytes per pixel: three are not subsampled, four are two frames."""
+    pixels = np.full((20, 24, 3), 128, np.uint8)
+    dataset = image_object(pixels, "XC", PhotometricInterpretation="YBR_FULL_422")
+    dataset.PixelData = bytes([128]) * (20 * 24 * width * copies)
+    assert code_of(tmp_path, dataset) == "E_DECODE"
+
+
+def test_a_jpeg_larger_than_its_pixels_labelled_as_uncompressed(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 24)).astype(np.uint8)
+    code = imagecodecs.jpeg8_encode(noise, level=95)
+    assert noise.size < len(code) < 2 * noise.size
+    assert code_of(tmp_path, image_object(noise, "XC", PixelData=code + b"\0" * (len(code) % 2))) == "E_DECODE"
+
+
+def test_a_file_that_ends_inside_its_class(tmp_path: Path, grey: Array) -> None:
+    dataset = image_object(grey, "CT")
+    dataset.save_as(tmp_path / "object", enforce_file_format=True)
+    content = (tmp_path / "object").read_bytes()
+    start = content.rindex(str(dataset.SOPClassUID).encode())
+    (tmp_path / "object").write_bytes(content[: start + 12])
+    assert code_of(tmp_path) == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize("first", [1500, 5000])
+def test_indices_of_a_supplemental_palette_are_no_tissue(tmp_path: Path, grey: Array, first: int) -> None:
+    dataset = image_object(grey, "MR", PixelPresentation="COLOR")
+    for colour in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, first, 16])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", bytes(512))
+    if grey.max() >= first:
+        assert code_of(tmp_path, dataset) == "E_FORMAT"
+    else:
+        np.testing.assert_array_equal(read(dataset, tmp_path)[0], grey)
+
+
 def test_a_series_and_a_slice_that_end_early_have_one_reason(tmp_path: Path, grey: Array) -> None:
     """RLE, whose pixels a series had decoded by another way than a single slice."""
     space = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [1, 1], "SeriesInstanceUID": "1.2.9"}

@@ -34,7 +34,8 @@ _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112))
 _LOSSLESS_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"})
 _RLE_RATIO = 64  # two bytes encode at most 128
 _ITEM = b"\xfe\xff\x00\xe0"  # start of a fragment
-_JPEG = b"\xff\xd8\xff"
+_JPEG, _END = b"\xff\xd8\xff", b"\xff\xd9"
+_STREAMS = (_JPEG, b"\xff\x4f\xff\x51")  # first bytes of a frame in JPEG or JPEG-LS, and in JPEG 2000
 
 _BY_JPEG = "imagecodecs"  # not a pydicom plugin: see `jpeg.py`
 _JPEG_LS = "pyjpegls"
@@ -177,13 +178,7 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
     wanted = (int(dataset.Rows), int(dataset.Columns), int(dataset.get("SamplesPerPixel") or 1))
     size = prod(wanted) * (-(-int(dataset.BitsAllocated) // 8))
     if not syntax.is_encapsulated:
-        if len(dataset.PixelData) < size * frames and bytes(dataset.PixelData[:4]).startswith((_JPEG, _ITEM)):
-            raise ReadError(
-                "E_DECODE", f"{name} declares compressed pixels as uncompressed; correct its transfer syntax."
-            )
-        held = len(dataset.PixelData) // size
-        if frames == 1 and held > 1:
-            raise ReadError("E_DECODE", f"{name} holds {count(held, 'frame')} and declares one; export it again.")
+        _check_plain(dataset, frames, size, name)
         return
     found = 0
     for frame in _whole_frames(dataset, frames, name):
@@ -207,12 +202,37 @@ def check_encoded(dataset: Any, frames: int, name: object) -> None:
         raise ReadError("E_DECODE", f"{name} holds {count(found, 'frame')} and declares {frames}; export it again.")
 
 
+def _check_plain(dataset: Any, frames: int, size: int, name: object) -> None:
+    """Reject uncompressed pixels that are compressed ones, or those of another number of frames.
+
+    Args:
+        size: bytes of a frame with all samples of all pixels.
+    """
+    pixels = dataset.PixelData
+    is_jpeg = bytes(pixels[:3]) == _JPEG and bytes(pixels[-8:]).rstrip(b"\0").endswith(
+        _END
+    )  # also one of noise, larger
+    if is_jpeg or (len(pixels) < size * frames and bytes(pixels[:4]).startswith((_JPEG, _ITEM))):
+        raise ReadError("E_DECODE", f"{name} declares compressed pixels as uncompressed; correct its transfer syntax.")
+    named = str(dataset.get("PhotometricInterpretation") or "")
+    if named.endswith("_422"):  # one pair of chroma values for two pixels
+        if len(pixels) == size * frames:
+            raise ReadError("E_DECODE", f"{name} is {named} without subsampled chroma; correct its header.")
+        size = size // 3 * 2
+    held = len(pixels) // size
+    if held > frames:
+        raise ReadError("E_DECODE", f"{name} holds {count(held, 'frame')} and declares {frames}; export it again.")
+
+
 def _whole_frames(dataset: Any, frames: int, name: object) -> Iterator[bytes]:
-    pixels, place = dataset.PixelData, 0
+    pixels, place, streams = dataset.PixelData, 0, 0
     while pixels[place : place + 4] == _ITEM:
+        streams += pixels[place + 8 : place + 12].startswith(_STREAMS)
         place += 8 + int.from_bytes(pixels[place + 4 : place + 8], "little")
     if place > len(pixels):
         raise ReadError("E_TRUNCATED", f"{name} ends inside a fragment of its pixels; copy or export it again.")
+    if streams > frames == 1:  # without a table, all fragments would count as one frame, of which the first is decoded
+        raise ReadError("E_DECODE", f"{name} holds {count(streams, 'frame')} and declares 1; export it again.")
     try:
         yield from _frames(dataset, frames)
     except (ValueError, EOFError) as error:

@@ -131,7 +131,10 @@ def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
 def _check_cut(dataset: Dataset, name: object) -> None:
     """Reject an image that was cut off before its pixels: it must fail, not be left out as a non-image object."""
     matrix = dataset.get("Rows") and dataset.get("Columns")
-    if "Image Storage" in _storage(dataset).name or matrix:
+    stated = UID(
+        str(dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+    )  # complete if the data set ends inside its
+    if any("Image Storage" in storage.name for storage in (_storage(dataset), stated)) or matrix:
         raise ReadError("E_TRUNCATED", f"{name} is an image that ends before its pixels; copy or export it again.")
 
 

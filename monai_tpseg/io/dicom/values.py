@@ -10,7 +10,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, pixel_array
 
-from monai_tpseg.io.dicom.attributes import is_colour, is_rescaled, number, padding, photometric
+from monai_tpseg.io.dicom.attributes import is_colour, is_rescaled, number, numbers, padding, photometric
 from monai_tpseg.io.dicom.compression import (
     check_encoded,
     colour_is_doubtful,
@@ -79,6 +79,7 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
             values = without_overlays(values, dataset)
         if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
             values = apply_color_lut(values, dataset)
+        _check_grey(np.asarray(values), dataset, name)
         return np.asarray(values).reshape(shape)
     except ReadError:
         raise
@@ -90,6 +91,19 @@ def decode(dataset: Dataset, name: object) -> NDArray[Any]:
         raise ReadError(
             "E_DECODE", f"{name} cannot be decoded ({syntax_name(dataset)}); convert it to uncompressed DICOM."
         ) from error
+
+
+def _check_grey(values: NDArray[Any], dataset: Dataset, name: object) -> None:
+    """Reject pixels that are indices of colours beside grey ones (supplemental palette, PS3.3 C.8.16.2.1.1.2)."""
+    shown = str(dataset.get("PixelPresentation") or "").strip().upper()
+    palette = numbers(dataset, "RedPaletteColorLookupTableDescriptor", 3)
+    if is_colour(dataset) or shown not in ("COLOR", "MIXED") or palette is None:
+        return
+    first = palette[1]
+    if values.dtype.kind == "i" and first >= 2**15:  # signed, as the pixels are
+        first -= 2**16
+    if values.max() >= first:
+        raise ReadError("E_FORMAT", f"{name} shows some of its values in colour; export it without the coloured ones.")
 
 
 def _from_partial(dataset: Dataset) -> NDArray[Any]:
