@@ -21,13 +21,13 @@ import SimpleITK as sitk
 from pydicom.pixels import pixel_array
 from pydicom.uid import UID
 
+from benchmarks.page_tables import renew
 from monai_tpseg.io import ReadError
 from monai_tpseg.transforms import LoadMedicalImage
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DATA = Path(str(pydicom.__file__)).parent / "data"
-MARKS = ("<!-- outcomes: begin -->", "<!-- outcomes: end -->")
 ROUNDING = 2.0  # of 255, or of the units of a file: two decoders of one lossy stream, or one rounding of YBR
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _COLOUR = np.array([[1, 0, 1.402], [1, -0.114 * 1.772 / 0.587, -0.299 * 1.402 / 0.587], [1, 1.772, 0]])  # PS3.3 C.7.6.3
@@ -153,10 +153,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         print(table())
         return
-    page = Path(sys.argv[1])
-    text = page.read_text()
-    before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
-    page.write_text(f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}")
+    renew(Path(sys.argv[1]), "outcomes", table())
 
 
 if __name__ == "__main__":

@@ -224,9 +224,13 @@ def start(r: dict[str, Any]) -> str:
         "import": "`python -c 'import torch, monai'`",
         "run": "`tpseg run` on one picture, weights of the smallest network",
     }
-    parts = ["## Start", made_by("speed_start", r), "| | seconds |\n|---|---|", *rows]
-    if "times" not in r:  # measured before there were whole processes
-        return text(*parts)
+    parts = [
+        "## Start",
+        made_by("speed_start", r),
+        f"Network in {r['precision']}.\n",
+        "| | seconds |\n|---|---|",
+        *rows,
+    ]
     commands = [f"| {names[n]} | {t['seconds']:.2f} | {t['cpu_seconds']:.2f} |" for n, t in r["times"].items()]
     return text(
         *parts,

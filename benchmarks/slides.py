@@ -25,13 +25,13 @@ import numpy as np
 import tifffile
 import torch
 
+from benchmarks.page_tables import renew
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.io.slide_reader import SlideReader
 from monai_tpseg.segment import Segmenter
 from monai_tpseg.studies.model import Settings
 from monai_tpseg.studies.slides import segment_slide
 
-MARKS = ("<!-- slides: begin -->", "<!-- slides: end -->")
 SIZES = ((4096, 4096), (8192, 4096), (16384, 4096), (8192, 8192))
 TILE, MPP = 512, (0.25, 0.5)
 PIECE = 4  # tiles along a piece of tissue or of glass
@@ -135,9 +135,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         print(text)
         return
-    page = Path(sys.argv[1])
-    before, rest = page.read_text().split(MARKS[0])
-    page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
+    renew(Path(sys.argv[1]), "slides", text)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python -m benchmarks.speed_start
 
-The parts of the large network one by one; then `tpseg run` on one picture with weights of the smallest network, and
-`tpseg --help`, beside Python that imports PyTorch and MONAI, and Python that does nothing. These are processes of their
-own, in turn; ratios are of medians. CPU seconds are those of the process and all that it started.
+The parts of the large network one by one, at the precision that `--precision auto` selects here; then `tpseg run` on
+one picture with weights of the smallest network, and `tpseg --help`, beside Python that imports PyTorch and MONAI, and
+Python that does nothing. These are processes of their own, in turn; ratios are of medians. CPU seconds are those of the
+process and all that it started.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from benchmarks.studies import write_weights
 from benchmarks.timing import arguments, network, save, target
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.checkpoint import load_weights
+from monai_tpseg.networks.fast.inference_form import choose_precision, network_for_inference
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 
@@ -39,7 +41,8 @@ def main() -> None:
         load_weights(net, Path(folder) / "model.pt")
         seconds["load"] = time.perf_counter() - clock
     clock = time.perf_counter()
-    fast = net.eval().to(args.device).optimize_for_inference(0, torch.bfloat16)
+    precision = choose_precision("auto", torch.device(args.device))
+    fast = network_for_inference(net.to(args.device), precision).network
     seconds["optimize"] = time.perf_counter() - clock
     image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     with torch.inference_mode():
@@ -55,7 +58,15 @@ def main() -> None:
     )
     targets = [target("first mask / import of torch and monai", run["seconds"], 1.6, most=True)]
     targets.append(target("seconds of tpseg --help", times["help"]["seconds"], 0.3, most=True))
-    save("start", args, targets=targets, seconds=seconds, times=times, ratios={"run": run, "help": help_})
+    save(
+        "start",
+        args,
+        precision=precision,
+        targets=targets,
+        seconds=seconds,
+        times=times,
+        ratios={"run": run, "help": help_},
+    )
 
 
 def processes(folder: Path, rounds: int) -> dict[str, dict[str, float]]:

@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.page_tables import renew
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
@@ -36,7 +37,6 @@ from monai_tpseg.testing.phantoms.studies import BROKEN, STUDIES_MANIFEST, Phant
 from monai_tpseg.transforms import pipelines_hash
 
 ROOT = Path(__file__).resolve().parents[1]
-MARKS = ("<!-- studies: begin -->", "<!-- studies: end -->")
 SALT = "5a" * 16  # the same for all outputs, so that they can be compared
 PARTIAL = 3  # exit status of a run in which cases failed
 STAGES = ("read", "network", "write")
@@ -224,12 +224,6 @@ def named(failed: list[str]) -> str:
     return f"; not: {', '.join(failed)}" if failed else ""
 
 
-def renew(page: Path, text: str) -> None:
-    """Put a table between the two marks of a page."""
-    before, rest = page.read_text().split(MARKS[0])
-    page.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.split(MARKS[1])[1]}")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -249,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     target.mkdir(parents=True, exist_ok=True)
     (target / "studies.json").write_text(text + "\n")
     if args.out is None:
-        renew(ROOT / "docs" / "studies.md", table(result))
+        renew(ROOT / "docs" / "studies.md", "studies", table(result))
     print(text)
     return 0 if all(result["checks"].values()) else 1
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import re
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,23 @@ def flipped(content: bytes, share: float) -> bytes:
     data = bytearray(content)
     data[int(len(data) * share)] ^= 0xFF
     return bytes(data)
+
+
+def _places(code: bytes) -> Iterator[int]:
+    """The places of the entropy-coded data."""
+    for scan in re.finditer(rb"\xff\xda(..)", code, re.DOTALL):
+        begin = scan.start() + 2 + int.from_bytes(scan[1], "big")
+        end = re.compile(rb"\xff[^\x00\xd0-\xd7]").search(code, begin)
+        yield from range(begin, end.start() if end else len(code))
+
+
+def altered(code: bytes, count: int, random: np.random.Generator) -> bytes:
+    """Change `count` bytes of data in the second half of a JPEG, none of which is or becomes part of a marker."""
+    values = np.frombuffer(code, dtype=np.uint8).copy()
+    plain = [n for n in _places(code) if n > len(code) // 2 and 0xFF not in values[n - 1 : n + 2]]
+    places = random.choice(plain, size=count, replace=False)
+    values[places] = (values[places] + random.integers(1, 254, size=count)) % 255  # never 255
+    return values.tobytes()
 
 
 @pytest.mark.parametrize("level", [0, 6])
@@ -251,6 +270,43 @@ def test_a_jpeg_that_libjpeg_fills_up(tmp_path: Path, mode: str, lost: str) -> N
 def test_a_progressive_jpeg_without_its_last_part(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(LOST["the last part"](jpeg(smooth(noise=20), progressive=True)))
     assert code_of(tmp_path / "a.jpg") == "E_TRUNCATED"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("how", [{"progressive": True}, {"restart_marker_rows": 1}])
+def test_altered_bytes_of_a_jpeg_whose_decoder_finds_its_position_again(
+    tmp_path: Path, mode: str, how: dict[str, Any]
+) -> None:
+    """The length stays; Pillow decodes other pixels without a word."""
+    path = tmp_path / "a.jpg"
+    for seed in range(8):
+        code = jpeg(smooth(noise=20), mode, quality=92, **how)
+        path.write_bytes(altered(code, 40, np.random.default_rng(seed)))
+        assert np.asarray(Image.open(path)).shape[:2] == (96, 128)
+        assert code_of(path) in WRONG
+
+
+@pytest.mark.parametrize("how", [{"progressive": True}, {"restart_marker_rows": 1}])
+def test_a_whole_jpeg_with_texts_that_jpeg_xl_does_not_read(tmp_path: Path, how: dict[str, Any]) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(
+        jpeg(smooth(noise=20), exif=b"Exif\0\0no directory", icc_profile=b"y" * 70_000, comment=b"a", **how)
+    )
+    with pytest.raises(imagecodecs.JpegxlError):
+        imagecodecs.jpegxl_encode_jpeg(path.read_bytes())
+    expected = np.moveaxis(np.asarray(Image.open(path)), -1, 0)
+    np.testing.assert_array_equal(LoadMedicalImage()(path).numpy(), expected)
+
+
+def test_a_whole_jpeg_of_a_sampling_that_jpeg_xl_does_not_know(tmp_path: Path) -> None:
+    """A single component may state any sampling factor, which changes none of its pixels."""
+    code = bytearray(jpeg(smooth(noise=20), "L", progressive=True))
+    sampling = code.index(b"\xff\xc2") + 11
+    assert code[sampling] == 0x11
+    code[sampling] = 0x31
+    (tmp_path / "a.jpg").write_bytes(code)
+    expected = np.asarray(Image.open(tmp_path / "a.jpg"))
+    np.testing.assert_array_equal(LoadMedicalImage()(tmp_path / "a.jpg")[0].numpy(), expected)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])

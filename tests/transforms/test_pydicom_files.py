@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom.data import get_testdata_file
 
+from benchmarks.page_tables import shown
 from monai_tpseg.io import NEXT_ACTIONS, READ_CODES, ReadError
 from monai_tpseg.transforms import LoadMedicalImage
 from tests.scripts import load_script
@@ -67,8 +68,7 @@ def test_most_files_are_read_and_few_are_refused() -> None:
 
 
 def test_the_table_of_the_page_is_what_the_script_prints() -> None:
-    shown = PAGE.read_text().split(outcomes.MARKS[0])[1].split(outcomes.MARKS[1])[0].strip()
-    assert shown == outcomes.table(), "run: python benchmarks/dicom_outcomes.py docs/dicom.md"
+    assert shown(PAGE, "outcomes") == outcomes.table(), "run: python benchmarks/dicom_outcomes.py docs/dicom.md"
 
 
 def test_every_code_stands_on_the_page_with_its_next_action() -> None:
