@@ -129,11 +129,12 @@ def test_masks() -> None:
 
 
 def test_start() -> None:
-    result: dict[str, Any] = {**SETTINGS, "seconds": {"import": 7.6}}
-    assert "| import | 7.6 |" in start(result)
+    result: dict[str, Any] = {**SETTINGS, "precision": "fp32", "seconds": {"import": 7.6}}
     result["times"] = {"import": {"seconds": 8.0, "cpu_seconds": 7.5}, "run": {"seconds": 12.0, "cpu_seconds": 16.0}}
     result["targets"] = [target("first mask / import of torch and monai", 1.5, 1.6, most=True)]
     page = start(result)
+    assert "Network for inference, fp32." in page
+    assert "| import | 7.6 |" in page
     assert "| `tpseg run` on one picture, weights of the smallest network | 12.00 | 16.00 |" in page
     assert "| first mask / import of torch and monai | 1.5 | at most 1.6 | met | |" in page
 
