@@ -227,7 +227,7 @@ def start(r: dict[str, Any]) -> str:
     parts = [
         "## Start",
         made_by("speed_start", r),
-        f"Network in {r['precision']}.\n",
+        f"Network for inference, {r['precision']}.\n",
         "| | seconds |\n|---|---|",
         *rows,
     ]
