@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["check_writable", "complete", "file_sha256", "shown", "sweep", "write_atomically"]
 
+_PROBE = 1 << 20  # bytes, more than any writer keeps in its buffer
+_SYSTEM = re.compile(r"\(os error (\d+)\)")  # of programs in Rust
 _KEPT = 40  # characters of a name in its temporary one, which may be no longer than a name can be
 
 
@@ -23,6 +26,9 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
     Args:
         path: the file to write or replace, or a folder that is not there. The temporary name keeps its suffix, which
             some writers go by.
+
+    Raises:
+        OSError: the disc is full or refuses; it names `path`, also where a compiled writer gives no cause.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,10 +42,35 @@ def complete(path: str | os.PathLike[str]) -> Iterator[Path]:
         if error.errno is not None and (named[0] is None or os.fspath(temporary) in map(str, named)):
             error.filename, error.filename2 = os.fspath(target), None  # nobody knows the temporary name
         raise
+    except ValueError:  # the writer says itself what is wrong
+        raise
+    except Exception as error:
+        refused = _refusal(error, temporary)
+        if refused is None:
+            raise
+        raise OSError(refused, os.strerror(refused), os.fspath(target)) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # renamed; or the disc became read-only, which the error in flight says
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink()
+
+
+def _refusal(error: Exception, temporary: Path) -> int | None:
+    """Return the number of the system's error behind that of a compiled writer, which holds none: a full disc, mostly.
+
+    safetensors writes it into its message and removes its file; ITK and PyTorch say no more than that writing failed.
+    """
+    if named := _SYSTEM.search(str(error)):
+        return int(named[1])
+    probe = temporary / "probe" if temporary.is_dir() else temporary
+    try:
+        with probe.open("ab") as stream:
+            stream.write(bytes(_PROBE))
+    except OSError as refused:
+        return refused.errno
+    return None
 
 
 def sweep(path: str | os.PathLike[str]) -> int:

@@ -99,8 +99,14 @@ def _line(error: Exception) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
     where = f"'{os.fsdecode(error.filename)}': " if isinstance(error.filename, str | bytes | os.PathLike) else ""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return f"{where}{error.strerror}{'; free some space, then repeat the command' if full else ''}."
+    return f"{where}{error.strerror}{_WAYS_OUT.get(error.errno or 0, '')}."
+
+
+_WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; free some space, then repeat the command"),
+    errno.EROFS: "; choose a place that can be written",
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "; a file lies where a folder is needed: choose another place"),
+}
 
 
 class _Parser(argparse.ArgumentParser):

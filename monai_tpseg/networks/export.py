@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
+from monai_tpseg.files import complete
 from monai_tpseg.networks.bind import BoundTask
 from monai_tpseg.networks.script import TRACED
 from monai_tpseg.networks.tpseg import TPSeg
@@ -39,7 +41,7 @@ def export_task(
     Args:
         net: on the CPU.
         row: of the task.
-        path: file to write; its folder must exist.
+        path: file to write or replace, once it is compared.
         file_format: "torchscript", "onnx" or "program". "onnx" is checked with `onnxruntime`.
         size: H and W of "program".
 
@@ -48,28 +50,30 @@ def export_task(
 
     Raises:
         ValueError: an unknown format or task, a size not divisible by 32, or a file with a different
-            result.
+            result, which is removed.
+        OSError: the disc is full, or the write is refused.
         OptionalImportError: `onnxruntime` is not installed.
     """
     if file_format not in FORMATS:
         raise ValueError(f"Unknown format {file_format!r}; {choose(file_format, FORMATS)}.")
     one = BoundTask(net.optimize_for_inference(row), row).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer warns of every shape check
-        run = _WRITERS[file_format](one, Path(path), size)
-    error = 0.0
-    for shape in [(1, 3, *size)] if file_format == "program" else [(1, 3, 96, 160), (3, 3, 256, 32)]:
-        image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        expected = one(image)
-        error = max(error, float((run(image) - expected).abs().max() / expected.abs().max()))
-    if not error < _TOLERANCE:
-        raise ValueError(f"'{path}' differs from the network by {error:.1g} of the largest logit; do not use it.")
+    with complete(path) as part:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer warns of every shape check
+            run = _WRITERS[file_format](one, part, size)
+        error = 0.0
+        for shape in [(1, 3, *size)] if file_format == "program" else [(1, 3, 96, 160), (3, 3, 256, 32)]:
+            image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+            expected = one(image)
+            error = max(error, float((run(image) - expected).abs().max() / expected.abs().max()))
+        if not error < _TOLERANCE:
+            raise ValueError(f"'{path}' differs from the network by {error:.1g} of the largest logit and is not kept.")
     return error
 
 
 def _torchscript(one: nn.Module, path: Path, _size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     traced = torch.jit.trace(one, (torch.zeros(TRACED),), check_trace=False)  # type: ignore[no-untyped-call]
-    traced.save(str(path))
+    path.write_bytes(traced.save_to_buffer())  # its own writer ends the process where the disc is full
     loaded: Callable[[Tensor], Tensor] = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
     return loaded
 
@@ -93,7 +97,9 @@ def _onnx(one: nn.Module, path: Path, _size: tuple[int, int]) -> Callable[[Tenso
 
 def _program(one: nn.Module, path: Path, size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
     program = torch.export.export(one, (torch.zeros(1, 3, *size),), strict=False)
-    torch.export.save(program, path)
+    written = io.BytesIO()  # as for TorchScript
+    torch.export.save(program, written)
+    path.write_bytes(written.getvalue())
     loaded: Callable[[Tensor], Tensor] = torch.export.load(path).module()
     return loaded
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import gzip
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -101,6 +103,18 @@ def _write_seg_nrrd(path: Path, labels: NDArray[Any], affine: NDArray[np.float64
             image.SetMetaData(f"Segment{number - 1}_{key}", value)
     with complete(path) as part:
         sitk.WriteImage(image, str(part), useCompression=True, imageIO="NrrdImageIO")
+        _check_end(part, labels.nbytes)
+
+
+def _check_end(path: Path, size: int) -> None:
+    """Raise RuntimeError if the packed voxels of an NRRD end early: ITK does not notice when closing finds no room."""
+    _, _, voxels = path.read_bytes().partition(b"\n\n")
+    try:
+        whole = len(gzip.decompress(voxels)) == size
+    except (EOFError, zlib.error):
+        whole = False
+    if not whole:
+        raise RuntimeError("the file is incomplete")
 
 
 def _segment(number: int, extent: str, task: Task) -> dict[str, str]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +57,35 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(net: TPSeg, tmp_path: Pat
     (tmp_path / "file").write_text("no folder")
     other = RuntimeNetwork(net, "onnxruntime", "a" * 64, folder=tmp_path / "file")
     assert other(torch.randn(1, 3, 64, 64), 0).shape == (1, 1, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"", lambda data: data[:-9], lambda data: data[:-9] + b"another " + b"x"]
+)
+@torch.no_grad()
+def test_a_file_that_was_changed_is_made_again(net: TPSeg, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    image = torch.randn(1, 3, 64, 64)
+    first = RuntimeNetwork(net, "onnxruntime", "a" * 64, folder=tmp_path)(image, 1)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    assert torch.equal(RuntimeNetwork(net, "onnxruntime", "a" * 64, folder=tmp_path)(image, 1), first)
+    assert file.read_bytes() == whole  # the same export, so of the same name
+
+
+@torch.no_grad()
+def test_a_full_cache_is_no_obstacle(net: TPSeg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, plain = tmp_path / "cache", runtimes.export_task
+
+    def export(*given: Any) -> float:
+        if Path(given[2]).parent == cache:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain(*given)
+
+    monkeypatch.setattr(runtimes, "export_task", export)
+    other = RuntimeNetwork(net, "onnxruntime", "a" * 64, folder=cache)
+    assert other(torch.randn(1, 3, 64, 64), 0).shape == (1, 1, 64, 64)
+    assert list(cache.iterdir()) == []
 
 
 def test_what_cannot_run_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ it. 8-bit quantisation is not offered: it changes the masks too much.
 
 from __future__ import annotations
 
-import contextlib
-import os
+import logging
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
+from monai_tpseg.files import complete, file_sha256
 from monai_tpseg.networks.export import export_task
 from monai_tpseg.networks.layers import plain_tensor, with_meta_of
 from monai_tpseg.networks.task import expand_task, row_numbers
@@ -33,7 +33,9 @@ Runtime = Literal["pytorch", "onnxruntime", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 _EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
 _PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16")}
+_DIGITS = 16  # of the sha256 of a file, in its name
 _Run = Callable[[Tensor], Tensor]
+logger = logging.getLogger(__name__)
 
 
 def check_runtime(runtime: str, device: torch.device, precision: str) -> None:
@@ -69,8 +71,8 @@ class RuntimeNetwork(nn.Module):
         runtime: "onnxruntime" or "openvino".
         weights_sha256: of its weights, the key of the cached task files.
         precision: "fp32", or "bf16" with OpenVINO.
-        folder: of the files; default: in the user's cache folder. A folder that is not writable is replaced by a
-            temporary one.
+        folder: of the files; default: in the user's cache folder. A folder that is full or not writable is
+            replaced by a temporary one, and a file that was changed is made again.
 
     Raises:
         ValueError: a network without a fast form.
@@ -105,23 +107,23 @@ class RuntimeNetwork(nn.Module):
         return self._runs[row]
 
     def _file(self, row: int) -> Path:
-        """Return the ONNX file of a task, named only after comparison with the network."""
-        folder = self._writable()
-        file = folder / f"{self.name}-{row}.onnx"
-        if not file.is_file():
-            with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-                made = Path(unfinished) / file.name
-                export_task(self.network, row, made, "onnx")
-                os.replace(made, file)
-        return file
-
-    def _writable(self) -> Path:
-        with contextlib.suppress(OSError):  # what cannot be made is not a folder
-            self.folder.mkdir(parents=True, exist_ok=True)
-        if self.folder.is_dir() and os.access(self.folder, os.W_OK):
-            return self.folder
+        """Return the ONNX file of a task, compared with the network when it was made and unchanged since then."""
+        for known in self.folder.glob(f"{self.name}-{row}-*.onnx"):
+            if known.stem.endswith(file_sha256(known)[:_DIGITS]):
+                return known
+        try:
+            return self._export(row, self.folder)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            logger.info("'%s' cannot be written (%s): the network is exported anew each time.", self.folder, reason)
         self._temporary = self._temporary or tempfile.TemporaryDirectory(prefix="tpseg-runtime-")
-        return Path(self._temporary.name)
+        return self._export(row, Path(self._temporary.name))
+
+    def _export(self, row: int, folder: Path) -> Path:
+        with complete(folder / f"{self.name}-{row}.onnx") as part:
+            export_task(self.network, row, part, "onnx")
+            file = folder / f"{self.name}-{row}-{file_sha256(part)[:_DIGITS]}.onnx"
+        return (folder / f"{self.name}-{row}.onnx").replace(file)
 
 
 def _onnxruntime(file: Path, _precision: str) -> _Run:

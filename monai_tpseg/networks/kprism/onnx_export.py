@@ -12,6 +12,7 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
+from monai_tpseg.files import complete
 from monai_tpseg.networks.kprism.kprism import ImageState, KPrism
 from monai_tpseg.networks.kprism.prompt import Prompt
 
@@ -71,7 +72,7 @@ def export_prompts(
 
     Args:
         net: on the CPU.
-        path: see `file_pair`; the folder must exist.
+        path: see `file_pair`; files there are replaced once the new ones are compared.
         size: H and W.
         row: the class that clicks refine; None for clicks alone.
 
@@ -79,7 +80,9 @@ def export_prompts(
         the largest difference of the logits, relative to the largest logit, and the two files.
 
     Raises:
-        ValueError: an unknown class, a size that the network cannot take, or files that compute another result.
+        ValueError: an unknown class, a size that the network cannot take, or files that compute another result,
+            which are removed.
+        OSError: the disc is full, or the write is refused.
         OptionalImportError: `onnxruntime` is not installed.
     """
     if row is not None and not 0 <= row < net.num_tasks:
@@ -90,11 +93,15 @@ def export_prompts(
     maps = encoder(image)
     names = [f"pixels_{level}" for level in range(len(maps) - (net.detail is not None))]
     names += ["fine"] * (net.detail is not None)
-    _write(encoder, (image,), files[0], ["image"], names)
-    _write(decoder, (clicks, previous, *maps), files[1], ["clicks", "previous_logits", *names], ["logits"])
-    error = max(_difference(encoder, decoder, files, names, _sample(*counts, size)) for counts in ((1, 1), (3, 4)))
-    if not error < _TOLERANCE:
-        raise ValueError(f"'{files[1]}' differs from the network by {error:.1g} of the largest logit; do not use it.")
+    with complete(files[0]) as first, complete(files[1]) as second:
+        _write(encoder, (image,), first, ["image"], names)
+        _write(decoder, (clicks, previous, *maps), second, ["clicks", "previous_logits", *names], ["logits"])
+        samples = [_sample(*counts, size) for counts in ((1, 1), (3, 4))]
+        error = max(_difference(encoder, decoder, (first, second), names, sample) for sample in samples)
+        if not error < _TOLERANCE:
+            raise ValueError(
+                f"'{files[1]}' differs from the network by {error:.1g} of the largest logit and is not kept."
+            )
     return error, files
 
 

@@ -1,0 +1,169 @@
+"""A writer that fails leaves what was there, nothing half, and one error of the system that names the file."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_tpseg.catalogue import get_task
+from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.networks import tpseg_hiera
+from monai_tpseg.networks.export import Format, export_task
+from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
+from monai_tpseg.results.label_maps import _write_seg_nrrd
+from monai_tpseg.trust.fitted_files import ContourFile, Fitted, trust_path, write_contours, write_fitted
+from monai_tpseg.trust.quality import DiceModel
+from monai_tpseg.weights.pack import pack
+
+PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes: a write fails where it would on a full disc, which needs root to make."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refused(write: Callable[[], object], path: Path, size: int) -> None:
+    """Write where there is no room, beside what was there before."""
+    before = {file: file.read_bytes() for file in path.parent.iterdir()}
+    with largest_file(size), pytest.raises(OSError, match="File too large") as caught:
+        write()
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert {file: file.read_bytes() for file in path.parent.iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("weights") / "model.pt"
+    net = tpseg_hiera("hiera_demo", 1, freeze_encoder=False)
+    save_weights(path, net.state_dict(), WeightsInfo(("wet_amd",), {"backbone": "hiera_demo"}, (32, 32)))
+    return path
+
+
+def test_packed_weights_stay_where_there_is_no_room_for_new_ones(weights: Path, tmp_path: Path) -> None:
+    pack(weights, tmp_path, "mine", {})
+    refused(lambda: pack(weights, tmp_path, "mine", {}, replace_old=True), tmp_path / "mine.safetensors", 100_000)
+
+
+def test_estimates_and_thresholds_stay_where_there_is_no_room_for_new_ones(tmp_path: Path) -> None:
+    some = np.ones(50)
+    fitted = Fitted(None, DiceModel(some, some, some, some, some, some, some))
+    write_fitted(tmp_path / "w.pt", "a" * 64, fitted)
+    refused(lambda: write_fitted(tmp_path / "w.pt", "b" * 64, fitted), trust_path(tmp_path / "w.pt"), 100)
+    path = write_contours(tmp_path / "w.pt", "a" * 64, ContourFile(0.1, 0.1, {}))
+    refused(lambda: write_contours(tmp_path / "w.pt", "b" * 64, ContourFile(0.1, 0.1, {})), path, 20)
+
+
+@pytest.mark.parametrize("file_format", ["torchscript", "onnx", "program"])
+def test_an_export_stays_where_there_is_no_room_for_a_new_one(tmp_path: Path, file_format: Format) -> None:
+    """PyTorch's own writer ends the whole process there."""
+    path = tmp_path / "task.file"
+    path.write_bytes(b"an earlier one")
+    net = tpseg_hiera("hiera_demo", 1, freeze_encoder=False).eval()
+    refused(lambda: export_task(net, 0, path, file_format, (32, 32)), path, 100_000)
+
+
+@pytest.mark.parametrize("missing", [1, 8, 4096])
+def test_a_segmentation_whose_last_bytes_find_no_room_is_no_success(tmp_path: Path, missing: int) -> None:
+    """ITK ignores what closing a packed NRRD says: it called a file whole whose last bytes were not there."""
+    path, task = tmp_path / "a.seg.nrrd", get_task("lung_infection")
+    labels = np.random.default_rng(0).integers(0, 2, (64, 64, 16)).astype(np.uint8)
+    _write_seg_nrrd(path, labels, np.eye(4), task)
+    refused(lambda: _write_seg_nrrd(path, labels, np.eye(4), task), path, path.stat().st_size - missing)
+
+
+def test_errors_of_a_writer_itself_are_not_taken_for_a_full_disc(tmp_path: Path) -> None:
+    def fails(kind: type[Exception]) -> None:
+        with complete(tmp_path / "x") as part:
+            part.write_bytes(b"half")
+            raise kind("its own")
+
+    for kind in (ValueError, RuntimeError, KeyError):
+        with pytest.raises(kind, match="its own"):
+            fails(kind)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_refuses_is_named_as_it_was_given(tmp_path: Path) -> None:
+    """Also where removing the temporary file is refused, as on a disc that is read-only."""
+    with pytest.raises(OSError, match=r"/proc/x\.json") as caught:
+        write_atomically("/proc/x.json", b"{}")
+    assert caught.value.filename == "/proc/x.json"
+    folder = tmp_path / "kept"
+
+    def vanishes() -> None:
+        with complete(folder / "x.json"):
+            folder.rmdir()
+            folder.write_text("no folder any more: nothing below it can be removed")
+            raise OSError(errno.EROFS, "Read-only file system")
+
+    with pytest.raises(OSError, match="Read-only") as caught:
+        vanishes()
+    assert caught.value.filename == str(folder / "x.json")
+
+
+WRITERS = {"write_text", "write_bytes", "savefig", "save_file", "WriteImage", "save_as", "dcmwrite", "tofile"}
+ELSEWHERE = {
+    "annotate/session/journal.py": "appends lines, and cuts one that was not written whole",
+    "annotate/web/workspace.py": "what was uploaded, in a temporary folder",
+    "experiments/runner.py": "appends to a log",
+    "handlers/gates.py": "writes to memory",
+    "io/dicom/explicit_vr.py": "writes to where it is told, a temporary name",
+    "io/dicom/gdcm.py": "writes to memory",
+    "label_app/mask_format.py": "beside a mask in MONAI Label's temporary folder",
+    "networks/checkpoint.py": "writes to a temporary name",
+    "networks/export.py": "writes to a temporary name",
+    "pacs/query_retrieve.py": "writes to a temporary name",
+    "studies/events.py": "appends lines",
+    "studies/slides.py": "in the temporary folder of a case",
+    "testing/phantoms/dicom.py": "sample data",
+    "testing/phantoms/studies.py": "sample data",
+    "testing/phantoms/write.py": "sample data",
+}
+"""Files that write without `complete` or `write_atomically` around the call, and why that is right."""
+
+
+def _writes(call: ast.AST) -> bool:
+    if not isinstance(call, ast.Call):
+        return False
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    modes = [
+        one.value for one in (*call.args, *(word.value for word in call.keywords)) if isinstance(one, ast.Constant)
+    ]
+    if name in ("open", "fdopen"):
+        return any(isinstance(mode, str) and mode.strip("bt+") in ("w", "a", "x") for mode in modes)
+    of = call.func.value if isinstance(call.func, ast.Attribute) else None
+    return name in WRITERS or (name == "save" and isinstance(of, ast.Name) and of.id in ("torch", "nib", "nibabel"))
+
+
+def _bare_writers(tree: ast.AST, safe: bool = False) -> Iterator[ast.AST]:
+    """Calls that write and lie in no block of `complete`."""
+    if isinstance(tree, ast.With):
+        safe = safe or any("complete(" in ast.unparse(item.context_expr) for item in tree.items)
+    if _writes(tree) and not safe:
+        yield tree
+    for child in ast.iter_child_nodes(tree):
+        yield from _bare_writers(child, safe)
+
+
+def test_files_are_written_in_one_way() -> None:
+    found = {
+        path.relative_to(PACKAGE).as_posix(): [ast.unparse(call) for call in _bare_writers(ast.parse(path.read_text()))]
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "files.py"
+    }
+    bare = {path: calls for path, calls in found.items() if calls}
+    assert set(bare) == set(ELSEWHERE), {path: bare.get(path) for path in set(bare) ^ set(ELSEWHERE)}
