@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
-import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +19,9 @@ from monai_tpseg.results.label_maps import _write_seg_nrrd
 from monai_tpseg.trust.fitted_files import ContourFile, Fitted, trust_path, write_contours, write_fitted
 from monai_tpseg.trust.quality import DiceModel
 from monai_tpseg.weights.pack import pack
+from tests.full_disc import largest_file
 
 PACKAGE = Path(__file__).resolve().parents[1] / "monai_tpseg"
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: a write fails where it would on a full disc, which needs root to make."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refused(write: Callable[[], object], path: Path, size: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.checkpoint import read_checkpoint
 from monai_tpseg.transforms import ResizePictured
 from tests.bundle.conftest import SMALL, history, run
+from tests.full_disc import largest_file
 
 
 def test_nan_ends_the_run_with_one_line_and_the_batch(
@@ -60,13 +60,8 @@ def test_nan_ends_the_run_with_one_line_and_the_batch(
 
 
 def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))  # no file grows beyond it
-    try:
-        with pytest.raises(SystemExit) as caught:
-            run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with largest_file(300_000), pytest.raises(SystemExit) as caught:
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
     line = str(caught.value.code)
     assert line.startswith("Error: Cannot write 'out/")
     assert (

@@ -29,6 +29,7 @@ from monai_tpseg.studies.lock import locked
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 from monai_tpseg.transforms.transfer import load_case
+from tests.full_disc import largest_file
 
 
 def pictures(folder: Path, *names: str) -> Path:
@@ -260,24 +261,12 @@ def test_temporary_names_differ_in_every_container(tmp_path: Path, monkeypatch: 
         part.touch()
 
 
-@contextmanager
-def small_files(size: int) -> Iterator[None]:
-    """As on a full disc, no file grows beyond `size` bytes."""
-    resource = pytest.importorskip("resource")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
 def test_a_full_disc_is_one_line_that_names_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither the temporary name nor the source of a copy, and nothing half written is left."""
     source = pictures(tmp_path / "in", "a.png") / "a.png"
     out = tmp_path / "out"
     out.mkdir()
-    with small_files(10):
+    with largest_file(10):
         assert main(["scan", str(source.parent), "--out", str(out / "manifest.csv")]) == 1
         with pytest.raises(OSError, match="too large") as caught, complete(out / "mask.png") as part:
             shutil.copyfile(source, part)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import re
 import zlib
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
+from benchmarks.jpeg_damage import altered
 from monai_tpseg.io import ReadError
 from monai_tpseg.transforms import LoadMedicalImage
 
@@ -50,23 +49,6 @@ def flipped(content: bytes, share: float) -> bytes:
     data = bytearray(content)
     data[int(len(data) * share)] ^= 0xFF
     return bytes(data)
-
-
-def _places(code: bytes) -> Iterator[int]:
-    """The places of the entropy-coded data."""
-    for scan in re.finditer(rb"\xff\xda(..)", code, re.DOTALL):
-        begin = scan.start() + 2 + int.from_bytes(scan[1], "big")
-        end = re.compile(rb"\xff[^\x00\xd0-\xd7]").search(code, begin)
-        yield from range(begin, end.start() if end else len(code))
-
-
-def altered(code: bytes, count: int, random: np.random.Generator) -> bytes:
-    """Change `count` bytes of data in the second half of a JPEG, none of which is or becomes part of a marker."""
-    values = np.frombuffer(code, dtype=np.uint8).copy()
-    plain = [n for n in _places(code) if n > len(code) // 2 and 0xFF not in values[n - 1 : n + 2]]
-    places = random.choice(plain, size=count, replace=False)
-    values[places] = (values[places] + random.integers(1, 254, size=count)) % 255  # never 255
-    return values.tobytes()
 
 
 @pytest.mark.parametrize("level", [0, 6])

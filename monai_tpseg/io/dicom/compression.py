@@ -209,9 +209,8 @@ def _check_plain(dataset: Any, frames: int, size: int, name: object) -> None:
         size: bytes of a frame with all samples of all pixels.
     """
     pixels = dataset.PixelData
-    is_jpeg = bytes(pixels[:3]) == _JPEG and bytes(pixels[-8:]).rstrip(b"\0").endswith(
-        _END
-    )  # also one of noise, larger
+    # a JPEG of noise is larger than its pixels, so that its length says nothing
+    is_jpeg = bytes(pixels[:3]) == _JPEG and bytes(pixels[-8:]).rstrip(b"\0").endswith(_END)
     if is_jpeg or (len(pixels) < size * frames and bytes(pixels[:4]).startswith((_JPEG, _ITEM))):
         raise ReadError("E_DECODE", f"{name} declares compressed pixels as uncompressed; correct its transfer syntax.")
     named = str(dataset.get("PhotometricInterpretation") or "")
