@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.rounding import DEGREES, MILLIMETRES
+from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
@@ -22,9 +22,10 @@ __all__ = [
     "check_position",
     "is_edge",
     "itk_lengths",
-    "lengths_disagree",
     "millimetres",
     "nifti_lengths",
+    "nifti_scale",
+    "sheared",
 ]
 
 EDGES_MM = (1e-6, 1e4)
@@ -43,7 +44,6 @@ _UNITS = {
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
 _NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
-_LAST_FORM = 5  # codes of sform and qform; 0 and, for all programs, less: the form is not used
 _HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
 _META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
@@ -142,33 +142,25 @@ def nifti_lengths(header: Any) -> Lengths:
     Args:
         header: a nibabel header, not repaired.
     """
-    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7)
+    scale = nifti_scale(header)
     edges = np.abs(header["pixdim"][1:4].astype(np.float64))
     known = int(header["sform_code"]) > 0 or bool((np.isfinite(edges) & (edges > 0)).all())
     return Lengths(np.full(3, scale or 1.0), known and scale is not None and int(header["dim"][0]) >= 3)
 
 
-def lengths_disagree(header: Any) -> bool:
-    """Return whether programs read the edges or axes of a NIfTI header differently.
+def nifti_scale(header: Any) -> float | None:
+    """Return the millimetres per unit of length of a NIfTI header, or None for a unit of another kind."""
+    return _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7)
 
-    They do if sform and `pixdim` state different edges, or the code of a form is none of the standard's, as some
-    programs use the form nevertheless.
 
-    They agree if the far edges of the volume coincide up to `rounding.MILLIMETRES`.
+def sheared(axes: NDArray[np.float64]) -> bool:
+    """Return whether two voxel axes deviate from a right angle by more than `rounding.DEGREES`, as after gantry tilt.
 
     Args:
-        header: a nibabel header, not repaired.
+        axes: (n, n) axes, in columns, of any length but 0.
     """
-    if max(int(header["sform_code"]), int(header["qform_code"])) > _LAST_FORM:
-        return True
-    if int(header["sform_code"]) <= 0:
-        return False
-    scale = _NIFTI_UNITS.get(int(header["xyzt_units"]) & 7) or 1.0
-    placed = np.linalg.norm([header[f"srow_{axis}"][:3].astype(np.float64) for axis in "xyz"], axis=0)
-    edges = np.abs(header["pixdim"][1:4].astype(np.float64))
-    sizes = np.maximum(header["dim"][1:4].astype(np.float64), 1)
-    stated = np.isfinite(edges) & (edges > 0) & (np.arange(3) < int(header["dim"][0]))
-    return bool((np.abs(placed - edges) * sizes * scale > MILLIMETRES)[stated].any())
+    units = axes / np.linalg.norm(axes, axis=0)
+    return bool(np.abs(units.T @ units - np.eye(units.shape[1])).max() > np.sin(np.radians(DEGREES)))
 
 
 def itk_lengths(path: Path, name: object) -> Lengths:
@@ -208,7 +200,7 @@ def _of_metaimage(text: str, name: object) -> Lengths:
     for key in _MATRICES:
         if key in fields:
             axes = _square(_numbers(fields[key]), name)
-    doubtful = _deviates(axes) or _contradicts(fields.get("anatomicalorientation", ""), axes)
+    doubtful = _deviates(axes) or sheared(axes.T) or _contradicts(fields.get("anatomicalorientation", ""), axes)
     return Lengths(np.full(3, unit or 1.0), unit is not None and len(edges) >= 3, doubtful)
 
 
@@ -254,8 +246,11 @@ def _of_nrrd(text: str, name: object) -> Lengths:
         stated = sum(not np.isnan(edge) for edge in edges)
         check_edges(np.abs([e * s for e, s in zip(edges, _scales(units), strict=False) if not np.isnan(e)]), name)
     known = stated >= 3 and None not in [millimetres(unit) for unit in units[:3]]
-    placed = "space directions" in fields and stated == 3
-    return Lengths(_scales(units), known, placed and fields.get("space", "").lower() not in _PATIENT)
+    doubtful = False
+    if "space directions" in fields and stated == 3:
+        doubtful = fields.get("space", "").lower() not in _PATIENT
+        doubtful |= len(numbers) == 9 and sheared(np.array(numbers).reshape(3, 3).T * _scales(units)[:, None])
+    return Lengths(_scales(units), known, doubtful)
 
 
 def _scales(units: list[str]) -> NDArray[np.float64]:

@@ -18,9 +18,10 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.lengths import itk_lengths, lengths_disagree, nifti_lengths
+from monai_tpseg.io.lengths import itk_lengths, nifti_lengths
 from monai_tpseg.io.loaded import Source, check_affine
 from monai_tpseg.io.meta_keys import FORMAT, GEOMETRY_DOUBTFUL, NIFTI_HEADER, SOURCE_SHAPE, Intensity
+from monai_tpseg.io.nifti_forms import geometry_disagrees
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
@@ -105,7 +106,7 @@ def read_nifti(path: Path) -> Source:
     array, meta = finite(array, base_name(path))
     block = np.frombuffer(header.binaryblock, dtype=np.uint8).copy()
     meta |= {FORMAT: "nifti", SOURCE_SHAPE: np.array(shape), NIFTI_HEADER: block}
-    meta |= {GEOMETRY_DOUBTFUL: True} if lengths_disagree(header) else {}
+    meta |= {GEOMETRY_DOUBTFUL: True} if geometry_disagrees(header) else {}
     return Source(array, intensity, affine, spaced=spaced, meta=meta)
 
 
