@@ -39,7 +39,11 @@ LOST: dict[LostReason, str] = {"crash": "E_CRASH", "timeout": "E_TIMEOUT", "memo
 """Why a process has ended -> code."""
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_GROUP_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Version 2 and 1 of control groups: file of the limit, file of what is used, cached files in `memory.stat`."""
 _GIB = 2**30
 _CHUNK = 2**26  # bytes of a message: nothing larger is ever held twice
 _GRACE = 10.0  # seconds beyond the limit, until a process that the kernel did not end is ended from here
@@ -70,13 +74,14 @@ class Call(NamedTuple):
     seconds: float
 
 
-def available_memory() -> int:
-    """Return the bytes of memory that this machine, or the container that it is, may use."""
-    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [8 * _GIB]
-    for path in _CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # no container, or `max`: no limit of its own
-            sizes.append(int(Path(path).read_text()))
-    return min(sizes)
+def available_memory(root: Path = Path("/")) -> int:
+    """Return the bytes of memory that this process may use in all: those of the machine, or of its control groups.
+
+    Args:
+        root: of the file system.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * _GIB
+    return min([machine, *(limit for limit, _ in _group_limits(root))])
 
 
 def free_memory(root: Path = Path("/")) -> int:
@@ -88,25 +93,32 @@ def free_memory(root: Path = Path("/")) -> int:
     Args:
         root: of the file system.
     """
-    sizes = [available_memory()]
+    sizes = [available_memory(root), *(limit - used for limit, used in _group_limits(root))]
     with contextlib.suppress(OSError, ValueError, IndexError):  # not Linux
         lines = (root / "proc/meminfo").read_text().splitlines()
         sizes += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    for folder in control_groups("memory", root) if sys.platform.startswith("linux") else ():
-        for limit, used, cache in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            with contextlib.suppress(OSError, ValueError):  # no such version, or no limit
-                most, now = (int((folder / name).read_text()) for name in (limit, used))
-                kept = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                sizes.append(most - now + int(kept.get(cache, 0)))  # cached files make room
     if size := _size():
         import resource
 
         most = resource.getrlimit(resource.RLIMIT_AS)[0]
         sizes += [] if most == resource.RLIM_INFINITY else [most - size]
     return max(0, min(sizes))
+
+
+def _group_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Bytes that each control group of this process may use, where it has a limit, and bytes that it uses."""
+    for folder in control_groups("memory", root) if sys.platform.startswith("linux") else ():
+        for limit, used, cached in _GROUP_FILES:
+            with contextlib.suppress(OSError, ValueError):  # no such version, or `max`: no limit
+                yield int((folder / limit).read_text()), _used(folder, used, cached)
+
+
+def _used(folder: Path, used: str, cached: str) -> int:
+    """Bytes that a control group uses, except cached files, which make room; 0 where it does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int((folder / used).read_text()) - int(counts.get(cached, 0))
+    return 0
 
 
 def warm_up(target: str) -> None:

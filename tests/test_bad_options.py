@@ -10,6 +10,7 @@ import pytest
 
 from monai_tpseg.cli import main
 from monai_tpseg.cli.main import _parser
+from monai_tpseg.cli.usage import path, path_text
 
 RUN = ["run", "p.png", "--task", "skin_lesion", "--out", "new"]
 MANIFEST = ["run", "--data", "m.csv", "--out", "new"]
@@ -68,6 +69,10 @@ NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
 }
 """Option -> a command that has it, and values that no file can make right."""
 
+SHOWN = {"CSV", "DATA", "DIR", "E", "FILE", "IN", "JSON", "MODEL", "OUT", "PEM", "PNG", "RESULTS", "RUN"}
+SHOWN |= {"SUITE", "W", "W2", "YAML"}
+"""How the help shows a file or folder."""
+
 
 @pytest.mark.parametrize("option", NUMBERS)
 def test_a_wrong_value_is_status_2_and_one_line(
@@ -117,6 +122,11 @@ def test_every_command_refuses_an_option_that_it_does_not_have(
         ["follow", "", "--out", "new"],
         ["annotate", ""],
         ["fetch", "--from", "A@h:1", "--study", "1", "--out", ""],
+        ["run", ".", "--task", "skin_lesion", "--checkpoint", ""],
+        ["run", "--data", "m.csv", "--root", "", "--out", "new"],
+        ["train", "--data", ".", "--task", "skin_lesion", "--encoder", "", "--out", "new"],
+        ["listen", "--out", "new", "--rules", "", "--allow", "A"],
+        ["weights", "pack", "", "--name", "n"],
     ],
     ids=" ".join,
 )
@@ -125,11 +135,22 @@ def test_an_empty_path_is_not_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
-    _one_line(capsys)
+    assert "the path is empty" in _one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def _one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", list(_commands(_parser())), ids=" ".join)
+def test_an_option_that_shows_a_file_or_folder_is_declared_as_one(words: tuple[str, ...]) -> None:
+    command = _parser()
+    for word in words:
+        command = next(a for a in command._actions if isinstance(a, argparse._SubParsersAction)).choices[word]
+    for action in command._actions:
+        if action.metavar in SHOWN:
+            assert action.type in (path, path_text), action.option_strings or action.dest
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert error.count("\n") == 1
+    return error

@@ -12,7 +12,7 @@ from typing import Any
 from monai_tpseg.catalogue import TASK_NAMES, match_task
 from monai_tpseg.cli.run import check_exists
 from monai_tpseg.cli.run_options import add_device
-from monai_tpseg.cli.usage import UsageError
+from monai_tpseg.cli.usage import UsageError, path_text
 from monai_tpseg.words import choose, how_to_install
 
 __all__ = ["add_annotate_command"]
@@ -32,18 +32,25 @@ def add_annotate_command(commands: Any) -> None:
     about = {"help": "segment and correct lesions by hand in a browser", "description": _ABOUT, "formatter_class": raw}
     command = commands.add_parser("annotate", **about)
     command.set_defaults(command=_annotate, quiet=False)
-    command.add_argument("input", metavar="IN", help="a file, a DICOM series or a folder of them")
+    command.add_argument("input", type=path_text, metavar="IN", help="a file, a DICOM series or a folder of them")
     command.add_argument(
-        "--checkpoint", metavar="W",
+        "--checkpoint", type=path_text, metavar="W",
         help="K-Prism weights (beside their model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
     names = ", ".join(TASK_NAMES)
     command.add_argument("--task", metavar="T", help=f"initial task: {names}, or another one of the weights")
     command.add_argument(
-        "--out", default="annotations", metavar="OUT", help="folder for sessions and results (annotations)"
+        "--out",
+        default="annotations",
+        type=path_text,
+        metavar="OUT",
+        help="folder for sessions and results (annotations)",
     )
     command.add_argument(
-        "--masks", metavar="RUN", help="start new cases with the masks in RUN, the --out of tpseg run on IN"
+        "--masks",
+        type=path_text,
+        metavar="RUN",
+        help="start new cases with the masks in RUN, the --out of tpseg run on IN",
     )
     command.add_argument("--port", type=int, default=0, metavar="P", help="port on 127.0.0.1; a free one by default")
     command.add_argument("--no-browser", action="store_true", help="only print the address")

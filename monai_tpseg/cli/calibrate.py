@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
-from monai_tpseg.cli.usage import UsageError, from_options
+from monai_tpseg.cli.usage import UsageError, from_options, path_text
 
 if TYPE_CHECKING:
     from monai_tpseg.studies.trust_fitting import Sample
@@ -47,7 +47,7 @@ def add_calibrate_command(commands: Any) -> None:
         "calibrate", help="estimate how far masks can be trusted", description=_CALIBRATE, formatter_class=raw
     )
     command.add_argument(
-        "--data", required=True, action="append", metavar="JSON",
+        "--data", required=True, action="append", type=path_text, metavar="JSON",
         help="datalist with images, labels and tasks, paths relative to its folder; can be given several times",
     )  # fmt: skip
     add_checkpoint(command)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, check_name, check_new_name, get_task, match_task, task_names
-from monai_tpseg.cli.usage import UsageError, from_options, path
+from monai_tpseg.cli.usage import UsageError, from_options, path, path_text
 from monai_tpseg.words import count
 
 if TYPE_CHECKING:
@@ -36,10 +36,13 @@ def add_data_commands(commands: Any) -> None:
     check.add_argument(
         "--data",
         required=True,
+        type=path_text,
         metavar="JSON",
         help="datalist with lists training and validation of image, label and task",
     )
-    check.add_argument("--root", metavar="DIR", help="folder to which relative paths refer (that of the datalist)")
+    check.add_argument(
+        "--root", type=path_text, metavar="DIR", help="folder to which relative paths refer (that of the datalist)"
+    )
     check.add_argument("--tasks", metavar="A,B", help="tasks to train (all eight)")
     check.add_argument("--json", action="store_true", help="print every finding as JSON instead of the table")
     check.add_argument("--workers", type=int, metavar="N", help="number of reader processes (one per core, at most 8)")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.cli.usage import UsageError
+from monai_tpseg.cli.usage import UsageError, path_text
 
 __all__ = ["add_commands"]
 
@@ -34,11 +34,19 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
         "Train and evaluate the rows of a suite one after another. Finished runs are skipped, and interrupted ones "
         "continue: repeat the same command. OUT/results.json contains all results, image by image."
     )
-    command.add_argument("suite", metavar="SUITE", help="YAML file, e.g. benchmarks/suites/paper.yaml")
-    command.add_argument("--data", required=True, metavar="DIR", help="folder that contains datalist.json")
-    command.add_argument("--out", required=True, metavar="OUT", help="folder for the runs and results.json")
+    command.add_argument("suite", type=path_text, metavar="SUITE", help="YAML file, e.g. benchmarks/suites/paper.yaml")
     command.add_argument(
-        "--bundle", default="bundles/tpseg_lesion_segmentation", metavar="B", help="folder of the bundle (%(default)s)"
+        "--data", required=True, type=path_text, metavar="DIR", help="folder that contains datalist.json"
+    )
+    command.add_argument(
+        "--out", required=True, type=path_text, metavar="OUT", help="folder for the runs and results.json"
+    )
+    command.add_argument(
+        "--bundle",
+        default="bundles/tpseg_lesion_segmentation",
+        type=path_text,
+        metavar="B",
+        help="folder of the bundle (%(default)s)",
     )
     command.add_argument("--only", nargs="+", default=[], metavar="ROW", help="run only these rows")
     command.add_argument("--list", action="store_true", help="print the training commands instead of running them")
@@ -68,7 +76,9 @@ def _add_table(command: argparse.ArgumentParser) -> None:
         "metrics (HD95, surface Dice, detected lesions, false positives, calibration). With --out, also write "
         "tableN.md, tableN.csv and figures: learning curves, prototypes (Figures 7 and 8), gates."
     )
-    command.add_argument("results", nargs="+", metavar="RESULTS", help="results.json files of one suite")
+    command.add_argument(
+        "results", nargs="+", type=path_text, metavar="RESULTS", help="results.json files of one suite"
+    )
     command.add_argument(
         "--tables", nargs="+", type=int, metavar="N", help="2, 3, 4, 5, 6 (default: all that have rows)"
     )
@@ -76,7 +86,7 @@ def _add_table(command: argparse.ArgumentParser) -> None:
         "--iou", default="iou_mean", metavar="M",
         help="definition of mIoU: iou_mean, iou_foreground or iou_dataset (%(default)s)",
     )  # fmt: skip
-    command.add_argument("--out", metavar="DIR", help="folder for tables and figures")
+    command.add_argument("--out", type=path_text, metavar="DIR", help="folder for tables and figures")
     command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_table)
 
@@ -108,9 +118,13 @@ def _add_grid(command: argparse.ArgumentParser) -> None:
         "Draw the first validation picture with a lesion of every task, with the outlines of the label (blue) and of "
         "each network (amber), like Figure 5 of the paper."
     )
-    command.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, e.g. OUT/runs/A4-0 OUT/runs/UNet-0")
-    command.add_argument("--data", required=True, metavar="DIR", help="folder to which the paths of the datalist refer")
-    command.add_argument("--out", required=True, metavar="PNG", help="picture to write")
+    command.add_argument(
+        "runs", nargs="+", type=path_text, metavar="RUN", help="folders of runs, e.g. OUT/runs/A4-0 OUT/runs/UNet-0"
+    )
+    command.add_argument(
+        "--data", required=True, type=path_text, metavar="DIR", help="folder to which the paths of the datalist refer"
+    )
+    command.add_argument("--out", required=True, type=path_text, metavar="PNG", help="picture to write")
     command.add_argument(
         "--outlines", action="store_true", help="omit the pictures, which you may not be allowed to share"
     )

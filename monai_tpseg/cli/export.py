@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES
-from monai_tpseg.cli.usage import UsageError, from_options
+from monai_tpseg.cli.usage import UsageError, from_options, path_text
 from monai_tpseg.files import check_writable
 
 __all__ = ["add_export_command"]
@@ -30,12 +30,14 @@ def add_export_command(commands: Any) -> None:
     export = commands.add_parser(
         "export", help="export one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
     )
-    export.add_argument("--checkpoint", required=True, metavar="W", help="weights (model.pt beside its model.json)")
+    export.add_argument(
+        "--checkpoint", required=True, type=path_text, metavar="W", help="weights (model.pt beside its model.json)"
+    )
     export.add_argument("--task", metavar="T", help=f"task of the model: {', '.join(TASK_NAMES)}; required for TP-Seg")
     export.add_argument(
         "--format", choices=("torchscript", "onnx", "program"), help="torchscript by default, onnx for K-Prism"
     )
-    export.add_argument("--out", required=True, metavar="FILE", help="file to write")
+    export.add_argument("--out", required=True, type=path_text, metavar="FILE", help="file to write")
     export.add_argument("--quiet", action="store_true", help="print only errors")
     export.set_defaults(command=_export)
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Any
 
-from monai_tpseg.cli.usage import UsageError, from_options
+from monai_tpseg.cli.usage import UsageError, from_options, path_text
 
 __all__ = ["add_follow_command"]
 
@@ -39,9 +39,13 @@ def add_follow_command(commands: Any) -> None:
         "follow", help="compare lesions across dates", description=_FOLLOW, epilog=_STATUS, formatter_class=raw
     )
     command.add_argument(
-        "outs", nargs="+", metavar="OUT", help="one or two --out folders of tpseg run, the earlier first"
+        "outs",
+        nargs="+",
+        type=path_text,
+        metavar="OUT",
+        help="one or two --out folders of tpseg run, the earlier first",
     )
-    command.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    command.add_argument("--out", required=True, type=path_text, metavar="DIR", help="folder for the results")
     command.add_argument(
         "--tolerance", type=float, default=10.0, metavar="MM",
         help="maximum distance between the centres of matching lesions without overlap (%(default)s)",

@@ -27,7 +27,7 @@ from monai_tpseg.cli.pacs import add_pacs_commands
 from monai_tpseg.cli.pretrain import add_pretrain_command, pretrain_own
 from monai_tpseg.cli.run import add_run_command, check_exists, run_studies
 from monai_tpseg.cli.train import add_train_command, train_own
-from monai_tpseg.cli.usage import UsageError, check_paths
+from monai_tpseg.cli.usage import UsageError, path_text
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.cores import let_threads_sleep
 from monai_tpseg.files import shown
@@ -82,7 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = argparse.Namespace()
     try:
         parser.parse_args(argv, options)
-        check_paths(vars(options))
         let_threads_sleep()
         with _speaking(options.quiet), _stoppable():
             return int(options.command(options))
@@ -175,9 +174,13 @@ def _add_scan(command: argparse.ArgumentParser) -> None:
         "ultrasound (thyroid or breast) or NIfTI, get no task and are skipped until you enter one in the CSV. "
         "An existing CSV keeps its rows; new studies are added."
     )
-    command.add_argument("input", metavar="IN", help="a folder of studies, or one study")
+    command.add_argument("input", type=path_text, metavar="IN", help="a folder of studies, or one study")
     command.add_argument(
-        "--out", required=True, metavar="CSV", help="manifest to write or extend; contains paths, mode 0600"
+        "--out",
+        required=True,
+        type=path_text,
+        metavar="CSV",
+        help="manifest to write or extend; contains paths, mode 0600",
     )
     command.add_argument("--quiet", action="store_true", help="print only errors")
     command.set_defaults(command=_scan)
@@ -188,7 +191,7 @@ def _add_report(command: argparse.ArgumentParser) -> None:
         "Write OUT/report.html: pictures with the worst first, all lesions, and their provenance. The page loads "
         "nothing from the network. Also update cases.csv and lesions.csv of the whole run."
     )
-    command.add_argument("out", metavar="OUT", help="the --out of a run")
+    command.add_argument("out", type=path_text, metavar="OUT", help="the --out of a run")
     command.add_argument(
         "--sources", action="store_true",
         help="show the source of each case from manifest.csv; file names may identify patients: keep the page private",

@@ -8,7 +8,7 @@ from typing import Any
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
-from monai_tpseg.cli.usage import from_options
+from monai_tpseg.cli.usage import from_options, path_text
 from monai_tpseg.words import count
 
 __all__ = ["add_new_task_command"]
@@ -31,11 +31,13 @@ def add_new_task_command(commands: Any) -> None:
     )
     command.add_argument("name", metavar="NAME", help="name of the new task, e.g. liver_lesion")
     command.add_argument(
-        "--exemplars", required=True, metavar="DIR",
+        "--exemplars", required=True, type=path_text, metavar="DIR",
         help="folder with images/ and masks/, or pictures with masks beside them (a.png, a_mask.png); or a datalist",
     )  # fmt: skip
     add_checkpoint(command)
-    command.add_argument("--out", required=True, metavar="W2", help="weights to write, .pt, with a .json beside")
+    command.add_argument(
+        "--out", required=True, type=path_text, metavar="W2", help="weights to write, .pt, with a .json beside"
+    )
     known = ", ".join(modality.value for modality in Modality)
     command.add_argument("--modality", metavar="M", help=f"modality of its pictures: {known}")
     command.add_argument(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run_options import add_device, add_encoding, add_precision, add_read_timeout, add_threshold
-from monai_tpseg.cli.usage import UsageError, from_options
+from monai_tpseg.cli.usage import UsageError, from_options, path_text
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.words import how_to_install
 
@@ -65,9 +65,15 @@ def add_pacs_commands(commands: Any) -> None:
 
 
 def _add_listen(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", required=True, metavar="OUT", help="folder for queue, studies and results; mode 0700")
-    command.add_argument("--rules", required=True, metavar="YAML", help="rules that assign series to tasks")
-    command.add_argument("--checkpoint", metavar="W", help="weights, as in tpseg run (default: the starter weights)")
+    command.add_argument(
+        "--out", required=True, type=path_text, metavar="OUT", help="folder for queue, studies and results; mode 0700"
+    )
+    command.add_argument(
+        "--rules", required=True, type=path_text, metavar="YAML", help="rules that assign series to tasks"
+    )
+    command.add_argument(
+        "--checkpoint", type=path_text, metavar="W", help="weights, as in tpseg run (default: the starter weights)"
+    )
     command.add_argument("--quiet", action="store_true", help="print only errors")
     _add_line(command.add_argument_group("receiving"))
     _add_results(command.add_argument_group("results"))
@@ -121,14 +127,19 @@ def _add_results(group: Any) -> None:
 def _add_tls(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("TLS")
     group.add_argument(
-        "--tls-cert", metavar="PEM", help="certificate of this node; with it, plain connections are refused"
+        "--tls-cert",
+        type=path_text,
+        metavar="PEM",
+        help="certificate of this node; with it, plain connections are refused",
     )
-    group.add_argument("--tls-key", metavar="PEM", help="private key of this node")
-    group.add_argument("--tls-ca", metavar="PEM", help="CA of the peers; with it, peers must present a certificate")
+    group.add_argument("--tls-key", type=path_text, metavar="PEM", help="private key of this node")
+    group.add_argument(
+        "--tls-ca", type=path_text, metavar="PEM", help="CA of the peers; with it, peers must present a certificate"
+    )
 
 
 def _add_send(command: argparse.ArgumentParser) -> None:
-    command.add_argument("out", metavar="OUT", help="the --out of a run")
+    command.add_argument("out", type=path_text, metavar="OUT", help="the --out of a run")
     command.add_argument("--to", required=True, metavar="PEER", help=_PEER)
     command.add_argument("--aet", default="TPSEG", metavar="AET", help="AE title of this node (TPSEG)")
     command.add_argument("--quiet", action="store_true", help="print only errors")
@@ -138,7 +149,7 @@ def _add_send(command: argparse.ArgumentParser) -> None:
 
 def _add_fetch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--from", required=True, dest="source", metavar="PEER", help=_PEER)
-    command.add_argument("--out", required=True, metavar="DIR", help="folder for the images; mode 0700")
+    command.add_argument("--out", required=True, type=path_text, metavar="DIR", help="folder for the images; mode 0700")
     command.add_argument("--accession", metavar="N", help="accession number")
     command.add_argument("--patient", metavar="ID", help="Patient ID")
     command.add_argument("--study", metavar="UID", help="Study Instance UID")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import Modality
 from monai_tpseg.cli.run_options import add_device
-from monai_tpseg.cli.usage import from_options
+from monai_tpseg.cli.usage import from_options, path_text
 from monai_tpseg.words import count
 
 if TYPE_CHECKING:
@@ -47,9 +47,16 @@ def add_pretrain_command(commands: Any) -> None:
         formatter_class=raw,
     )  # fmt: skip
     command.add_argument(
-        "--data", nargs="+", required=True, metavar="DATA", help="datalists, pictures, series, or folders of them"
+        "--data",
+        nargs="+",
+        required=True,
+        type=path_text,
+        metavar="DATA",
+        help="datalists, pictures, series, or folders of them",
     )
-    command.add_argument("--out", required=True, metavar="RUN", help="folder; RUN/encoder.pt is the result")
+    command.add_argument(
+        "--out", required=True, type=path_text, metavar="RUN", help="folder; RUN/encoder.pt is the result"
+    )
     command.add_argument("--resume", action="store_true", help="continue the pretraining in RUN")
     command.add_argument("--quiet", action="store_true", help="print only errors")
     known = ", ".join(modality.value for modality in Modality)

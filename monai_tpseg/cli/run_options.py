@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from monai_tpseg.catalogue import TASK_NAMES
+from monai_tpseg.cli.usage import path_text
 from monai_tpseg.defaults import MIN_LESION_AREA, THRESHOLD
 
 __all__ = [
@@ -28,7 +29,7 @@ OUT = "tpseg_results"
 
 def add_checkpoint(command: Any) -> None:
     command.add_argument(
-        "--checkpoint", default="", metavar="W",
+        "--checkpoint", type=path_text, metavar="W",
         help="weights (model.pt beside its model.json), or a name from tpseg weights list (the starter weights)",
     )  # fmt: skip
 
@@ -38,15 +39,21 @@ def add_device(command: Any) -> None:
 
 
 def add_sources(command: Any) -> None:
-    command.add_argument("input", metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them")
+    command.add_argument(
+        "input", type=path_text, metavar="IN", nargs="?", help="a file, a DICOM series or a folder of them"
+    )
     command.add_argument("--task", metavar="T", help=f"task of the weights: {', '.join(TASK_NAMES)}, or a new one")
     command.add_argument(
         "--tasks", metavar="A,B", help="several tasks instead of --task; shared parts are computed once per input"
     )
-    command.add_argument("--data", metavar="CSV", help="manifest written by tpseg scan, instead of IN and --task")
-    command.add_argument("--root", metavar="DIR", help="new root of the paths in the manifest, if the data have moved")
     command.add_argument(
-        "--out", metavar="OUT",
+        "--data", type=path_text, metavar="CSV", help="manifest written by tpseg scan, instead of IN and --task"
+    )
+    command.add_argument(
+        "--root", type=path_text, metavar="DIR", help="new root of the paths in the manifest, if the data have moved"
+    )
+    command.add_argument(
+        "--out", type=path_text, metavar="OUT",
         help=f"folder for the results (./{OUT}, which accumulates), or a file for one mask: .png, .nii.gz, .dcm",
     )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace an existing file given as --out")

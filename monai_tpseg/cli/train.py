@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, Modality, match_task
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
-from monai_tpseg.cli.usage import from_options
+from monai_tpseg.cli.usage import from_options, path_text
 
 if TYPE_CHECKING:
     from monai_tpseg.training import Trained, TrainOptions
@@ -43,9 +43,15 @@ def add_train_command(commands: Any) -> None:
     command = commands.add_parser(
         "train", help="train on your own pictures and masks", description=_TRAIN, epilog=_STATUS, formatter_class=raw
     )
-    command.add_argument("--data", required=True, metavar="DATA", help="a datalist, or a folder of pictures and masks")
     command.add_argument(
-        "--out", required=True, metavar="RUN", help="folder for the training; RUN/model.pt is the result"
+        "--data", required=True, type=path_text, metavar="DATA", help="a datalist, or a folder of pictures and masks"
+    )
+    command.add_argument(
+        "--out",
+        required=True,
+        type=path_text,
+        metavar="RUN",
+        help="folder for the training; RUN/model.pt is the result",
     )
     command.add_argument("--resume", action="store_true", help="continue the training in RUN")
     command.add_argument("--quiet", action="store_true", help="print only errors")
@@ -84,7 +90,7 @@ def _add_data(group: Any) -> None:
 def _add_start(group: Any) -> None:
     add_checkpoint(group)
     group.add_argument(
-        "--encoder", default="", metavar="E",
+        "--encoder", type=path_text, metavar="E",
         help="only a pretrained trunk: encoder.pt of tpseg pretrain, or a SAM 2 file; the rest starts from scratch",
     )  # fmt: skip
     group.add_argument("--from-scratch", action="store_true", help="start from scratch; needs much data and many hours")
@@ -138,7 +144,7 @@ def _asked(options: argparse.Namespace) -> TrainOptions:
     options.task = match_task(options.task)
     words = ["data", "task", "checkpoint", "encoder", "from_scratch", "minutes", "epochs", "image_size", "batch_size"]
     words += ["val_share", "patient_regex", "device", "seed"]
-    given = {word: getattr(options, word) for word in words}
+    given = {word: value for word in words if (value := getattr(options, word)) is not None}
     return TrainOptions(tasks=tasks, modalities=_modalities(options), options=_settings(options.set), **given)
 
 

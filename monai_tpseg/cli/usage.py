@@ -2,49 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import argparse
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-__all__ = ["UsageError", "check_paths", "from_options", "path"]
-
-_PATHS = frozenset(
-    ("input", "out", "outs", "data", "source", "images", "masks", "exemplars", "lists", "suite", "results", "runs")
-)
-"""Where the parser keeps files and folders that must be named; `""` would be the current folder."""
-
-_EMPTY = "A path is empty: give the file or folder; is a variable of the shell unset?"
+__all__ = ["UsageError", "from_options", "path", "path_text"]
 
 
 class UsageError(Exception):
     """A command line that is wrong whatever the files hold: nothing was started."""
 
 
-def check_paths(options: Mapping[str, Any]) -> None:
-    """Refuse a file or folder without a name, as an unset variable of a shell gives it.
-
-    Args:
-        options: what the parser found, by name.
-
-    Raises:
-        UsageError: a path is empty.
-    """
-    for name in _PATHS & options.keys():
-        given = options[name]
-        if "" in (given if isinstance(given, list) else [given]):
-            raise UsageError(_EMPTY)
-
-
 def path(text: str) -> Path:
-    """A path of the command line, for the parser.
+    """A file or folder of the command line: the `type` of an option.
 
     Raises:
-        UsageError: it is empty.
+        ArgumentTypeError: it is empty, which would be the current folder.
+    """
+    return Path(path_text(text))
+
+
+def path_text(text: str) -> str:
+    """A file or folder of the command line, as it was written: the `type` of an option.
+
+    Raises:
+        ArgumentTypeError: it is empty, which would be the current folder or the default.
     """
     if not text:
-        raise UsageError(_EMPTY)
-    return Path(text)
+        raise argparse.ArgumentTypeError("the path is empty, perhaps from an unset variable of the shell")
+    return text
 
 
 @contextmanager

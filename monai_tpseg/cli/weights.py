@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from monai_tpseg.cli.usage import path_text
 from monai_tpseg.weights import CatalogueError, Entry, find, folders, listed, user_folder
 from monai_tpseg.weights.lookup import VARIABLE
 from monai_tpseg.words import count
@@ -56,15 +57,20 @@ def _add(actions: Any, name: str, function: Any, about: str) -> Any:
 
 
 def _add_pack(command: Any) -> None:
-    command.add_argument("weights", metavar="MODEL", help="model.pt of a training, beside its model.json")
+    command.add_argument(
+        "weights", type=path_text, metavar="MODEL", help="model.pt of a training, beside its model.json"
+    )
     command.add_argument("--name", required=True, metavar="N", help="name in the catalogue, e.g. liver-2026")
-    command.add_argument("--out", metavar="DIR", help=f"folder of the catalogue ({user_folder()})")
+    command.add_argument("--out", type=path_text, metavar="DIR", help=f"folder of the catalogue ({user_folder()})")
     command.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
     command.add_argument("--status", default="", metavar="TEXT", help="a word or two, repeated in every result")
     command.add_argument("--intended-use", default="", metavar="TEXT", help="intended use, in one sentence")
     command.add_argument("--date", default="", metavar="YYYY-MM-DD", help="date when training ended")
     command.add_argument(
-        "--sources", metavar="JSON", help="list of the training data: name, tasks, pictures, terms, link"
+        "--sources",
+        type=path_text,
+        metavar="JSON",
+        help="list of the training data: name, tasks, pictures, terms, link",
     )
     command.add_argument("--url", default="", metavar="URL", help="URL where others can download the file")
     command.add_argument("--replace", action="store_true", help="replace existing weights of that name")

@@ -14,7 +14,7 @@ import pytest
 
 from monai_tpseg.io import ReadError
 from monai_tpseg.studies import Limits, Model, Reader, Run, find_entries, prepare_output
-from monai_tpseg.subprocesses import free_memory
+from monai_tpseg.subprocesses import available_memory, free_memory
 from monai_tpseg.testing.phantoms import make_phantom, write_png
 
 
@@ -109,6 +109,22 @@ def test_free_memory_is_the_least_of_what_is_left(tmp_path: Path, files: dict[st
         sizes = text if name.startswith("proc") else re.sub(r"\d+", lambda found: str(int(found[0]) << 20), text)
         (tmp_path / name).write_text(sizes)
     assert free_memory(tmp_path) == expected << 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="control groups are Linux's")
+@pytest.mark.parametrize("limit", ["30", "max"])
+def test_available_memory_is_that_of_the_smallest_group(tmp_path: Path, limit: str) -> None:
+    """A batch system limits a group below that of the container; what is used there does not count."""
+    files = {
+        "proc/self/cgroup": "0::/job/step\n",
+        "sys/fs/cgroup/memory.max": "99",
+        "sys/fs/cgroup/job/memory.max": limit,
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "sys/fs/cgroup/job/memory.current").write_text("20")
+    assert available_memory(tmp_path) == (30 if limit == "30" else 99)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux keeps the limit")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataelem import DataElement
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.lengths import FARTHEST_MM, is_edge
@@ -33,6 +34,7 @@ __all__ = [
     "rescale",
     "scales_differ",
     "thickness",
+    "valid_elements",
 ]
 
 _LARGEST = 1e30  # largest factor or offset whose results float32 can hold
@@ -40,6 +42,7 @@ _HOUNSFIELD = "[hnsf'U]"  # of UCUM
 _NO_HOUNSFIELD = frozenset(
     {"ED", "EDW", "MGML", "OD", "PCT", "Z_EFF"}
 )  # PS3.3 C.11.1.1.2: densities, maps of materials
+_NUMBERS = ("DS", "IS", "FD", "FL")
 _EXACT = 1e-6  # deviation of a product of two unit vectors that were rounded to six decimals
 
 
@@ -71,10 +74,10 @@ def as_text(header: Any, keyword: str) -> str:
     return str(value) if valid else repr(header.get_item(keyword).value)
 
 
-def _parsed(header: Any, keyword: str) -> tuple[bool, Any]:
-    """Return whether the value of `keyword` is valid, and the value: pydicom parses it on access."""
+def _parsed(header: Any, key: Any) -> tuple[bool, Any]:
+    """Return whether the value of a keyword, or the element of a tag, is valid, and it: pydicom parses it on access."""
     try:
-        return True, header.get(keyword)
+        return True, header.get(key)
     except Exception:  # any exception, depending on the type of the value
         return False, None
 
@@ -84,6 +87,20 @@ def numbers(header: Any, keyword: str, count: int) -> tuple[float, ...] | None:
     valid, value = _parsed(header, keyword)
     found = finite(value) if valid else None
     return found if found is not None and len(found) == count else None
+
+
+def valid_elements(header: Any) -> Iterator[DataElement]:
+    """Yield the elements of a header by tag, except those with an invalid value or a number that is not finite.
+
+    Numbers may be empty, alone or among others.
+    """
+    for tag in sorted(header.keys()):
+        valid, element = _parsed(header, tag)
+        if not valid:
+            continue
+        values = [element.value] if element.VM <= 1 else element.value
+        if element.VR not in _NUMBERS or finite([x for x in values if x not in (None, "")]) is not None:
+            yield element
 
 
 def finite(value: Any) -> tuple[float, ...] | None:

@@ -58,6 +58,16 @@ class Algorithm:
     weights: str = ""
 
     @property
+    def equipment(self) -> dict[str, str]:
+        """Attributes of the general and enhanced equipment modules, as arguments of highdicom's objects."""
+        return {
+            "manufacturer": "monai_tpseg",
+            "manufacturer_model_name": self.method,
+            "software_versions": f"monai_tpseg {self.version}",
+            "device_serial_number": self.weights_sha256,
+        }
+
+    @property
     def parameters(self) -> dict[str, str]:
         """Parameters of the algorithm, separated by commas as DICOM requires."""
         named = {"weights": self.weights.replace(",", ";")} if self.weights else {}

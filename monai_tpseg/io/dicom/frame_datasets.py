@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DA, TM
 
-from monai_tpseg.io.dicom.attributes import finite
+from monai_tpseg.io.dicom.attributes import valid_elements
 from monai_tpseg.io.dicom.frames import Frame
 
 __all__ = ["described", "name_sources", "stand_ins", "taken_at"]
@@ -30,7 +29,6 @@ _OTHER_SPACES = (
     *("ImageOrientationSlide", "ImageCenterPointCoordinatesSequence", "TotalPixelMatrixRows", "NumberOfFrames"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence"),
 )
-_NUMBERS = ("DS", "IS", "FD", "FL")
 _POSITION, _TEMPORAL_INDEX, _FRAME_CONTENT = 0x00200032, 0x00209128, 0x00209111
 
 
@@ -90,7 +88,7 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
 def described(header: Dataset) -> Dataset:
     """Return a copy of a header in which everything that a result copies is present and well-formed."""
     made = Dataset()
-    for element in _usable(header):
+    for element in valid_elements(header):
         if element.keyword not in (*_PLACES, *_OTHER_SPACES):
             made.add(copy.copy(element))  # the copy's value is replaced below; the header keeps its own
     for keyword in _TEXTS:
@@ -101,18 +99,6 @@ def described(header: Dataset) -> Dataset:
         setattr(made, keyword, value if _reads(kind, value) else None)
     made.PatientSex = made.get("PatientSex") if made.get("PatientSex") in ("M", "F", "O") else ""
     return made
-
-
-def _usable(header: Dataset) -> Iterator[DataElement]:
-    """Yield the elements of a header, except invalid values and numbers that are not finite, which a result omits."""
-    for tag in sorted(header.keys()):
-        try:
-            element = header[tag]
-        except (ValueError, TypeError, ArithmeticError):  # pydicom parses a value on access
-            continue
-        values = [element.value] if element.VM <= 1 else element.value
-        if element.VR not in _NUMBERS or finite([x for x in values if x not in (None, "")]) is not None:
-            yield element
 
 
 def _reads(kind: Callable[[str], Any], value: str) -> bool:

@@ -189,10 +189,7 @@ def _build(
         series_number=series_number(number(header, "SeriesNumber"), task.name),
         sop_instance_uid=uid("instance"),
         instance_number=1,
-        manufacturer="monai_tpseg",
-        manufacturer_model_name=algorithm.method,
-        software_versions=f"monai_tpseg {algorithm.version}",
-        device_serial_number=algorithm.weights_sha256,
+        **algorithm.equipment,
         content_label=task.name.upper()[:16],  # maximum length of a code string
         content_description=RESEARCH_USE,
         series_description=f"{algorithm.method} {task.title}{f' {kind}' if kind else ''}, research use only",
