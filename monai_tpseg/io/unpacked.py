@@ -1,4 +1,4 @@
-"""Compressed voxels of NIfTI and MetaImage, unpacked to the end so that the checksum is verified."""
+"""Length and checksum of the voxels of NIfTI, NRRD and MetaImage, which libraries do not verify."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name
 
-__all__ = ["check_length", "gzip_voxels", "metaimage_scale", "metaimage_voxels", "nrrd_encoding"]
+__all__ = ["check_length", "check_surplus", "gzip_voxels", "metaimage_scale", "metaimage_voxels", "nrrd_encoding"]
 
 _HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _CHUNK = 2**20
-_MORE = 2**24  # bytes that may follow the voxels in a stream, e.g. notes of the writing program
 _EITHER = zlib.MAX_WBITS | 32  # zlib detects zlib and gzip itself
 _NRRD_ENCODINGS = frozenset({"raw", "gzip", "gz", "txt", "text", "ascii", "hex"})
 
@@ -41,19 +40,29 @@ def gzip_voxels(image: Any, path: Path) -> NDArray[Any]:
         OSError, EOFError, zlib.error: the stream is damaged or ends early.
     """
     with gzip.open(path) as stream:
-        voxels: NDArray[Any] = np.asanyarray(type(image).from_stream(stream).dataobj)
-        _read_to_the_end(stream, path)
+        opened = type(image).from_stream(stream)
+        voxels: NDArray[Any] = np.asanyarray(opened.dataobj)
+        size = voxels.size * opened.get_data_dtype().itemsize
+        more = 0
+        while chunk := stream.read(_CHUNK):
+            more += len(chunk)
+            check_surplus(more, size, path)
     return voxels
 
 
-def _read_to_the_end(stream: Any, path: Path) -> None:
-    more = 0
-    while chunk := stream.read(_CHUNK):
-        more += len(chunk)
-        if more > _MORE:
-            raise ReadError(
-                "E_DECODE", f"{base_name(path)} contains far more data than its header declares; export it again."
-            )
+def check_surplus(more: int, size: int, path: Path) -> None:
+    """Reject a file with data for a second volume; less is taken for padding or notes of the writing program.
+
+    Args:
+        more: bytes or values after the voxels.
+        size: bytes or values of the voxels.
+        path: the file.
+
+    Raises:
+        ReadError: `E_DECODE`.
+    """
+    if more >= size:  # a wrong size or type: MET_LONG, of 4 bytes, with 8; or a series declared as one volume
+        raise ReadError("E_DECODE", f"{base_name(path)} contains far more voxels than it declares; export it again.")
 
 
 def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -> NDArray[Any] | None:
@@ -167,7 +176,9 @@ def nrrd_encoding(path: Path) -> str:
 
 
 def check_length(path: Path, data: Path, count: int, size: int) -> None:
-    """Reject uncompressed voxels of NRRD or MetaImage that are shorter than the header declares.
+    """Reject voxels of NRRD or MetaImage that are fewer than the header declares, or twice as many or more.
+
+    A damaged stream is left to ITK, and MetaImage in zlib to `metaimage_voxels`.
 
     Args:
         path: the header.
@@ -176,20 +187,54 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
         size: bytes per component.
 
     Raises:
-        ReadError: `E_TRUNCATED`.
+        ReadError: `E_TRUNCATED`, `E_DECODE`.
     """
     with path.open("rb") as file:
         start = _header_end(file) if path == data else 0
         file.seek(0)
         head = file.read(_HEADER)
-    skipped = re.search(rb"^byte skip: *(\d+)", head, re.M | re.I) if head.startswith(b"NRRD") else None
-    start += int(skipped[1]) if skipped is not None else 0
-    as_text = not head.startswith(b"NRRD") and not _is_true(_field(head, b"BinaryData"))
-    found = len(data.read_bytes()[start:].split()) if as_text else (data.stat().st_size - start) // size
+    of_nrrd = head.startswith(b"NRRD")
+    skipped = re.search(rb"^(?:byte|line) skip: *(-?\d+)", head, re.M | re.I) if of_nrrd else None
+    if skipped is not None and skipped[0].lower().startswith(b"byte"):
+        start += max(int(skipped[1]), 0)
+    encoding = nrrd_encoding(path) if of_nrrd else "raw" if _is_true(_field(head, b"BinaryData")) else "text"
+    found = _count(data, start, encoding, count, size)
+    if found is None:
+        return
     if found < count:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
-    if path == data and found >= 2 * count and not _field(head, b"HeaderSize"):  # e.g. MET_LONG, of 4 bytes, with 8
-        raise ReadError("E_DECODE", f"{base_name(path)} contains far more voxels than it declares; export it again.")
+    if skipped is None and not _field(head, b"HeaderSize"):  # otherwise a part of a larger file
+        check_surplus(found - count, count, path)
+
+
+def _count(data: Path, start: int, encoding: str, count: int, size: int) -> int | None:
+    """The number of components after `start`, if not of a damaged stream; of a compressed one, up to 2 * `count`."""
+    if encoding == "raw":
+        return (data.stat().st_size - start) // size
+    if encoding in ("gzip", "gz"):
+        return _count_packed(data, start, count, size)
+    with data.open("rb") as file:
+        file.seek(start)
+        words = file.read().split()
+    return sum(map(len, words)) // (2 * size) if encoding == "hex" else len(words)
+
+
+def _count_packed(data: Path, start: int, count: int, size: int) -> int | None:
+    with data.open("rb") as file:
+        file.seek(max(start, data.stat().st_size - 4))
+        if int.from_bytes(file.read(4), "little") == (count * size) % 2**32:  # gzip ends with the unpacked length
+            return count
+        file.seek(start)
+        unpacked = 0
+        try:
+            with gzip.open(file) as stream:
+                while unpacked < 2 * count * size and (chunk := stream.read(_CHUNK)):
+                    unpacked += len(chunk)
+        except EOFError:
+            return unpacked // size if unpacked < count * size else None
+        except (OSError, zlib.error):
+            return None
+    return unpacked // size
 
 
 def _header_end(file: BinaryIO) -> int:

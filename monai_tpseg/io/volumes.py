@@ -26,7 +26,14 @@ from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
 from monai_tpseg.io.safety import DEFLATE_RATIO, base_name, check_voxels
-from monai_tpseg.io.unpacked import check_length, gzip_voxels, metaimage_scale, metaimage_voxels, nrrd_encoding
+from monai_tpseg.io.unpacked import (
+    check_length,
+    check_surplus,
+    gzip_voxels,
+    metaimage_scale,
+    metaimage_voxels,
+    nrrd_encoding,
+)
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -88,9 +95,13 @@ def read_nifti(path: Path) -> Source:
             raise ReadError("E_FORMAT", f"{base_name(path)} is not NIfTI; convert it to .nii.gz.")
         shape = tuple(int(n) for n in image.shape)
         _check_one_volume(shape, path, "nibabel: img.slicer[..., 0]")
-        _check_content(prod(shape) * image.get_data_dtype().itemsize, [path], path)
-        packed = path.name.lower().endswith(".gz")
-        stored: NDArray[Any] = gzip_voxels(image, path) if packed else np.asanyarray(image.dataobj)
+        size = prod(shape) * image.get_data_dtype().itemsize
+        _check_content(size, [path], path)
+        if path.name.lower().endswith(".gz"):
+            stored: NDArray[Any] = gzip_voxels(image, path)
+        else:
+            stored = np.asanyarray(image.dataobj)
+            check_surplus(path.stat().st_size - image.dataobj.offset - size, size, path)
     except (EOFError, zlib.error, OSError, ImageFileError, HeaderDataError, ValueError) as error:
         if isinstance(error, ReadError) or getattr(error, "errno", None) is not None:  # error of the disk
             raise
@@ -187,8 +198,7 @@ def _itk_voxels(reader: sitk.ImageFileReader, path: Path, files: list[Path]) -> 
     values = metaimage_voxels(path, files[-1], dtype, count) if of_meta else None
     if values is not None:
         return values.reshape(*shape[::-1], *((components,) if components > 1 else ()))
-    if of_meta or nrrd_encoding(path) == "raw":
-        check_length(path, files[-1], count, dtype.itemsize)
+    check_length(path, files[-1], count, dtype.itemsize)
     stored: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
     return stored
 

@@ -137,6 +137,66 @@ def test_a_long_of_metaimage_has_four_bytes(tmp_path: Path) -> None:
     assert refused(metaimage(tmp_path / "b.mha", "", VALUES.T.astype("<i8").tobytes(), "MET_LONG")) == "E_DECODE"
 
 
+LONG = {
+    "a.nii": lambda plain, _: plain,
+    "a.nii.gz": lambda plain, _: gzip.compress(plain),
+    "raw.nrrd": lambda _, data: NRRD.format("raw", "").encode() + data,
+    "gzip.nrrd": lambda _, data: NRRD.format("gzip", "").encode() + gzip.compress(data),
+    "hex.nrrd": lambda _, data: NRRD.format("hex", "").encode() + data.hex().encode(),
+    "text.nrrd": lambda _, data: NRRD.format("ascii", "").encode() + words(data),
+    "a.nhdr": lambda *_: NRRD.format("raw", "data file: a.raw\n").encode(),
+    "a.mha": lambda _, data: META.format("True", "LOCAL").encode() + data,
+    "text.mha": lambda _, data: META.format("False", "LOCAL").encode() + words(data),
+    "a.mhd": lambda *_: META.format("True", "a.raw").encode(),
+}
+NRRD = "NRRD0005\ntype: int16\ndimension: 3\nsizes: 10 9 8\nendian: little\nencoding: {}\n{}\n"
+META = (
+    "ObjectType = Image\nNDims = 3\nBinaryData = {}\nDimSize = 10 9 8\nElementType = MET_SHORT\nElementDataFile = {}\n"
+)
+
+
+def words(data: bytes) -> bytes:
+    return (" ".join(map(str, np.frombuffer(data, "<i2"))) + "\n").encode()
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_data_of_a_second_volume_are_damage_and_padding_is_not(tmp_path: Path, name: str) -> None:
+    data = VALUES.T.tobytes()
+    for more, code in ((0, ""), (512, ""), (len(data) - 2, ""), (len(data), "E_DECODE"), (3 * len(data), "E_DECODE")):
+        extra = bytes(range(256)) * 64
+        plain = nifti(tmp_path / "plain.nii", change()).read_bytes() + extra[:more]
+        path = tmp_path / name
+        path.write_bytes(LONG[name](plain, data + extra[:more]))
+        (tmp_path / "a.raw").write_bytes(data + extra[:more])
+        if code:
+            with pytest.raises(ReadError, match=rf"^{name} contains far more voxels than it declares") as caught:
+                LoadMedicalImage()(path)
+            assert caught.value.code == code
+        else:
+            image = LoadMedicalImage(plane="stored")(path)
+            assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+
+
+def test_a_part_of_a_longer_file_is_read(tmp_path: Path) -> None:
+    data = VALUES.T.tobytes()
+    (tmp_path / "a.raw").write_bytes(data[::-1] + data + data + data)
+    skip = len(data)
+    meta = META.format("True", "a.raw").replace("ElementType", f"HeaderSize = {skip}\nElementType")
+    (tmp_path / "a.mhd").write_text(meta)
+    (tmp_path / "a.nhdr").write_text(NRRD.format("raw", f"byte skip: {skip}\ndata file: a.raw\n"))
+    for name in ("a.mhd", "a.nhdr"):
+        image = LoadMedicalImage(plane="stored")(tmp_path / name)
+        assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+
+
+def test_a_compressed_nrrd_that_ends_early_is_called_so(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).bytes(VALUES.nbytes)
+    head, packed = NRRD.format("gzip", "").encode(), gzip.compress(data)
+    for content in (packed[:-300], gzip.compress(data[:-2])):
+        (tmp_path / "a.nrrd").write_bytes(head + content)
+        assert refused(tmp_path / "a.nrrd") == "E_TRUNCATED"
+
+
 @pytest.mark.parametrize("image_class", [nib.Nifti1Pair, nib.AnalyzeImage])
 def test_a_half_of_a_pair_is_called_so(tmp_path: Path, image_class: Any) -> None:
     nib.save(image_class(np.zeros((4, 5, 6), np.int16), np.eye(4)), tmp_path / "a.img")
