@@ -49,6 +49,7 @@ NAMES = {
     "encoder_fp32": "bare SAM 2 trunk, float32",
     "encoder_bf16": "bare SAM 2 trunk, bf16",
 }
+INT8_SPEED = 1.6  # least speed-up over float32 that `--precision int8` would be offered for
 OFFERED = {"bf16": 0.998, "int8": 0.995}  # least mean Dice against float32
 STEPS = {
     "twin": "naive twin, float32",
@@ -284,6 +285,39 @@ def runtimes(r: dict[str, Any]) -> str:
     )
 
 
+def int8(r: dict[str, Any]) -> str:
+    """int8 products in the trunk."""
+    s, starter, large = r["settings"], r["starter"], r["large"]
+    means = {task: found["mean"] for task, found in r["dice"].items()}
+    least = min(means, key=lambda task: means[task])
+    overall = sum(means.values()) / len(means)
+    speed = min(part["ratios"]["onednn_int8"] for part in (starter, large))
+    offered = speed >= INT8_SPEED and overall >= OFFERED["int8"]
+    kinds = {
+        f"starter weights, {starter['backbone']}, {starter['size']} px": starter,
+        f"random weights, {s['backbone']}, {large['size']} px": large,
+    }
+    rows = [
+        f"| {name} | {part['layers']} | {part['share']:.0%} | {1 / (1 - part['share']):.2f} "
+        f"| {part['ratios']['onednn_int8']:.2f} "
+        + (f"| {part['ratios']['torchao_int8']:.2f} |" if "torchao_int8" in part["ratios"] else "| not timed |")
+        for name, part in kinds.items()
+    ]
+    return text(
+        f"## int8 in the trunk, {r['instructions']}",
+        made_by("speed_int8", r),
+        "The linear layers of the frozen trunk have int8 weights by channel and 7-bit activations by layer, calibrated",
+        f"on {s['calibration']} training pictures of each task; attention, norms, adapters and decoder stay float32,",
+        f"which bounds the gain. torchao {r['versions']['torchao']} has scales by token. Speed-ups are in CPU time.\n",
+        "| | layers | share of float32's time | speed-up if they were free | oneDNN | torchao |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        f"\nMean Dice against the float32 masks, over {s['pictures']} other pictures of each task: {overall:.4f},",
+        f"least {means[least]:.4f} (`{least}`). `--precision int8` is {'' if offered else 'not '}offered: it requires",
+        f"a speed-up of {INT8_SPEED} and a Dice of {OFFERED['int8']}.",
+    )
+
+
 SPINNING = (
     "\nMeasured before `tpseg` let waiting threads sleep (next section): with two processes at once, threads spun,\n"
     "and one thread each was faster."
@@ -402,6 +436,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], str]] = {
     "masks": masks,
     "runtimes": runtimes,
     "runtimes_avx2": runtimes,
+    "int8": int8,
 }
 
 

@@ -119,7 +119,7 @@ def main() -> None:
         name: {key: times["network_fp32"][key] / t[key] for key in ("seconds", "cpu_seconds")}
         for name, t in times.items()
     }
-    dice = {name: summary(list(map(_overlap, found, exact))) for name, found in masks.items()}
+    dice = {name: summary(list(map(overlap, found, exact))) for name, found in masks.items()}
     packages = ("onnxruntime", "openvino", "nncf")
     versions = {name: version(name) if find_spec(name) else "not installed" for name in packages}
     more = {"versions": versions, "instructions": torch.backends.cpu.get_cpu_capability(), "cases": len(compared)}
@@ -154,7 +154,7 @@ def inputs(folder: str, task: str, tasks: tuple[str, ...], size: tuple[int, int]
         yield F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
-def _overlap(mask: Tensor, exact: Tensor) -> tuple[float, float]:
+def overlap(mask: Tensor, exact: Tensor) -> tuple[float, float]:
     return float(2 * (mask & exact).sum()), float(mask.sum() + exact.sum())
 
 

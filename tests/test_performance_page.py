@@ -12,6 +12,7 @@ from benchmarks.performance_page import (
     compiled,
     empty,
     inference,
+    int8,
     masks,
     runtimes,
     start,
@@ -20,7 +21,9 @@ from benchmarks.performance_page import (
     volume,
     waiting,
 )
+from benchmarks.speed_int8 import Int8Linear
 from benchmarks.timing import target
+from monai_tpseg.networks.fast.encoder import PackedLinear
 
 SETTINGS: dict[str, Any] = {
     "settings": {"backbone": "hiera_tiny", "size": 256, "batch": 16},
@@ -192,3 +195,32 @@ def test_waiting() -> None:
         },
     }
     assert "| as PyTorch comes | 0.50 | 1.00 | 2.50 | 5.00 | 2.50 |" in waiting(result)
+
+
+@pytest.mark.parametrize(("speed", "offered"), [(1.53, "not offered"), (1.7, "is offered")])
+def test_int8_is_offered_by_speed_and_dice(speed: float, offered: str) -> None:
+    part = {"layers": 35, "share": 0.3, "size": 192, "backbone": "hiera_mini", "ratios": {"onednn_int8": speed}}
+    settings = SETTINGS["settings"] | {"calibration": 20, "pictures": 20}
+    dice = {"skin_lesion": {"mean": 0.999}, "wet_amd": {"mean": 0.993}}
+    result = {"instructions": "AVX2", "versions": {"torchao": "not installed"}, "dice": dice, "starter": part}
+    page = int8(SETTINGS | {"settings": settings, "large": part} | result)
+    assert offered in page
+    assert f"| 35 | 30% | 1.43 | {speed:.2f} | not timed |" in page
+    assert "0.9960" in page
+    assert "0.9930 (`wet_amd`)" in page
+
+
+def test_a_linear_layer_in_int8_is_that_of_float32_within_its_steps() -> None:
+    torch.manual_seed(0)
+    plain = PackedLinear(torch.nn.Linear(16, 8))
+    quantised, x = Int8Linear(plain), torch.randn(2, 5, 16)
+    with torch.inference_mode():
+        expected = quantised(x)
+        quantised.freeze()
+        torch.testing.assert_close(expected, plain(x))
+        weight = (plain.weight / quantised.weight_scales[:, None]).round() * quantised.weight_scales[:, None]
+        steps = (x / quantised.scale).round() * quantised.scale
+        torch.testing.assert_close(
+            quantised(x), torch.nn.functional.linear(steps, weight, plain.bias), atol=1e-4, rtol=0
+        )
+        torch.testing.assert_close(quantised(x), expected, atol=0.1, rtol=0)
