@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.timing import ROOT
 from monai_tpseg.data import read_datalist
-from monai_tpseg.engines.new_task import load_tpseg, read_exemplar_tensors, widened
+from monai_tpseg.engines.new_task import fresh_network, load_tpseg, read_exemplar_tensors
 from monai_tpseg.engines.row_tuning import tune_row
 from monai_tpseg.files import write_atomically
 from monai_tpseg.inferers import TaskInferer
@@ -105,12 +105,12 @@ def measure(held: Held, own: Callable[[int], float], count: int, number: int) ->
     row, dice = held.network.num_tasks, {}
     nearest = nearest_task(held.network, image, label)
     dice["row"] = own(nearest.row)
-    random = widened(held.info, seed=number)
+    random = fresh_network(held.info, seed=number)
     copy_rows(held.network, random)
     borrow_rows(random, nearest.row, row, heads_only=True)
     dice["random"] = score(held, random, row)
     for start in ("identity", "nearest"):
-        wider = widened(held.info, seed=number)
+        wider = fresh_network(held.info, seed=number)
         add_task(held.network, wider, image, label, start)
         dice[start] = score(held, wider, row)
     if number < TUNED_DRAWS:

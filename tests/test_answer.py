@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from monai_tpseg.cli import main
-from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
+from monai_tpseg.cli.answer import AnswerError, answer, check_target, copy_mask, is_mask_file
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_series, write_nifti, write_png
 
 ALL = ["--device", "cpu"]
@@ -100,7 +100,7 @@ def test_a_case_without_such_a_file_says_what_it_has(
 ) -> None:
     record = {"files": files, "lesions": lesions, "code": "E_TRUNCATED", "next_action": "copy it again", "detail": ""}
     with pytest.raises(AnswerError, match=re.escape(message)):
-        hand_over(tmp_path, record, str(tmp_path / out))
+        copy_mask(tmp_path, record, str(tmp_path / out))
     assert list(tmp_path.iterdir()) == []
 
 

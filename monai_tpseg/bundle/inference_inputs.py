@@ -25,11 +25,11 @@ __all__ = [
     "data_root",
     "inference_cases",
     "listed_tasks",
-    "reads",
+    "try_reading",
 ]
 
-READS = f"{__name__}:reads"
-"""`reads` by name, for `monai_tpseg.subprocesses`."""
+READS = f"{__name__}:try_reading"
+"""`try_reading` by name, for `monai_tpseg.subprocesses`."""
 
 _LOST = {
     "timeout": "did not answer within {:g} s",
@@ -120,7 +120,7 @@ def check_readable(images: Iterable[Image], seconds: float = 300.0) -> None:
         process.close()
 
 
-def reads(image: Image) -> None:
+def try_reading(image: Image) -> None:
     """Read an image and drop it."""
     LoadMedicalImage(irregular="slices")(image)
 

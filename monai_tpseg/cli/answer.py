@@ -12,7 +12,7 @@ from typing import Any
 from monai_tpseg.files import check_writable, complete
 from monai_tpseg.suffixes import MASK_SUFFIXES, PICTURE_SUFFIXES, UNWRITTEN_SUFFIXES, VOLUME_SUFFIXES
 
-__all__ = ["AnswerError", "answer", "check_target", "hand_over", "is_mask_file", "source_fits"]
+__all__ = ["AnswerError", "answer", "check_target", "copy_mask", "is_mask_file", "source_fits"]
 
 _ALL = "pictures give .png, volumes .nii.gz, DICOM sources also a .dcm segmentation"
 _MM3_IN_ML = 1000.0
@@ -74,7 +74,7 @@ def suffix_of(out: str) -> str:
     return next(suffix for suffix in MASK_SUFFIXES.values() if out.lower().endswith(suffix))
 
 
-def hand_over(folder: Path, record: Mapping[str, Any] | None, out: str) -> None:
+def copy_mask(folder: Path, record: Mapping[str, Any] | None, out: str) -> None:
     """Copy the mask of a case to the file that was asked for, complete or not at all.
 
     Args:

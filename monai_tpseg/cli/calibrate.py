@@ -93,8 +93,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.studies import Model
     from monai_tpseg.studies.trust_fitting import (
+        cases_per_task,
         collect,
-        counted,
         data_provenance,
         fit_contours,
         fit_expected,
@@ -118,7 +118,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         path = write_fitted(checkpoint, sha256, fit_trust(samples, tasks, provenance, list(collect(model, new))))
     elif options.fit == "dice":
         before = read_fitted(checkpoint, sha256) or Fitted(None, None)
-        provenance = {"dice": {**data, "of_task": counted(samples, tasks), "copies": copies}}
+        provenance = {"dice": {**data, "of_task": cases_per_task(samples, tasks), "copies": copies}}
         path = write_fitted(checkpoint, sha256, before.with_dice(fit_expected(samples, tasks), provenance))
     else:
         path = write_contours(checkpoint, sha256, fit_contours(samples, tasks, options.miss, false, data))
@@ -148,10 +148,10 @@ def _cases(data: list[str], name: str, tasks: tuple[str, ...], most: int = 0, se
 
 
 def _warn_of_few(samples: list[Sample], tasks: tuple[str, ...], share: float) -> None:
-    from monai_tpseg.trust.contours import least_cases
+    from monai_tpseg.trust.contours import minimum_cases
 
     for row, task in enumerate(tasks):
-        count, least = sum(one.row == row for one in samples), least_cases(share)
+        count, least = sum(one.row == row for one in samples), minimum_cases(share)
         if 0 < count < least:
             logger.warning(
                 "%s has %d cases: a share of %g needs at least %d, so its outer contour is the whole picture and its "

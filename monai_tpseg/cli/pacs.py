@@ -267,10 +267,10 @@ def _send(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     _check_installed("fetch")
-    from monai_tpseg.pacs.query_retrieve import Wanted, fetch
+    from monai_tpseg.pacs.query_retrieve import SeriesQuery, fetch
 
     named = ("accession", "patient", "study", "date", "modality")
-    wanted = Wanted(*(getattr(options, name) or "" for name in named))
+    wanted = SeriesQuery(*(getattr(options, name) or "" for name in named))
     if not any(wanted):
         raise UsageError(f"No study was selected: give one or more of {', '.join(f'--{name}' for name in named)}.")
     got = fetch(_peer(options.source, options, _tls(options)), wanted, Path(options.out))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, match_task
-from monai_tpseg.cli.answer import AnswerError, answer, check_target, hand_over, is_mask_file
+from monai_tpseg.cli.answer import AnswerError, answer, check_target, copy_mask, is_mask_file
 from monai_tpseg.cli.run_options import OUT, add_engine, add_reading, add_settings, add_sources
 from monai_tpseg.cli.usage import UsageError, from_options
 from monai_tpseg.cores import reading_processes
@@ -117,7 +117,7 @@ def _run_into_file(options: argparse.Namespace) -> int:
         inner = argparse.Namespace(**{**vars(options), "out": str(Path(folder) / "run")})
         status, cases = _run(inner, alone=True)
         case = Path(inner.out) / "cases" / cases[0][0]
-        hand_over(case, record := _record(case), options.out)
+        copy_mask(case, record := _record(case), options.out)
         if not options.quiet:
             _say(answer(case, record, options.out))
     return status

@@ -31,13 +31,13 @@ from monai_tpseg.transforms.pipelines import warn_of_other_pipelines
 from monai_tpseg.words import count
 
 __all__ = [
-    "Added",
+    "AddedTask",
     "FineTuning",
     "add_task_to_weights",
     "check_new_task",
+    "fresh_network",
     "load_tpseg",
     "read_exemplar_tensors",
-    "widened",
 ]
 
 
@@ -63,7 +63,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedTask:
     """Summary of an added task.
 
     Attributes:
@@ -87,7 +87,7 @@ def add_task_to_weights(
     tuning: FineTuning | None = None,
     device: str | torch.device = "cpu",
     progress: bool = False,
-) -> Added:
+) -> AddedTask:
     """Write weights, and their description, with the tasks of a checkpoint and a new one.
 
     Args:
@@ -115,12 +115,12 @@ def add_task_to_weights(
     image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
     warn_of_other_pipelines(info.preprocessing)
     check_writable(out)
-    grown = widened(wider, tuning.seed).to(device)
+    grown = fresh_network(wider, tuning.seed).to(device)
     nearest = add_task(network.to(device), grown, image.to(device), label.to(device), start)
     if tuning.steps:
         tune_row(grown, len(info.tasks), image, label, tuning.steps, tuning.lr, tuning.seed, device, progress)
     ranked = sorted(zip(nearest.similarities.tolist(), info.tasks, strict=True), reverse=True)
-    added = Added(len(image), info.tasks[nearest.row], {task: round(value, 4) for value, task in ranked})
+    added = AddedTask(len(image), info.tasks[nearest.row], {task: round(value, 4) for value, task in ranked})
     training = _history(name, added, start, tuning, info)
     save_weights(out, grown.state_dict(), wider.derived(training=training))
     return added
@@ -185,7 +185,7 @@ def load_tpseg(checkpoint: str | Path) -> TPSeg:
     return network
 
 
-def widened(info: WeightsInfo, seed: int = 0) -> TPSeg:
+def fresh_network(info: WeightsInfo, seed: int = 0) -> TPSeg:
     """Return a fresh network for the tasks of `info`; the draw follows `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -233,7 +233,7 @@ def read_exemplar_tensors(cases: Sequence[dict[str, Any]], info: WeightsInfo) ->
     return image, label
 
 
-def _history(name: str, added: Added, start: Start, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
+def _history(name: str, added: AddedTask, start: Start, tuning: FineTuning, info: WeightsInfo) -> dict[str, Any]:
     """The training history of the description, with the origin of this task."""
     entry = {
         "name": name,

@@ -10,7 +10,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 
 from monai_tpseg.engines.rounds import ModeMix, average_over_ranks, train_rounds
-from monai_tpseg.engines.targets import fewer, foreign, one_lesion, opposite
+from monai_tpseg.engines.targets import drop_exemplars, keep_one_lesion, swap_foreground, use_foreign_exemplars
 from monai_tpseg.inferers.task_inferer import Amp, autocast
 from monai_tpseg.keys import EXEMPLAR_IMAGE, EXEMPLAR_LABEL, IMAGE, LABEL, PRED, TASK
 from monai_tpseg.networks import unwrap
@@ -27,7 +27,7 @@ class PromptTrainer(SupervisedTrainer):
         mix: probabilities of the modes.
         rounds: decoder passes per iteration, at least 1.
         click_weight: weight of the loss of every round after the first.
-        obey_weight: weight of `disobedience` at the clicks; 0 is the paper's.
+        obey_weight: weight of `click_cross_entropy` at the clicks; 0 is the paper's.
         one_lesion: probability of targeting a single lesion of a picture with several, selected by a click.
         opposite: probability of swapping lesion and background in exemplars and target.
         foreign: probability of using exemplars of another task in the batch, with an empty target.
@@ -71,11 +71,11 @@ class PromptTrainer(SupervisedTrainer):
         mode = engine.mix.draw(image.device)
         shown, shown_label = extra.get(EXEMPLAR_IMAGE), extra.get(EXEMPLAR_LABEL)
         if mode == "interactive" and engine.one_lesion:
-            label = one_lesion(label, engine.one_lesion)
+            label = keep_one_lesion(label, engine.one_lesion)
         if mode == "in_context":
-            shown, shown_label = fewer(plain_tensor(shown), plain_tensor(shown_label))
-            label, shown_label = opposite(label, shown_label, engine.opposite)
-            label, shown, shown_label = foreign(label, shown, shown_label, extra[TASK], engine.foreign)
+            shown, shown_label = drop_exemplars(plain_tensor(shown), plain_tensor(shown_label))
+            label, shown_label = swap_foreground(label, shown_label, engine.opposite)
+            label, shown, shown_label = use_foreign_exemplars(label, shown, shown_label, extra[TASK], engine.foreign)
         output = train_rounds(
             net,  # type: ignore[arg-type]
             image,

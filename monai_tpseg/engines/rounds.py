@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from monai_tpseg.clicks import next_clicks
 from monai_tpseg.networks.kprism import MODES, ImageState, KPrism, KPrismOutput, Memory, Mode, Prompt
 
-__all__ = ["ModeMix", "RoundsOutput", "average_over_ranks", "disobedience", "train_rounds"]
+__all__ = ["ModeMix", "RoundsOutput", "average_over_ranks", "click_cross_entropy", "train_rounds"]
 
 
 class RoundsOutput(NamedTuple):
@@ -87,7 +87,7 @@ def train_rounds(
         loss: maps (`KPrismOutput`, label) to a scalar.
         rounds: number of decoder passes, at least 1.
         click_weight: weight of the rounds after the first.
-        obey_weight: weight of `disobedience` in every round with clicks; 0 leaves it out, as in the paper.
+        obey_weight: weight of `click_cross_entropy` in every round with clicks; 0 leaves it out, as in the paper.
         scale: applied to each loss before its backward pass (`GradScaler.scale`).
         autocast: creates the context of the forward passes.
     """
@@ -110,7 +110,7 @@ def train_rounds(
             output = net.decode(cut[0], prompt, cut[1], deep_supervision=True)
         value = (click_weight if i else 1.0) * loss(_float(output), label)
         if obey_weight and prompt.clicks is not None:
-            value = value + obey_weight * disobedience(output.logits.float(), label, prompt.clicks)
+            value = value + obey_weight * click_cross_entropy(output.logits.float(), label, prompt.clicks)
         scale(value).backward()  # type: ignore[no-untyped-call]
         logits, total = output.logits.detach().float(), total + value.detach()
     used = [(source, leaf.grad) for source, leaf in zip(sources, leaves, strict=True) if leaf.grad is not None]
@@ -118,7 +118,7 @@ def train_rounds(
     return RoundsOutput(total, logits)
 
 
-def disobedience(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 3.0) -> Tensor:
+def click_cross_entropy(logits: Tensor, label: Tensor, clicks: Tensor, radius: float = 3.0) -> Tensor:
     """Cross-entropy at the clicked positions only: the penalty for ignoring a click.
 
     Within the disk around each click, it covers the pixels whose label agrees with the click.

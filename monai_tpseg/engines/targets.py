@@ -7,10 +7,10 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-__all__ = ["fewer", "foreign", "one_lesion", "opposite"]
+__all__ = ["drop_exemplars", "keep_one_lesion", "swap_foreground", "use_foreign_exemplars"]
 
 
-def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
+def keep_one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
     """Keep one lesion, drawn uniformly, in some of the pictures with several.
 
     A click selects the lesion. If the target is always every lesion, a network learns to mark all of them at the first
@@ -35,7 +35,7 @@ def one_lesion(label: Tensor, probability: float, smallest: int = 16) -> Tensor:
     return chosen
 
 
-def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple[Tensor, Tensor]:
+def swap_foreground(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple[Tensor, Tensor]:
     """Swap lesion and background of some samples, in the exemplars and in the target.
 
     A network could infer the kind of picture from an exemplar's pixels and ignore its mask. With the swap, only the
@@ -55,7 +55,7 @@ def opposite(label: Tensor, exemplar_label: Tensor, probability: float) -> tuple
     return turned, shown
 
 
-def foreign(
+def use_foreign_exemplars(
     label: Tensor, exemplar_image: Tensor, exemplar_label: Tensor, task: Tensor, probability: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Give some samples the exemplars of another task, with an empty target.
@@ -85,7 +85,7 @@ def foreign(
     return empty, exemplar_image[rows], exemplar_label[rows]
 
 
-def fewer(exemplar_image: Tensor, exemplar_label: Tensor) -> tuple[Tensor, Tensor]:
+def drop_exemplars(exemplar_image: Tensor, exemplar_label: Tensor) -> tuple[Tensor, Tensor]:
     """Keep the first 1 to K exemplars of a batch, with a uniformly drawn number, to train for any number of them.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from monai_tpseg.follow.changes import Change, Tracker, rows_of
 from monai_tpseg.follow.matching import Group, Place, match_lesions
 from monai_tpseg.follow.pairing import Course
-from monai_tpseg.follow.registration import Alignment, NotSafe, Scan, align
+from monai_tpseg.follow.registration import Alignment, RegistrationError, Scan, align
 from monai_tpseg.follow.visits import Visit, placed_lesions
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.transforms import LoadMedicalImage
@@ -103,7 +103,7 @@ def compare_course(patient: int, course: Course, tolerance: float, register: boo
             if not reason:
                 alignment, groups = _compare(first, second, tolerance, register)
                 measured = alignment.measured
-        except NotSafe as refused:
+        except RegistrationError as refused:
             reason, measured = refused.reason, refused.measured
         if reason:
             one.tracker.begin(second)
@@ -117,7 +117,7 @@ def compare_course(patient: int, course: Course, tolerance: float, register: boo
 
 def _compare(first: Visit, second: Visit, tolerance: float, register: bool) -> tuple[Alignment, list[Group]]:
     if not (first.is_volume and second.is_volume):
-        raise NotSafe("no_place")
+        raise RegistrationError("no_place")
     one, two = (Place(*placed_lesions(visit)) for visit in (first, second))
     alignment = _alignment(first, second, register)
     return alignment, match_lesions(one, two, alignment.matrix, tolerance)
@@ -127,15 +127,15 @@ def _alignment(first: Visit, second: Visit, register: bool) -> Alignment:
     if first.frame and first.frame == second.frame:
         return Alignment(np.eye(4), "frame_of_reference", {})
     if not register:
-        raise NotSafe("not_registered")
+        raise RegistrationError("not_registered")
     return align(_scan(first), _scan(second))
 
 
 def _scan(visit: Visit) -> Scan:
     if visit.source is None:
-        raise NotSafe("no_source")
+        raise RegistrationError("no_source")
     try:
         image = LoadMedicalImage("image", visit.record["decisions"]["plane"])(visit.source)
     except ReadError as error:
-        raise NotSafe("no_source") from error
+        raise RegistrationError("no_source") from error
     return Scan(image[0].numpy(), np.asarray(image.affine, dtype=np.float64))

@@ -24,7 +24,7 @@ __all__ = ["PAGE", "write_page"]
 PAGE = "follow.html"
 """The name of the page in the folder of a follow-up."""
 
-EXPLAINED: dict[str, str] = {
+CHANGE_TEXTS: dict[str, str] = {
     "matched": "one lesion in both studies",
     "new": "no lesion was there, and the earlier study shows the place",
     "gone": "no lesion is there any more, and the later study shows the place",
@@ -57,8 +57,8 @@ def write_page(out: Path, followed: Sequence[Followed], cases: int) -> Path:
     page = environment.from_string(_own("follow.html.j2")).render(
         followed=followed,
         title=get_title,
-        counts=[(kind, total[kind]) for kind in EXPLAINED],
-        explained={**EXPLAINED, "all": "sum over all lesions"},
+        counts=[(kind, total[kind]) for kind in CHANGE_TEXTS],
+        explained={**CHANGE_TEXTS, "all": "sum over all lesions"},
         reasons=REASONS,
         methods=_METHODS,
         unsafe=sum(bool(comparison.reason) for comparison in compared),

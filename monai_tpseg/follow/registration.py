@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from monai_tpseg.io.orientation import voxel_sizes
 
-__all__ = ["LIMITS", "Alignment", "NotSafe", "Scan", "align"]
+__all__ = ["LIMITS", "Alignment", "RegistrationError", "Scan", "align"]
 
 Matrix = NDArray[np.float64]
 
@@ -22,7 +22,7 @@ _FINEST = 2.0  # mm, smallest voxel edge of the coarse copies
 _BINS, _SHARE, _SEED = 50, 0.25, 1  # seed 0 would mean the time of day
 
 
-class NotSafe(ValueError):
+class RegistrationError(ValueError):
     """Two studies cannot be aligned reliably.
 
     Attributes:
@@ -60,16 +60,16 @@ def align(first: Scan, second: Scan) -> Alignment:
     """Register two scans of one patient rigidly in both directions, and verify the result.
 
     Raises:
-        NotSafe: `registration_failed`, with the measurements.
+        RegistrationError: `registration_failed`, with the measurements.
     """
     one, two = _coarse(first), _coarse(second)
     if min(np.ptp(one.values), np.ptp(two.values)) == 0:  # uniform values cannot be registered
-        raise NotSafe("registration_failed")
+        raise RegistrationError("registration_failed")
     there, back = _register(one, two), _register(two, one)
     measured = _measure(one, two, there, back)
     least = all(measured[key] >= LIMITS[key] for key in ("overlap", "correlation"))
     if not least or any(measured[key] > LIMITS[key] for key in ("consistency_mm", "rotation_degrees")):
-        raise NotSafe("registration_failed", measured)
+        raise RegistrationError("registration_failed", measured)
     return Alignment(there, "registration", measured)
 
 

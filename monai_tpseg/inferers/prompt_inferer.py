@@ -15,7 +15,7 @@ from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.inferers.task_inferer import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
-from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
+from monai_tpseg.networks.layers import plain_tensor, to_device, with_meta_of
 from monai_tpseg.words import choose
 
 __all__ = ["PromptInferer", "SimulatedUser"]
@@ -90,7 +90,7 @@ class PromptInferer(TaskInferer):
             raise ValueError("Exemplars of volumes must be (1, K, ...): the same for every slice.")
         target = self.device or inputs.device
         with autocast(target, self.amp):
-            return net.remember(sent(plain_tensor(image), target), sent(plain_tensor(label), target))
+            return net.remember(to_device(plain_tensor(image), target), to_device(plain_tensor(label), target))
 
 
 def _for_batch(memory: Memory | None, batch: int) -> Memory | None:

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
-from monai_tpseg.inferers.ahead import ahead
 from monai_tpseg.inferers.memory import fitting_batch
+from monai_tpseg.inferers.prefetch import prefetch
 from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks.fast.inference_form import segment_several
 from monai_tpseg.networks.fast.inference_network import InferenceNetwork
-from monai_tpseg.networks.layers import plain_tensor, sent, with_meta_of
+from monai_tpseg.networks.layers import plain_tensor, to_device, with_meta_of
 from monai_tpseg.networks.task import row_numbers
 from monai_tpseg.words import choose
 
@@ -231,14 +231,14 @@ class TaskInferer(Inferer):
             numbers = numbers[tissue_slices(image)]
         parts = torch.split(numbers, batch) if len(numbers) else ()
         # (3, H, W, d) -> (d, 3, H, W)
-        for part, slices in ahead(parts, lambda part: self._prepare(image[..., part].permute(3, 0, 1, 2))):
+        for part, slices in prefetch(parts, lambda part: self._prepare(image[..., part].permute(3, 0, 1, 2))):
             rows = row.expand(len(slices), -1)
             found = self._probabilities(slices, image.shape[1:3], network, rows)
             result[..., part] = found.permute(1, 2, 3, 0).to(result)
 
     def _prepare(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) as the network takes it, or as the windows are cut from it; where it runs."""
-        image = sent(image, self.device or image.device)
+        image = to_device(image, self.device or image.device)
         return resize_antialiased(image, self.image_size) if self.window == "none" else image
 
     def _probabilities(self, image: Tensor, size: Sequence[int], network: Network, rows: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class TaskInferer(Inferer):
             if rows.shape[1] > 1:
                 return segment_several(network, image, rows[0].tolist()).float()
             # the fast form asks the host which rows they are
-            row = rows[:, 0] if isinstance(network, InferenceNetwork) else sent(rows[:, 0], image.device)
+            row = rows[:, 0] if isinstance(network, InferenceNetwork) else to_device(rows[:, 0], image.device)
             logits: Tensor = network(image, row)
         return logits.float()
 

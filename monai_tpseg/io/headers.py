@@ -15,7 +15,7 @@ from monai_tpseg.io.dicom.attributes import (
     pixel_spacing,
     position,
 )
-from monai_tpseg.io.dicom.body_parts import Regions, is_aside, regions_named
+from monai_tpseg.io.dicom.body_parts import Regions, is_auxiliary, regions_named
 from monai_tpseg.io.dicom.copies import Identity, identity_of
 from monai_tpseg.io.dicom.image_check import frame_count, is_image
 from monai_tpseg.io.dicom.object import Dataset, open_dicom
@@ -43,7 +43,7 @@ class Header(NamedTuple):
         placed: whether it is a single frame with a position.
         slide: whether it is a level of a whole slide.
         localizer: whether it is a localizer.
-        aside: whether its header describes a localizer, a projection, a map, a monitoring scan or a report.
+        auxiliary: whether its header describes a localizer, a projection, a map, a monitoring scan or a report.
         screenshot: whether it is a secondary capture.
         modality: DICOM modality.
         regions: body regions named by the header.
@@ -66,7 +66,7 @@ class Header(NamedTuple):
     placed: bool = False
     slide: bool = False
     localizer: bool = False
-    aside: bool = False
+    auxiliary: bool = False
     screenshot: bool = False
     modality: str = ""
     regions: Regions = ()
@@ -123,7 +123,7 @@ def _of_dicom(path: Path, dataset: Dataset) -> Header:
         image=is_image(dataset),
         slide=storage == VLWholeSlideMicroscopyImageStorage,
         localizer=is_localizer(dataset),
-        aside=is_aside(dataset),
+        auxiliary=is_auxiliary(dataset),
         screenshot=is_secondary_capture(dataset),
         modality=str(dataset.get("Modality") or ""),
         regions=regions_named(dataset),

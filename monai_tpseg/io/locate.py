@@ -20,7 +20,7 @@ __all__ = [
     "SOURCE_FACTS",
     "UNREADABLE",
     "SourceFacts",
-    "Unfit",
+    "UnfitReason",
     "answer",
     "files_of_source",
     "input_identity",
@@ -35,7 +35,7 @@ SOURCE_FACTS, ANSWER = f"{__name__}:source_facts", f"{__name__}:answer"
 UNREADABLE = "unreadable"
 """Identity of a source that is missing or cannot be opened."""
 
-Unfit = Literal["", "no image", "localizer", "screenshot"]
+UnfitReason = Literal["", "no image", "localizer", "screenshot"]
 """Reason why a source needs no task: it is not an image of a patient, or it is a localizer or a screenshot."""
 
 _HASHED = 2**22  # bytes: sources up to this size are identified by content, larger ones by size and time
@@ -55,7 +55,7 @@ class SourceFacts(NamedTuple):
     source: CaseSource
     identity: str
     stamp: str
-    unfit: Unfit = ""
+    unfit: UnfitReason = ""
     slide: bool = False
 
 
@@ -192,7 +192,7 @@ def _is_slide(source: CaseSource) -> bool:
         return False  # reading it reports the error
 
 
-def _unfit(source: CaseSource) -> Unfit:
+def _unfit(source: CaseSource) -> UnfitReason:
     """By its first image, since the files of a case are alike."""
     files: Sequence[Path] = sorted(path for path in files_of_source(source) if path.is_file())
     headers = [header for header in map(read_header, files) if header.kind == "dicom" and header.readable]

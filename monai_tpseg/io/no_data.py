@@ -20,9 +20,9 @@ from monai_tpseg.io.loaded import Array
 from monai_tpseg.io.meta_keys import INVERTED, MODALITY, NO_DATA, NON_FINITE, Intensity
 from monai_tpseg.keys import IMAGE
 
-__all__ = ["HIDDEN", "BlackenNoDatad", "HideNoDatad", "finite", "no_data_mask", "settled", "surround"]
+__all__ = ["NO_DATA_MASK", "BlackenNoDatad", "HideNoDatad", "fill_no_data", "finite", "no_data_mask", "surround_mask"]
 
-HIDDEN = "no_data_mask"
+NO_DATA_MASK = "no_data_mask"
 """Batch key inside a pipeline: (H, W[, D]) bool, the pixels without data; absent where there are none."""
 
 _BELOW = 2.0**-20  # relative distance of the no-data value from the others: distinct in float32, invisible on a screen
@@ -32,7 +32,7 @@ _SMALLEST = 8  # minimum edge of an image that can have a surround, pixels
 _SAMPLE = 2**22  # number of values sampled to represent the distribution
 
 
-def settled(
+def fill_no_data(
     array: Array, dataset: Any, headers: Sequence[Any], intensity: Intensity, name: object
 ) -> tuple[Array, dict[str, Any]]:
     """Return the values of a DICOM source without NaN, and the metadata about them.
@@ -108,7 +108,7 @@ def no_data_mask(image: NDArray[Any], meta: Mapping[str, Any]) -> NDArray[np.boo
     return mask if mask.any() else None
 
 
-def surround(image: NDArray[Any], apart: bool = True) -> NDArray[np.bool_] | None:
+def surround_mask(image: NDArray[Any], apart: bool = True) -> NDArray[np.bool_] | None:
     """Return the constant surround of an image: one exact value that fills one side, or half of the border.
 
     Args:
@@ -154,7 +154,7 @@ class HideNoDatad(MapTransform):
         self.absolute = absolute
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return `data` with the mask under `HIDDEN`, if there is one."""
+        """Return `data` with the mask under `NO_DATA_MASK`, if there is one."""
         case = dict(data)
         for key in self.keys:
             meta, values = getattr(case[key], "meta", {}), np.array(torch.as_tensor(case[key]).detach().cpu())
@@ -163,7 +163,7 @@ class HideNoDatad(MapTransform):
                 continue
             for channel in values:
                 channel[unseen] = _spread(channel[~unseen], int(unseen.sum()))
-            case[HIDDEN] = unseen
+            case[NO_DATA_MASK] = unseen
             case[key] = _like(values, case[key])
         return case
 
@@ -172,7 +172,7 @@ class HideNoDatad(MapTransform):
         if declared is not None and declared.all():
             return None
         rest = image if declared is None else np.where(declared, image[~declared].min(), image)
-        around = surround(rest, apart=self.absolute or bool(meta.get(INVERTED, False)))
+        around = surround_mask(rest, apart=self.absolute or bool(meta.get(INVERTED, False)))
         if around is not None and self.absolute:
             around &= image > _DENSER_THAN_LUNG
         if around is not None and np.ptp(rest[~around]) == 0:  # an image of two values: neither is a surround
@@ -195,7 +195,7 @@ class BlackenNoDatad(MapTransform):
             ValueError: the pipeline has changed the shape of the image.
         """
         case = dict(data)
-        mask = case.pop(HIDDEN, None)
+        mask = case.pop(NO_DATA_MASK, None)
         if mask is None:
             return case
         for key in self.keys:

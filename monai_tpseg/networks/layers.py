@@ -30,7 +30,7 @@ __all__ = [
     "plain_tensor",
     "resize",
     "run_checkpointed",
-    "sent",
+    "to_device",
     "with_meta_of",
 ]
 
@@ -42,7 +42,7 @@ def plain_tensor(image: Tensor) -> Tensor:
     return image.as_tensor() if isinstance(image, MetaTensor) else image
 
 
-def sent(x: Tensor, device: torch.device) -> Tensor:
+def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Return `x` on `device`; the host does not wait for pending GPU work."""
     return x.to(device, non_blocking=device.type == "cuda" and x.device.type == "cpu")
 

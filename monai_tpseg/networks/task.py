@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.networks.arguments import KeepsArguments
-from monai_tpseg.networks.layers import is_exported, is_recorded, plain_tensor, sent
+from monai_tpseg.networks.layers import is_exported, is_recorded, plain_tensor, to_device
 
 __all__ = ["TaskNetwork", "expand_task", "is_passed_to_windows", "refuse_names", "row_numbers"]
 
@@ -84,7 +84,7 @@ def expand_task(task: Any, batch: int, num_tasks: int, device: torch.device) -> 
             f"A task for each of {len(rows)} pictures does not fit the windows that SlidingWindowInferer makes of "
             "them: bind_task(net, task) and one task per call, or TaskInferer(window='sliding')."
         )
-    return sent(rows.to(torch.long), device).reshape(-1).expand(batch)
+    return to_device(rows.to(torch.long), device).reshape(-1).expand(batch)
 
 
 def _is_as_long(value: Any, length: int) -> bool:

@@ -19,7 +19,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.pacs.receiver import SYNTAXES
 from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, WebPeer, connected
 
-__all__ = ["Got", "Wanted", "fetch"]
+__all__ = ["RetrievalCounts", "SeriesQuery", "fetch"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _CONTEXTS = 127  # maximum presentation contexts of an association, in addition 
 _NAME = 20  # hexadecimal digits of a file name
 
 
-class Wanted(NamedTuple):
+class SeriesQuery(NamedTuple):
     """Query for series; an empty string matches any value.
 
     Attributes:
@@ -54,7 +54,7 @@ class Series(NamedTuple):
     series: str
 
 
-class Got(NamedTuple):
+class RetrievalCounts(NamedTuple):
     """Counts of a retrieval.
 
     Attributes:
@@ -69,7 +69,7 @@ class Got(NamedTuple):
     failed: int
 
 
-def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
+def fetch(peer: DicomPeer | WebPeer, wanted: SeriesQuery, out: Path) -> RetrievalCounts:
     """Fetch the matching images into `out`, one folder per study and series, with names that do not identify patients.
 
     Args:
@@ -91,7 +91,7 @@ def fetch(peer: DicomPeer | WebPeer, wanted: Wanted, out: Path) -> Got:
                 _retrieve(peer, one, folder)
     except requests.RequestException as error:
         raise PeerError(f"The archive does not answer as a DICOMweb server ({type(error).__name__}).") from error
-    return Got(len({one.study for one in series}), len(series), folder.fetched, folder.there, folder.failed)
+    return RetrievalCounts(len({one.study for one in series}), len(series), folder.fetched, folder.there, folder.failed)
 
 
 class _Folder:
@@ -115,7 +115,7 @@ def _hashed(uid: str) -> str:
     return hashlib.sha256(uid.encode()).hexdigest()[:_NAME]
 
 
-def _find(peer: DicomPeer, wanted: Wanted) -> list[Series]:
+def _find(peer: DicomPeer, wanted: SeriesQuery) -> list[Series]:
     ae = AE(peer.own)
     ae.add_requested_context(Find)
     with connected(ae, peer) as association:
@@ -181,7 +181,7 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _search(peer: WebPeer, wanted: Wanted) -> Iterator[Series]:
+def _search(peer: WebPeer, wanted: SeriesQuery) -> Iterator[Series]:
     named = {
         "AccessionNumber": wanted.accession, "PatientID": wanted.patient, "StudyInstanceUID": wanted.study,
         "StudyDate": wanted.date, "ModalitiesInStudy": wanted.modality,

@@ -24,14 +24,14 @@ from monai_tpseg.studies import Entry, Limits, Model, Reader, Run, prepare_outpu
 from monai_tpseg.studies.case import CASES
 from monai_tpseg.studies.scan import find_cases
 
-__all__ = ["Done", "Segmenting"]
+__all__ = ["SegmentedStudy", "Segmenting"]
 
 logger = logging.getLogger(__name__)
 
 _SKIPPED = {"no image": "no_image", "localizer": "localizer"}
 
 
-class Done(NamedTuple):
+class SegmentedStudy(NamedTuple):
     """Result of segmenting a study.
 
     Attributes:
@@ -81,7 +81,7 @@ class Segmenting:
         self._reader.end()
         self._look.close()
 
-    def __call__(self, study: str) -> Done:
+    def __call__(self, study: str) -> SegmentedStudy:
         """Segment the series of a study that the rules select.
 
         Raises:
@@ -97,7 +97,7 @@ class Segmenting:
             counts.update({f"cases_{status}": number for status, number in statuses.items()})
         results = [result for name, _ in names for result in self._results(out / CASES / name)]
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) if out.exists() else 0
-        return Done(results, size, counts)
+        return SegmentedStudy(results, size, counts)
 
     def _entries(self, study: str, counts: Counter[str]) -> list[Entry]:
         folder = self.store.studies / study
@@ -129,7 +129,7 @@ class Segmenting:
             counts["series_without_rule"] += 1
         elif not decision.tasks:
             counts["series_ignored"] += 1
-        elif case.header is not None and case.header.aside and not decision.named:
+        elif case.header is not None and case.header.auxiliary and not decision.named:
             counts["series_aside"] += 1
         else:
             return decision.tasks

@@ -27,7 +27,7 @@ from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 from monai_tpseg.pretraining.schedule import Plan
 from monai_tpseg.transforms import CropToRegiond, LoadMedicalImaged, NormalizeByModalityd, ResizePictured
 
-__all__ = ["make_dataset", "make_loader", "reading"]
+__all__ = ["make_dataset", "make_loader", "reading_transforms"]
 
 _MARGIN = 1.25  # side of what is kept, in sides of the input: crops are taken from it
 _LEAST = 0.5  # side of the smallest crop, in sides of what is kept
@@ -35,7 +35,7 @@ _CACHE = 2**31  # bytes of pictures that are kept in memory
 _BALANCE = 0.5  # a modality with four times the pictures of another is seen twice as often
 
 
-def reading(size: int) -> list[Any]:
+def reading_transforms(size: int) -> list[Any]:
     """Return the transforms from an entry to a picture of `size` x `size` as the network takes it."""
     return [
         LoadMedicalImaged(IMAGE),
@@ -58,7 +58,7 @@ def make_dataset(cases: Sequence[Case], size: int, progress: bool) -> CachedCase
         RandScaleIntensityd(IMAGE, factors=0.2, prob=0.5),
         RandShiftIntensityd(IMAGE, offsets=0.2, prob=0.5),
     ]
-    steps = Compose([*reading(kept), CastToTyped(IMAGE, torch.float16), *random])
+    steps = Compose([*reading_transforms(kept), CastToTyped(IMAGE, torch.float16), *random])
     rate = min(1.0, _CACHE / (6 * kept * kept * len(cases)))
     return CachedCases(cases, steps, cache_rate=rate, num_workers=0, progress=progress)
 

@@ -37,12 +37,12 @@ from monai_tpseg.networks.fast.inference_form import choose_device
 from monai_tpseg.networks.hiera import build_hiera
 from monai_tpseg.networks.masked_autoencoder import MaskedAutoencoder
 from monai_tpseg.networks.weights_info import WeightsInfo
-from monai_tpseg.pretraining.batches import make_dataset, make_loader, reading
+from monai_tpseg.pretraining.batches import make_dataset, make_loader, reading_transforms
 from monai_tpseg.pretraining.picture_lists import list_pictures
 from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 from monai_tpseg.pretraining.reconstructions import PICTURE, draw_reconstructions
 from monai_tpseg.pretraining.schedule import Plan, make_plan
-from monai_tpseg.training.train_options import TrainingError, begun
+from monai_tpseg.training.train_options import TrainingError, recorded_request
 from monai_tpseg.transforms import pipelines_hash
 
 __all__ = ["ENCODER", "Pretrained", "pretrain"]
@@ -111,7 +111,7 @@ def pretrain(request: PretrainOptions, out: Path, resume: bool = False, quiet: b
         ValueError: a picture or a datalist that cannot be used; one line.
     """
     device = choose_device(request.device)
-    with begun(request, out, resume):
+    with recorded_request(request, out, resume):
         cases = list_pictures(request, out)
     logger.info("Data: %d pictures, no labels.", len(cases))
     curves = LearningCurves(str(out))
@@ -212,6 +212,6 @@ def _draw(network: MaskedAutoencoder, cases: Sequence[Case], request: PretrainOp
     """A picture of each modality, the middle one of its list."""
     modalities = list(dict.fromkeys(str(case[TASK]) for case in cases))
     own = [[case for case in cases if case[TASK] == modality] for modality in modalities]
-    read = Compose(reading(request.image_size))
+    read = Compose(reading_transforms(request.image_size))
     image = torch.stack([torch.as_tensor(read(dict(part[len(part) // 2]))[IMAGE]) for part in own])
     draw_reconstructions(network, image, modalities, request.mask_ratio, request.seed, out / PICTURE)

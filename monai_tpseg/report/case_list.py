@@ -18,18 +18,18 @@ from monai_tpseg.results.codes import RUN_ACTIONS, Status, StudyError, failed
 from monai_tpseg.results.folder import RESULT, read_result
 from monai_tpseg.results.measurements import FLAGS, Lesion
 
-__all__ = ["EXPLAINED", "MOST", "ORDER", "Case", "case_picture", "collect", "write_run_tables"]
+__all__ = ["FLAG_TEXTS", "MAX_LESION_ROWS", "ORDER", "Case", "case_picture", "collect", "write_run_tables"]
 
 logger = logging.getLogger(__name__)
 
 ORDER = (Status.FAILED, Status.REVIEW, Status.OK_EMPTY, Status.OK, Status.SKIPPED)
 """In which the cases are listed."""
-EXPLAINED = {**FLAGS, "outlying_size": "much larger or smaller than the other results of its task"}
+FLAG_TEXTS = {**FLAGS, "outlying_size": "much larger or smaller than the other results of its task"}
 """What each flag means; the worst first."""
-MOST = 20
+MAX_LESION_ROWS = 20
 """Rows of lesions of one case."""
 
-_FLAGS = tuple(EXPLAINED)  # unlisted flags rank as the worst
+_FLAGS = tuple(FLAG_TEXTS)  # unlisted flags rank as the worst
 _COLUMNS = {column.name for column in fields(Lesion)} - {"size_inner", "size_outer"}  # columns added later
 _COMPARED = 5  # minimum number of results of a task for detecting outliers
 _OUTLYING = 3.5  # threshold in robust standard deviations of the logarithm of the size
@@ -153,7 +153,7 @@ def _case(folder: Path, pictures: bool) -> Case | None:
         picture = case_picture(folder, record) if pictures else None
     except Exception:  # a decoder may raise any exception on invalid data
         return _damaged(folder, part) if folder.is_dir() else None
-    return Case(record, tuple(record["flags"]), picture, rows[:MOST], size, entropy, tuple(rows))
+    return Case(record, tuple(record["flags"]), picture, rows[:MAX_LESION_ROWS], size, entropy, tuple(rows))
 
 
 def _damaged(folder: Path, file: str) -> Case:

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.files import complete
-from monai_tpseg.report.case_list import EXPLAINED, MOST, ORDER, Case, collect, write_run_tables
+from monai_tpseg.report.case_list import FLAG_TEXTS, MAX_LESION_ROWS, ORDER, Case, collect, write_run_tables
 from monai_tpseg.report.case_tables import readable
 
 __all__ = ["REPORT", "asset", "digest", "write_report"]
@@ -54,10 +54,10 @@ def write_report(out: str | Path, cases: Sequence[Case] | None = None, sources: 
         tasks=_tasks(cases),
         makers=_makers(cases),
         pictures=sum(case.picture is not None for case in cases),
-        most=MOST,
+        most=MAX_LESION_ROWS,
         readable=readable,
         sources=named_sources(out) if sources else {},
-        explained=EXPLAINED,
+        explained=FLAG_TEXTS,
         **{"style": Markup(style), "style_hash": digest(style)},
         **{"script": Markup(script), "script_hash": digest(script)},
     )

@@ -25,7 +25,7 @@ from monai_tpseg.transforms import MaskWriter, NormalizeByModalityd
 from monai_tpseg.transforms.figure import draw_case
 from monai_tpseg.trust import Trust
 
-__all__ = ["refused", "write_segmented"]
+__all__ = ["refusal_outcome", "write_segmented"]
 
 
 def write_segmented(
@@ -85,7 +85,7 @@ def write_segmented(
     return outcome_with(flags, len(lesions), why_no_object), more
 
 
-def refused(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
+def refusal_outcome(trust: Trust) -> tuple[Outcome, dict[str, Any]]:
     """Return outcome and record of a case that gets no mask because its picture does not belong to the task."""
     code = "S_NOT_THIS_TASK"
     return Outcome(Status.SKIPPED, code, RUN_ACTIONS[code]), {"trust": trust.record()}

@@ -18,7 +18,7 @@ from monai_tpseg.io.source_grid import on_image_grid
 from monai_tpseg.keys import IMAGE, LESIONS, PRED, PROB, TASK_NAME, TRUST
 from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.parsing import read_json
-from monai_tpseg.results.case_files import refused, write_segmented
+from monai_tpseg.results.case_files import refusal_outcome, write_segmented
 from monai_tpseg.results.folder import provenance, write_result
 from monai_tpseg.results.outputs import Outputs
 from monai_tpseg.segment import Segmentation, find_lesions
@@ -110,7 +110,7 @@ class SaveResultd(MapTransform):
         name = self._names(image.meta, lambda name: self._is_anothers(name, task, key)).as_posix()
         trust = data.get(TRUST, Trust())
         if self.refuse and trust.refused:
-            outcome, more = refused(trust)
+            outcome, more = refusal_outcome(trust)
         else:
             as_read, headers = self.read_again(image.meta)
             found = _found(as_read, mask, prob, data.get(self.lesions_key), trust)

@@ -17,7 +17,7 @@ from monai.data import MetaTensor
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.io.dicom.object import parsed_once
-from monai_tpseg.results.case_files import refused, write_segmented
+from monai_tpseg.results.case_files import refusal_outcome, write_segmented
 from monai_tpseg.results.codes import (
     DeviceLostError,
     Outcome,
@@ -193,7 +193,7 @@ class CaseRunner:
                 seconds["network"] = found.seconds
             settings = self.model.settings
             if settings.refuse and found.segmentation.trust.refused:
-                return refused(found.segmentation.trust)
+                return refusal_outcome(found.segmentation.trust)
             with _timed(seconds, "write"):
                 outputs = self._outputs()
                 name = file_stem(plan.name, plan.entry.task)

@@ -11,13 +11,13 @@ from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.manifest import Entry
 from monai_tpseg.studies.reading import Read
 
-__all__ = ["NamedEntry", "finish_group", "group_plans", "of_one_source"]
+__all__ = ["NamedEntry", "finish_group", "group_by_source", "group_plans"]
 
 NamedEntry = tuple[str, Entry]
 _Item = TypeVar("_Item")
 
 
-def of_one_source(cases: Iterable[NamedEntry]) -> list[tuple[NamedEntry, ...]]:
+def group_by_source(cases: Iterable[NamedEntry]) -> list[tuple[NamedEntry, ...]]:
     """Group consecutive named entries of one source, so that no shard or worker separates them."""
     return [tuple(group) for _, group in groupby(cases, lambda case: case[1].source_id)]
 

@@ -22,7 +22,7 @@ from monai_tpseg.results.folder import sweep
 from monai_tpseg.studies.case import CASES, CaseOutcome, CaseRunner
 from monai_tpseg.studies.case_plan import Plan
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.joint_tasks import NamedEntry, finish_group, group_plans, of_one_source
+from monai_tpseg.studies.joint_tasks import NamedEntry, finish_group, group_by_source, group_plans
 from monai_tpseg.studies.model import Model, Settings
 from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.subprocesses import NoProcessError
@@ -193,7 +193,7 @@ class RayRun:
             with _connected(self.cluster.address) as ray:
                 workers = self._workers(ray)
                 with events(self.job.out / EVENTS, len(cases), self.quiet) as record:
-                    for ended in _distributed(ray, workers, of_one_source(cases)):
+                    for ended in _distributed(ray, workers, group_by_source(cases)):
                         if isinstance(ended, StudyError):
                             raise ended
                         for one in ended:

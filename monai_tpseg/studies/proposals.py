@@ -25,7 +25,7 @@ def propose(header: Header) -> Proposal:
     task = PROPOSED_TASKS.get(header.modality)
     if task is None:
         return Proposal("", "the modality may show several things; name the task")
-    if header.aside:
+    if header.auxiliary:
         return Proposal("", "called a localizer, a projection, a map, a monitoring scan or a report; name the task")
     for named in header.regions:
         if named & {*task.other_regions} or (task.regions and not named & {*task.regions}):

@@ -14,7 +14,7 @@ from monai_tpseg.results.codes import ExitStatus, Status, StudyError
 from monai_tpseg.results.folder import read_result, sweep
 from monai_tpseg.studies.case import CASES, CaseRunner
 from monai_tpseg.studies.events import EVENTS, events
-from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
+from monai_tpseg.studies.joint_tasks import finish_group, group_by_source, group_plans
 from monai_tpseg.studies.manifest import MANIFEST, Entry, read_manifest, shard_of, write_manifest
 from monai_tpseg.studies.manifest_merge import grow_manifest, with_real_roots
 from monai_tpseg.studies.model import Model
@@ -143,7 +143,7 @@ class Run:
         Raises:
             StudyError: writing has become impossible.
         """
-        groups = of_one_source(cases)
+        groups = group_by_source(cases)
         todo = list(chain(*(shard_of(groups, self.shard) if self.shard else groups)))
         sweep(self.out / CASES, self.runner.tag)
         plans = (self.runner.planner.plan(name, entry) for name, entry in todo)

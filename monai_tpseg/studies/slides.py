@@ -19,7 +19,7 @@ from monai_tpseg.files import file_sha256
 from monai_tpseg.inferers.slide_inferer import SlideInferer
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.io.slide_reader import SlideGrid
-from monai_tpseg.results.case_files import refused
+from monai_tpseg.results.case_files import refusal_outcome
 from monai_tpseg.results.codes import Outcome
 from monai_tpseg.results.measurements import Lesion, is_uncertain, lesions_csv, outcome_with
 from monai_tpseg.results.outlines import Polygon, outlines
@@ -102,7 +102,7 @@ def segment_slide(
     """
     found = _segment(model, source, task, name, quiet)
     if model.settings.refuse and found.trust.refused:
-        return refused(found.trust)
+        return refusal_outcome(found.trust)
     files = _write(found, source, task, name, folder)
     return outcome_with(_flags(found, source.grid), len(found.lesions)), {
         "files": files,

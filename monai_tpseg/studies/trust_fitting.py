@@ -17,7 +17,7 @@ from monai_tpseg.files import file_sha256
 from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import dice_per_image
 from monai_tpseg.segment import Segmentation
-from monai_tpseg.studies.altered import altered
+from monai_tpseg.studies.altered_copies import altered_copies
 from monai_tpseg.studies.model import Model
 from monai_tpseg.transforms import LoadMedicalImaged
 from monai_tpseg.transforms.regions import crop_to_region
@@ -30,8 +30,8 @@ from monai_tpseg.trust.refusal import fit_refusal
 
 __all__ = [
     "Sample",
+    "cases_per_task",
     "collect",
-    "counted",
     "data_digest",
     "data_provenance",
     "fit_contours",
@@ -52,7 +52,7 @@ class Sample:
         features: (D,) features of its probabilities.
         dice: Dice of its mask.
         pooled: task -> (F,) pooled features, for its own task and for others if requested.
-        copies: features and Dice of altered copies, see `monai_tpseg.studies.altered`.
+        copies: features and Dice of altered copies, see `monai_tpseg.studies.altered_copies`.
     """
 
     row: int
@@ -82,7 +82,7 @@ def collect(model: Model, cases: Iterable[Mapping[str, Any]], others: int = 0, c
         turns[row] += 1
         image, label = read[IMAGE], torch.as_tensor(read[LABEL]).as_subclass(torch.Tensor)
         sample = _sample(model, image, label, row, asked)
-        seen = (_measured(model, copy, truth, row) for copy, truth in altered(image, label > 0, copies, n))
+        seen = (_measured(model, copy, truth, row) for copy, truth in altered_copies(image, label > 0, copies, n))
         yield replace(sample, copies=tuple(seen))
 
 
@@ -182,7 +182,7 @@ def fit_trust(
         new = [(one.pooled[one.row], one.row) for one in unseen if one.row in one.pooled]
         if new:
             refusal = refusal.with_limits(*(np.array(column) for column in zip(*new, strict=True)))
-    return Fitted(refusal, fit_expected(samples, tasks), {"cases": counted(samples, tasks), **provenance})
+    return Fitted(refusal, fit_expected(samples, tasks), {"cases": cases_per_task(samples, tasks), **provenance})
 
 
 def fit_expected(samples: Sequence[Sample], tasks: Sequence[str]) -> DiceModel:
@@ -197,6 +197,6 @@ def fit_expected(samples: Sequence[Sample], tasks: Sequence[str]) -> DiceModel:
     return fit_dice(features, rows, dice, len(tasks), cases=case)
 
 
-def counted(samples: Sequence[Sample], tasks: Sequence[str]) -> dict[str, int]:
+def cases_per_task(samples: Sequence[Sample], tasks: Sequence[str]) -> dict[str, int]:
     """Return the number of cases of each task."""
     return dict(Counter(tasks[one.row] for one in samples))

@@ -121,7 +121,7 @@ def network_around(encoder: EncoderInfo | None) -> dict[str, Any]:
 def _recipe(request: TrainOptions, info: WeightsInfo) -> dict[str, Any]:
     if request.encoder and is_published(info.network["backbone"]):
         return {"recipe": "paper"}
-    if request.anew:
+    if request.starts_from_scratch:
         return {"recipe": "from_scratch", "lr": 1.5e-3, "ema": 0.99, **(_PRETRAINED if request.encoder else {})}
     return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
 

@@ -12,7 +12,7 @@ import torch
 
 from monai_tpseg.catalogue import TASK_NAMES, get_task
 from monai_tpseg.data.datalists import Case
-from monai_tpseg.engines.new_task import load_tpseg, read_exemplar_tensors, widened
+from monai_tpseg.engines.new_task import fresh_network, load_tpseg, read_exemplar_tensors
 from monai_tpseg.io import ReadError
 from monai_tpseg.keys import LABEL, TASK
 from monai_tpseg.networks.new_task_rows import add_task
@@ -21,7 +21,7 @@ from monai_tpseg.networks.weights_info import WeightsInfo, read_info, save_weigh
 from monai_tpseg.training.train_options import TrainingError
 from monai_tpseg.transforms import LoadMedicalImage
 
-__all__ = ["grown_info", "new_tasks", "write_start"]
+__all__ = ["extended_info", "new_tasks", "write_start"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def new_tasks(tasks: Sequence[str], info: WeightsInfo) -> tuple[str, ...]:
     return tuple(task for task in tasks if task not in info.tasks)
 
 
-def grown_info(info: WeightsInfo, task: str, modalities: Mapping[str, str]) -> WeightsInfo:
+def extended_info(info: WeightsInfo, task: str, modalities: Mapping[str, str]) -> WeightsInfo:
     """Return the description of weights with one task more."""
     more = {} if task in TASK_NAMES else {task: get_task(task, modalities).modality.value}
     return replace(info, tasks=(*info.tasks, task), modalities={**info.modalities, **more})
@@ -63,7 +63,7 @@ def write_start(
     origin = info
     network = load_tpseg(checkpoint).to(device)
     for task in new_tasks(tuple(dict.fromkeys(case[TASK] for case in cases)), info):
-        info = grown_info(info, task, modalities)
+        info = extended_info(info, task, modalities)
         network = _with_task(network, info, task, cases, device, seed)
     derived = origin.derived(tasks=info.tasks, modalities=info.modalities)
     return save_weights(out, network.state_dict(), derived)
@@ -77,7 +77,7 @@ def _with_task(
     if not shown:
         raise TrainingError(f"No training picture of the new task '{task}' contains a lesion; give some that do.")
     image, label = (part.to(device) for part in read_exemplar_tensors(shown, info))
-    wider = widened(info, seed).to(device)
+    wider = fresh_network(info, seed).to(device)
     nearest = add_task(network, wider, image, label)
     logger.info("New task %s: it starts from the rows of %s, the most similar task.", task, info.tasks[nearest.row])
     return wider

@@ -14,9 +14,9 @@ from typing import Any
 from monai_tpseg.files import write_atomically
 from monai_tpseg.parsing import json_of, read_json
 
-__all__ = ["ASKED", "TrainOptions", "TrainingError", "begun", "check_ranges"]
+__all__ = ["REQUEST_FILE", "TrainOptions", "TrainingError", "check_ranges", "recorded_request"]
 
-ASKED = "asked.json"
+REQUEST_FILE = "asked.json"
 """The name of the record in the folder of a training."""
 
 
@@ -92,13 +92,13 @@ class TrainOptions:
             raise TrainingError("Give --checkpoint or --encoder, not both: weights include their own trunk.")
 
     @property
-    def anew(self) -> bool:
+    def starts_from_scratch(self) -> bool:
         """Whether the network, but perhaps its trunk, starts from nothing."""
         return self.from_scratch or bool(self.encoder)
 
 
 @contextmanager
-def begun(request: Any, out: Path, resume: bool) -> Iterator[None]:
+def recorded_request(request: Any, out: Path, resume: bool) -> Iterator[None]:
     """Prepare a training in its folder, which is as it was before if the preparation fails.
 
     The options are written there, or compared with the existing record.
@@ -111,7 +111,7 @@ def begun(request: Any, out: Path, resume: bool) -> Iterator[None]:
     Raises:
         TrainingError: the folder holds a training and `resume` is not set, another training, or none to resume.
     """
-    path, now = out / ASKED, json_of(json.dumps(asdict(request)))
+    path, now = out / REQUEST_FILE, json_of(json.dumps(asdict(request)))
     if path.is_file():
         _check_same(request, now, read_json(path), out, resume)
         yield

@@ -21,7 +21,7 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
 from monai_tpseg.training.plan import Plan, make_plan, network_around
 from monai_tpseg.training.start import write_start
-from monai_tpseg.training.train_options import TrainingError, TrainOptions, begun
+from monai_tpseg.training.train_options import TrainingError, TrainOptions, recorded_request
 from monai_tpseg.weights import choose_weights
 from monai_tpseg.words import nearest
 
@@ -81,11 +81,11 @@ def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
         ValueError: a picture, a datalist or weights that cannot be used; one line.
     """
     device = choose_device(request.device)
-    start = None if request.anew else choose_weights(request.checkpoint)
+    start = None if request.starts_from_scratch else choose_weights(request.checkpoint)
     encoder = read_encoder_info(request.encoder) if request.encoder else None
     known = None if start is None else read_info(start, verify=True)
     check_options(request.options)
-    with begun(request, out, resume):
+    with recorded_request(request, out, resume):
         lists = write_lists(request, out, {} if known is None else known.modalities)
     logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
     info, before = _start(request, encoder, start, known, lists, device, out)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STEPS", "Curves", "Threshold", "Thresholds", "controlled", "curves_of", "least_cases"]
+__all__ = ["STEPS", "Curves", "Threshold", "Thresholds", "curves_of", "meets_guarantee", "minimum_cases"]
 
 STEPS = 1000
 """Thresholds that are tried: k / STEPS for k = 0 ... STEPS, and one above all probabilities."""
@@ -92,7 +92,7 @@ def curves_of(prob: NDArray[Any], label: NDArray[Any]) -> Curves:
     return Curves(1 - true / total if total else None, worst)
 
 
-def controlled(losses: NDArray[Any], share: float) -> NDArray[np.bool_]:
+def meets_guarantee(losses: NDArray[Any], share: float) -> NDArray[np.bool_]:
     """Return the thresholds at which the expected loss of the next case is at most `share`.
 
     Args:
@@ -108,7 +108,7 @@ def controlled(losses: NDArray[Any], share: float) -> NDArray[np.bool_]:
     return bounded
 
 
-def least_cases(share: float) -> int:
+def minimum_cases(share: float) -> int:
     """Return the minimum number of cases: with fewer, only the full or the empty mask meets the guarantee."""
     return int(np.ceil(1 / share - 1 - 1e-9))
 
@@ -124,8 +124,8 @@ def thresholds_of(curves: list[Curves], miss: float, false: float) -> Thresholds
     missed = np.array([one.missed for one in curves if one.missed is not None]).reshape(-1, STEPS + 2)
     wrong = np.array([one.false for one in curves]).reshape(-1, STEPS + 2)
     return Thresholds(
-        _threshold(missed, int(np.flatnonzero(controlled(missed, miss)).max(initial=0))),
-        _threshold(wrong, int(np.flatnonzero(controlled(wrong, false)).min(initial=STEPS + 1))),
+        _threshold(missed, int(np.flatnonzero(meets_guarantee(missed, miss)).max(initial=0))),
+        _threshold(wrong, int(np.flatnonzero(meets_guarantee(wrong, false)).min(initial=STEPS + 1))),
     )
 
 

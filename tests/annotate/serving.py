@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from monai_tpseg.annotate import PromptModel
-from monai_tpseg.annotate.session.sources import IN_PROCESS, IsolatedSources, Taken
+from monai_tpseg.annotate.session.sources import IN_PROCESS, IsolatedSources, LoadedSource
 from monai_tpseg.annotate.web.security import AccessMiddleware
 from monai_tpseg.annotate.web.serve import listen, make_server
 from monai_tpseg.annotate.web.workspace import Workspace
@@ -92,7 +92,7 @@ class ReadHere(IsolatedSources):
     def find(self, entry: Entry) -> CaseSource:
         return entry.source()
 
-    def take(self, source: CaseSource) -> Taken:
+    def take(self, source: CaseSource) -> LoadedSource:
         return IN_PROCESS.take(source)
 
     def identity(self, source: CaseSource) -> str:

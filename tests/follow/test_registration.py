@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from monai_tpseg.follow import NotSafe, align
+from monai_tpseg.follow import RegistrationError, align
 from monai_tpseg.follow.registration import LIMITS, Scan, _image, _optimise
 
 from .scans import grid, head, rigid
@@ -41,7 +41,7 @@ def test_the_same_scans_give_the_same_matrix() -> None:
 
 
 def test_another_patient_is_refused_with_what_was_measured() -> None:
-    with pytest.raises(NotSafe) as refused:
+    with pytest.raises(RegistrationError) as refused:
         align(Scan(head(grid()), grid()), moved(rigid(0.0, (0.0, 0.0, 0.0)), seed=1))
     assert refused.value.reason == "registration_failed"
     assert refused.value.measured.keys() == LIMITS.keys()
@@ -50,5 +50,5 @@ def test_another_patient_is_refused_with_what_was_measured() -> None:
 
 def test_nothing_to_see_is_refused() -> None:
     flat = Scan(np.zeros((20, 20, 20), np.float32), grid((20, 20, 20)))
-    with pytest.raises(NotSafe, match="registration_failed"):
+    with pytest.raises(RegistrationError, match="registration_failed"):
         align(flat, flat)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.inferers import DeepSupervisionInferer, TaskInferer
-from monai_tpseg.inferers.ahead import ahead
+from monai_tpseg.inferers.prefetch import prefetch
 from monai_tpseg.networks import TPSegOutput, tpseg_hiera_demo
 
 
@@ -163,10 +163,10 @@ def test_the_next_batch_is_made_ready_while_the_network_runs() -> None:
             running.set()
         return 10 * n
 
-    pieces = ahead([0, 1, 2], prepare)
+    pieces = prefetch([0, 1, 2], prepare)
     assert next(pieces) == (0, 0)
     assert running.wait(30)  # the second one is made while the first one is with us
     assert began == [0, 1]  # and no more than that
     assert list(pieces) == [(1, 10), (2, 20)]
     with pytest.raises(ZeroDivisionError):
-        list(ahead([1, 0], lambda n: 1 // n))
+        list(prefetch([1, 0], lambda n: 1 // n))

@@ -169,7 +169,7 @@ def test_back_on_a_cpu_norms_are_in_float32_again(copies: Copies) -> None:
 def test_inferer_waits_for_its_results_alone(plain: bool, copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
     net, fast = fast_networks(copies, torch.float32, "cpu")
     run = net if plain else fast
-    monkeypatch.setattr(task_inferer, "ahead", lambda items, make: [(x, make(x)) for x in items])  # in this thread
+    monkeypatch.setattr(task_inferer, "prefetch", lambda items, make: [(x, make(x)) for x in items])  # in this thread
     volume, several = torch.randn(1, 3, 50, 60, 5), torch.tensor([[0, 2]])
     on_host = TaskInferer(64, slice_batch=2, device=CUDA)(volume, run, task=TASKS[:1])
     assert on_host.device.type == "cpu"
@@ -227,7 +227,7 @@ def test_kprism(given: str, amp: torch.dtype | None, copies: Copies) -> None:
 
 @torch.no_grad()
 def test_prompt_inferer(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_inferer, "ahead", lambda items, make: [(x, make(x)) for x in items])
+    monkeypatch.setattr(task_inferer, "prefetch", lambda items, make: [(x, make(x)) for x in items])
     net = on_gpu(real(kprism_demo, num_tasks=3), copies)
     shown = {"exemplar_image": torch.randn(1, 2, 3, 64, 64), "exemplar_label": torch.ones(1, 2, 1, 64, 64)}
     found = PromptInferer(64, slice_batch=2, device=CUDA)(torch.randn(1, 3, 50, 60, 3), net, **shown)

@@ -11,7 +11,7 @@ import pytest
 
 from monai_tpseg.cli.main import main
 from monai_tpseg.pacs.node import Node
-from monai_tpseg.pacs.query_retrieve import Wanted, fetch
+from monai_tpseg.pacs.query_retrieve import SeriesQuery, fetch
 from monai_tpseg.pacs.queue import Queue, Received, Result
 from monai_tpseg.pacs.receiver import Address, Receiver
 from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, peer_from
@@ -52,9 +52,9 @@ def test_results_are_sent_and_images_come_back(
     of_study = {str(d.SOPInstanceUID): d.PixelData for d in map(pydicom.dcmread, study.iterdir())}
     assert {str(d.SOPInstanceUID): d.PixelData for d in map(pydicom.dcmread, fetched)} == of_study
     assert {stat.S_IMODE(os.stat(path).st_mode) for path in fetched} == {0o600}
-    got = fetch(peer_from(peer, "TPSEG"), Wanted(study=uid, modality="CT"), tmp_path / "in")
+    got = fetch(peer_from(peer, "TPSEG"), SeriesQuery(study=uid, modality="CT"), tmp_path / "in")
     assert (got.studies, got.series, got.fetched, got.there, got.failed) == (1, 1, 0, len(of_study), 0)
-    assert fetch(peer_from(peer, "TPSEG"), Wanted(study=uid, modality="MR"), tmp_path / "in").fetched == 0
+    assert fetch(peer_from(peer, "TPSEG"), SeriesQuery(study=uid, modality="MR"), tmp_path / "in").fetched == 0
 
 
 def test_what_arrived_before_a_kill_is_not_sent_again(

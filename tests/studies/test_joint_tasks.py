@@ -18,7 +18,7 @@ from monai_tpseg.results.case_files import write_segmented
 from monai_tpseg.segment import Segmentation
 from monai_tpseg.studies import Entry, Limits, Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.case import CaseOutcome, CaseRunner
-from monai_tpseg.studies.joint_tasks import finish_group, group_plans, of_one_source
+from monai_tpseg.studies.joint_tasks import finish_group, group_by_source, group_plans
 from monai_tpseg.studies.manifest import new_salt, shard_of
 from monai_tpseg.studies.on_ray import Job, Worker
 from monai_tpseg.studies.reading import Read, Reader
@@ -154,7 +154,7 @@ def test_no_shard_and_no_worker_parts_the_tasks_of_a_source(hard: Path, corpus: 
     entries = [*tasks_of(corpus / ULTRASOUND, *BOTH, salt=salt), *tasks_of(corpus / VOLUME, "brain_tumor", salt=salt)]
     entries = [replace(entry, root=corpus) for entry in entries]
     cases = prepare_output(tmp_path, entries, "salted", False)
-    groups = of_one_source(cases)
+    groups = group_by_source(cases)
     assert [len(group) for group in groups] == [2, 1]
     assert [len(group) for i in (1, 2) for group in shard_of(groups, f"{i}/2")] == [2, 1]
     worker = Worker(Job(hard, tmp_path, "cpu", limits=Limits(readers=1)), threads=1)

@@ -9,7 +9,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from monai_tpseg.catalogue import Modality
-from monai_tpseg.io.dicom.body_parts import is_aside, regions_named
+from monai_tpseg.io.dicom.body_parts import is_auxiliary, regions_named
 from monai_tpseg.io.dicom.image_check import PHOTOMETRIC_INTERPRETATIONS
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.pictures import PICTURE_MODES
@@ -22,7 +22,7 @@ def proposed(modality: str, **tags: Any) -> str:
     for keyword, value in tags.items():
         setattr(header, keyword, value)
     return propose(
-        Header(Path("a"), "dicom", modality=modality, regions=regions_named(header), aside=is_aside(header))
+        Header(Path("a"), "dicom", modality=modality, regions=regions_named(header), auxiliary=is_auxiliary(header))
     ).task
 
 

@@ -19,7 +19,7 @@ from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_nifti, write_png
 from monai_tpseg.training import TrainingError, TrainOptions, train
 from monai_tpseg.training.lists import write_lists
-from monai_tpseg.training.train_options import begun
+from monai_tpseg.training.train_options import recorded_request
 from tests.bundle.conftest import SOURCE, run
 from tests.studies.conftest import write_weights
 
@@ -117,14 +117,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
 
 def test_a_record_of_an_older_version_is_compared_with_the_defaults(pairs: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with begun(TrainOptions(str(pairs), "skin_lesion"), out, resume=False):
+    with recorded_request(TrainOptions(str(pairs), "skin_lesion"), out, resume=False):
         record = json.loads((out / "asked.json").read_text())
     del record["encoder"]
     (out / "asked.json").write_text(json.dumps(record))
-    with begun(TrainOptions(str(pairs), "skin_lesion"), out, resume=True):
+    with recorded_request(TrainOptions(str(pairs), "skin_lesion"), out, resume=True):
         pass
     other = TrainOptions(str(pairs), "skin_lesion", encoder="e.pt")
-    with pytest.raises(TrainingError, match=r"encoder was '', now 'e\.pt'"), begun(other, out, resume=True):
+    with pytest.raises(TrainingError, match=r"encoder was '', now 'e\.pt'"), recorded_request(other, out, resume=True):
         pass
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_tpseg.io.no_data import surround
+from monai_tpseg.io.no_data import surround_mask
 from monai_tpseg.transforms import LoadMedicalImage, NormalizeByModalityd
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -57,11 +57,11 @@ def test_hu_around_ct(tmp_path: Path) -> None:
 
 
 def test_what_is_no_surround() -> None:
-    assert surround(TISSUE) is None
-    assert surround(np.zeros((20, 20))) is None
+    assert surround_mask(TISSUE) is None
+    assert surround_mask(np.zeros((20, 20))) is None
     inside = TISSUE.copy()
     inside[10:20, 10:20] = 0
-    assert surround(inside) is None
+    assert surround_mask(inside) is None
 
 
 def test_a_drawing_of_two_values_has_no_surround(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_tpseg.trust.contours import STEPS, Curves, controlled, curves_of, least_cases, thresholds_of
+from monai_tpseg.trust.contours import STEPS, Curves, curves_of, meets_guarantee, minimum_cases, thresholds_of
 
 
 def scene(rng: np.random.Generator, side: int = 40) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -48,9 +48,9 @@ def test_shapes_must_agree() -> None:
 @pytest.mark.parametrize(("share", "least"), [(0.1, 9), (0.05, 19), (0.2, 4)])
 def test_least_cases(share: float, least: int) -> None:
     nothing = np.zeros((least, 1))
-    assert least_cases(share) == least
-    assert controlled(nothing, share)[0]
-    assert not controlled(nothing[:-1], share)[0]
+    assert minimum_cases(share) == least
+    assert meets_guarantee(nothing, share)[0]
+    assert not meets_guarantee(nothing[:-1], share)[0]
 
 
 def test_too_few_cases_promise_all_pixels_and_none() -> None:

@@ -25,11 +25,11 @@ from monai_tpseg.transforms import CropToRegiond, ResizePictured
 from monai_tpseg.transforms.pipelines import load_pipeline
 from monai_tpseg.transforms.transfer import load_pair
 
-__all__ = ["Shown", "read_shown"]
+__all__ = ["ExemplarPicture", "read_exemplar_picture"]
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExemplarPicture:
     """An exemplar as network input.
 
     Attributes:
@@ -58,7 +58,7 @@ class Shown:
             raise no_writing(path.parent, error) from error
 
     @classmethod
-    def load(cls, path: Path) -> Shown:
+    def load(cls, path: Path) -> ExemplarPicture:
         """Read a file written by `save`.
 
         Raises:
@@ -76,13 +76,13 @@ class Shown:
         return shown
 
 
-def read_shown(
+def read_exemplar_picture(
     image: Path,
     label: Path,
     modality: Modality,
     size: tuple[int, int],
     read: Callable[[Path, Path], tuple[MetaTensor, MetaTensor]] = load_pair,
-) -> Shown:
+) -> ExemplarPicture:
     """Read a picture and its mask as in training.
 
     Args:
@@ -103,7 +103,7 @@ def read_shown(
     intensity = cast(Any, str(case[IMAGE].meta[meta_keys.INTENSITY]))
     case[IMAGE] = cast(dict[Any, Any], load_pipeline(modality, intensity)({IMAGE: case[IMAGE]}))[IMAGE]
     case = cast(dict[Any, Any], ResizePictured(size)(case))
-    shown = Shown(case[IMAGE].float().contiguous(), case[LABEL].float().contiguous())
+    shown = ExemplarPicture(case[IMAGE].float().contiguous(), case[LABEL].float().contiguous())
     if not bool(shown.label.any()):
         raise SessionError(f"The mask {base_name(label)} marks nothing; an exemplar must show what to look for.")
     return shown

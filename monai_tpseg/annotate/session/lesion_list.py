@@ -19,7 +19,7 @@ from monai_tpseg.io.source_grid import is_irregular, matrix
 from monai_tpseg.results.measurements import measure_lesions
 from monai_tpseg.segment import find_lesions
 
-__all__ = ["ListedLesion", "joined", "list_lesions", "renamed", "without_lesion"]
+__all__ = ["ListedLesion", "bridge_lesions", "list_lesions", "renamed", "without_lesion"]
 
 Stack = Mapping[int, tuple[NDArray[np.bool_], NDArray[np.float32]]]
 """Slice -> its mask (H, W) and the probabilities of what is marked; slices without a mask may be missing."""
@@ -142,7 +142,7 @@ def renamed(
     return (*kept, LesionName(name, index, row + found.top, column + found.left))
 
 
-def joined(
+def bridge_lesions(
     stack: Stack, meta: Mapping[str, Any], places: Sequence[tuple[int, int, int]], sides: tuple[float, float]
 ) -> dict[int, NDArray[np.bool_]] | None:
     """Return the mask of the slice on which two lesions are closest, with a connecting line of pixels.

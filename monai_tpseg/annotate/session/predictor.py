@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_tpseg.annotate.session.exemplar_pictures import Shown
+from monai_tpseg.annotate.session.exemplar_pictures import ExemplarPicture
 from monai_tpseg.annotate.session.history import Click, Exemplar
 from monai_tpseg.annotate.session.masks import PackedMask
 from monai_tpseg.annotate.session.pixels import Pixels
@@ -87,7 +87,7 @@ class Predictor:
     def __init__(self, model: PromptModel, pixels: Pixels) -> None:
         self.model, self.pixels = model, pixels
         self.results: dict[int, Result] = {}
-        self.shown: dict[str, Shown] = {}
+        self.shown: dict[str, ExemplarPicture] = {}
         self._states: Recent[tuple[int, Modality], ImageState] = Recent(_STATES)
         self._memories: Recent[tuple[Modality, tuple[Exemplar, ...]], Memory] = Recent(_MEMORIES)
         self._logits: Recent[int, Tensor] = Recent(_LOGITS)
@@ -197,10 +197,10 @@ class Predictor:
         image, label = (torch.stack(parts) for parts in ([s.image for s in shown], [s.label for s in shown]))
         return self.model.remember(image[None], label[None])
 
-    def _slice(self, exemplar: Exemplar, modality: Modality) -> Shown:
+    def _slice(self, exemplar: Exemplar, modality: Modality) -> ExemplarPicture:
         size = self.model.image_size
         top, left, bottom, right = self.pixels.region
         mask = self.results[exemplar.result].found.mask()[top:bottom, left:right]
         label = resize_antialiased(torch.from_numpy(mask).float()[None, None], size)[0] >= 0.5
         image = resize_antialiased(self._input(exemplar.index, modality), size)[0]
-        return Shown(image, label.float())
+        return ExemplarPicture(image, label.float())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.annotate.session.exemplar_pictures import Shown
+from monai_tpseg.annotate.session.exemplar_pictures import ExemplarPicture
 from monai_tpseg.annotate.session.history import History, Setup, Step
 from monai_tpseg.annotate.session.journal import read_journal
 from monai_tpseg.annotate.session.predictor import Result
@@ -34,7 +34,7 @@ __all__ = [
     "Saved",
     "begin_record",
     "check_model",
-    "load_shown",
+    "load_exemplar_pictures",
     "picture_path",
     "read_saved",
     "read_source",
@@ -184,7 +184,7 @@ def check_model(head: dict[str, Any], model: PromptModel) -> None:
             )
 
 
-def load_shown(folder: Path, saved: Saved) -> dict[str, Shown]:
+def load_exemplar_pictures(folder: Path, saved: Saved) -> dict[str, ExemplarPicture]:
     """Return the exemplar pictures of a session by digest.
 
     Raises:
@@ -193,7 +193,7 @@ def load_shown(folder: Path, saved: Saved) -> dict[str, Shown]:
     setups = [saved.history.setup, *(setup for step in saved.history.steps for setup in _setups(step))]
     used = {one.picture for setup in setups for one in setup.exemplars}
     used |= {one.picture for result in saved.results.values() for one in result.recipe.exemplars}
-    return {digest: Shown.load(picture_path(folder, digest)) for digest in used if digest}
+    return {digest: ExemplarPicture.load(picture_path(folder, digest)) for digest in used if digest}
 
 
 def _digest(identity: str) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from monai_tpseg.annotate.session.drawn import Drawn
+from monai_tpseg.annotate.session.drawn_session import DrawnSession
 from monai_tpseg.annotate.session.journal import Journal
 from monai_tpseg.annotate.session.mask_files import write_session
-from monai_tpseg.annotate.session.opened import alone
 from monai_tpseg.annotate.session.prompt_model import PromptModel
+from monai_tpseg.annotate.session.read_only_session import synchronized
 from monai_tpseg.annotate.session.saved import (
     begin_record,
     check_model,
-    load_shown,
+    load_exemplar_pictures,
     read_saved,
     read_source,
     whole_records,
@@ -26,7 +26,7 @@ from monai_tpseg.io.dicom.object import parsed_once
 __all__ = ["Session"]
 
 
-class Session(Drawn):
+class Session(DrawnSession):
     """Annotation of a case slice by slice; a picture has one slice, 0.
 
     A slice is encoded once; a click costs one decoder pass. Prompts are as in training: all clicks on the slice, the
@@ -97,7 +97,7 @@ class Session(Drawn):
         session = cls(found, model, saved.history.setup.task, sources=sources)
         if saved.head["shape"] != list(session.shape):
             raise SessionError("The source of the session is now read differently; start a new session.")
-        session._predictor.shown.update(load_shown(folder, saved))
+        session._predictor.shown.update(load_exemplar_pictures(folder, saved))
         session._predictor.results.update(saved.results)
         session._journal = Journal(folder, saved.length)
         session._history, session._head = saved.history, saved.head
@@ -105,7 +105,7 @@ class Session(Drawn):
             write_source(folder, found, sources)
         return session
 
-    @alone
+    @synchronized
     def save(self) -> None:
         """Rewrite the session without unreachable results; all changes are on disk in any case.
 
@@ -116,13 +116,13 @@ class Session(Drawn):
             raise SessionError("The session has no folder; start it with one to save it.")
         self._journal.rewrite(whole_records(self._head, self._history, self._predictor.results))
 
-    @alone
+    @synchronized
     def close(self) -> None:
         """Close the session and release its folder."""
         if self._journal is not None:
             self._journal.close()
 
-    @alone
+    @synchronized
     def export(self, out_folder: str | Path, name: str | None = None) -> dict[str, Path]:
         """Write the masks on the grid of the source into the folder `<name>_<task>`, as `tpseg run` does.
 

@@ -21,7 +21,7 @@ from monai_tpseg.studies.reading import Limits, Reader
 from monai_tpseg.subprocesses import CallLost, ChildProcess
 from monai_tpseg.transforms.transfer import READ, READ_PAIR, load_case, load_pair, unpack
 
-__all__ = ["IN_PROCESS", "IsolatedSources", "Sources", "Taken"]
+__all__ = ["IN_PROCESS", "IsolatedSources", "LoadedSource", "Sources"]
 
 _LOST = {
     "timeout": "took over {seconds:g} s to answer; check its disk, or copy it to a faster one",
@@ -30,7 +30,7 @@ _LOST = {
 }
 
 
-class Taken(NamedTuple):
+class LoadedSource(NamedTuple):
     """A source that was read.
 
     Attributes:
@@ -45,7 +45,7 @@ class Taken(NamedTuple):
 class Sources(Protocol):
     """Access to the source of a session."""
 
-    def take(self, source: CaseSource) -> Taken:
+    def take(self, source: CaseSource) -> LoadedSource:
         """Read a source.
 
         Raises:
@@ -81,8 +81,8 @@ class Sources(Protocol):
 class _InProcess:
     """Reader in this process."""
 
-    def take(self, source: CaseSource) -> Taken:
-        return Taken(load_case(source))
+    def take(self, source: CaseSource) -> LoadedSource:
+        return LoadedSource(load_case(source))
 
     def identity(self, source: CaseSource) -> str:
         return str(answer("input_identity", source))
@@ -126,12 +126,12 @@ class IsolatedSources:
         source: CaseSource = self._ask("locate", *entry.place)
         return source
 
-    def take(self, source: CaseSource) -> Taken:
+    def take(self, source: CaseSource) -> LoadedSource:
         """Read a source."""
         read = self._reader.get(source)
         if read.image is None:
             raise self._told(read.error)
-        return Taken(read.image, read.headers)
+        return LoadedSource(read.image, read.headers)
 
     def identity(self, source: CaseSource) -> str:
         """Return `input_identity` of a source."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from monai_tpseg.annotate.session.drawn import Tidying
+from monai_tpseg.annotate.session.drawn_session import Tidying
 from monai_tpseg.annotate.session.propagation import Proposal
 
 __all__ = [

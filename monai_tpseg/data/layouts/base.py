@@ -19,7 +19,7 @@ __all__ = [
     "LayoutError",
     "Pair",
     "Source",
-    "as_is",
+    "direct_source",
     "find_folder",
     "find_pair_of_folders",
     "pair_up",
@@ -115,7 +115,7 @@ class Layout:
         return sum(n for n, _ in self.sets.values()), sum(n for _, n in self.sets.values())
 
 
-def as_is(pair: Pair) -> Source:
+def direct_source(pair: Pair) -> Source:
     """Return the source of a pair whose files serve as they are."""
     return Source(pair.name, lambda folder: [pair])
 
@@ -176,11 +176,11 @@ def pair_up(
         if mask is None:
             unpaired.append(f"{prefix}{image.name}")
             continue
-        sources.append(as_is(Pair(prefix + image.stem, image, mask, set_name, patient(image.stem), section)))
+        sources.append(direct_source(Pair(prefix + image.stem, image, mask, set_name, patient(image.stem), section)))
     return DatasetContent(sources, unpaired + [f"{prefix}{mask.name}" for mask in by_stem.values()])
 
 
-def joined(parts: Iterable[DatasetContent]) -> DatasetContent:
+def merge_contents(parts: Iterable[DatasetContent]) -> DatasetContent:
     """Return several finds as one."""
     listed = list(parts)
     return DatasetContent(*(([item for part in listed for item in part[field]]) for field in range(3)))  # type: ignore[arg-type]

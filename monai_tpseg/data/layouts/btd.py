@@ -20,7 +20,7 @@ from monai_tpseg.data.layouts.base import (
     Pair,
     Source,
     find_pair_of_folders,
-    joined,
+    merge_contents,
     pair_up,
     pictures,
     write_mask,
@@ -54,7 +54,7 @@ def _find(root: Path) -> DatasetContent:
         images, masks = ([p for p in pictures(folder) if _section(p) == section] for folder in folders)
         parts.append(pair_up(images, masks, "btd", section=section))
     note = "These are pictures made from the MATLAB files: their patients and the published folds are not known."
-    return joined(parts)._replace(remarks=[note])
+    return merge_contents(parts)._replace(remarks=[note])
 
 
 def _section(path: Path) -> str:

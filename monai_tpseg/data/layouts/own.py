@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from monai_tpseg.data.layouts.base import DatasetContent, Layout, LayoutError, Pair, as_is
+from monai_tpseg.data.layouts.base import DatasetContent, Layout, LayoutError, Pair, direct_source
 from monai_tpseg.io.kinds import MASK_ENDING
 from monai_tpseg.suffixes import READABLE_SUFFIXES
 from monai_tpseg.words import count
@@ -56,7 +56,7 @@ def _pairs(images: Path, masks: Path, expression: re.Pattern[str] | None) -> Dat
     for key in paired:
         patient = _patient(pictures[key].relative_to(images).as_posix(), expression)
         without += expression is not None and not patient
-        sources.append(as_is(Pair(key, pictures[key], by_key[key], "folders", patient)))
+        sources.append(direct_source(Pair(key, pictures[key], by_key[key], "folders", patient)))
     remarks = [f"--patient-regex finds no patient in {without} of {count(len(paired), 'path')}."] if without else []
     return DatasetContent(sources, lone, remarks)
 

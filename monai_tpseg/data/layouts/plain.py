@@ -14,10 +14,10 @@ from monai_tpseg.data.layouts.base import (
     LayoutError,
     Pair,
     Source,
-    as_is,
+    direct_source,
     find_folder,
     find_pair_of_folders,
-    joined,
+    merge_contents,
     pair_up,
     pictures,
     write_mask,
@@ -55,14 +55,14 @@ def _find_tnui(root: Path) -> DatasetContent:
             parts.append(found)
         elif section != "testing":
             raise LayoutError(f"No {name}/images and {name}/masks in '{folder}'; give the folder thyroid_data.")
-    return joined(parts)
+    return merge_contents(parts)
 
 
 def _find_busi(root: Path) -> DatasetContent:
     found = {name: find_folder(root, name) for name in ("benign", "malignant", "normal")}
     if found["benign"] is None or found["malignant"] is None:
         raise LayoutError(f"No folders benign and malignant in '{root}'; give the unpacked Dataset_BUSI_with_GT.")
-    return joined(_busi_class(folder) for folder in found.values() if folder is not None)
+    return merge_contents(_busi_class(folder) for folder in found.values() if folder is not None)
 
 
 def _busi_class(folder: Path) -> DatasetContent:
@@ -83,7 +83,7 @@ def _busi_class(folder: Path) -> DatasetContent:
 def _busi_source(image: Path, masks: list[Path], kind: str) -> Source:
     name = f"{kind}/{image.stem}"
     if len(masks) == 1:
-        return as_is(Pair(name, image, masks[0], "busi"))
+        return direct_source(Pair(name, image, masks[0], "busi"))
 
     def merge(files: Path) -> list[Pair]:
         parts = [LoadMedicalImage("label")(mask)[0].numpy() for mask in masks]
@@ -115,7 +115,7 @@ def _find_isic(root: Path) -> DatasetContent:
                 f"No ISIC2018_Task1-2_Training_Input and ISIC2018_Task1_Training_GroundTruth in '{root}'; "
                 "give the folder with the unpacked data."
             )
-    return joined(parts)
+    return merge_contents(parts)
 
 
 def find_folder_twice(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from monai_tpseg.data.layouts.base import (
     LayoutError,
     find_folder,
     find_pair_of_folders,
-    joined,
+    merge_contents,
     pair_up,
     pictures,
 )
@@ -33,7 +33,7 @@ def _find_pranet(root: Path) -> DatasetContent:
         if folder is None:
             raise LayoutError(f"No {name} in '{test}'; the benchmark has {', '.join(_TESTS)}.")
         parts.append(_set(folder, name, "validation"))
-    return joined(parts)
+    return merge_contents(parts)
 
 
 def _find_raw(root: Path) -> DatasetContent:
@@ -46,7 +46,7 @@ def _find_raw(root: Path) -> DatasetContent:
             absent.append(name)
             continue
         parts.append(_set(folder, name, "" if training else "validation"))
-    return joined([*parts, DatasetContent([], remarks=[f"Missing: {', '.join(absent)}."] if absent else [])])
+    return merge_contents([*parts, DatasetContent([], remarks=[f"Missing: {', '.join(absent)}."] if absent else [])])
 
 
 def _set(folder: Path, name: str, section: str) -> DatasetContent:

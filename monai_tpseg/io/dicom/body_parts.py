@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["REGIONS", "Regions", "is_aside", "regions_named"]
+__all__ = ["REGIONS", "Regions", "is_auxiliary", "regions_named"]
 
 Regions = tuple[frozenset[str], ...]
 """The regions named by each attribute; attributes without a region are omitted."""
@@ -82,7 +82,7 @@ def regions_named(header: Any) -> Regions:
     return tuple(found for found in named if found)
 
 
-def is_aside(header: Any) -> bool:
+def is_auxiliary(header: Any) -> bool:
     """Return whether `header` describes its images as localizer, projection, map, monitoring scan or report."""
     kinds = header.get("ImageType") or ()
     kinds = {kinds} if isinstance(kinds, str) else {str(kind).strip().upper() for kind in kinds}

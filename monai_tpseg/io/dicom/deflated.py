@@ -13,7 +13,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import MAX_BYTES
 
-__all__ = ["MAX_HEADER", "PIXEL_TAGS", "Fence", "check_deflated", "inflated_header", "zeros"]
+__all__ = ["MAX_HEADER", "PIXEL_TAGS", "StopCondition", "check_deflated", "inflated_header", "zeros_error"]
 
 MAX_HEADER = 2**26
 """Maximum unpacked size of the elements before the pixels, in bytes."""
@@ -26,7 +26,7 @@ _MOST_ELEMENTS = 2**16  # elements at the top level of a data set: real ones hav
 _FIRST, _MORE = 2**16, 8  # bytes of a header that are unpacked first, and the growth factor of each further attempt
 
 
-class Fence:
+class StopCondition:
     """Stop condition for pydicom: before pixels that are not needed, and at content that no data set can have.
 
     Args:
@@ -45,14 +45,14 @@ class Fence:
         """
         self.count += 1
         if tag == 0:
-            raise zeros(self.name)
+            raise zeros_error(self.name)
         if self.count > _MOST_ELEMENTS:
             raise ReadError("E_DECODE", f"{self.name} has over {_MOST_ELEMENTS} elements; export it again.")
         self.stopped = not self.pixels and tag in PIXEL_TAGS
         return self.stopped
 
 
-def zeros(name: object) -> ReadError:
+def zeros_error(name: object) -> ReadError:
     """Return the error for a data set that continues with zeros."""
     return ReadError("E_DECODE", f"{name} contains zeros in place of its elements; copy or export it again.")
 
@@ -94,7 +94,7 @@ def inflated_header(file: BinaryIO, name: object) -> BinaryIO:
     while True:
         while len(found) < wanted and (chunk := inflate.unconsumed_tail or file.read(_FIRST)):
             found += inflate.decompress(chunk, wanted - len(found))
-        if len(found) < wanted or _reaches(found, Fence(False, name)):
+        if len(found) < wanted or _reaches(found, StopCondition(False, name)):
             break
         if wanted >= MAX_HEADER:
             raise ReadError("E_TOO_LARGE", f"{name} has a header that unpacks to over {MAX_HEADER >> 20} MiB.")
@@ -113,7 +113,7 @@ def _is_deflated(file: BinaryIO) -> bool:
     return bool(meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian)
 
 
-def _reaches(found: bytearray, fence: Fence) -> bool:
+def _reaches(found: bytearray, fence: StopCondition) -> bool:
     try:
         read_dataset(BytesIO(found), False, True, stop_when=fence)
     except ReadError:

@@ -21,7 +21,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from monai_tpseg.io.dicom.deflated import PIXEL_TAGS, Fence, check_deflated, inflated_header, zeros
+from monai_tpseg.io.dicom.deflated import PIXEL_TAGS, StopCondition, check_deflated, inflated_header, zeros_error
 from monai_tpseg.io.dicom.single_frame import flatten_single_frame
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import base_name
@@ -153,10 +153,10 @@ def _parse(file: BinaryIO, pixels: bool, name: str) -> Dataset:
             check_deflated(file, name)
         else:
             file = inflated_header(file, name)
-        dataset = read_partial(file, Fence(pixels, name), force=True)
+        dataset = read_partial(file, StopCondition(pixels, name), force=True)
         if pixels and "PixelData" not in dataset and _is_encapsulated(dataset):
             file.seek(0)  # possibly only the last delimiter is missing
-            dataset = read_partial(BytesIO(file.read() + _DELIMITER), Fence(pixels, name), force=True)
+            dataset = read_partial(BytesIO(file.read() + _DELIMITER), StopCondition(pixels, name), force=True)
     except (ReadError, MemoryError):
         raise
     except EOFError as error:
@@ -191,4 +191,4 @@ def _check_start(file: BinaryIO, name: str) -> None:
     start = file.read(8)
     file.seek(0)
     if start == bytes(8):
-        raise zeros(name)
+        raise zeros_error(name)

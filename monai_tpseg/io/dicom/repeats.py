@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from monai_tpseg.io.dicom.attributes import as_text
 from monai_tpseg.io.dicom.object import Dataset
 
-__all__ = ["KINDS", "Marks", "grouped", "marks_of", "most_repeated", "number_places", "tell_apart"]
+__all__ = ["KINDS", "Marks", "distinguishing_attribute", "group_equal", "marks_of", "most_repeated", "number_places"]
 
 Marks = tuple[str, ...]
 """The values of `KINDS` in one object, as text."""
@@ -66,7 +66,7 @@ def most_repeated(numbers: Sequence[int]) -> int:
     return max(Counter(numbers).values(), default=0)
 
 
-def grouped(labels: Sequence[Hashable]) -> list[list[int]]:
+def group_equal(labels: Sequence[Hashable]) -> list[list[int]]:
     """Return the indices of equal labels, in the order of first occurrence of each label."""
     groups: dict[Hashable, list[int]] = {}
     for index, label in enumerate(labels):
@@ -74,7 +74,7 @@ def grouped(labels: Sequence[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def tell_apart(numbers: Sequence[int], marks: Sequence[Marks]) -> tuple[str, list[list[int]]] | None:
+def distinguishing_attribute(numbers: Sequence[int], marks: Sequence[Marks]) -> tuple[str, list[list[int]]] | None:
     """Return the keyword that separates slices at the same positions, and the groups, or None.
 
     An attribute counts if its groups explain the repetition: two echoes of three phases are six slices per position.
@@ -86,7 +86,7 @@ def tell_apart(numbers: Sequence[int], marks: Sequence[Marks]) -> tuple[str, lis
     """
     repeats = most_repeated(numbers)
     for n, keyword in enumerate(KINDS):
-        groups = grouped([mark[n] for mark in marks])
+        groups = group_equal([mark[n] for mark in marks])
         left = max(most_repeated([numbers[i] for i in group]) for group in groups)
         if len(groups) > 1 and len(groups) * left <= repeats:
             return keyword, groups

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.dicom.copies import Identity, first_of_each, pixel_digest
 from monai_tpseg.io.dicom.object import is_dicom, read_dataset
-from monai_tpseg.io.dicom.repeats import KINDS, grouped, most_repeated, number_places, tell_apart
+from monai_tpseg.io.dicom.repeats import KINDS, distinguishing_attribute, group_equal, most_repeated, number_places
 from monai_tpseg.io.dicom.stack import label_orientations, same_spacing
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.headers import Header, read_header
@@ -105,7 +105,7 @@ def _stacks(slices: list[Header]) -> list[Stack]:
         ([one], "localizer" if one.localizer else "no position") for one in good if not one.placed and not one.slide
     ]
     slides = [one for one in good if one.slide]
-    levels = [([slides[i] for i in group], "slide") for group in grouped([one.series for one in slides])]
+    levels = [([slides[i] for i in group], "slide") for group in group_equal([one.series for one in slides])]
     groups = _split([one for one in good if one.placed], _LEVELS) + levels + single
     if len(groups) == 1 and (not lost or len(groups[0][0]) > 1):
         reason = "localizer" if groups[0][0][0].localizer else ""
@@ -163,7 +163,7 @@ def _split(slices: list[Header], levels: tuple[tuple[str, _Labels], ...]) -> _Fo
     if not levels:
         return _by_position(slices)
     (word, labels), *rest = levels
-    groups = [[slices[i] for i in group] for group in grouped(labels(slices))]
+    groups = [[slices[i] for i in group] for group in group_equal(labels(slices))]
     return _named(word, groups, lambda group: _split(group, tuple(rest)))
 
 
@@ -184,7 +184,7 @@ def _by_position(slices: list[Header]) -> _Found:
     numbers = number_places(places)
     if most_repeated(numbers) == 1:
         return [([slices[i] for i in np.argsort(places)], "")]
-    told = tell_apart(numbers, [one.marks for one in slices])
+    told = distinguishing_attribute(numbers, [one.marks for one in slices])
     if told is None:
         return _named("copy", _copies(slices, numbers), _by_position)
     keyword, groups = told

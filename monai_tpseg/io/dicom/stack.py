@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.dicom.attributes import directions, frame_of_reference, pixel_spacing, position
 from monai_tpseg.io.dicom.object import Dataset
-from monai_tpseg.io.dicom.repeats import KINDS, marks_of, number_places, tell_apart
+from monai_tpseg.io.dicom.repeats import KINDS, distinguishing_attribute, marks_of, number_places
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.rounding import DEGREES, MILLIMETRES
 
@@ -214,7 +214,7 @@ def _check_repeats(datasets: Sequence[Dataset], places: NDArray[np.float64], nam
     repeated = len(numbers) - len(set(numbers))
     if not repeated:
         return
-    told = tell_apart(numbers, [marks_of(dataset) for dataset in datasets])
+    told = distinguishing_attribute(numbers, [marks_of(dataset) for dataset in datasets])
     if told is None:
         raise ReadError("E_SERIES_DUPLICATE", f"{name} has {repeated} repeated positions; read its stacks one by one.")
     keyword, groups = told

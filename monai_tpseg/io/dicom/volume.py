@@ -22,7 +22,7 @@ from monai_tpseg.io.dicom.values import common_intensity, dicom_meta, intensity_
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.loaded import Array, Source, check_affine
 from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SCALE_DOUBTFUL, SKIPPED, SOURCE_SHAPE, SPACING, Intensity
-from monai_tpseg.io.no_data import settled
+from monai_tpseg.io.no_data import fill_no_data
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.safety import base_name, check_size
 
@@ -172,7 +172,7 @@ def _picture(dataset: Dataset, headers: Sequence[Dataset], name: object) -> Sour
     intensity, meta = intensity_of(headers[0]), dicom_meta(dataset)
     values = read_values([dataset], [headers], name)[0]
     channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
-    array, extra = settled(channels, dataset, headers, intensity, name)
+    array, extra = fill_no_data(channels, dataset, headers, intensity, name)
     spacing = pixel_spacing(headers[0])
     if spacing is not None:
         meta[SPACING] = np.array(spacing)
@@ -194,7 +194,7 @@ def _volume(
     """(z, y, x[, 3]) with an affine of (x, y, z) in RAS -> (C, x, y, z)."""
     intensity = common_intensity(headers)
     stacked = frames[None] if frames.ndim == 3 else np.moveaxis(frames, -1, 0)
-    array, extra = settled(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), dataset, headers, intensity, name)
+    array, extra = fill_no_data(np.ascontiguousarray(stacked.transpose(0, 3, 2, 1)), dataset, headers, intensity, name)
     meta = dicom_meta(dataset) | extra | {SOURCE_SHAPE: np.array(array.shape[1:])}
     meta |= _scale_meta(headers, intensity, name)
     return Source(array, intensity, check_affine(affine, name), stack_axis=2, meta=meta)

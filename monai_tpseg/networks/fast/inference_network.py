@@ -24,7 +24,7 @@ from monai_tpseg.networks.layers import (
     full_precision,
     is_recorded,
     plain_tensor,
-    sent,
+    to_device,
     with_meta_of,
 )
 from monai_tpseg.networks.task import TaskNetwork, expand_task, row_numbers
@@ -122,7 +122,7 @@ class InferenceNetwork(TaskNetwork):
             return self._one_task(image, rows[0])
         result = image.new_empty((image.shape[0], 1, *image.shape[2:]), dtype=torch.float32)
         for row in sorted(set(rows)):
-            samples = sent(torch.tensor([b for b, r in enumerate(rows) if r == row], device="cpu"), image.device)
+            samples = to_device(torch.tensor([b for b, r in enumerate(rows) if r == row], device="cpu"), image.device)
             result[samples] = self._one_task(image[samples], row)
         return result
 

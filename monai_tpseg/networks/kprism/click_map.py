@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from monai_tpseg.networks.layers import plain_tensor, resize, sent
+from monai_tpseg.networks.layers import plain_tensor, resize, to_device
 
 __all__ = ["ClickPyramid", "click_map"]
 
@@ -28,7 +28,7 @@ def click_map(
     height, width = size
     disks = torch.zeros(batch, 2 * height * width, device=device)
     if clicks is not None and clicks.shape[1]:
-        clicks = sent(plain_tensor(clicks), device).float()
+        clicks = to_device(plain_tensor(clicks), device).float()
         steps = torch.arange(-1, 2, device=device)
         offset = torch.cartesian_prod(steps, steps)  # (9, 2)
         place = torch.floor(clicks[..., :2] + 0.5).long().unsqueeze(2) + offset  # (B, N, 9, 2)
@@ -40,7 +40,7 @@ def click_map(
         disks = disks.scatter_reduce(1, index.flatten(1), drawn.float().flatten(1), "amax")
     previous = torch.zeros(batch, 1, height, width, device=device)
     if previous_logits is not None:
-        previous = resize(sent(plain_tensor(previous_logits), device).float(), size).sigmoid()
+        previous = resize(to_device(plain_tensor(previous_logits), device).float(), size).sigmoid()
     return torch.cat([disks.view(batch, 2, height, width), previous], dim=1)
 
 

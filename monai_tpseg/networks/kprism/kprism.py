@@ -20,7 +20,7 @@ from monai_tpseg.networks.kprism.mask_encoder import MaskEncoder
 from monai_tpseg.networks.kprism.prompt import Prompt, check_exemplars, check_prompt
 from monai_tpseg.networks.kprism.queries import Queries, join
 from monai_tpseg.networks.kprism.semantic import SemanticPrompt
-from monai_tpseg.networks.layers import check_precision, plain_tensor, resize, sent, with_meta_of
+from monai_tpseg.networks.layers import check_precision, plain_tensor, resize, to_device, with_meta_of
 from monai_tpseg.networks.script import TracedForScript
 from monai_tpseg.networks.task import TaskNetwork, expand_task, is_passed_to_windows
 
@@ -238,7 +238,7 @@ class KPrism(TracedForScript, TaskNetwork):
         """Clicks on the images' device; one that does not exist where the query side would be empty."""
         batch, device = state.coarse.shape[0], state.coarse.device
         if prompt.clicks is not None and prompt.clicks.shape[1]:
-            return sent(plain_tensor(prompt.clicks), device).float()
+            return to_device(plain_tensor(prompt.clicks), device).float()
         alone = prompt.task is None and memory is None
         return torch.zeros(batch, 1, 3, device=device) if alone else None
 

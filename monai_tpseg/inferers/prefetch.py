@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["ahead"]
+__all__ = ["prefetch"]
 
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 
-def ahead(items: Sequence[_Item], prepare: Callable[[_Item], _Made]) -> Iterator[tuple[_Item, _Made]]:
+def prefetch(items: Sequence[_Item], prepare: Callable[[_Item], _Made]) -> Iterator[tuple[_Item, _Made]]:
     """Yield each item with the result of `prepare`; meanwhile the next item, and no more, is prepared.
 
     Args:
@@ -26,7 +26,7 @@ def ahead(items: Sequence[_Item], prepare: Callable[[_Item], _Made]) -> Iterator
         return
     if not items:
         return
-    with ThreadPoolExecutor(1, "tpseg-ahead", torch.set_grad_enabled, (False,)) as thread:
+    with ThreadPoolExecutor(1, "tpseg-prefetch", torch.set_grad_enabled, (False,)) as thread:
         following = thread.submit(prepare, items[0])
         for n, item in enumerate(items):
             made = following.result()

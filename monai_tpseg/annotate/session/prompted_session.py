@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from monai_tpseg.annotate.session.checks import check_flag, check_index, check_point, check_points, check_steps
-from monai_tpseg.annotate.session.exemplar_pictures import read_shown
+from monai_tpseg.annotate.session.exemplar_pictures import read_exemplar_picture
 from monai_tpseg.annotate.session.history import NO_SLICE, Click, Exemplar, Setup, SliceState, Status, Step
 from monai_tpseg.annotate.session.journal import Journal
 from monai_tpseg.annotate.session.masks import Change, change_of, no_change
-from monai_tpseg.annotate.session.opened import Opened, alone
 from monai_tpseg.annotate.session.predictor import Recipe, Result
 from monai_tpseg.annotate.session.prompt_model import PromptModel
 from monai_tpseg.annotate.session.propagation import Proposal, centre_click, slices_along
+from monai_tpseg.annotate.session.read_only_session import ReadOnlySession, synchronized
 from monai_tpseg.annotate.session.saved import picture_path, steps_record
 from monai_tpseg.annotate.session.scribbles import thin_line
 from monai_tpseg.annotate.session.session_error import SessionError
@@ -23,13 +23,13 @@ from monai_tpseg.annotate.session.sources import IN_PROCESS, Sources
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.words import choose
 
-__all__ = ["Edited"]
+__all__ = ["PromptedSession"]
 
 _LEAST_BOX = 2  # pixels, so that corners and centre of a box differ
 
 
-class Edited(Opened):
-    """Session with the prompts of the network; arguments as for `Opened`.
+class PromptedSession(ReadOnlySession):
+    """Session with the prompts of the network; arguments as for `ReadOnlySession`.
 
     Each change is a step of `undo` and `redo`, recorded before it takes effect.
     """
@@ -40,7 +40,7 @@ class Edited(Opened):
         super().__init__(source, model, task, sources)
         self._journal: Journal | None = None
 
-    @alone
+    @synchronized
     def click(self, row: float, col: float, positive: bool = True, index: int = 0) -> Change:
         """Add a positive or negative click.
 
@@ -55,7 +55,7 @@ class Edited(Opened):
         sign = 1 if check_flag(positive, "positive") else -1
         return self._clicked([(*check_point(row, col), sign)], self._index(index))
 
-    @alone
+    @synchronized
     def scribble(self, points: Sequence[tuple[float, float]], positive: bool = True, index: int = 0) -> Change:
         """Add a scribble: equidistant clicks along a line, in one step and one decoder pass.
 
@@ -71,7 +71,7 @@ class Edited(Opened):
         sign = 1 if check_flag(positive, "positive") else -1
         return self._clicked([(*place, sign) for place in thin_line(line, self.shape[:2])], self._index(index))
 
-    @alone
+    @synchronized
     def box(self, start: tuple[float, float], end: tuple[float, float], index: int = 0) -> Change:
         """Segment the lesion in a box: a positive click at its centre, and a negative one at each corner, in one step.
 
@@ -91,7 +91,7 @@ class Edited(Opened):
         corners = [(row, column, -1) for row in (top, bottom) for column in (left, right)]
         return self._clicked([middle, *corners], self._index(index))
 
-    @alone
+    @synchronized
     def segment(self, index: int = 0) -> Change:
         """Segment slice `index` anew without clicks, by class or exemplars.
 
@@ -104,7 +104,7 @@ class Edited(Opened):
         recipe = Recipe(index, self.modality, self._class, exemplars=setup.exemplars)
         return self._began(recipe, "edited", self._predictor.answer(recipe))
 
-    @alone
+    @synchronized
     def clear(self, index: int = 0) -> Change:
         """Remove mask and clicks of slice `index`.
 
@@ -113,7 +113,7 @@ class Edited(Opened):
         """
         return self._take(self._history.step(self._index(index), SliceState()))
 
-    @alone
+    @synchronized
     def undo(self) -> list[Change]:
         """Undo the last step; the masks are restored exactly.
 
@@ -128,7 +128,7 @@ class Edited(Opened):
         self._write({"move": -1})
         return [self._change(step.index, step.after, step.before) for step in self._history.undo()]
 
-    @alone
+    @synchronized
     def redo(self) -> list[Change]:
         """Redo the step that was undone last.
 
@@ -143,7 +143,7 @@ class Edited(Opened):
         self._write({"move": 1})
         return [self._change(step.index, step.before, step.after) for step in self._history.redo()]
 
-    @alone
+    @synchronized
     def set_task(self, name: str | None) -> Change:
         """Change the task for later requests; masks are kept. Without a task the class is not used.
 
@@ -155,7 +155,7 @@ class Edited(Opened):
             raise SessionError(f"Task '{name}' has a different modality from the exemplars; remove them first.")
         return self._set_up(replace(setup, task=name, use_class=setup.use_class and name is not None))
 
-    @alone
+    @synchronized
     def set_use_class(self, use: bool) -> Change:
         """Set whether later requests use the class of the task.
 
@@ -167,7 +167,7 @@ class Edited(Opened):
             raise SessionError(f"No task is given; choose one of {', '.join(self.tasks)} first.")
         return self._set_up(replace(setup, use_class=use))
 
-    @alone
+    @synchronized
     def add_exemplar(self, image_path: str | Path, label_path: str | Path) -> Change:
         """Add a picture with its mask as an exemplar for later requests.
 
@@ -176,13 +176,13 @@ class Edited(Opened):
             SessionError: the image is a volume, or the mask is empty.
         """
         paths = Path(image_path), Path(label_path)
-        shown = read_shown(*paths, self.modality, self.model.image_size, self._sources.pair)
+        shown = read_exemplar_picture(*paths, self.modality, self.model.image_size, self._sources.pair)
         if self._journal is not None:
             shown.save(picture_path(self._journal.folder, shown.digest))
         self._predictor.shown[shown.digest] = shown
         return self._with_exemplars((*self._history.setup.exemplars, Exemplar(picture=shown.digest)))
 
-    @alone
+    @synchronized
     def add_slice_exemplar(self, index: int) -> Change:
         """Add slice `index` with its current mask as an exemplar for later requests.
 
@@ -192,7 +192,7 @@ class Edited(Opened):
         shown = self._predictor.seen(self._slice_shown(index), self.modality)
         return self._with_exemplars((*self._history.setup.exemplars, shown))
 
-    @alone
+    @synchronized
     def remove_exemplar(self, k: int) -> Change:
         """Remove exemplar `k`, counted from 0.
 
@@ -203,7 +203,7 @@ class Edited(Opened):
         k = check_index(k, len(exemplars), "exemplar")
         return self._with_exemplars(exemplars[:k] + exemplars[k + 1 :])
 
-    @alone
+    @synchronized
     def propose(self, index: int, from_index: int, by: Proposal = "previous") -> Change:
         """Segment slice `index` anew from the mask of another slice, and mark it as proposed.
 
@@ -219,7 +219,7 @@ class Edited(Opened):
         recipe = self._proposal(self._index(index), from_index, by)
         return self._began(recipe, "proposed", self._predictor.answer(recipe))
 
-    @alone
+    @synchronized
     def propagate(
         self,
         from_index: int,

@@ -23,9 +23,9 @@ from monai_tpseg.catalogue import Modality, get_task
 from monai_tpseg.io.cases import CaseSource
 from monai_tpseg.words import choose
 
-__all__ = ["Opened", "Pixel", "alone"]
+__all__ = ["Pixel", "ReadOnlySession", "synchronized"]
 
-_S = TypeVar("_S", bound="Opened")
+_S = TypeVar("_S", bound="ReadOnlySession")
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -45,7 +45,7 @@ class Pixel(NamedTuple):
     position: tuple[float, ...] | None
 
 
-def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
+def synchronized(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S, _P], _R]:
     """Decorate a method of a session so that one thread at a time runs it."""
 
     def guarded(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -56,7 +56,7 @@ def alone(method: Callable[Concatenate[_S, _P], _R]) -> Callable[Concatenate[_S,
     return guarded
 
 
-class Opened:
+class ReadOnlySession:
     """A case with its masks, read-only. A picture has one slice, 0.
 
     Args:
@@ -221,7 +221,7 @@ class Opened:
         found, index = self._reformat(plane, index)
         return self._pixels.reformat(found, index, self.window_default if window is None else check_window(window))
 
-    @alone
+    @synchronized
     def reformat_mask(self, plane: str, index: int) -> NDArray[np.uint8]:
         """Return the mask on a plane across the slices, (h, w) uint8 in {0, 1}; see `reformat`.
 
@@ -241,7 +241,7 @@ class Opened:
         unit = self._pixels.unit(self._pixels.declared or self.modality)
         return Pixel(self._pixels.values(index, row, column), unit, self._pixels.position(index, row, column))
 
-    @alone
+    @synchronized
     def mask(self, index: int = 0) -> NDArray[np.uint8]:
         """Return the mask of slice `index`, (H, W) uint8 in {0, 1}.
 
@@ -250,7 +250,7 @@ class Opened:
         """
         return self._mask(self._history.at(self._index(index)))
 
-    @alone
+    @synchronized
     def volume_mask(self) -> NDArray[np.uint8]:
         """Return the masks of all slices, (H, W, D) uint8 in {0, 1}."""
         whole = np.zeros(self.shape, np.uint8)
@@ -259,17 +259,17 @@ class Opened:
         return whole
 
     @property
-    @alone
+    @synchronized
     def is_empty(self) -> bool:
         """Whether no pixel of the case is marked."""
         return all(self._is_unmarked(state) for state in self._history.slices.values())
 
-    @alone
+    @synchronized
     def states(self) -> list[Status]:
         """Return the state of each slice: `empty`, `edited`, `proposed` or `accepted`."""
         return [self._history.at(index).status for index in range(self.shape[2])]
 
-    @alone
+    @synchronized
     def clicks(self, index: int = 0) -> tuple[Click, ...]:
         """Return the clicks on slice `index`: row, column, and 1 (positive) or -1 (negative).
 
@@ -283,7 +283,7 @@ class Opened:
         """Whether trust estimates were fitted for the weights."""
         return self.model.judge.knows
 
-    @alone
+    @synchronized
     def trust(self, index: int = 0) -> dict[str, Any] | None:
         """Return the trust estimates of the mask of slice `index`, as in `result.json`.
 

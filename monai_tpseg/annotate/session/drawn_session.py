@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from monai_tpseg.annotate.session.checks import check_flag, check_number, check_pixel, check_points
 from monai_tpseg.annotate.session.drawing import brushed, fill_holes, outlined, piece_at, smooth
 from monai_tpseg.annotate.session.history import SliceState, Status, Step
-from monai_tpseg.annotate.session.lesion_list import ListedLesion, joined, list_lesions, renamed, without_lesion
+from monai_tpseg.annotate.session.lesion_list import ListedLesion, bridge_lesions, list_lesions, renamed, without_lesion
 from monai_tpseg.annotate.session.lesion_names import check_name
 from monai_tpseg.annotate.session.masks import Change, no_change
-from monai_tpseg.annotate.session.opened import alone
 from monai_tpseg.annotate.session.predictor import Recipe, Result
-from monai_tpseg.annotate.session.reviewed import Reviewed
+from monai_tpseg.annotate.session.read_only_session import synchronized
+from monai_tpseg.annotate.session.reviewed_session import ReviewedSession
 from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.words import choose
 
-__all__ = ["Drawn", "Tidying"]
+__all__ = ["DrawnSession", "Tidying"]
 
 Mask = NDArray[np.bool_]
 Tidying = Literal["fill_holes", "smooth"]
@@ -32,10 +32,10 @@ _TIDY: dict[str, Callable[[Mask], Mask]] = {"fill_holes": fill_holes, "smooth": 
 _LARGEST = 1000.0  # maximum diameter of a brush in pixels
 
 
-class Drawn(Reviewed):
-    """Session with drawing tools; arguments as for `Opened`. A click on a drawn slice corrects the drawing."""
+class DrawnSession(ReviewedSession):
+    """Session with drawing tools; arguments as for `ReadOnlySession`. A click on a drawn slice corrects the drawing."""
 
-    @alone
+    @synchronized
     def brush(
         self, points: Sequence[tuple[float, float]], diameter: float, mark: bool = True, index: int = 0
     ) -> Change:
@@ -55,7 +55,7 @@ class Drawn(Reviewed):
         covered = brushed(check_points(points), diameter, self.shape[:2], self._sides_of_pixel)
         return self._covered(covered, mark, self._index(index), "brush")
 
-    @alone
+    @synchronized
     def outline(self, points: Sequence[tuple[float, float]], mark: bool = True, index: int = 0) -> Change:
         """Add or remove the pixels whose centres lie inside a closed line.
 
@@ -70,7 +70,7 @@ class Drawn(Reviewed):
         inside = outlined(check_points(points), self.shape[:2])
         return self._covered(inside, mark, self._index(index), "outline")
 
-    @alone
+    @synchronized
     def tidy(self, how: Tidying, index: int = 0) -> Change:
         """Fill the holes of the mask of slice `index`, or smooth its outline.
 
@@ -82,7 +82,7 @@ class Drawn(Reviewed):
         index = self._index(index)
         return self._replaced({index: _TIDY[how](self._marked(index))}, how)[0]
 
-    @alone
+    @synchronized
     def remove_piece(self, row: int, column: int, index: int = 0) -> Change:
         """Remove the connected component of the mask of slice `index` at a pixel.
 
@@ -95,7 +95,7 @@ class Drawn(Reviewed):
             raise SessionError(f"Nothing is marked at row {row}, column {column}; point at a part of the mask.")
         return self._replaced({index: mask & ~piece}, "remove_piece")[0]
 
-    @alone
+    @synchronized
     def open_mask(self, path: str | Path) -> list[Change]:
         """Replace the masks of all slices by those of a file, in one step; they are marked as proposed.
 
@@ -110,13 +110,13 @@ class Drawn(Reviewed):
         mask = self._sources.mask(Path(path), self._pixels.image, self._headers)
         return self._replaced({index: mask[..., index] for index in range(self.shape[2])}, "opened", "proposed")
 
-    @alone
+    @synchronized
     def lesions(self) -> list[ListedLesion]:
         """Return the connected lesions of the case, largest first, as in `lesions.csv`."""
         high, wide = (self.spacing or (1.0, 1.0))[:2]
         return list_lesions(self._stack(), self._pixels.meta, (high, wide), self._history.setup.names)
 
-    @alone
+    @synchronized
     def name_lesion(self, row: int, column: int, name: str, index: int = 0) -> Change:
         """Name the lesion at a pixel; exports contain the name.
 
@@ -138,7 +138,7 @@ class Drawn(Reviewed):
             raise SessionError(f"There is no lesion at row {row}, column {column} of slice {index}; reload the list.")
         return self._set_up(replace(setup, names=names))
 
-    @alone
+    @synchronized
     def remove_lesion(self, row: int, column: int, index: int = 0) -> list[Change]:
         """Remove the lesion at a pixel from all slices, in one step.
 
@@ -151,7 +151,7 @@ class Drawn(Reviewed):
             raise SessionError(f"There is no lesion at row {row}, column {column} of slice {index}; reload the list.")
         return self._replaced(masks, "remove_lesion")
 
-    @alone
+    @synchronized
     def merge_lesions(self, first: tuple[int, int, int], second: tuple[int, int, int]) -> list[Change]:
         """Merge two lesions by a line one pixel wide, on the slice where they are closest.
 
@@ -163,7 +163,7 @@ class Drawn(Reviewed):
         """
         places = [(self._index(n), *check_pixel(row, column, self.shape[:2])) for n, row, column in (first, second)]
         high, wide = (self.spacing or (1.0, 1.0))[:2]
-        masks = joined(self._stack(), self._pixels.meta, places, (high, wide))
+        masks = bridge_lesions(self._stack(), self._pixels.meta, places, (high, wide))
         if masks is None:
             raise SessionError("These are not two lesions visible on one slice; draw a connection instead.")
         return self._replaced(masks, "merge_lesions")

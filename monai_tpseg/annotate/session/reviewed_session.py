@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from monai_tpseg.annotate.session.checks import check_flag
-from monai_tpseg.annotate.session.edited import Edited
 from monai_tpseg.annotate.session.history import SliceState
 from monai_tpseg.annotate.session.masks import Change
-from monai_tpseg.annotate.session.opened import alone
+from monai_tpseg.annotate.session.prompted_session import PromptedSession
+from monai_tpseg.annotate.session.read_only_session import synchronized
 from monai_tpseg.annotate.session.session_error import SessionError
 from monai_tpseg.words import count
 
-__all__ = ["Reviewed"]
+__all__ = ["ReviewedSession"]
 
 
-class Reviewed(Edited):
-    """Session with review; arguments as for `Opened`."""
+class ReviewedSession(PromptedSession):
+    """Session with review; arguments as for `ReadOnlySession`."""
 
-    @alone
+    @synchronized
     def accept(self, index: int = 0) -> Change:
         """Accept the mask of slice `index`, which may be empty.
 
@@ -29,7 +29,7 @@ class Reviewed(Edited):
         state = self._history.at(index)
         return self._take(self._history.step(index, SliceState(state.clicks, state.result, "accepted")))
 
-    @alone
+    @synchronized
     def accept_all(self) -> list[Change]:
         """Accept all proposed masks in one step.
 
@@ -45,7 +45,7 @@ class Reviewed(Edited):
             raise SessionError("No slice is proposed; there is nothing to accept.")
         return self._take_together(steps, [None] * len(steps))
 
-    @alone
+    @synchronized
     def set_done(self, done: bool = True) -> Change:
         """Mark the whole case as done or not done; a later change resets this.
 
@@ -56,7 +56,7 @@ class Reviewed(Edited):
             self.check_done()
         return self._take(self._history.step(setup=replace(self._history.setup, done=done)))
 
-    @alone
+    @synchronized
     def check_done(self) -> None:
         """Check that the case can be marked as done.
 

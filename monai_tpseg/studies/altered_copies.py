@@ -17,10 +17,10 @@ from monai.transforms import Compose, Rand2DElasticd, RandAdjustContrastd, RandG
 
 from monai_tpseg.keys import IMAGE, LABEL
 
-__all__ = ["altered"]
+__all__ = ["altered_copies"]
 
 
-def altered(
+def altered_copies(
     image: MetaTensor, label: torch.Tensor, count: int, seed: int = 0
 ) -> Iterator[tuple[MetaTensor, torch.Tensor]]:
     """Yield altered copies of a picture and its label, alternately changed in tone, and in tone and shape.
