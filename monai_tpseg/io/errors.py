@@ -44,7 +44,8 @@ READ_CODES: tuple[ReadCode, ...] = get_args(ReadCode)
 NEXT_ACTIONS: dict[ReadCode, str] = {
     "E_NOT_FOUND": "check the path and its permissions",
     "E_EMPTY": "give the folder that contains the files of the series or the pictures",
-    "E_FORMAT": "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits, a slide to 8-bit RGB",
+    "E_FORMAT": "correct a wrong suffix, unpack an archive, fetch the file behind a pointer or web page, or "
+    "convert the file to DICOM, NIfTI, NRRD, PNG, JPEG or TIFF with 8 or 16 bits, a slide to 8-bit RGB",
     "E_DECODE": "copy or export the file again from its source",
     "E_READ": "open the file with another program and convert it; if that fails, copy or export it again",
     "E_CODEC": "convert the object to Explicit VR Little Endian, e.g. with dcmdjpeg or gdcmconv --raw",

@@ -61,8 +61,6 @@ def read_picture(path: Path, label: bool = False) -> Source:
     Raises:
         ReadError: `E_TRUNCATED`, `E_DECODE`, `E_FORMAT` or `E_TOO_LARGE`.
     """
-    if path.stat().st_size == 0:
-        raise ReadError("E_TRUNCATED", f"{base_name(path)} is empty; copy or export it again.")
     try:
         # an open file instead of its name: PIL would memory-map a plain TIFF and ignore its orientation
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:

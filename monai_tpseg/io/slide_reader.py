@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_tpseg.io.errors import ReadError
+from monai_tpseg.io.misnamed import check_content
 from monai_tpseg.io.safety import base_name, read_safely
 from monai_tpseg.io.slide_detection import check_dicom_slide
 from monai_tpseg.words import how_to_install
@@ -72,12 +73,14 @@ class SlideReader:
         grid: grid of the windows.
 
     Raises:
-        ReadError: `E_EXTRA`, OpenSlide is not installed; `E_FORMAT`, OpenSlide does not read the slide; `E_NO_MPP`,
+        ReadError: `E_EXTRA`, OpenSlide is not installed; `E_FORMAT`, OpenSlide does not read the file; `E_NO_MPP`,
             neither the slide nor `slide_mpp` states the pixel size; `E_CODEC`, OpenSlide does not support the
             compression of a DICOM slide; `E_DECODE`, the slide is damaged.
     """
 
     def __init__(self, path: Path, mpp: float, slide_mpp: float | None = None) -> None:
+        if path.is_file():
+            read_safely(lambda: check_content(path, "slide"), base_name(path))
         if not has_openslide:
             raise ReadError("E_EXTRA", f"{base_name(path)} is a whole slide, which needs {how_to_install('wsi')}.")
         self._path = path

@@ -23,6 +23,7 @@ from monai_tpseg.io.grid_meta import GridMeta, with_own_spacing
 from monai_tpseg.io.kinds import kind_of
 from monai_tpseg.io.labels import binary_picture, binary_volume
 from monai_tpseg.io.loaded import Source
+from monai_tpseg.io.misnamed import check_content
 from monai_tpseg.io.orientation import GridError, align
 from monai_tpseg.io.pictures import read_picture
 from monai_tpseg.io.safety import base_name, read_safely
@@ -236,6 +237,7 @@ def _read(path: Path, label: bool, irregular: Irregular) -> Source:
     kind = kind_of(path)
     if kind == "dicom":
         return read_dicom_file(path, irregular)
+    check_content(path, kind)
     if kind == "slide":
         raise ReadError("E_SLIDE", f"{base_name(path)} is a whole slide; give it to tpseg run.")
     if kind == "nifti":
