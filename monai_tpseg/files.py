@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["check_writable", "complete", "file_sha256", "shown", "sweep", "write_atomically"]
+__all__ = [
+    "FULL",
+    "check_folder",
+    "check_writable",
+    "complete",
+    "file_sha256",
+    "shown",
+    "sweep",
+    "threads_in_one_line",
+    "write_atomically",
+]
+
+logger = logging.getLogger(__name__)
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""Numbers of the errors of a system that has no room left."""
 
 _PROBE = 1 << 20  # bytes, more than any writer keeps in its buffer
 _SYSTEM = re.compile(r"\(os error (\d+)\)")  # of programs in Rust
@@ -73,6 +91,26 @@ def _refusal(error: Exception, temporary: Path) -> int | None:
     return None
 
 
+@contextmanager
+def threads_in_one_line() -> Iterator[None]:
+    """A disc that is full or read-only and ends a thread of a library is logged as one line, not as a traceback."""
+    before = threading.excepthook
+
+    def ended(args: threading.ExceptHookArgs) -> None:
+        error = args.exc_value
+        if not isinstance(error, OSError) or error.errno not in (*FULL, errno.EROFS):
+            before(args)
+            return
+        where = f" '{error.filename}'" if error.filename else ""
+        logger.error("Cannot write%s: %s.", where, error.strerror)
+
+    threading.excepthook = ended
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def sweep(path: str | os.PathLike[str]) -> int:
     """Remove what writers of `path` that were killed left beside it; nobody else may be writing it now.
 
@@ -103,14 +141,28 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         OSError: nothing can be written there; one line says so.
     """
     target = Path(path).absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"'{path}' cannot be written ({error.strerror}); choose another --out.") from error
+    check_folder(target.parent, path, "--out")
     if target.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder; give a file with --out.")
+
+
+def check_folder(folder: str | os.PathLike[str], given: str | os.PathLike[str], option: str) -> None:
+    """Make a folder and try whether there is room in it for a file of 1 MiB, which is removed again.
+
+    Args:
+        folder: to write into.
+        given: the path that the user gave.
+        option: that it was given with.
+
+    Raises:
+        OSError: nothing can be written there; one line says so.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))
+    except OSError as error:
+        raise OSError(f"'{given}' cannot be written ({error.strerror}); choose another {option}.") from error
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import ast
 import errno
+import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from monai_tpseg.catalogue import get_task
-from monai_tpseg.files import complete, write_atomically
+from monai_tpseg.cli.main import main
+from monai_tpseg.files import check_folder, complete, threads_in_one_line, write_atomically
+from monai_tpseg.label_app.mask_format import in_asked_format
 from monai_tpseg.networks import tpseg_hiera
 from monai_tpseg.networks.export import Format, export_task
 from monai_tpseg.networks.weights_info import WeightsInfo, save_weights
@@ -73,6 +79,80 @@ def test_a_segmentation_whose_last_bytes_find_no_room_is_no_success(tmp_path: Pa
     refused(lambda: _write_seg_nrrd(path, labels, np.eye(4), task), path, path.stat().st_size - missing)
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".nii.gz", ".nii"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_mask_for_a_viewer_whose_last_bytes_find_no_room_is_no_success(
+    tmp_path: Path, suffix: str, packed: bool
+) -> None:
+    mask = nibabel.Nifti1Image(np.random.default_rng(0).integers(0, 2, (64, 64, 16)).astype(np.uint8), np.eye(4))
+    asked = {"result_extension": suffix, "result_compress": packed}
+    (tmp_path / "whole").mkdir()
+    for folder in (tmp_path, tmp_path / "whole"):
+        nibabel.save(mask, folder / "mask.nii.gz")
+    whole = in_asked_format(tmp_path / "whole" / "mask.nii.gz", asked).stat().st_size
+    with largest_file(whole - 1), pytest.raises(OSError, match="File too large") as caught:
+        in_asked_format(tmp_path / "mask.nii.gz", asked)
+    assert caught.value.filename == str(tmp_path / f"mask_asked{suffix}")
+    assert {path.name for path in tmp_path.iterdir()} == {"mask.nii.gz", "whole"}
+
+
+def test_a_folder_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
+    said = r"^'out' cannot be written \(File too large\); choose another --output_dir\.$"
+    with largest_file(1000), pytest.raises(OSError, match=said):
+        check_folder(tmp_path, "out", "--output_dir")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_without_room_says_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Threads of pynetdicom and TensorBoard write; Python prints the traceback of one that ends with an error."""
+    told: list[type[BaseException]] = []
+
+    def ends(error: Exception) -> None:
+        raise error
+
+    before, threading.excepthook = threading.excepthook, lambda args: told.append(args.exc_type)
+    try:
+        with threads_in_one_line():
+            for error in (OSError(errno.ENOSPC, "No space left on device", "a"), ValueError("its own")):
+                thread = threading.Thread(target=ends, args=(error,))
+                thread.start()
+                thread.join()
+    finally:
+        threading.excepthook = before
+    assert caplog.messages == ["Cannot write 'a': No space left on device."]
+    assert told == [ValueError]
+
+
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [
+        (errno.ENOSPC, "free some space, then repeat the command."),
+        (errno.EDQUOT, "free some space, then repeat the command."),
+        (errno.EROFS, "choose a place that can be written."),
+        (errno.ENOTDIR, "a file lies where a folder is needed: choose another place."),
+    ],
+)
+def test_the_command_says_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, way: str
+) -> None:
+    """What the system answers where a file is made cannot be had without mounting: only its number is made up."""
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+
+    def refuses(_source: object, target: object) -> None:
+        raise OSError(number, os.strerror(number), _source, None, target)
+
+    monkeypatch.setattr(os, "replace", refuses)
+    assert main(["scan", str(tmp_path / "a.png"), "--out", str(tmp_path / "m.csv"), "--quiet"]) == 1
+    assert capsys.readouterr().err == f"Error: '{tmp_path / 'm.csv'}': {os.strerror(number)}; {way}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    assert main(["scan", str(tmp_path / "a.png"), "--out", str(tmp_path / "a.png" / "x" / "m.csv"), "--quiet"]) == 1
+    assert "a file lies where a folder is needed: choose another place." in capsys.readouterr().err
+
+
 def test_errors_of_a_writer_itself_are_not_taken_for_a_full_disc(tmp_path: Path) -> None:
     def fails(kind: type[Exception]) -> None:
         with complete(tmp_path / "x") as part:
@@ -111,7 +191,6 @@ ELSEWHERE = {
     "handlers/gates.py": "writes to memory",
     "io/dicom/explicit_vr.py": "writes to where it is told, a temporary name",
     "io/dicom/gdcm.py": "writes to memory",
-    "label_app/mask_format.py": "beside a mask in MONAI Label's temporary folder",
     "networks/checkpoint.py": "writes to a temporary name",
     "networks/export.py": "writes to a temporary name",
     "pacs/query_retrieve.py": "writes to a temporary name",

@@ -15,7 +15,7 @@ __all__ = ["flag", "one_line", "stop"]
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-EXPECTED = (CheckpointError, DatalistError, ReadError, ValueError, FileExistsError)
+EXPECTED = (CheckpointError, DatalistError, ReadError, ValueError, OSError)
 
 
 def one_line(check: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from monai.engines import Trainer
 
 from monai_tpseg.bundle.case_loader import CaseLoader, Sources
 from monai_tpseg.bundle.command_line import error_line, flag, one_line, stop
@@ -23,6 +24,7 @@ from monai_tpseg.bundle.trust import trust_digests, trust_inferer
 from monai_tpseg.bundle.workflow import find_bundle_root
 from monai_tpseg.cores import crowded, fit_threads
 from monai_tpseg.data.datalists import DatalistError
+from monai_tpseg.files import FULL, threads_in_one_line
 from monai_tpseg.handlers.divergence import DivergenceError
 from monai_tpseg.inferers.task_inferer import image_size_2d
 from monai_tpseg.io import find_read_error
@@ -191,10 +193,11 @@ def run_engine(engine: Any, sources: Sources | None = None) -> None:
     if not torch.cuda.is_available() and (hint := crowded(computing)):
         logger.warning("%s", hint)
     try:
-        engine.run()
+        with threads_in_one_line():  # of TensorBoard
+            engine.run()
     except Exception as error:
         expected = find_read_error(error) or _find(error, _EXPECTED)
-        expected = expected or _full_disc(error)
+        expected = expected or _no_writing(error, isinstance(engine, Trainer))
         if expected is None and (lost := _lost_process(error)) is not None:
             _leave(lost)
         if expected is None:
@@ -204,15 +207,14 @@ def run_engine(engine: Any, sources: Sources | None = None) -> None:
         stop(ValueError(f"No result for {count(len(sources.lost), 'case')}, e.g.: {sources.lost[0]}"))
 
 
-def _full_disc(error: BaseException) -> OSError | None:
+def _no_writing(error: BaseException, training: bool) -> OSError | None:
     found = _find(error, (OSError,))
-    if not isinstance(found, OSError) or found.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if not isinstance(found, OSError) or found.errno not in (*FULL, errno.EROFS):
         return None
     where = f" '{found.filename}'" if found.filename else ""
-    return OSError(
-        f"Cannot write{where}: {found.strerror}. Free some space; training then continues from the last complete epoch "
-        "with --resume true."
-    )
+    way = "Free some space" if found.errno in FULL else "Make the folder writable"
+    then = "training then continues from the last complete epoch with --resume true" if training else "then run again"
+    return OSError(f"Cannot write{where}: {found.strerror}. {way}; {then}.")
 
 
 def _lost_process(error: BaseException) -> RuntimeError | None:

@@ -22,6 +22,7 @@ from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
+from monai_tpseg.files import check_folder
 from monai_tpseg.handlers.checkpoints import LAST
 from monai_tpseg.inferers.task_inferer import autocast, image_size_2d
 from monai_tpseg.networks import describe
@@ -167,6 +168,8 @@ def check_train(
         )
     if str(resume).lower() == "true" and not last.is_file():
         raise CheckpointError(f"Nothing to resume: no '{last}'; start without --resume, or use --resume auto.")
+    if not (dist.is_initialized() and dist.get_rank() > 0):
+        check_folder(output_dir, output_dir, "--output_dir")
 
 
 @one_line

@@ -30,7 +30,7 @@ from monai_tpseg.cli.train import add_train_command, train_own
 from monai_tpseg.cli.usage import UsageError, path_text
 from monai_tpseg.cli.weights import add_weights_command
 from monai_tpseg.cores import let_threads_sleep
-from monai_tpseg.files import shown
+from monai_tpseg.files import FULL, shown, threads_in_one_line
 from monai_tpseg.subprocesses import warm_up
 from monai_tpseg.version import __version__
 from monai_tpseg.words import count, nearest
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser.parse_args(argv, options)
         let_threads_sleep()
-        with _speaking(options.quiet), _stoppable():
+        with _speaking(options.quiet), _stoppable(), threads_in_one_line():
             return int(options.command(options))
     except (UsageError, ValueError, OSError) as error:  # StudyError, ReadError, CheckpointError; no space, no right
         sys.stderr.write(f"Error: {shown(' '.join(_line(error).split()))}\n")
@@ -102,7 +102,7 @@ def _line(error: Exception) -> str:
 
 
 _WAYS_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "; free some space, then repeat the command"),
+    **dict.fromkeys(FULL, "; free some space, then repeat the command"),
     errno.EROFS: "; choose a place that can be written",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "; a file lies where a folder is needed: choose another place"),
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from monai_tpseg.files import complete
+from monai_tpseg.results.label_maps import check_end
 from monai_tpseg.suffixes import ANSWER_SUFFIXES
 from monai_tpseg.words import choose
 
@@ -26,6 +28,7 @@ def in_asked_format(mask: Path, request: Mapping[str, Any]) -> Path:
 
     Raises:
         ValueError: another format or type.
+        OSError: there is no room for it.
     """
     suffix = request.get("result_extension")
     if not suffix:
@@ -35,8 +38,10 @@ def in_asked_format(mask: Path, request: Mapping[str, Any]) -> Path:
     kind = request.get("result_dtype") or "uint8"
     if kind not in _TYPES:
         raise ValueError(f"No mask is written as result_dtype {kind!r}; {choose(kind, _TYPES)}.")
-    read = sitk.ReadImage(str(mask))
+    image = sitk.Cast(sitk.ReadImage(str(mask)) > 0, _TYPES[kind])
     asked = mask.with_name(f"{mask.name.split('.')[0]}_asked{suffix}")
-    sitk.WriteImage(sitk.Cast(read > 0, _TYPES[kind]), str(asked), useCompression=bool(request.get("result_compress")))
+    with complete(asked) as part:
+        sitk.WriteImage(image, str(part), useCompression=bool(request.get("result_compress")))
+        check_end(part, image.GetNumberOfPixels() * image.GetSizeOfPixelComponent())
     mask.unlink()
     return asked

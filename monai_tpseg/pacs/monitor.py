@@ -102,7 +102,11 @@ def _pages(health: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
         timeout = 10
 
         def do_GET(self) -> None:
-            now = health()
+            try:
+                now = health()
+            except (OSError, ValueError) as error:  # a queue that is damaged, or a disc that fails
+                self._answer(503, "text/plain; charset=utf-8", f"{error}\n")
+                return
             if self.path == "/health":
                 text = json.dumps({"status": "ok" if now.ok else "look", **now._asdict()}) + "\n"
                 self._answer(200 if now.ok else 503, "application/json", text)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pydicom
 
@@ -73,8 +74,10 @@ class Node:
     def run(self) -> None:
         """Run until the process is stopped; the next process continues the remaining work.
 
+        A disc that is full or refuses ends nothing: the work waits until there is room.
+
         Raises:
-            StudyError: the device is lost.
+            StudyError: the device is lost, or the queue is damaged.
             PeerError: a port cannot be opened.
         """
         self.store.clear()
@@ -86,14 +89,27 @@ class Node:
             self.receiver.open()
             address = self.receiver.address
             logger.info("%s listens at %s:%d.", address.title, address.host, self.receiver.port)
-            while True:
-                self.process_next()
+            self._work()
         finally:
             self.receiver.close()
             if self.monitor is not None:
                 self.monitor.close()
             self.segmenting.close()
             self.queue.close()
+
+    def _work(self) -> NoReturn:
+        failures = 0
+        while True:
+            try:
+                self.process_next()
+                failures = 0
+            except OSError as error:
+                wait = back_off(failures)
+                where = f"'{error.filename}': " if error.filename else ""
+                reason = error.strerror or type(error).__name__
+                logger.error("%s%s; the work waits, next attempt in %.0f s.", where, reason, wait)
+                time.sleep(wait)
+                failures += 1
 
     def process_next(self) -> None:
         """Segment or send the next pending study, or wait briefly if there is none."""
@@ -114,7 +130,7 @@ class Node:
             done = self.segmenting(study.key)
         except DeviceLostError:
             raise
-        except StudyError as error:
+        except (StudyError, OSError) as error:
             logger.error("Study %s: %s", study.key, error)
             self.queue.count("segmenting_failed")
             self.queue.failed(study.key, back_off(study.attempts))

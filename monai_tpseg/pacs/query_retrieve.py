@@ -27,6 +27,7 @@ _NO_IMAGES = frozenset(
     {"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "DOC", "REG", "PLAN", "AU", "ECG", "HD"}
 )
 _PENDING = (0xFF00, 0xFF01)
+_FULL = 0xA700
 _CONTEXTS = 127  # maximum presentation contexts of an association, in addition to that of the query
 _NAME = 20  # hexadecimal digits of a file name
 
@@ -79,6 +80,7 @@ def fetch(peer: DicomPeer | WebPeer, wanted: SeriesQuery, out: Path) -> Retrieva
 
     Raises:
         PeerError: the archive does not respond, or does not support the services.
+        OSError: the folder cannot be written; what was fetched before stays.
     """
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = _Folder(out)
@@ -156,10 +158,16 @@ def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
         ae.add_requested_context(image, list(SYNTAXES))
     roles = [build_role(image, scp_role=True) for image in images[:_CONTEXTS]]
 
+    refused: list[OSError] = []
+
     def stored(event: Any) -> int:
-        folder.keep(
-            series, str(event.request.AffectedSOPInstanceUID), lambda part: _write(part, event.encoded_dataset())
-        )
+        try:
+            folder.keep(
+                series, str(event.request.AffectedSOPInstanceUID), lambda part: _write(part, event.encoded_dataset())
+            )
+        except OSError as error:  # in a thread of pynetdicom, which would only count a failure
+            refused.append(error)
+            return _FULL
         return 0x0000
 
     asked = Dataset()
@@ -172,6 +180,11 @@ def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
         last = Dataset()
         for status, _ in association.send_c_get(asked, Get):
             last = status
+            if refused:
+                association.abort()  # each further image would be refused as well
+                break
+    if refused:
+        raise refused[0]
     if "Status" not in last:
         raise PeerError(f"'{peer.title}' closed the connection while sending a series; repeat the command to continue.")
     folder.failed += int(last.get("NumberOfFailedSuboperations") or 0)

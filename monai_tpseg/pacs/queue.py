@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
@@ -14,7 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
-__all__ = ["Queue", "Received", "Result", "State", "Study"]
+from monai_tpseg.results.codes import StudyError
+
+__all__ = ["STUDIES", "Queue", "Received", "Result", "State", "Study"]
 
 State = Literal["receiving", "segmenting", "sending", "done"]
 """Where a study is. `receiving`: it waits for the end of its quiet period."""
@@ -34,7 +37,18 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE INDEX IF NOT EXISTS results_of ON results (study);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+STUDIES = "studies"
+"""Name of the folder of received objects, beside the file of the queue."""
+
 _KEY = 20  # hexadecimal digits of a keyed hash
+_CAUSES = {
+    "full": errno.ENOSPC,
+    "readonly": errno.EROFS,
+    "locked": errno.EBUSY,
+    "I/O error": errno.EIO,
+    "unable to open": errno.EACCES,
+}
+"""Words of SQLite's messages -> the system's error."""
 
 
 class Study(NamedTuple):
@@ -86,24 +100,39 @@ class Result(NamedTuple):
 
 
 class Queue:
-    """The persistent state of a node. Each method is one transaction and thread-safe.
+    """The persistent state of a node. Each method is one transaction and thread-safe; one that fails changes nothing.
 
     Args:
         path: path of the SQLite file, created with mode 0600.
         quiet: time in s after its last object until a study counts as complete.
+
+    Raises:
+        OSError: the file cannot be written, also in each method; it names the file.
+        StudyError: the file is damaged, also in each method; or it is new beside studies, all of which it would forget.
     """
 
     def __init__(self, path: Path, quiet: float) -> None:
-        self.quiet = quiet
+        self.path, self.quiet = path, quiet
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
         self._lock = threading.RLock()
-        self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._base.execute("PRAGMA journal_mode=WAL")
-        self._base.execute("PRAGMA synchronous=FULL")  # acknowledged objects are on disk
-        self._base.executescript(_SCHEMA)
-        self._base.execute("INSERT OR IGNORE INTO meta VALUES ('salt', ?)", (secrets.token_hex(16),))
-        ((self.salt,),) = self._base.execute("SELECT value FROM meta WHERE name = 'salt'").fetchall()
+        with self._telling():
+            self._base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._base.execute("PRAGMA journal_mode=WAL")
+            self._base.execute("PRAGMA synchronous=FULL")  # acknowledged objects are on disk
+            self._base.executescript(_SCHEMA)
+            if not self._base.execute("SELECT 1 FROM meta WHERE name = 'salt'").fetchall():
+                self._begin(path.parent)
+            ((self.salt,),) = self._base.execute("SELECT value FROM meta WHERE name = 'salt'").fetchall()
+
+    def _begin(self, folder: Path) -> None:
+        if any((folder / STUDIES).glob("*")):
+            self._base.close()
+            raise StudyError(
+                f"'{folder / STUDIES}' holds studies, but '{self.path}' was missing or empty; "
+                f"move '{folder}' away, start anew and send the studies again."
+            )
+        self._base.execute("INSERT INTO meta VALUES ('salt', ?)", (secrets.token_hex(16),))
 
     def close(self) -> None:
         """Close the file."""
@@ -115,18 +144,32 @@ class Queue:
         return hmac.new(bytes.fromhex(self.salt), uid.encode(), hashlib.sha256).hexdigest()[:_KEY]
 
     @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """SQLite's errors are no errors of the system and name no file."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            cause = next((number for words, number in _CAUSES.items() if words in str(error)), None)
+            if cause is not None:
+                raise OSError(cause, os.strerror(cause), str(self.path)) from error
+            raise StudyError(
+                f"'{self.path}' is damaged ({error}); move its folder away, start anew and send the studies again."
+            ) from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, self._telling():
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield self._base
+                self._base.execute("COMMIT")
             except BaseException:
-                self._base.execute("ROLLBACK")
+                if self._base.in_transaction:  # SQLite itself may have ended it
+                    self._base.execute("ROLLBACK")
                 raise
-            self._base.execute("COMMIT")
 
     def _rows(self, text: str, *values: object) -> list[tuple[object, ...]]:
-        with self._lock:
+        with self._lock, self._telling():
             return self._base.execute(text, values).fetchall()
 
     def knows(self, key: str, sha256: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from monai_tpseg.io.dicom.image_check import is_image
 from monai_tpseg.pacs.queue import Queue, Received
 from monai_tpseg.pacs.remote_nodes import PeerError, Tls
 from monai_tpseg.pacs.store import Store
+from monai_tpseg.results.codes import StudyError
 
 __all__ = ["CUT_OFF", "SYNTAXES", "Address", "Receiver"]
 
@@ -138,6 +140,16 @@ class Receiver:
             return set().union(*self._open.values())
 
     def _stored(self, event: Any) -> int:
+        try:
+            return self._answered(event)
+        except (OSError, StudyError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            logger.error("An object cannot be stored (%s); it is refused.", reason)
+        with suppress(OSError, StudyError):  # the counter lies on the same disc
+            self.queue.count("objects_refused")
+        return _FULL
+
+    def _answered(self, event: Any) -> int:
         path = Path(event.dataset_path)
         event.request._dataset_file.close()
         try:
@@ -152,12 +164,7 @@ class Receiver:
         if not is_image(header):  # segmentations and reports, including our own
             self.queue.count("objects_ignored")
             return _OK
-        try:
-            return self._keep(path, header, event.assoc)
-        except OSError as error:
-            logger.error("An object cannot be stored (%s); it is refused.", error.strerror or type(error).__name__)
-            self.queue.count("objects_refused")
-            return _FULL
+        return self._keep(path, header, event.assoc)
 
     def _keep(self, path: Path, header: Dataset, association: Any) -> int:
         study, series, key = (self.queue.keyed(str(header[keyword].value)) for keyword in _NEEDED)

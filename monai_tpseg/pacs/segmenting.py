@@ -100,7 +100,7 @@ class Segmenting:
         return SegmentedStudy(results, size, counts)
 
     def _entries(self, study: str, counts: Counter[str]) -> list[Entry]:
-        folder = self.store.studies / study
+        folder = (self.store.studies / study).resolve()  # as cases name their files
         try:
             cases = find_cases(folder, self.queue.salt, self._look)
         except ReadError as error:

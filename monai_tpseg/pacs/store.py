@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from monai_tpseg.pacs.queue import Queue
+from monai_tpseg.pacs.queue import STUDIES, Queue
 
 __all__ = ["Store"]
 
@@ -26,7 +26,7 @@ class Store:
 
     def __init__(self, root: Path, queue: Queue, quota: int) -> None:
         self.root, self.queue, self.quota = root, queue, quota
-        self.part, self.studies, self.results = root / "part", root / "studies", root / "results"
+        self.part, self.studies, self.results = root / "part", root / STUDIES, root / "results"
         for folder in (self.part, self.studies, self.results):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.lock = threading.RLock()  # nothing is removed while an object is being stored

@@ -21,13 +21,14 @@ from monai_tpseg.io.nifti_files import save_nifti
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.source_grid import is_irregular, matrix, on_source_grid
 
-__all__ = ["LABEL_MAPS", "LabelMap", "check_label_maps", "write_label_maps"]
+__all__ = ["LABEL_MAPS", "LabelMap", "check_end", "check_label_maps", "write_label_maps"]
 
 LabelMap = Literal["seg.nrrd", "itksnap"]
 """Forms of numbered lesions."""
 
 LABEL_MAPS: tuple[LabelMap, ...] = get_args(LabelMap)
 
+_NIFTI_HEADER = 352  # bytes, with those that say that no extension follows
 _CYAN, _GOLDEN = 0.5, 0.618034  # hue of the first lesion, as on overlays; steps of it keep neighbours apart
 _FORMAT = """\
 ################################################
@@ -103,14 +104,27 @@ def _write_seg_nrrd(path: Path, labels: NDArray[Any], affine: NDArray[np.float64
             image.SetMetaData(f"Segment{number - 1}_{key}", value)
     with complete(path) as part:
         sitk.WriteImage(image, str(part), useCompression=True, imageIO="NrrdImageIO")
-        _check_end(part, labels.nbytes)
+        check_end(part, labels.nbytes)
 
 
-def _check_end(path: Path, size: int) -> None:
-    """Raise RuntimeError if the packed voxels of an NRRD end early: ITK does not notice when closing finds no room."""
-    _, _, voxels = path.read_bytes().partition(b"\n\n")
+def check_end(path: Path, size: int) -> None:
+    """Check that an NRRD or NIfTI just written is whole: ITK does not notice when closing it finds no room.
+
+    Args:
+        path: the file.
+        size: of its voxels in bytes.
+
+    Raises:
+        RuntimeError: they end early.
+    """
+    content, head = path.read_bytes(), b""
+    if path.name.endswith(".nrrd"):
+        head, _, content = content.partition(b"\n\n")
+    else:
+        size += _NIFTI_HEADER
     try:
-        whole = len(gzip.decompress(voxels)) == size
+        packed = path.name.endswith(".gz") or b"encoding: gzip" in head
+        whole = len(gzip.decompress(content) if packed else content) == size
     except (EOFError, zlib.error):
         whole = False
     if not whole:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -14,6 +14,7 @@ from monai_tpseg.weights.lookup import Entry
 __all__ = ["fetch"]
 
 _SECONDS = 60  # without a byte
+_BLOCK = 1 << 20
 
 
 def fetch(entry: Entry) -> Path:
@@ -28,7 +29,7 @@ def fetch(entry: Entry) -> Path:
     Raises:
         CatalogueError: the description names no URL of http or https, the server does not give the file, or the
             digest differs; nothing is left then.
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or there is no room.
     """
     if entry.file is not None:
         entry.check()
@@ -39,11 +40,17 @@ def fetch(entry: Entry) -> Path:
     suffix = Path(urlparse(url).path).suffix
     target = entry.folder.path / f"{entry.card.name}{suffix if suffix in ('.pt', '.pth') else '.safetensors'}"
     with complete(target) as part:
-        try:
-            with urllib.request.urlopen(url, timeout=_SECONDS) as answer, part.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-        except OSError as error:  # URLError, a time-out; a disc that is full ends here too
-            raise CatalogueError(f"'{url}' cannot be fetched ({error}).") from error
+        with part.open("wb") as file:
+            file.writelines(_blocks(url))
         if (found := file_sha256(part)) != entry.card.sha256:
             raise CatalogueError(f"'{url}' has sha256 {found} instead of {entry.card.sha256}; it was discarded.")
     return target
+
+
+def _blocks(url: str) -> Iterator[bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=_SECONDS) as answer:
+            while block := answer.read(_BLOCK):
+                yield block
+    except OSError as error:  # URLError, a time-out
+        raise CatalogueError(f"'{url}' cannot be fetched ({error}).") from error

@@ -60,7 +60,7 @@ def test_nan_ends_the_run_with_one_line_and_the_batch(
 
 
 def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
-    with largest_file(300_000), pytest.raises(SystemExit) as caught:
+    with largest_file(2_000_000), pytest.raises(SystemExit) as caught:
         run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
     line = str(caught.value.code)
     assert line.startswith("Error: Cannot write 'out/")
@@ -70,6 +70,13 @@ def test_a_full_disc_ends_the_run_with_one_line(bundle_dir: Path, phantoms: Path
     )
     assert not (tmp_path / "out" / "model.pt").exists()
     assert not [file for file in (tmp_path / "out").iterdir() if file.name.startswith(".")]
+
+
+def test_a_folder_without_room_is_refused_before_the_training(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    with largest_file(1000), pytest.raises(SystemExit) as caught:
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
+    assert caught.value.code == "Error: 'out' cannot be written (File too large); choose another --output_dir."
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def start_rank(rank: int, port: int, files: list[str], folder: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE
 
 from monai_tpseg.pacs.queue import Queue, Received, Result
+from monai_tpseg.pacs.receiver import Address, Receiver
 from monai_tpseg.pacs.store import Store
+from monai_tpseg.results.codes import StudyError
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 
 
 def received(n: int, study: str = "s", size: int = 10) -> Received:
@@ -135,3 +143,88 @@ def test_a_new_start_removes_what_nobody_recorded(tmp_path: Path, queue: Queue) 
     queue.add(received(0))
     store.clear()
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.parent != tmp_path] == [kept]
+
+
+@contextmanager
+def full(queue: Queue) -> Iterator[None]:
+    """SQLite finds no room, as on a full disc."""
+    (pages,) = queue._base.execute("PRAGMA page_count").fetchone()
+    queue._base.execute(f"PRAGMA max_page_count = {pages}")
+    try:
+        yield
+    finally:
+        queue._base.execute("PRAGMA max_page_count = 100000")
+
+
+def fill(queue: Queue) -> int:
+    """Add objects until nothing more fits; return how many."""
+    for n in range(10**6):
+        try:
+            queue.add(received(n))
+        except OSError as error:
+            found = error.errno, error.filename
+            break
+    assert found == (errno.ENOSPC, str(queue.path))
+    return n
+
+
+def test_a_full_disc_costs_one_step_and_nothing_recorded(queue: Queue) -> None:
+    with full(queue):
+        there = fill(queue)
+        for _ in range(2):  # the failed transaction is over
+            with pytest.raises(OSError, match="No space left"):
+                queue.add(received(there))
+        assert queue.counters()["objects_received"] == there
+    queue.add(received(there))
+    assert queue.counters()["objects_received"] == there + 1
+
+
+def test_a_sender_is_told_of_a_full_disc_and_may_send_again(tmp_path: Path, queue: Queue) -> None:
+    path = next(write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), tmp_path / "ct").iterdir())
+    receiver = Receiver(Address("TPSEG", "127.0.0.1", 0, ("A",)), queue, Store(tmp_path, queue, 10**9))
+    receiver.open()
+    ae = AE("A")
+    ae.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", receiver.port, ae_title="TPSEG")
+    try:
+        with full(queue):
+            fill(queue)
+            assert association.send_c_store(path).Status == 0xA700  # out of resources
+        assert association.send_c_store(path).Status == 0
+    finally:
+        association.release()
+        receiver.close()
+
+
+@pytest.mark.parametrize("content", [b"no database, " * 400, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_queue_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "queue.sqlite").write_bytes(content)
+    with pytest.raises(StudyError, match=r"queue.sqlite' is damaged .*; move its folder away") as caught:
+        Queue(tmp_path / "queue.sqlite", 0.0)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "queue.sqlite").read_bytes() == content
+
+
+def test_a_truncated_queue_is_one_line(tmp_path: Path, queue: Queue) -> None:
+    for n in range(200):
+        queue.add(received(n))
+    queue.close()
+    content = queue.path.read_bytes()
+    queue.path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(StudyError, match="is damaged"):
+        Store(tmp_path, Queue(queue.path, 0.0), 100).clear()
+
+
+def test_studies_without_their_queue_are_not_removed(tmp_path: Path, queue: Queue) -> None:
+    """An empty file is a new queue, which knows no study: all of them would be swept."""
+    store = Store(tmp_path, queue, 100)
+    (store.part / "x").write_bytes(b"0")
+    kept = store.take(store.part / "x", "s", "s1", "s0")
+    queue.add(received(0))
+    queue.close()
+    for path in tmp_path.glob("queue.sqlite*"):
+        path.write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(StudyError, match=r"holds studies, but .* was missing or empty"):
+            Store(tmp_path, Queue(queue.path, 0.0), 100).clear()
+        assert kept.is_file()

@@ -19,6 +19,7 @@ from monai_tpseg.pacs.rules import Rule
 from monai_tpseg.pacs.segmenting import Segmenting
 from monai_tpseg.pacs.store import Store
 from monai_tpseg.studies import Limits, Model, Run, Settings, find_entries, prepare_output
+from tests.full_disc import largest_file
 from tests.pacs.servers import Orthanc, free_port, write_study
 
 
@@ -55,6 +56,20 @@ def test_results_are_sent_and_images_come_back(
     got = fetch(peer_from(peer, "TPSEG"), SeriesQuery(study=uid, modality="CT"), tmp_path / "in")
     assert (got.studies, got.series, got.fetched, got.there, got.failed) == (1, 1, 0, len(of_study), 0)
     assert fetch(peer_from(peer, "TPSEG"), SeriesQuery(study=uid, modality="MR"), tmp_path / "in").fetched == 0
+
+
+@pytest.mark.parametrize("way", ["peer", "web"])
+def test_a_full_disc_ends_fetching_with_its_reason(
+    orthanc: Orthanc, run: tuple[Path, Path, str], tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study, _, uid = run
+    orthanc.store(study)
+    command = ["fetch", "--from", str(getattr(orthanc, way)), "--study", uid, "--out", str(tmp_path / "in")]
+    with largest_file(1000):
+        assert main(command) == 1
+    assert "File too large; free some space, then repeat the command." in capsys.readouterr().err.splitlines()[-1]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert main([*command, "--quiet"]) == 0
 
 
 def test_what_arrived_before_a_kill_is_not_sent_again(

@@ -12,6 +12,7 @@ import pytest
 
 from monai_tpseg.cli import main
 from monai_tpseg.networks.weights_info import read_info
+from tests.full_disc import largest_file
 
 from .test_catalogue import change, put
 
@@ -63,4 +64,16 @@ def test_what_is_wrong_is_not_kept(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert [path.name for path in package.iterdir()] == ["starter-tpseg.json"]
+
+
+def test_a_full_disc_is_no_fault_of_the_server(
+    package: Path, packed: Path, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = put(packed, package)
+    file.unlink()
+    change(file, card={"url": f"{server}/starter-tpseg.safetensors"})
+    with largest_file(1000):
+        assert main(["weights", "fetch", "starter-tpseg"]) == 1
+    assert capsys.readouterr().err == f"Error: '{file}': File too large; free some space, then repeat the command.\n"
     assert [path.name for path in package.iterdir()] == ["starter-tpseg.json"]

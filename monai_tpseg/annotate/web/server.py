@@ -234,8 +234,9 @@ def _add_errors(app: FastAPI) -> None:
         return PlainTextResponse(" ".join(str(error).split()), 409 if isinstance(error, NotOpen) else 422)
 
     def failed(_request: Request, error: Exception) -> Response:
-        logger.error("A request failed: %s.", type(error).__name__)
-        return PlainTextResponse(f"That failed ({type(error).__name__}); what was done before is kept.", 500)
+        reason = (isinstance(error, OSError) and error.strerror) or type(error).__name__
+        logger.error("A request failed: %s.", reason)
+        return PlainTextResponse(f"That failed ({reason}); what was done before is kept.", 500)
 
     app.add_exception_handler(HTTPException, unknown)
     app.add_exception_handler(RequestValidationError, wrong)

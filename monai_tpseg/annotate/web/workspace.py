@@ -14,7 +14,7 @@ from monai_tpseg.annotate.session import Session
 from monai_tpseg.annotate.session.journal import holds_journal
 from monai_tpseg.annotate.session.masks import Change
 from monai_tpseg.annotate.session.prompt_model import PromptModel
-from monai_tpseg.annotate.session.session_error import SessionError
+from monai_tpseg.annotate.session.session_error import SessionError, no_writing
 from monai_tpseg.annotate.session.sources import IsolatedSources
 from monai_tpseg.annotate.web.run_masks import RunMask, place_of
 from monai_tpseg.annotate.web.wire import opened, patches, status
@@ -175,9 +175,13 @@ class Workspace:
             return
         if session.done:
             self.save(number, empty=True)
-            mark.touch()
-        else:
-            mark.unlink()
+        try:
+            if session.done:
+                mark.touch()
+            else:
+                mark.unlink()
+        except OSError as error:
+            raise no_writing(mark.parent, error) from error
 
     def add_exemplar(self, session: Session, image: bytes, label: bytes) -> Change:
         """Add a picture and its mask, both PNG, to the exemplars of a session.
