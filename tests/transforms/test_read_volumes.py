@@ -166,10 +166,12 @@ def test_cut_and_false_files_give_a_code(tmp_path: Path) -> None:
             LoadMedicalImage()(tmp_path / f"cut_{name}")
         assert caught.value.code == "E_TRUNCATED"
     for name in ("b.nii.gz", "b.nii", "b.nrrd", "b.mha"):
-        (tmp_path / name).write_bytes(b"this is not a volume at all, however long it may be" * 20)
-        with pytest.raises(ReadError) as caught:
-            LoadMedicalImage()(tmp_path / name)
-        assert caught.value.code == "E_DECODE"
+        noise_bytes, text = noise.tobytes()[:1000], b"this is not a volume at all, however long it may be" * 20
+        for content, code in ((noise_bytes, "E_DECODE"), (text, "E_FORMAT")):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(ReadError) as caught:
+                LoadMedicalImage()(tmp_path / name)
+            assert caught.value.code == code
 
 
 @pytest.mark.parametrize("suffix", ["nrrd", "mha"])
