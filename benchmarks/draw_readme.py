@@ -47,7 +47,7 @@ def main() -> None:
     for task in TASKS:
         own = [e for e in listed if e["task"] == task.name]
         name = next(e["image"] for e in own if Path(e["image"]).name.startswith(task.name))
-        tiles.append(tile(model, data / name, task.name, f"{task.title} · {task.modality.value}"))
+        tiles.append(tile(model, data / name, task.name, f"{task.title} · {task.modality.display_name}"))
     width, height = tiles[0].size
     rows = -(-len(tiles) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")

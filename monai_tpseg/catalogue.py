@@ -46,6 +46,11 @@ class Modality(str, Enum):
     DERMOSCOPY = "dermoscopy"
 
     @property
+    def display_name(self) -> str:
+        """How it is written in texts and figures: an abbreviation in capitals."""
+        return self.value.upper() if _IMAGING[self].is_abbreviation else self.value
+
+    @property
     def dicom(self) -> frozenset[str]:
         """What (0008,0060) of a DICOM object may say of it."""
         return _IMAGING[self].dicom
@@ -84,6 +89,7 @@ class _Imaging(NamedTuple):
     tolerance_px: float = 2.0
     windows: Mapping[str, tuple[float, float]] = MappingProxyType({})
     has_screen_text: bool = False
+    is_abbreviation: bool = False
 
 
 _HOUNSFIELD: dict[str, tuple[float, float]] = {  # as radiologists name them: level and width
@@ -96,14 +102,18 @@ _HOUNSFIELD: dict[str, tuple[float, float]] = {  # as radiologists name them: le
 }
 
 _IMAGING: dict[Modality, _Imaging] = {
-    Modality.OCT: _Imaging(frozenset({"OPT", "OP"}), tolerance_mm=0.05),  # how finely the edge of a layer is drawn
-    Modality.MRI: _Imaging(frozenset({"MR"}), tolerance_mm=2.0),  # two pixels of a head
+    Modality.OCT: _Imaging(  # how finely the edge of a layer is drawn
+        frozenset({"OPT", "OP"}), tolerance_mm=0.05, is_abbreviation=True
+    ),
+    Modality.MRI: _Imaging(frozenset({"MR"}), tolerance_mm=2.0, is_abbreviation=True),  # two pixels of a head
     Modality.PATHOLOGY: _Imaging(frozenset({"SM", "GM", "XC"}), tolerance_mm=0.02, tolerance_px=3.0),  # two cells
     Modality.ULTRASOUND: _Imaging(  # margins are blurred over about a millimetre
         frozenset({"US", "IVUS"}), tolerance_mm=1.0, tolerance_px=3.0, has_screen_text=True
     ),
     Modality.ENDOSCOPY: _Imaging(frozenset({"ES", "XC"}), tolerance_mm=1.0, tolerance_px=3.0),
-    Modality.CT: _Imaging(frozenset({"CT"}), tolerance_mm=2.0, windows=MappingProxyType(_HOUNSFIELD)),  # about 3 pixels
+    Modality.CT: _Imaging(  # about 3 pixels
+        frozenset({"CT"}), tolerance_mm=2.0, windows=MappingProxyType(_HOUNSFIELD), is_abbreviation=True
+    ),
     Modality.DERMOSCOPY: _Imaging(  # margins of moles fade out; pictures have a thousand pixels per side and more
         frozenset({"DMS", "XC"}), tolerance_mm=0.5, tolerance_px=5.0
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from monai_tpseg.catalogue import (
@@ -64,3 +66,10 @@ def test_new_names_of_tasks_are_taken(name: str) -> None:
 def test_lists_of_names_are_checked(names: list[str]) -> None:
     with pytest.raises(ValueError, match="without duplicates"):
         task_names(names)
+
+
+def test_abbreviated_modalities_are_written_in_capitals() -> None:
+    """As in the README's table, whose tasks and modalities are those of the catalogue."""
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    for task in TASKS:
+        assert f"| `{task.name}` | {task.modality.display_name} |" in readme

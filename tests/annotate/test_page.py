@@ -394,7 +394,7 @@ def test_nothing_of_a_case_remains_in_the_next(
             page.locator("#chooser").wait_for(state="hidden")
             page.wait_for_selector("#canvas[data-shown]:not([data-shown=''])")
 
-        opening(0, "a_ct · ct")
+        opening(0, "a_ct · CT")
         assert sides() == ["A", "P", "R", "L"]
         assert "bone" in page.locator("#preset option").all_text_contents()
         page.locator("#preset").select_option(label="bone")

@@ -340,7 +340,7 @@ def test_a_picture_is_not_called_what_nobody_said(sources: dict[str, Path], mode
         assert viewer.post("open", task="")["status"]["modality"] == ""
         assert viewer.post("task", task="skin_lesion")["status"]["modality"] == "dermoscopy"
     with serving(sources["series"], model, tmp_path / "dicom") as viewer:
-        assert viewer.post("open", task="")["status"]["modality"] == "ct"
+        assert viewer.post("open", task="")["status"]["modality"] == "CT"
 
 
 def test_a_session_opens_as_it_was_left(folder: Path, model: PromptModel, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def status(session: Session, revision: int) -> dict[str, Any]:
         "task": session.task,
         "task_fits": session.task_fits,
         "use_class": session.use_class,
-        "modality": named.value if named else "",
+        "modality": named.display_name if named else "",
         "window": window,
         "presets": _presets(session),
         "states": states,
