@@ -59,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
         "deploy_app": "io parsing results studies",
         "label_app": "annotate catalogue files io keys networks results studies transforms weights",
         "experiments": "catalogue data defaults files handlers inferers io keys metrics networks parsing transforms",
-        "training": "catalogue data engines files io keys networks parsing studies transforms weights",
+        "training": "bundle catalogue data engines files io keys networks parsing studies transforms weights",
         "pretraining": "catalogue cores data engines files handlers io keys networks parsing training transforms",
         "cli": "annotate bundle catalogue cores data defaults engines experiments files follow inferers io networks "
         "keys pacs parsing pretraining report results studies subprocesses training transforms trust weights",

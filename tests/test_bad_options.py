@@ -41,7 +41,16 @@ NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "--image-size": (TRAIN, ("0", "100", "-32")),
     "--batch-size": (TRAIN, ("0", "-1")),
     "--val-share": (TRAIN, ("0", "1", "nan")),
-    "--set": (TRAIN, ("lr", "=1", "lrr=1")),
+    "--set": (
+        TRAIN,
+        (
+            *("lr", "=1", "lrr=1", "lr=abc", "lr=-1", "lr=nan", "lr=[1]", "batch_size=zero", "val_interval=0"),
+            *("num_workers=-1", "num_workers=x", "max_epochs=1.5", "seed=x", "cache_rate=2", "amp=maybe", "recipe=foo"),
+            *("image_size=7", "image_size=[64, 64, 64]", "tf32=perhaps", "device=foo", "loss=foo", "train=5"),
+            *("gate_temperature=1", "channels=abc", "momentum=2", "stem=foo", "adapter=foo", "architecture=foo"),
+            *("dataset_dir=/nowhere", "output_dir=5", "checkpoint=5", "tasks=['mole']", "run=[]", "described=5"),
+        ),
+    ),
     "--modality": (["train", "--data", "in", "--out", "new"], ("ct",)),
     "--mask-ratio": (PRETRAIN, ("0", "1", "nan")),
     "--lr": (PRETRAIN, ("0", "1", "nan")),

@@ -17,7 +17,8 @@ from torch import nn
 
 from monai_tpseg.bundle.command_line import flag, one_line
 from monai_tpseg.bundle.inference_inputs import Asked, check_readable, inference_cases, listed_tasks
-from monai_tpseg.bundle.workflow import check_options, check_settings, network_arguments
+from monai_tpseg.bundle.setting_values import check_values
+from monai_tpseg.bundle.workflow import check_options, check_settings, network_arguments, settings
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
@@ -64,6 +65,7 @@ def check_names(
         choices: value and allowed values by key, e.g. `{"recipe": ("paper", ["paper", "from_scratch"])}`.
     """
     check_options()
+    check_values(settings())
     for key, value in (flags or {}).items():
         flag(value, key)
     for key, (value, low, high) in (ranges or {}).items():

@@ -18,10 +18,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from monai_tpseg.bundle.command_line import one_line
+from monai_tpseg.bundle.setting_values import check_values
 from monai_tpseg.networks.build import default_options
 from monai_tpseg.words import nearest
 
-__all__ = ["check_options", "check_settings", "find_bundle_root", "network_arguments"]
+__all__ = ["check_options", "check_settings", "find_bundle_root", "network_arguments", "settings"]
 
 _OF_MONAI = {
     "config_file",
@@ -62,18 +64,29 @@ def network_arguments() -> dict[str, Any]:
     return {name: workflow.parser.get_parsed_content(f"network_def::{name}") for name in names}
 
 
+def settings() -> dict[str, Any]:
+    """Return the config that is being evaluated as it was written and overridden, with its expressions as text."""
+    workflow = _workflow()
+    return {} if workflow is None else dict(workflow.parser.get())
+
+
 def check_settings() -> None:
     """Refuse settings without effect: arguments of the network that the config does not name, and keys of no config.
 
-    The command line is checked by `check_options`, which names the option as it was typed; this is for `run`,
-    `create_workflow` and `MonaiAlgo` called from Python. Keys of the bundle's other configs pass, so that training and
-    evaluation may be given the same settings.
+    The seed is checked too, as `initialize` uses it; all other values by `check_names`. The command line is checked by
+    `check_options`, which names the option as it was typed; this is for `run`, `create_workflow` and `MonaiAlgo` called
+    from Python. Keys of the bundle's other configs pass: training and evaluation may be given the same settings.
 
     Raises:
-        ValueError: with the nearest key.
+        ValueError: with the nearest key, or the seed is not allowed.
+        SystemExit: such a seed on the command line.
     """
     workflow = _workflow()
-    if workflow is None or ("run" in sys.argv and _config_files(sys.argv)):
+    if workflow is None:
+        return
+    typed = "run" in sys.argv and bool(_config_files(sys.argv))
+    (one_line(check_values) if typed else check_values)({k: v for k, v in settings().items() if k == "seed"})
+    if typed:
         return
     config = workflow.parser.get()
     named = {*re.findall(r"@(\w+)", json.dumps(config, default=str))}

@@ -13,9 +13,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
+from monai_tpseg.bundle.setting_values import check_values, is_expression
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.encoder_file import EncoderInfo, read_encoder_info
 from monai_tpseg.networks.fast.inference_form import choose_device
+from monai_tpseg.networks.peers import PEERS
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
@@ -23,13 +25,31 @@ from monai_tpseg.training.plan import Plan, make_plan, network_around
 from monai_tpseg.training.start import write_start
 from monai_tpseg.training.train_options import TrainingError, TrainOptions, recorded_request
 from monai_tpseg.weights import choose_weights
-from monai_tpseg.words import nearest
+from monai_tpseg.words import choose, nearest
 
 __all__ = ["Trained", "bundle_config", "check_options", "train"]
 
 logger = logging.getLogger(__name__)
 
 _BUNDLE = "tpseg_lesion_segmentation"
+_OWN = {
+    "dataset_dir": "give the data with --data",
+    "datalist": "give the data with --data",
+    "output_dir": "give the folder with --out",
+    "checkpoint": "give the initial weights with --checkpoint",
+    "encoder_checkpoint": "give a pretrained trunk with --encoder",
+    "resume": "continue a training with --resume",
+    "tasks": "they are those of the initial weights and of the data; --tasks A,B trains some of a datalist",
+    "described": "it is the description of the initial weights",
+    "options": "these are options of the network, each of which has its own name",
+    "bundle_root": "it is the place of the bundle",
+    "modalities": "give the modality of a new task with --modality TASK=MODALITY",
+    "run": "tpseg train runs the steps of the bundle",
+    "initialize": "tpseg train runs the steps of the bundle",
+    "finalize": "tpseg train runs the steps of the bundle",
+}
+"""Options of train.json that a training sets itself, with what sets them."""
+
 _START, _MODEL, _DONE = "start.pt", "model.pt", "trained"
 
 
@@ -85,6 +105,7 @@ def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
     encoder = read_encoder_info(request.encoder) if request.encoder else None
     known = None if start is None else read_info(start, verify=True)
     check_options(request.options)
+    _check_start(request.options, start, known)
     with recorded_request(request, out, resume):
         lists = write_lists(request, out, {} if known is None else known.modalities)
     logger.info("Data: %d pictures train, %d are held out.", len(lists.training), len(lists.validation))
@@ -101,17 +122,59 @@ def train(request: TrainOptions, out: Path, resume: bool = False) -> Trained:
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check the names of options of the bundle's training.
+    """Check names and values of options of the bundle's training, before anything is written.
 
     Raises:
-        TrainingError: an option that train.json does not have.
+        TrainingError: an option that train.json does not have, one that a training sets itself, or a value that is not
+            allowed.
     """
-    keys = read_json(bundle_config("train"))
-    for name in options:
-        if name.partition("::")[0] not in keys:
-            close = nearest(name, keys)
+    config = read_json(bundle_config("train"))
+    for name, value in options.items():
+        if name.partition("::")[0] not in config:
+            close = nearest(name, config)
             hint = f"did you mean {close}? " if close else ""
             raise TrainingError(f"Unknown option {name!r} of --set: {hint}docs/bundle.md lists them under train.json.")
+        if name in _OWN:
+            raise TrainingError(f"{name} cannot be changed with --set; {_OWN[name]}.")
+        if isinstance(config.get(name), dict | list) and not (isinstance(value, dict | list) or is_expression(value)):
+            raise TrainingError(f"{name} is a part of the configuration, not a single value, got {value!r}.")
+        if name in (choices := _choices(config)) and not is_expression(value) and value not in choices[name]:
+            there = choose(value, (one for one in choices[name] if one is not None))
+            raise TrainingError(f"Unknown {name} {value!r}; {there}.")
+    try:
+        check_values(options)
+    except ValueError as error:
+        raise TrainingError(f"{error}") from error
+
+
+def _choices(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The closed choices that the checks of a config list, by name of the setting."""
+    checks = [step.get("choices", {}) for step in config["run"] if isinstance(step, dict)]
+    listed = {name: allowed for check in checks for name, (_, allowed) in check.items() if isinstance(allowed, list)}
+    return {
+        **listed,
+        "recipe": [*config["recipes"]],
+        "amp": ["none", "bf16", "fp16"],
+        "architecture": ["tpseg", *PEERS],
+    }
+
+
+def _check_start(options: Mapping[str, Any], start: Path | None, known: WeightsInfo | None) -> None:
+    """Check the initial weights, and what is asked of the network that they hold.
+
+    Raises:
+        TrainingError: another network than TP-Seg, or an option by which the weights would not fit.
+    """
+    if start is None or known is None:
+        return
+    if known.method != "TP-Seg":
+        raise TrainingError(
+            f"'{start}' holds {known.method}; tpseg train needs TP-Seg weights, see tpseg weights list."
+        )
+    for name, value in options.items():
+        held = known.network.get(name, value)
+        if value != held and not is_expression(value):
+            raise TrainingError(f"'{start}' holds weights of {name} {held!r}, not {value!r}; leave that option out.")
 
 
 def _start(
@@ -197,8 +260,16 @@ def _calm() -> Iterator[None]:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """The bundle's checks end a program; here they are errors like all others."""
+    """The bundle's checks end a program, and MONAI wraps what a component raises; here both are errors like others."""
     try:
         yield
     except SystemExit as end:
         raise TrainingError(str(end.code).removeprefix("Error: ")) from end
+    except RuntimeError as error:
+        if not str(error).startswith(("Failed to instantiate", "Failed to evaluate")):
+            raise
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        what = f"{type(cause).__name__}: {cause}"
+        raise TrainingError(f"The training cannot be built ({what}); is an option of --set wrong?") from error

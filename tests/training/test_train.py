@@ -128,6 +128,21 @@ def test_a_record_of_an_older_version_is_compared_with_the_defaults(pairs: Path,
         pass
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"checkpoint": "starter-kprism"}, "holds K-Prism; tpseg train needs TP-Seg weights"),
+        ({"options": {"stem": "patch"}}, "holds weights of stem 'conv', not 'patch'; leave that option out"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(
+    changes: dict[str, Any], words: str, pairs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=words):
+        train(TrainOptions(str(pairs), "skin_lesion", **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_data_that_cannot_be_used_leave_the_folder_as_it_was(there: bool, tmp_path: Path) -> None:
     out = tmp_path / "run"
