@@ -66,7 +66,7 @@ def check_stored(path: str | os.PathLike[str]) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return the content of a JSON file in UTF-8.
+    """Return the content of a JSON file in UTF-8, with or without the mark that some editors put at its beginning.
 
     Raises:
         ParseError: it is none, or larger or nested deeper than anything real.
@@ -88,7 +88,7 @@ def json_of(text: str | bytes) -> Any:
         ParseError: see `read_json`.
     """
     try:
-        content = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        content = json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
     except RecursionError:
         raise ParseError(f"nested over {MAX_DEPTH} levels deep") from None
     except UnicodeDecodeError as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
 from monai_tpseg.cli import main
 from monai_tpseg.cli.main import _parser
@@ -16,7 +19,7 @@ RUN = ["run", "p.png", "--task", "skin_lesion", "--out", "new"]
 MANIFEST = ["run", "--data", "m.csv", "--out", "new"]
 TRAIN = ["train", "--data", "in", "--task", "skin_lesion", "--out", "new"]
 PRETRAIN = ["pretrain", "--data", "in", "--modality", "ct", "--out", "new"]
-FOLDERS = ["prepare", "folders", "--images", "in", "--masks", "in", "--task", "skin_lesion", "--out", "new"]
+FOLDERS = ["prepare", "folders", "--images", "in", "--masks", "in", "--task", "skin_lesion", "--out", "new.json"]
 CALIBRATE = ["calibrate", "--data", "in.json"]
 NEW_TASK = ["new-task", "mole", "--modality", "ct", "--exemplars", "in", "--out", "new.pt"]
 FOLLOW = ["follow", "a", "b", "--out", "new"]
@@ -163,3 +166,84 @@ def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
     assert error.startswith("Error: ")
     assert error.count("\n") == 1
     return error
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with two pictures with their masks, a datalist, and files that are none."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "masks", "empty"):
+        (tmp_path / folder).mkdir()
+    for name in ("images/a.png", "masks/a.png", "images/b.png", "masks/b.png"):
+        Image.new("L", (32, 32), 255).save(tmp_path / name)
+    entry = {"image": "images/a.png", "label": "masks/a.png", "task": "skin_lesion"}
+    other = {**entry, "image": "images/b.png", "label": "masks/b.png"}
+    lists: dict[str, Any] = {
+        "list": {"training": [entry], "validation": [other]},
+        "no_list": {"training": entry},
+        "number": 3,
+    }
+    lists["of_lists"] = {"training": [{**entry, "task": ["skin_lesion"]}]}
+    for name, content in lists.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "run" / "cases").mkdir(parents=True)
+    return tmp_path
+
+
+PREPARE = ["prepare", "folders", "--images", "images", "--masks", "masks", "--task", "skin_lesion", "--workers", "0"]
+CHECK = ["check", "--workers", "0", "--data"]
+FETCH = ["fetch", "--from", "A@127.0.0.1:1", "--out", "new"]
+FILES: list[tuple[list[str], int, str]] = [
+    ([*PREPARE, "--out", "images/a.png"], 2, "a file with the suffix .json, not 'images/a.png'"),
+    ([*PREPARE, "--out", "empty"], 2, "a file with the suffix .json, not 'empty'"),
+    ([*PREPARE, "--out", "list.json/new.json"], 1, "'list.json/new.json' cannot be written"),
+    ([*PREPARE, "--images", "none", "--out", "new.json"], 1, "No folder at 'none'; check the path."),
+    (["prepare", "merge", "list.json", "--out", "images/a.png"], 2, "a file with the suffix .json"),
+    (["prepare", "merge", "list.json", "no_list.json", "--out", "new.json"], 1, "'training' of 'no_list.json' is not"),
+    (
+        ["prepare", "merge", "of_lists.json", "--out", "new.json"],
+        1,
+        "training[0] must be an object with image and task",
+    ),
+    ([*CHECK, "images"], 1, "'images' is a folder; give the JSON file, e.g. images/datalist.json."),
+    ([*CHECK, "none"], 1, "No datalist at 'none'; check the path of the JSON file."),
+    ([*CHECK, "number.json"], 1, "not a number."),
+    ([*CHECK, "list.json", "--root", "none"], 1, "No folder at 'none'; correct --root."),
+    (["calibrate", "--data", "list.json"], 1, "'starter-tpseg.safetensors' belongs to the package"),
+    (["calibrate", "--data", "list.json", "--checkpoint", "starter-kprism"], 1, "belongs to the package"),
+    ([*FETCH, "--date", "yesterday"], 2, "'yesterday' is not a date of DICOM"),
+    ([*FETCH, "--date", "20241340"], 2, "'20241340' is not a date of DICOM"),
+    ([*FETCH, "--study", "abc"], 2, "'abc' is not a UID"),
+    ([*FETCH, "--modality", "X-ray"], 2, "'X-ray' is not a modality of DICOM"),
+    ([*FETCH, "--patient", "1"], 1, "'A' at 127.0.0.1:1 does not answer"),
+    (["fetch", "--from", "http://", "--out", "new", "--patient", "1"], 2, "'http://' is neither AET@HOST:PORT"),
+    ([*LISTEN, "--out", "run"], 1, "'run' holds the results of tpseg run; choose another --out."),
+    (["cost", "--set", "num_experts=0"], 2, "num_experts must be a whole number of at least 1, or null, got 0"),
+    (["cost", "--set", "image_size=5"], 2, "image_size is not for --set; give --image-size."),
+    (["cost", "--backbone", "none"], 2, "Unknown backbone 'none'"),
+    (["export", "--checkpoint", "starter-tpseg", "--task", "mole", "--out", "new"], 2, "Unknown task 'mole'"),
+    (["annotate", "images", "--out", "images"], 2, "'images' is both IN and --out"),
+    (["train", "--data", "list.json", "--modality", "mole=ct", "--out", "new"], 1, "--modality names 'mole', of which"),
+]
+"""A command in the folder of the fixture, its exit status and a part of its line."""
+
+
+@pytest.mark.parametrize(("words", "status", "said"), FILES, ids=[str(n) for n in range(len(FILES))])
+def test_a_file_that_cannot_be_used_is_one_line_and_nothing_is_written(
+    words: list[str], status: int, said: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() if path.is_file() else b"" for path in data.rglob("*")}
+    assert main(words) == status
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert said in last
+    assert {path: path.read_bytes() if path.is_file() else b"" for path in data.rglob("*")} == before
+
+
+def test_a_datalist_may_begin_with_the_mark_of_some_editors(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = (data / "list.json").read_text()
+    (data / "marked.json").write_text(content, encoding="utf-8-sig")
+    main([*CHECK, "list.json"])
+    expected = capsys.readouterr().out.replace("list.json", "")
+    main([*CHECK, "marked.json"])
+    assert capsys.readouterr().out.replace("marked.json", "") == expected

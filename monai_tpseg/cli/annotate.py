@@ -82,6 +82,10 @@ def _annotate(options: argparse.Namespace) -> int:
     salt = known_salt(out) or new_salt()
     with IsolatedFileAccess() as access:
         check_exists(options.input, access)
+        if access.same(Path(options.input), out):
+            raise UsageError(
+                f"'{out}' is both IN and --out: sessions would mix with the sources; choose another --out."
+            )
         found, left_out = scan_images(options.input, access, quiet=False)
     if left_out:
         logger.info("Not in the list: %s.", describe_left_out(left_out))

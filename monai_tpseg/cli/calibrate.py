@@ -101,11 +101,12 @@ def _calibrate(options: argparse.Namespace) -> int:
         fit_trust,
     )
     from monai_tpseg.trust.fitted_files import Fitted, read_fitted, write_contours, write_fitted
-    from monai_tpseg.weights import choose_weights
+    from monai_tpseg.weights import check_own, choose_weights
 
     with from_options():
         choose_device(options.device)
     checkpoint = choose_weights(options.checkpoint)
+    check_own(checkpoint)
     model = Model(checkpoint, options.device, judged=False)
     cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)
     data = data_provenance(options.list, cases)

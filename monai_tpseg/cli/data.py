@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.catalogue import TASK_NAMES, check_name, check_new_name, get_task, match_task, task_names
 from monai_tpseg.cli.usage import UsageError, from_options, path, path_text
+from monai_tpseg.files import check_writable
 from monai_tpseg.words import count
 
 if TYPE_CHECKING:
@@ -154,6 +156,18 @@ def _add_dividing(command: argparse.ArgumentParser) -> None:
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
+def _check_list(out: Path) -> None:
+    """Refuse what is no name of a datalist before anything is read: a picture named by mistake would be replaced.
+
+    Raises:
+        UsageError: another suffix.
+        OSError: nothing can be written there.
+    """
+    if out.suffix.lower() != ".json":
+        raise UsageError(f"A datalist is written to a file with the suffix .json, not '{out}'; correct --out.")
+    check_writable(out)
+
+
 def _prepare(options: argparse.Namespace) -> int:
     from monai_tpseg.data.layouts import LAYOUTS
     from monai_tpseg.data.prepare import Options, prepare
@@ -172,6 +186,7 @@ def _prepare(options: argparse.Namespace) -> int:
             workers=options.workers,
             progress=not options.quiet,
         )
+    _check_list(options.out)
     summaries = prepare(layout, options.images if own else options.source, options.out, chosen)
     sys.stdout.write("\n\n".join(summary.markdown() for summary in summaries) + "\n")
     return max(summary.status for summary in summaries)
@@ -190,6 +205,7 @@ def _own_layout(options: argparse.Namespace) -> Layout:
 def _annotated(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.annotated import write_annotated
 
+    _check_list(options.out)
     found = write_annotated(options.source, options.out, options.done)
     lines = [
         f"{options.out}: {count(len(found.entries), 'mask')}",
@@ -203,6 +219,7 @@ def _annotated(options: argparse.Namespace) -> int:
 def _merge(options: argparse.Namespace) -> int:
     from monai_tpseg.data.merge import merge_datalists
 
+    _check_list(options.out)
     counts, findings = merge_datalists(options.lists, options.out)
     lines = [f"{name}: {count}" for name, count in counts.items()]
     lines += [f"{finding.where}: {finding.message} [{finding.code}]" for finding in findings]
@@ -218,6 +235,8 @@ def _check(options: argparse.Namespace) -> int:
     with from_options():
         named = options.tasks.split(",") if options.tasks else TASK_NAMES
         tasks = task_names(get_task(match_task(name)) for name in named)
+    if options.root and not Path(options.root).is_dir():
+        raise ValueError(f"No folder at '{options.root}'; correct --root.")
     report = check_datalist(options.data, options.root, tasks, options.workers, not options.quiet)
     sys.stdout.write((report.to_json() if options.json else report.markdown()) + "\n")
     return report.status

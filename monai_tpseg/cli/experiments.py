@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.cli.usage import UsageError, path_text
+from monai_tpseg.cli.usage import UsageError, from_options, path_text
 
 __all__ = ["add_commands"]
 
@@ -163,6 +163,7 @@ def _add_cost(command: argparse.ArgumentParser) -> None:
 
 
 def _cost(options: argparse.Namespace) -> int:
+    from monai_tpseg.bundle.setting_values import check_values
     from monai_tpseg.experiments.cost import cost_table
     from monai_tpseg.inferers import image_size_2d
 
@@ -172,9 +173,13 @@ def _cost(options: argparse.Namespace) -> int:
         raise UsageError(
             f"--num-tasks needs two increasing numbers such as 1 8, got {options.num_tasks[0]} {options.num_tasks[1]}."
         )
+    for name in {"image_size", "num_tasks"} & settings.keys():
+        raise UsageError(f"{name} is not for --set; give --{name.replace('_', '-')}.")
     try:
         named = {"backbone": options.backbone} if options.backbone else {}
-        table = cost_table({**named, **settings}, image_size_2d(size), options.num_tasks)
+        with from_options():
+            check_values(settings)
+            table = cost_table({**named, **settings}, image_size_2d(size), options.num_tasks)
     except TypeError as error:
         raise UsageError(f"--set has an option that the network does not accept: {error}.") from error
     sys.stdout.write(f"## {table.title}\n\n{table.markdown()}")

@@ -31,8 +31,9 @@ def add_export_command(commands: Any) -> None:
         "export", help="export one task as TorchScript, ONNX or .pt2", description=_EXPORT, formatter_class=raw
     )
     export.add_argument(
-        "--checkpoint", required=True, type=path_text, metavar="W", help="weights (model.pt beside its model.json)"
-    )
+        "--checkpoint", required=True, type=path_text, metavar="W",
+        help="weights (model.pt beside its model.json), or a name from tpseg weights list",
+    )  # fmt: skip
     export.add_argument("--task", metavar="T", help=f"task of the model: {', '.join(TASK_NAMES)}; required for TP-Seg")
     export.add_argument(
         "--format", choices=("torchscript", "onnx", "program"), help="torchscript by default, onnx for K-Prism"
@@ -50,9 +51,11 @@ def _export(options: argparse.Namespace) -> int:
     from monai_tpseg.networks.kprism.kprism import KPrism
     from monai_tpseg.networks.kprism.onnx_export import export_prompts, file_pair
     from monai_tpseg.networks.weights_info import read_info
+    from monai_tpseg.weights import choose_weights
 
-    info = read_info(options.checkpoint)
-    net = build_described(options.checkpoint)
+    checkpoint = choose_weights(options.checkpoint)
+    info = read_info(checkpoint)
+    net = build_described(checkpoint)
     if not isinstance(net, TPSeg | KPrism):
         raise ValueError(
             f"'{options.checkpoint}' holds a {type(net).__name__}; only TP-Seg and K-Prism can be exported."

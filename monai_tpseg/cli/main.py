@@ -103,6 +103,8 @@ def _line(error: Exception) -> str:
 
 _WAYS_OUT = {
     **dict.fromkeys(FULL, "; free some space, then repeat the command"),
+    errno.EISDIR: "; a folder lies where a file is needed: choose another name",
+    errno.ENAMETOOLONG: "; choose a shorter one",
     errno.EROFS: "; choose a place that can be written",
     **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "; a file lies where a folder is needed: choose another place"),
 }

@@ -192,6 +192,8 @@ def _listen(options: argparse.Namespace) -> int:
     from monai_tpseg.studies.lock import locked
 
     work = Path(options.out)
+    if (work / "cases").is_dir():
+        raise ValueError(f"'{work}' holds the results of tpseg run; choose another --out.")
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     work.chmod(0o700)
     with locked(work):
@@ -267,12 +269,14 @@ def _send(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     _check_installed("fetch")
-    from monai_tpseg.pacs.query_retrieve import SeriesQuery, fetch
+    from monai_tpseg.pacs.query_retrieve import SeriesQuery, check_query, fetch
 
     named = ("accession", "patient", "study", "date", "modality")
     wanted = SeriesQuery(*(getattr(options, name) or "" for name in named))
     if not any(wanted):
         raise UsageError(f"No study was selected: give one or more of {', '.join(f'--{name}' for name in named)}.")
+    with from_options():
+        check_query(wanted)
     got = fetch(_peer(options.source, options, _tls(options)), wanted, Path(options.out))
     logger.info(
         "%d series of %d studies: %d images fetched, %d already present, %d failed. "

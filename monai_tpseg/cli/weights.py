@@ -107,7 +107,7 @@ def _mean(dice: Mapping[str, Any] | None) -> str:
 
 
 def _where(options: argparse.Namespace) -> int:
-    if options.name:
+    if options.name is not None:
         _write(str(find(options.name).there().parent))
         return 0
     for folder in folders():

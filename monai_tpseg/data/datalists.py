@@ -21,6 +21,9 @@ Case = dict[str, Any]
 """One entry of a datalist: `image`, `label`, `task`, and what else it holds."""
 
 
+_KINDS = {list: "a list", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
+
+
 class DatalistError(ValueError):
     """A datalist that is missing, damaged or names things that are not there; the message is one line."""
 
@@ -52,7 +55,9 @@ def read_datalist(
     if not str(path):
         return []
     content = read_lists(path)
-    if section not in content or not isinstance(content[section], list):
+    if section in content and not isinstance(content[section], list):
+        raise DatalistError(f"'{section}' of '{path}' is not a list of entries.")
+    if section not in content:
         raise DatalistError(f"'{path}' has no list '{section}'; it has {', '.join(map(str, content)) or 'nothing'}.")
     entries = content[section]
     if not entries:
@@ -78,16 +83,15 @@ def read_lists(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DatalistError(
-            f"No datalist at '{path}'; give a JSON file with --datalist, or its folder with --dataset_dir."
-        )
+        inside = f"'{path}' is a folder; give the JSON file, e.g. {path / 'datalist.json'}."
+        raise DatalistError(inside if path.is_dir() else f"No datalist at '{path}'; check the path of the JSON file.")
     try:
         content = read_json(path)
     except ParseError as error:
         raise DatalistError(f"'{path}' is not JSON ({error}).") from error
     if not isinstance(content, dict):
         raise DatalistError(
-            f"'{path}' must hold an object with lists such as 'training', not a {type(content).__name__}."
+            f"'{path}' must hold an object with lists such as 'training', not {_KINDS.get(type(content), 'a value')}."
         )
     return content
 

@@ -48,6 +48,8 @@ def find_pictures_and_masks(source: Path) -> tuple[Path, Path]:
 def _listed(path: Path, task: str) -> list[Case]:
     lists = read_lists(path)
     entries = lists.get(TRAINING)
+    if TRAINING in lists and not isinstance(entries, list):
+        raise DatalistError(f"'{TRAINING}' of '{path}' is not a list of entries.")
     if not isinstance(entries, list):
         raise DatalistError(f"'{path}' has no list '{TRAINING}'; it has {', '.join(map(str, lists)) or 'nothing'}.")
     own = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, dict) and entry.get(TASK) == task]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.data.datalists import DatalistError, read_lists
-from monai_tpseg.data.findings import Finding, list_findings
+from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.data.prepare import relative_to
 from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, TASK
@@ -31,6 +31,8 @@ def merge_datalists(sources: Sequence[Path], out: Path) -> tuple[dict[str, int],
     seen: dict[str, dict[str, dict[str, Any]]] = {}
     for source in sources:
         for section, entries in read_lists(source).items():
+            if section in (TRAINING, VALIDATION) and not isinstance(entries, list | None):
+                raise DatalistError(f"'{section}' of '{source}' is not a list of entries.")
             if isinstance(entries, list):
                 moved = [_moved(entry, source, f"{section}[{n}]", out.parent) for n, entry in enumerate(entries)]
                 seen.setdefault(section, {}).update((json.dumps(entry, sort_keys=True), entry) for entry in moved)
@@ -43,7 +45,8 @@ def merge_datalists(sources: Sequence[Path], out: Path) -> tuple[dict[str, int],
 
 
 def _moved(entry: Any, source: Path, where: str, folder: Path) -> dict[str, Any]:
-    if not isinstance(entry, dict) or not entry.get(IMAGE) or TASK not in entry:
+    named = isinstance(entry, dict) and isinstance(entry.get(IMAGE), str) and isinstance(entry.get(TASK), str | int)
+    if not named or not entry[IMAGE] or isinstance(entry[TASK], bool):
         raise DatalistError(f"'{source}', {where} must be an object with image and task, got {entry!r}.")
     files = {key: relative_to(folder, source.parent / str(entry[key])) for key in (IMAGE, LABEL) if entry.get(key)}
     return {**entry, **files}

@@ -87,7 +87,10 @@ def prepare(layout: Layout, source: Path, out: Path, options: Options) -> list[S
         LayoutError: the tree is laid out otherwise, or cannot be divided as asked.
     """
     if not source.is_dir():
-        raise LayoutError(f"No folder at '{source}'; name the one that {layout.title} was unpacked into.")
+        way_out = (
+            "check the path" if layout.name == "folders" else f"name the one that {layout.title} was unpacked into"
+        )
+        raise LayoutError(f"No folder at '{source}'; {way_out}.")
     files = out.parent / f"{layout.name}_prepared"
     if source.resolve().is_relative_to(files.resolve()):
         raise LayoutError(f"'{source}' is the folder for converted files; write the list elsewhere with --out.")

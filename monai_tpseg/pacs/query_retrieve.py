@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import requests
 from pydicom.dataset import Dataset
@@ -19,7 +23,7 @@ from monai_tpseg.files import complete
 from monai_tpseg.pacs.receiver import SYNTAXES
 from monai_tpseg.pacs.remote_nodes import DicomPeer, PeerError, WebPeer, connected
 
-__all__ = ["RetrievalCounts", "SeriesQuery", "fetch"]
+__all__ = ["RetrievalCounts", "SeriesQuery", "check_query", "fetch"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +86,7 @@ def fetch(peer: DicomPeer | WebPeer, wanted: SeriesQuery, out: Path) -> Retrieva
         PeerError: the archive does not respond, or does not support the services.
         OSError: the folder cannot be written; what was fetched before stays.
     """
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = _Folder(out)
     try:
@@ -92,8 +97,38 @@ def fetch(peer: DicomPeer | WebPeer, wanted: SeriesQuery, out: Path) -> Retrieva
             else:
                 _retrieve(peer, one, folder)
     except requests.RequestException as error:
-        raise PeerError(f"The archive does not answer as a DICOMweb server ({type(error).__name__}).") from error
+        raise PeerError(f"'{_address(peer)}' does not answer as a DICOMweb server ({type(error).__name__}).") from error
+    finally:
+        if made:
+            with suppress(OSError):  # not empty: what was fetched stays
+                out.rmdir()
     return RetrievalCounts(len({one.study for one in series}), len(series), folder.fetched, folder.there, folder.failed)
+
+
+def _address(peer: DicomPeer | WebPeer) -> str:
+    """Where a DICOMweb server is, without a password that its URL may hold."""
+    url = urlsplit(peer.url if isinstance(peer, WebPeer) else f"//{peer.host}")
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def check_query(wanted: SeriesQuery) -> None:
+    """Check a query that an archive may otherwise answer with nothing, or with all that it has.
+
+    Raises:
+        ValueError: the date, the UID or the modality has another form than DICOM gives it.
+    """
+    first, _, last = wanted.date.partition("-")
+    for day in filter(None, (first, last)):
+        try:
+            valid = len(day) == 8 and bool(datetime.strptime(day, "%Y%m%d"))
+        except ValueError:
+            valid = False
+        if not valid:
+            raise ValueError(f"'{wanted.date}' is not a date of DICOM; give 20240131, or a range 20240101-20240131.")
+    if wanted.study and not re.fullmatch(r"[0-9.\\]+", wanted.study):
+        raise ValueError(f"'{wanted.study}' is not a UID; it consists of digits and dots.")
+    if wanted.modality and not re.fullmatch(r"[A-Z0-9_ \\*?]+", wanted.modality):
+        raise ValueError(f"'{wanted.modality}' is not a modality of DICOM; give e.g. CT, MR or US.")
 
 
 class _Folder:

@@ -169,7 +169,12 @@ def connected(ae: Any, peer: DicomPeer, **options: Any) -> Iterator[Any]:
     """
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = _SECONDS
     tls = None if peer.tls is None else (peer.tls.context(server=False), peer.host)
-    association = ae.associate(peer.host.strip("[]"), peer.port, ae_title=peer.title, tls_args=tls, **options)
+    try:
+        association = ae.associate(peer.host.strip("[]"), peer.port, ae_title=peer.title, tls_args=tls, **options)
+    except OSError as error:  # the name of the host is not known
+        raise PeerError(
+            f"'{peer.title}' at {peer.host}:{peer.port} is not found ({error.strerror or error})."
+        ) from error
     if not association.is_established:
         refused = f"refuses {peer.own}; make both AE titles known there"
         unknown = "does not accept objects of this class; allow Segmentation and SR storage there"
@@ -236,7 +241,7 @@ def peer_from(text: str, own: str, tls: Tls | None = None) -> DicomPeer | WebPee
     >>> peer_from("ORTHANC@127.0.0.1:4242", "TPSEG").port
     4242
     """
-    if text.startswith(("http://", "https://")):
+    if re.match(r"https?://[^/]", text):
         return WebPeer(text.rstrip("/"))
     found = _ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found["port"]) < 65536:

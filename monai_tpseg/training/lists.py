@@ -76,6 +76,10 @@ def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str])
     else:
         raise TrainingError(f"No data at '{data}'; give a datalist, or a folder of pictures and masks.")
     known = {**modalities, **lists.modalities, **request.modalities}
+    for task in request.modalities.keys() - {*lists.tasks}:
+        raise TrainingError(
+            f"--modality names {task!r}, of which '{data}' has no picture; {choose(task, lists.tasks)}."
+        )
     _check_tasks(lists.tasks, known)
     training = tuple(one for case in lists.training for one in as_pictures(case, known, out / "slices"))
     if not training:

@@ -21,6 +21,7 @@ __all__ = [
     "Entry",
     "Folder",
     "announcement",
+    "check_own",
     "choose_weights",
     "find",
     "folders",
@@ -168,6 +169,22 @@ def choose_weights(name_or_path: str | os.PathLike[str] | None = None, network: 
     if not name_or_path:
         logger.warning("%s; choose others with --checkpoint.", announcement(file))
     return file
+
+
+def check_own(file: Path) -> None:
+    """Refuse to replace what is fitted beside the weights of the package, which every user of them relies on.
+
+    Args:
+        file: weights beside which something is to be written.
+
+    Raises:
+        CatalogueError: they are part of the package.
+    """
+    if file.resolve().parent == _package().resolve():
+        raise CatalogueError(
+            f"'{file.name}' belongs to the package, as does what is fitted beside it; copy the file and its .json, and "
+            "give the copy with --checkpoint."
+        )
 
 
 def _default(network: str) -> Path:
