@@ -124,7 +124,7 @@ class BoundaryDiceBCELoss(nn.Module):
             A float32 scalar, 0 or more.
 
         Raises:
-            ValueError: the shapes differ.
+            ValueError: the shapes differ; see also `pixel_weight`.
         """
         if logits.shape != label.shape:
             raise ValueError(f"Logits {tuple(logits.shape)} and label {tuple(label.shape)} must have the same shape.")
@@ -135,8 +135,19 @@ class BoundaryDiceBCELoss(nn.Module):
         return self.dice_weight * dice + self.bce_weight * self._weighted_bce(logits, target, weight)
 
     def pixel_weight(self, label: Tensor) -> Tensor:
-        """Return w of the cross-entropy for a label (B, 1, H, W), float32 of the same shape."""
+        """Return w of the cross-entropy for a label (B, 1, H, W), float32 of the same shape.
+
+        Raises:
+            ValueError: the batch is empty, or the label leaves [0, 1], as a mask of 0 and 255 does.
+        """
         label = _plain(label)
+        if not label.numel():
+            raise ValueError(f"The batch is empty: its label has shape {tuple(label.shape)}.")
+        low, high = label.aminmax()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(
+                f"Label must lie in [0, 1], got values from {low:g} to {high:g}; make it a mask of 0 and 1."
+            )
         mean = box_mean(label, self.kernel_size, self.count_include_pad)
         return 1.0 + self.boundary_weight * (mean - label).abs()
 

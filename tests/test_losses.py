@@ -226,3 +226,17 @@ def test_prototype_contrast_is_float32_inside_autocast() -> None:
     torch.testing.assert_close(value, loss(features, label, prototypes, task), rtol=0, atol=0)
     with pytest.raises(ValueError, match="max_cosine"):
         PrototypeContrastiveLoss(1.0)
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (torch.full((1, 1, 8, 8), 255.0), r"Label must lie in \[0, 1\], got values from 255 to 255"),
+        (torch.full((1, 1, 8, 8), -1.0), "got values from -1 to -1"),
+        (torch.full((1, 1, 8, 8), float("nan")), "got values from nan to nan"),
+        (torch.zeros(0, 1, 8, 8), "The batch is empty"),
+    ],
+)
+def test_a_label_that_is_no_mask_is_refused(label: torch.Tensor, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        BoundaryDiceBCELoss()(torch.zeros_like(label), label)

@@ -25,7 +25,6 @@ _WHOLE: dict[str, tuple[int, tuple[Any, ...]]] = {
     "num_workers": (0, ()),
     "epoch_cases": (1, (None,)),
     "seed": (0, ()),
-    "soft_rim": (0, ()),
     "sw_batch_size": (1, ()),
     **dict.fromkeys(("num_experts", "width", "bottleneck", "num_layers"), (1, (None,))),
     "detail": (0, (None,)),
@@ -106,6 +105,11 @@ def _number(name: str, value: Any) -> None:
     raise ValueError(f"{name} must be a number {allowed}, got {value!r}.")
 
 
+def _odd(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or value % 2 == 0:
+        raise ValueError(f"{name} must be an odd number of pixels such as 3, or 1, got {value!r}.")
+
+
 def _below_one(name: str, value: Any) -> None:
     if value is None and name in _OF_SOME_NETWORKS:
         return
@@ -177,6 +181,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(_NUMBER, _number),
     **dict.fromkeys(_BELOW_ONE, _below_one),
     "gate_temperature": _temperatures,
+    "soft_rim": _odd,
     **dict.fromkeys(("image_size", "roi_size"), _size),
     **dict.fromkeys(("channels", "rfb_channels"), _widths),
     "stem": _stem,

@@ -99,15 +99,20 @@ def norms_of(part: nn.Module) -> list[nn.GroupNorm | nn.LayerNorm]:
 
 
 def check_image(image: Tensor) -> None:
-    """Check that `image` is (B, 3, H, W) with H and W divisible by 32.
+    """Check that `image` is (B, 3, H, W) with H and W divisible by 32, and not empty.
 
     Raises:
         ValueError: it is not.
+        TypeError: it is no tensor.
     """
+    if not isinstance(image, Tensor):
+        raise TypeError(f"image must be a tensor (B, 3, H, W), got {type(image).__name__}.")
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image must be (B, 3, H, W), got shape {tuple(image.shape)}.")
     if image.shape[-2] % 32 or image.shape[-1] % 32:
         raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
+    if not is_recorded() and not image.numel():
+        raise ValueError(f"image must hold at least one picture, got shape {tuple(image.shape)}.")
 
 
 def check_precision(image: Tensor, network: nn.Module) -> None:

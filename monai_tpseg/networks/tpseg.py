@@ -104,8 +104,9 @@ class TPSeg(TracedForScript, TaskNetwork):
             logits (B, 1, H, W), with the metadata of `image`; or the `TPSegOutput` they are part of, plain tensors.
 
         Raises:
-            ValueError: a size not divisible by 32, a type other than float32, no task, or one that does not
-                exist.
+            ValueError: a size not divisible by 32, an empty batch, a type other than float32, no task, or one that does
+                not exist.
+            TypeError: `image` is no tensor.
         """
         pixels = plain_tensor(image)
         check_image(pixels)

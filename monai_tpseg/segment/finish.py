@@ -27,6 +27,9 @@ class Finished(NamedTuple):
     lesions: NDArray[np.int32]
 
 
+_LARGEST = 1.001  # a mean of probabilities in half precision may exceed 1 by a rounding
+
+
 @dataclass(frozen=True)
 class Finish:
     """Paste into the whole image, threshold, remove small lesions, and number the lesions.
@@ -72,7 +75,16 @@ class Finish:
         return prob, self.marked(prob)
 
     def marked(self, prob: torch.Tensor) -> torch.Tensor:
-        """Return the pixels of `prob` that reach the threshold, bool."""
+        """Return the pixels of `prob` that reach the threshold, bool.
+
+        Raises:
+            ValueError: not a probability, as logits or an image with NaN give it: its mask would mean nothing.
+        """
+        low, high = prob.aminmax() if prob.numel() else (torch.tensor(0.0), torch.tensor(0.0))
+        if not (low >= 0 and high <= _LARGEST):
+            raise ValueError(
+                f"Probabilities must lie in [0, 1], got values from {low:g} to {high:g}: logits need a sigmoid first."
+            )
         return prob >= self.threshold
 
 

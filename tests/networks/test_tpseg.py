@@ -200,3 +200,10 @@ def test_unknown_names_list_the_choices(kwargs: dict[str, str], message: str) ->
 def test_backbone_names() -> None:
     assert tpseg_hiera_demo(1).backbone == "hiera_demo"
     assert set(HIERA_VARIANTS) >= {"hiera_tiny", "hiera_small", "hiera_base_plus", "hiera_large"}
+
+
+def test_what_is_no_batch_of_images_is_said(moved: TPSeg) -> None:
+    with pytest.raises(TypeError, match=r"image must be a tensor \(B, 3, H, W\), got ndarray\."):
+        moved(torch.zeros(1, 3, 64, 64).numpy(), 0)
+    with pytest.raises(ValueError, match=r"at least one picture, got shape \(0, 3, 64, 64\)"):
+        moved(torch.zeros(0, 3, 64, 64), 0)

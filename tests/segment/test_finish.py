@@ -72,3 +72,11 @@ def test_meta_and_precision_of_a_batch_stay() -> None:
 def test_ranges(threshold: float, smallest: int, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Finish(threshold, smallest)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(float("nan"), "from nan to nan"), (4.0, "from 4 to 4"), (-3.0, "logits need a sigmoid")]
+)
+def test_what_is_no_probability_gives_no_mask(value: float, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Finish()(torch.full((1, 4, 4), value), meta_of((4, 4)))
