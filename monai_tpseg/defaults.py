@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LESION_COLOUR", "MIN_LESION_AREA", "THRESHOLD"]
+__all__ = ["CAPTION_HEIGHT", "LESION_COLOUR", "MIN_LESION_AREA", "THRESHOLD"]
 
 THRESHOLD = 0.5
 """Probability from which a pixel is lesion."""
@@ -12,3 +12,6 @@ MIN_LESION_AREA = 0
 
 LESION_COLOUR = (0, 255, 255)
 """Red, green, blue of lesions in pictures of results: cyan, rare in tissue, visible on grey, red and brown."""
+
+CAPTION_HEIGHT = 24
+"""Pixels of the caption above the picture in an overlay; where the caption is wider, black fills the rest beside it."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops, ImageFilter
 
-from monai_tpseg.defaults import LESION_COLOUR
+from monai_tpseg.defaults import CAPTION_HEIGHT, LESION_COLOUR
 
 __all__ = ["LONG_SIDE", "LONG_SIDE_OF_SLICES", "Thumbnail", "make_thumbnail"]
 
@@ -59,8 +59,9 @@ def _without_text(picture: Image.Image, outline: Path | None) -> Image.Image:
     blurred = coarse.resize(picture.size, Image.Resampling.BICUBIC)
     if outline is not None:
         with Image.open(outline) as mask:
-            tall = round(picture.width * mask.height / mask.width)  # the caption of an overlay is above the scene
-            inside = mask.convert("L").resize((picture.width, tall), Image.Resampling.NEAREST)
+            tall = picture.height - CAPTION_HEIGHT
+            wide = min(round(tall * mask.width / mask.height), picture.width)  # less where the caption is wider
+            inside = mask.convert("L").resize((wide, tall), Image.Resampling.NEAREST)
         edge = ImageChops.difference(inside, inside.filter(ImageFilter.MinFilter(5)))
-        blurred.paste(LESION_COLOUR, (0, picture.height - tall), edge)
+        blurred.paste(LESION_COLOUR, (0, CAPTION_HEIGHT), edge)
     return blurred

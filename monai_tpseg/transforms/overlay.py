@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from monai_tpseg.defaults import LESION_COLOUR
+from monai_tpseg.defaults import CAPTION_HEIGHT, LESION_COLOUR
 from monai_tpseg.lesions import label_lesions
 
 __all__ = ["draw_overlay", "montage_slices"]
@@ -24,7 +24,6 @@ _TINY = 8  # pixels of a tile: a lesion of no more than that on both sides gets 
 _RADIUS = 12  # of the ring, pixels
 _RINGS = 50  # at most in one tile: more are noise
 _COLUMNS = 4  # tiles in a row
-_CAPTION = 24  # pixels above the tiles
 _LETTERS = 14, 20  # pixels: on one tile; on several, which pages show smaller
 _TILE = 320  # long side of a slice, pixels
 _PICTURE = (320, 1024)  # bounds of the long side of a picture, pixels
@@ -156,10 +155,10 @@ def _montage(tiles: list[Image.Image], title: str, letters: int) -> Image.Image:
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
     caption = round(ImageFont.load_default(size=letters).getlength(title)) + 12
-    sheet = Image.new("RGB", (max(columns * width, _WIDTH, caption), rows * height + _CAPTION))
+    sheet = Image.new("RGB", (max(columns * width, _WIDTH, caption), rows * height + CAPTION_HEIGHT))
     for n, tile in enumerate(tiles):
-        sheet.paste(tile, (n % columns * width, n // columns * height + _CAPTION))
-    _write(sheet, (6, (_CAPTION - letters) // 2 - 1), title, letters)
+        sheet.paste(tile, (n % columns * width, n // columns * height + CAPTION_HEIGHT))
+    _write(sheet, (6, (CAPTION_HEIGHT - letters) // 2 - 1), title, letters)
     return sheet
 
 

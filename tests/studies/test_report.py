@@ -25,6 +25,7 @@ from monai_tpseg.results import StudyError
 from monai_tpseg.results.measurements import Lesion, lesions_csv
 from monai_tpseg.studies import Model, Run, find_entries, prepare_output
 from monai_tpseg.studies.manifest import Entry, write_manifest
+from monai_tpseg.transforms import draw_overlay
 
 from .conftest import MARKER
 
@@ -158,6 +159,29 @@ def test_text_in_ultrasound_is_blurred_and_the_outline_is_not(tmp_path: Path) ->
     line = soft[24 + 2 * 60 + 1, 200]  # the upper edge of the mask, below the caption
     assert line[0] < 100
     assert min(line[1:]) > 150
+
+
+@pytest.mark.parametrize("shape", [(128, 128), (200, 60)])
+def test_the_outline_of_a_blurred_picture_lies_on_its_lesion(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """A caption wider than the picture leaves black beside it, which is not part of the scene."""
+    mask = np.zeros(shape, np.uint8)
+    mask[shape[0] // 2 : shape[0] // 2 + 20, -20:-8] = 255
+    grey = np.full((3, *shape), 0.5, np.float32)
+    drawn = draw_overlay(grey, mask // 255, "thyroid nodule, unlike the task's pictures, expected Dice 0.07")
+    assert drawn.width > drawn.height  # wider than the scene
+    drawn.save(tmp_path / "overlay.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    small = make_thumbnail(tmp_path / "overlay.png", tmp_path / "mask.png", blurred=True)
+    picture = Image.open(io.BytesIO(base64.b64decode(small.base64))).convert("RGB").resize(drawn.size)
+    found = [np.argwhere(_cyan(one)) for one in (drawn, picture)]
+    for ends in (np.min, np.max):
+        np.testing.assert_allclose(ends(found[0], axis=0), ends(found[1], axis=0), atol=4)
+
+
+def _cyan(picture: Image.Image) -> NDArray[np.bool_]:
+    red, green, blue = np.asarray(picture).astype(int).transpose(2, 0, 1)
+    found: NDArray[np.bool_] = (red < 110) & (green > 150) & (blue > 150)
+    return found
 
 
 def test_ultrasound_without_a_region_is_shown_blurred_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
