@@ -25,6 +25,7 @@ from monai_tpseg.data.datalists import DatalistError, read_datalist
 from monai_tpseg.data.findings import TRAINING, VALIDATION, Finding, list_findings
 from monai_tpseg.files import check_folder
 from monai_tpseg.handlers.checkpoints import LAST
+from monai_tpseg.handlers.curves import read_history
 from monai_tpseg.inferers.task_inferer import autocast, image_size_2d
 from monai_tpseg.networks import describe
 from monai_tpseg.networks.build import check_options as check_network_options
@@ -170,6 +171,7 @@ def check_train(
         )
     if str(resume).lower() == "true" and not last.is_file():
         raise CheckpointError(f"Nothing to resume: no '{last}'; start without --resume, or use --resume auto.")
+    read_history(Path(output_dir) / "history.json")
     if not (dist.is_initialized() and dist.get_rank() > 0):
         check_folder(output_dir, output_dir, "--output_dir")
 

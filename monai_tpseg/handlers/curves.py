@@ -23,7 +23,7 @@ from monai_tpseg.files import write_atomically
 from monai_tpseg.handlers.progress import training_loss
 from monai_tpseg.parsing import read_json
 
-__all__ = ["LearningCurves", "draw_history"]
+__all__ = ["LearningCurves", "draw_history", "read_history"]
 
 Entry = dict[str, Any]
 MEAN_DICE = "dice/mean"
@@ -56,7 +56,7 @@ class LearningCurves:
         self.output_dir = Path(output_dir)
         self.evaluator = evaluator
         self.loss = Average(output_transform)
-        self.history = _read(self.output_dir / "history.json")
+        self.history = read_history(self.output_dir / "history.json")
 
     def attach(self, engine: Any) -> None:
         """Attach to a trainer, before or after the handler that validates."""
@@ -176,7 +176,12 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _read(path: Path) -> list[Entry]:
+def read_history(path: Path) -> list[Entry]:
+    """Return the entries of a `history.json`; none if there is no such file.
+
+    Raises:
+        ValueError: it is not such a list.
+    """
     if not path.exists():
         return []
     try:

@@ -84,11 +84,13 @@ def check_output(out: str | Path, resume: bool, sessions: bool = False) -> None:
         sessions: for annotation sessions, not for a run.
 
     Raises:
-        StudyError: it holds results and `resume` is not set, or those of the other kind, or it cannot be read.
+        StudyError: it holds results and `resume` is not set, or those of the other kind, or its manifest was
+            lost, or it cannot be read.
     """
     folder = Path(out)
     try:
-        filled = not resume and (folder / CASES).is_dir() and any((folder / CASES).iterdir())
+        there = (folder / CASES).is_dir() and any((folder / CASES).iterdir())
+        filled, lost = there and not resume, there and not (folder / MANIFEST).is_file()
     except OSError as error:
         raise StudyError(f"'{out}' cannot be read ({error.strerror}); choose another --out.") from error
     if sessions and any(folder.glob("events*.jsonl")):
@@ -97,6 +99,10 @@ def check_output(out: str | Path, resume: bool, sessions: bool = False) -> None:
         raise StudyError(f"'{out}' holds the sessions of tpseg annotate; choose another --out.")
     if filled:
         raise StudyError(f"'{out}' holds the results of a run; add --resume to continue, or choose another --out.")
+    if lost and not sessions:
+        raise StudyError(
+            f"'{folder / MANIFEST}' is missing, so its cases have no sources; put it back, or choose another --out."
+        )
 
 
 def known_salt(out: str | Path) -> str:

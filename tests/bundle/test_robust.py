@@ -79,6 +79,15 @@ def test_a_folder_without_room_is_refused_before_the_training(bundle_dir: Path, 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_damaged_history_is_one_line(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "history.json").write_text('[{"epo')
+    with pytest.raises(SystemExit) as caught:
+        run(bundle_dir, "train", dataset_dir=str(phantoms), output_dir="out", **SMALL)
+    line = "Error: out/history.json is not a training history; move it away or choose another folder."
+    assert caught.value.code == line
+
+
 def start_rank(rank: int, port: int, files: list[str], folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """One process of a parallel training, as a scheduler other than torchrun starts it: nobody ends the others."""
     environment = {

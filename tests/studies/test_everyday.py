@@ -276,6 +276,18 @@ def test_a_full_disc_is_one_line_that_names_the_file(tmp_path: Path, capsys: pyt
     assert list(out.iterdir()) == []
 
 
+def test_results_whose_manifest_was_lost_are_not_mixed_with_others(tmp_path: Path) -> None:
+    """A new salt would give the same sources other names: each case would be there twice."""
+    entries = find_entries(pictures(tmp_path / "in", "a.png"), "skin_lesion")
+    out = tmp_path / "out"
+    ((name, _),) = prepare_output(out, entries, "salted", True)
+    (out / "cases" / name).mkdir()
+    (out / "manifest.csv").unlink()
+    with pytest.raises(StudyError, match=r"manifest\.csv' is missing, so its cases have no sources"):
+        prepare_output(out, entries, "salted", True)
+    assert not (out / "manifest.csv").exists()
+
+
 def test_runs_and_sessions_keep_apart(tmp_path: Path) -> None:
     entries = find_entries(pictures(tmp_path / "in", "a.png"), "skin_lesion")
     (tmp_path / "sessions").mkdir()
