@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.catalogue import Task
 from monai_tpseg.io.dicom.derived_object import Algorithm
+from monai_tpseg.io.dicom.frames import source_frames
 from monai_tpseg.io.dicom.segmentation import SegmentationError, write_contours, write_segmentation
 from monai_tpseg.results.measurements import Lesion
 from monai_tpseg.results.outputs import Outputs
@@ -54,22 +55,27 @@ def write_dicom_objects(
     """
     files: dict[str, Path] = {}
     meta, made, why = found.image.meta, algorithm(made_by, outputs), ""
+    frames = cache(partial(source_frames, meta))  # read once for all objects
     if outputs.seg and lesions:
         seg = base.with_name(f"{base.name}_seg.dcm")
         why = _obstacle(
-            lambda: write_segmentation(seg, found.lesions, meta, task, name, made, outputs.encoding, outputs.names)
+            lambda: write_segmentation(
+                seg, found.lesions, meta, task, name, made, outputs.encoding, outputs.names, frames
+            )
         )
         files |= {} if why else {"seg": seg}
     if outputs.seg and found.trust.contours is not None and found.trust.contours.outer.any():
         seg = base.with_name(f"{base.name}_contours_seg.dcm")
         named = contour_segments(found.trust.contours, found.mask[0].numpy())
-        obstacle = _obstacle(partial(write_contours, seg, named, meta, task, name, made))
+        obstacle = _obstacle(partial(write_contours, seg, named, meta, task, name, made, frames))
         files |= {} if obstacle else {"contours_seg": seg}
         why = why or obstacle
     if outputs.sr:
         sr = base.with_name(f"{base.name}_sr.dcm")
         dice = None if found.trust.dice is None else round(found.trust.dice.value, 3)
-        report = partial(write_structured_report, sr, list(lesions), meta, task, name, made, files.get("seg"), dice)
+        report = partial(
+            write_structured_report, sr, list(lesions), meta, task, name, made, files.get("seg"), dice, frames
+        )
         obstacle = _obstacle(report)
         files |= {} if obstacle else {"sr": sr}
         why = why or obstacle

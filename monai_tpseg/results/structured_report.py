@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from monai_tpseg.io.dicom.derived_object import (
 )
 from monai_tpseg.io.dicom.explicit_vr import save_explicit
 from monai_tpseg.io.dicom.frame_datasets import described, taken_at
-from monai_tpseg.io.dicom.frames import Frame, source_frames
+from monai_tpseg.io.dicom.frames import Frame, Frames, source_frames
 from monai_tpseg.io.dicom.segmentation import LABELMAP_STORAGE, SegmentationError
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
@@ -73,6 +74,7 @@ def write_structured_report(
     algorithm: Algorithm,
     segmentation: Path | None,
     expected_dice: float | None = None,
+    frames: Frames | None = None,
 ) -> None:
     """Write the measurements of a DICOM source as a Comprehensive SR document of template TID 1500.
 
@@ -92,14 +94,16 @@ def write_structured_report(
         algorithm: the algorithm that made the mask.
         segmentation: segmentation from `write_segmentation`, or None.
         expected_dice: expected Dice of the mask, in [0, 1], or None if unknown.
+        frames: see `write_segmentation`.
 
     Raises:
         SegmentationError: the UID of study, series or object is missing, or the source has changed since it was read.
     """
     known = task if isinstance(task, Task) else get_task(task)
     seg = None if segmentation is None else pydicom.dcmread(segmentation)
+    read = frames or partial(source_frames, meta)
     try:
-        made = read_safely(lambda: _build(lesions, meta, known, name, algorithm, seg, expected_dice), "The source")
+        made = read_safely(lambda: _build(lesions, read, known, name, algorithm, seg, expected_dice), "The source")
     except ReadError as error:
         raise SegmentationError(f"No structured report can be made: {error}") from None
     with complete(path) as file:
@@ -108,14 +112,14 @@ def write_structured_report(
 
 def _build(
     lesions: Sequence[Lesion],
-    meta: Mapping[str, Any],
+    read: Frames,
     task: Task,
     name: str,
     algorithm: Algorithm,
     seg: Dataset | None,
     expected_dice: float | None,
 ) -> Dataset:
-    frames = source_frames(meta)
+    frames = read()
     check_references(frames)
     header = frames[0].header
     day, time = taken_at(header)

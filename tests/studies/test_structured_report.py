@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 
 from monai_tpseg.catalogue import LESION, Modality, Task
 from monai_tpseg.io.dicom.derived_object import Algorithm
+from monai_tpseg.io.dicom.frames import source_frames
+from monai_tpseg.io.dicom.object import read_dataset
 from monai_tpseg.io.dicom.segmentation import write_segmentation
 from monai_tpseg.io.meta_keys import FORMAT
 from monai_tpseg.networks.weights_info import WeightsInfo
@@ -145,6 +148,31 @@ def test_highdicom_makes_the_same_document_of_the_whole_content(tmp_path: Path) 
     )  # it refuses content that refers to what is no evidence
     assert len(ordered) == len(sources)
     assert all(again[name] == made[name] for name in (*names, "CurrentRequestedProcedureEvidenceSequence"))
+
+
+def test_objects_of_one_source_share_its_headers_and_stay_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_dicom_series(make_volume("lung_infection", 1, (16, 12, 6)), tmp_path / "in")
+    image, mask = load(source), np.zeros((16, 12, 6), np.uint8)
+    mask[3:6, 3:6, 1:3] = 1
+    apart = report(tmp_path, source, "lung_infection", mask)
+    read: list[Path] = []
+
+    def counted(path: Path, **options: Any) -> Any:
+        read.append(path)
+        return read_dataset(path, **options)
+
+    monkeypatch.setattr("monai_tpseg.io.dicom.frames.read_dataset", counted)
+    frames = cache(partial(source_frames, image.meta))
+    lesions = find_lesions(mask, image.meta)
+    measured = measure_lesions(lesions, np.full(mask.shape, 0.75), image.meta, "lung_infection", "case")
+    seg, sr = tmp_path / "shared_seg.dcm", tmp_path / "shared_sr.dcm"
+    write_segmentation(seg, lesions, image.meta, "lung_infection", "case", MADE_BY, frames=frames)
+    write_structured_report(sr, measured, image.meta, "lung_infection", "case", MADE_BY, seg, frames=frames)
+    assert len(read) == 6
+    assert seg.read_bytes() == (tmp_path / "seg.dcm").read_bytes()
+    assert sr.read_bytes() == apart.read_bytes()
 
 
 def test_an_empty_mask_is_reported_as_looked_at(tmp_path: Path) -> None:

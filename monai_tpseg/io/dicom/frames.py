@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from monai_tpseg.io.orientation import RAS_TO_LPS
 from monai_tpseg.io.source_grid import is_irregular, matrix, slice_affines
 from monai_tpseg.words import count
 
-__all__ = ["Frame", "source_frames"]
+__all__ = ["Frame", "Frames", "source_frames"]
 
 _NEAR = 0.5  # tolerance of a frame's position relative to the grid, as a share of the slice distance
 
@@ -46,6 +46,9 @@ class Frame(NamedTuple):
         """Whether the frame has a position in the patient."""
         known = (self.position, self.orientation, self.spacing)
         return [len(x) if x is not None else 0 for x in known] == [3, 6, 2]
+
+
+Frames = Callable[[], list[Frame]]  # the frames of one source, read when they are asked for
 
 
 def source_frames(meta: Mapping[str, Any]) -> list[Frame]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -35,7 +36,7 @@ from monai_tpseg.io.dicom.derived_object import (
 )
 from monai_tpseg.io.dicom.explicit_vr import save_explicit
 from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
-from monai_tpseg.io.dicom.frames import source_frames
+from monai_tpseg.io.dicom.frames import Frames, source_frames
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.safety import read_safely
@@ -81,6 +82,7 @@ def write_segmentation(
     algorithm: Algorithm,
     encoding: Encoding = "binary",
     names: Mapping[int, str] = MappingProxyType({}),
+    frames: Frames | None = None,
 ) -> None:
     """Write the lesions of a DICOM source as a segmentation, one segment each: BINARY (PS3.3 A.51), or LABELMAP.
 
@@ -97,6 +99,7 @@ def write_segmentation(
         algorithm: the algorithm that made the mask.
         encoding: `labelmap` needs readers of 2024 or later, since Label Map Segmentation Storage is a new SOP class.
         names: names given to lesions by a person, by number; used as label and tracking id of the segment.
+        frames: returns `source_frames(meta)` where several objects of one source share it; by default they are read.
 
     Raises:
         SegmentationError: the source does not name its study, series and object, or has changed since it was read.
@@ -107,7 +110,8 @@ def write_segmentation(
     known = task if isinstance(task, Task) else get_task(task)
     joined = np.minimum(lesions, SEGMENTS + 1).astype(np.uint8)  # further lesions share a segment
     segments = [Segment(*_lesion_names(n, name, known, names)) for n in range(1, int(joined.max()) + 1)]
-    _write(path, lambda: _build(_planes(joined, meta), segments, meta, known, algorithm, encoding))
+    read = frames or partial(source_frames, meta)
+    _write(path, lambda: _build(_planes(joined, meta), segments, read, known, algorithm, encoding))
 
 
 def write_contours(
@@ -117,6 +121,7 @@ def write_contours(
     task: str | Task,
     name: str,
     algorithm: Algorithm,
+    frames: Frames | None = None,
 ) -> None:
     """Write nested masks as one BINARY segmentation, one segment each; see `write_segmentation`.
 
@@ -128,6 +133,7 @@ def write_contours(
         task: see `write_segmentation`.
         name: see `write_segmentation`.
         algorithm: see `write_segmentation`.
+        frames: see `write_segmentation`.
 
     Raises:
         SegmentationError: see `write_segmentation`.
@@ -140,9 +146,10 @@ def write_contours(
     segments = [
         Segment(f"{known.title}, {word} contour", f"{name}_{known.name}_{word}", text) for word, text, _ in filled
     ]
+    read = frames or partial(source_frames, meta)
     _write(path, lambda: _build(
         np.stack([_planes(np.asarray(mask, np.uint8), meta) for *_, mask in filled], axis=-1),
-        segments, meta, known, algorithm, kind="contours",
+        segments, read, known, algorithm, kind="contours",
     ))  # fmt: skip
 
 
@@ -166,14 +173,14 @@ def _lesion_names(lesion: int, name: str, task: Task, names: Mapping[int, str]) 
 def _build(
     planes: NDArray[np.uint8],
     segments: Sequence[Segment],
-    meta: Mapping[str, Any],
+    read: Frames,
     task: Task,
     algorithm: Algorithm,
     encoding: Encoding = "binary",
     kind: str = "",
 ) -> highdicom.seg.Segmentation:
     """Planes (frames, rows, columns) of numbers, or (frames, rows, columns, segments) in {0, 1}."""
-    frames = source_frames(meta)
+    frames = read()
     check_references(frames)
     header = frames[0].header
     day, time = taken_at(header)
