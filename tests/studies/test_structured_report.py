@@ -153,8 +153,8 @@ def test_highdicom_makes_the_same_document_of_the_whole_content(tmp_path: Path) 
 def test_objects_of_one_source_share_its_headers_and_stay_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_dicom_series(make_volume("lung_infection", 1, (16, 12, 6)), tmp_path / "in")
-    image, mask = load(source), np.zeros((16, 12, 6), np.uint8)
+    source = write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), tmp_path / "in")
+    image, mask = load(source), np.zeros((32, 32, 6), np.uint8)
     mask[3:6, 3:6, 1:3] = 1
     apart = report(tmp_path, source, "lung_infection", mask)
     read: list[Path] = []
