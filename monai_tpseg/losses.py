@@ -137,6 +137,8 @@ class BoundaryDiceBCELoss(nn.Module):
     def pixel_weight(self, label: Tensor) -> Tensor:
         """Return w of the cross-entropy for a label (B, 1, H, W), float32 of the same shape.
 
+        On a GPU, where a check would wait for the device, a label that leaves [0, 1] makes the weight NaN.
+
         Raises:
             ValueError: the batch is empty, or the label leaves [0, 1], as a mask of 0 and 255 does.
         """
@@ -144,12 +146,13 @@ class BoundaryDiceBCELoss(nn.Module):
         if not label.numel():
             raise ValueError(f"The batch is empty: its label has shape {tuple(label.shape)}.")
         low, high = label.aminmax()
-        if not (low >= 0 and high <= 1):
+        valid = (low >= 0) & (high <= 1)
+        if label.device.type == "cpu" and not valid:
             raise ValueError(
                 f"Label must lie in [0, 1], got values from {low:g} to {high:g}; make it a mask of 0 and 1."
             )
         mean = box_mean(label, self.kernel_size, self.count_include_pad)
-        return 1.0 + self.boundary_weight * (mean - label).abs()
+        return (1.0 + self.boundary_weight * (mean - label).abs()).where(valid, torch.nan)
 
     @staticmethod
     def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
