@@ -23,6 +23,7 @@ FOLDERS = ["prepare", "folders", "--images", "in", "--masks", "in", "--task", "s
 CALIBRATE = ["calibrate", "--data", "in.json"]
 NEW_TASK = ["new-task", "mole", "--modality", "ct", "--exemplars", "in", "--out", "new.pt"]
 FOLLOW = ["follow", "a", "b", "--out", "new"]
+PACK = ["weights", "pack", "model.pt", "--name", "liver"]
 LISTEN = ["listen", "--out", "new", "--rules", "r.yaml", "--allow", "A"]
 
 NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
@@ -77,6 +78,8 @@ NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "--keep": (LISTEN, ("-1", "nan")),
     "--associations": (LISTEN, ("0",)),
     "--port": (LISTEN, ("-1", "65536")),
+    "--date": (PACK, ("yesterday", "2026-02-30")),
+    "--url": (PACK, ("foo", "ftp://example.org/w.pt", "https:w.pt")),
     "--monitor-port": (LISTEN, ("-2", "65536")),
 }
 """Option -> a command that has it, and values that no file can make right."""

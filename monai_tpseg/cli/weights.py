@@ -7,11 +7,14 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from monai_tpseg.cli.usage import path_text
 from monai_tpseg.weights import CatalogueError, Entry, find, folders, listed, user_folder
+from monai_tpseg.weights.card import SCHEMES
 from monai_tpseg.weights.lookup import VARIABLE
 from monai_tpseg.words import count
 
@@ -65,15 +68,29 @@ def _add_pack(command: Any) -> None:
     command.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
     command.add_argument("--status", default="", metavar="TEXT", help="a word or two, repeated in every result")
     command.add_argument("--intended-use", default="", metavar="TEXT", help="intended use, in one sentence")
-    command.add_argument("--date", default="", metavar="YYYY-MM-DD", help="date when training ended")
+    command.add_argument("--date", default="", type=_date, metavar="YYYY-MM-DD", help="date when training ended")
     command.add_argument(
         "--sources",
         type=path_text,
         metavar="JSON",
         help="list of the training data: name, tasks, pictures, terms, link",
     )
-    command.add_argument("--url", default="", metavar="URL", help="URL where others can download the file")
+    command.add_argument("--url", default="", type=_url, metavar="URL", help="URL where others can download the file")
     command.add_argument("--replace", action="store_true", help="replace existing weights of that name")
+
+
+def _date(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a date such as 2026-01-31") from None
+
+
+def _url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in SCHEMES or not url.netloc:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a URL that begins with {' or '.join(SCHEMES)}://")
+    return text
 
 
 def _list(options: argparse.Namespace) -> int:

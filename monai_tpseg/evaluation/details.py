@@ -74,7 +74,7 @@ class CaseDetails:
             "hd95": surface.hd95,
             "nsd": surface.nsd,
             "tolerance": tolerance_of(modality, spacing is not None),
-            **_sizes(masks, spacing),
+            **_sizes(masks, spacing, meta),
             **_lesions(masks, meta),
             "ece": None if bins is None else calibration_error(bins),
             _BINS: None if bins is None else bins.tolist(),
@@ -137,8 +137,8 @@ def _rates(rows: Sequence[Row], least: float) -> dict[str, float | None]:
     }
 
 
-def _sizes(masks: Sequence[Tensor], spacing: Sequence[float] | None) -> Row:
-    one = 1.0 if spacing is None else float(np.prod(spacing))
+def _sizes(masks: Sequence[Tensor], spacing: Sequence[float] | None, meta: Mapping[str, Any]) -> Row:
+    one = 1.0 if spacing is None else float(np.prod(spacing)) * _skew(meta, len(spacing))
     pred, label = (round(int((mask > 0).sum()) * one, 3) for mask in masks)
     unit = "px" if spacing is None else f"mm{len(spacing)}"
     return {"size_label": label, "size_pred": pred, "size_unit": unit}
@@ -161,6 +161,14 @@ def _spacing(meta: Mapping[str, Any], axes: int) -> list[float] | None:
         return None
     steps = np.asarray(meta[meta_keys.SPACING], dtype=np.float64).ravel()[:axes]
     return [float(step) for step in steps] if len(steps) == axes else None
+
+
+def _skew(meta: Mapping[str, Any], axes: int) -> float:
+    """The volume of a voxel as a share of the product of its edges: 1 unless the axes of a volume are oblique."""
+    if axes < 3 or meta_keys.AFFINE not in meta:
+        return 1.0
+    steps = np.asarray(meta[meta_keys.AFFINE], dtype=np.float64)[:3, :3]
+    return float(abs(np.linalg.det(steps / np.linalg.norm(steps, axis=0))))
 
 
 def _mean(values: Any) -> float | None:

@@ -139,6 +139,10 @@ class TaskInferer(Inferer):
             raise ValueError(f"slice_batch must be at least 1, or 'auto', got {slice_batch}.")
         if not memory_mb > 0:
             raise ValueError(f"memory_mb must be more than 0 MiB, got {memory_mb}.")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap must lie in [0, 1), got {overlap}.")
+        if not isinstance(sw_batch_size, int) or sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be a whole number of at least 1, got {sw_batch_size}.")
         self.image_size = image_size_2d(image_size)
         self.window, self.amp, self.tta_flips, self.slice_batch = window, amp, tta_flips, slice_batch
         self.device = None if device is None else torch.device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -95,8 +96,14 @@ class LoadMedicalImage(Transform):
 
         Raises:
             ReadError: with an error code; it gives the file's base name and no header values.
+            TypeError: `path` is neither a path nor a sequence of paths.
         """
-        files = [Path(path)] if isinstance(path, str | Path) else [Path(file) for file in path]
+        paths = [path] if isinstance(path, str | Path) else path
+        if not isinstance(paths, Sequence) or not all(isinstance(file, str | Path) for file in paths):
+            raise TypeError(f"path must be a path or a list of paths, got {reprlib.repr(path)}.")
+        if "" in paths:
+            raise ReadError("E_EMPTY", "A path is empty; give the file or folder.")
+        files = [Path(file) for file in paths]
         if not files:
             raise ReadError("E_EMPTY", "The case has no file; give at least one.")
         return read_safely(lambda: self._load(files), base_name(files[0]))

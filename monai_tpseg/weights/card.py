@@ -13,7 +13,10 @@ from typing import Any
 
 from monai_tpseg.parsing import read_json
 
-__all__ = ["Card", "CatalogueError", "read_card"]
+__all__ = ["SCHEMES", "Card", "CatalogueError", "read_card"]
+
+SCHEMES = ("http", "https")
+"""Schemes of the URLs that weights are fetched from."""
 
 
 class CatalogueError(ValueError):

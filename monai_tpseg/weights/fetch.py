@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from monai_tpseg.files import complete, file_sha256
-from monai_tpseg.weights.card import CatalogueError
+from monai_tpseg.weights.card import SCHEMES, CatalogueError
 from monai_tpseg.weights.lookup import Entry
 
 __all__ = ["fetch"]
@@ -35,7 +35,7 @@ def fetch(entry: Entry) -> Path:
         entry.check()
         return entry.file
     url = entry.card.url
-    if urlparse(url).scheme not in ("http", "https"):
+    if urlparse(url).scheme not in SCHEMES:
         raise CatalogueError(f"Weights '{entry.card.name}' have no download address; copy the file there.")
     suffix = Path(urlparse(url).path).suffix
     target = entry.folder.path / f"{entry.card.name}{suffix if suffix in ('.pt', '.pth') else '.safetensors'}"

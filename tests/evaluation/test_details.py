@@ -54,6 +54,17 @@ def test_volumes_are_measured_in_three_dimensions() -> None:
     assert (row["lesions_pred"], row["found_0.1"], row["found_0.5"]) == (1, 1, 0)  # IoU is a third
 
 
+def test_oblique_axes_make_a_voxel_smaller_than_its_edges() -> None:
+    label = torch.zeros(1, 10, 10, 6)
+    label[:, 2:6, 2:6, 1:3] = 1  # 32 voxels
+    tilt = np.radians(30)
+    steps = np.diag([1.0, 1.0, 1.0, 1.0])
+    steps[:3, 2] = 0.0, 5 * np.sin(tilt), 5 * np.cos(tilt)  # slices 5 mm apart along a tilted gantry
+    meta = {meta_keys.SPACING: torch.tensor([1.0, 1.0, 5.0]), meta_keys.AFFINE: torch.from_numpy(steps)}
+    row = CaseDetails({"liver_lesion": "ct"}).measure(label, label, "liver_lesion", meta=meta)
+    assert row["size_label"] == pytest.approx(32 * 5 * np.cos(tilt), abs=1e-3)
+
+
 def test_irregular_slices_are_lesions_of_their_own() -> None:
     mask = torch.ones(1, 4, 4, 3)
     row = CaseDetails().measure(mask, mask, "lung_infection", meta={meta_keys.IRREGULAR: "gap"})

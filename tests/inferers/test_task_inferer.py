@@ -116,6 +116,8 @@ def test_no_task_is_an_error(inferer: TaskInferer | DeepSupervisionInferer) -> N
         ({"image_size": 100}, "multiples of 32, got 100"),
         ({"window": "tiles"}, "Unknown window 'tiles'; choose one of none, sliding"),
         ({"slice_batch": 0}, "at least 1, or 'auto', got 0"),
+        ({"overlap": 2}, r"overlap must lie in \[0, 1\), got 2"),
+        ({"sw_batch_size": 0}, "sw_batch_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(kwargs: dict[str, object], message: str) -> None:

@@ -76,6 +76,19 @@ def test_nothing_found(tmp_path: Path) -> None:
     assert caught.value.code == "E_NOT_FOUND"
 
 
+@pytest.mark.parametrize("path", [5, None, [5], b"a.png"])
+def test_what_is_no_path_is_named(path: Any) -> None:
+    with pytest.raises(TypeError, match="path must be a path or a list of paths, got"):
+        LoadMedicalImage()(path)
+
+
+@pytest.mark.parametrize("path", ["", ["a.png", ""]])
+def test_an_empty_path_is_not_the_current_folder(path: Any) -> None:
+    with pytest.raises(ReadError, match="A path is empty") as caught:
+        LoadMedicalImage()(path)
+    assert caught.value.code == "E_EMPTY"
+
+
 def test_stem_strips_known_suffixes_only() -> None:
     names = {"a.nii.gz": "a", "a.b.PNG": "a.b", "1.2.840.1": "1.2.840.1", "IM1.dcm": "IM1", "x": "x", ".png": ".png"}
     assert {name: stem(Path(name)) for name in names} == names
