@@ -154,6 +154,16 @@ def test_an_empty_path_is_not_the_current_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", [["--checkpoint", "absent.pt"], ["--checkpoint", "starter-tpseg"]], ids=" ".join)
+def test_a_node_reads_weights_and_rules_before_it_makes_its_folder(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*LISTEN, *words, "--quiet"]) == 1
+    assert ("absent.pt" if "absent.pt" in words else "r.yaml") in _one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("words", list(_commands(_parser())), ids=" ".join)
 def test_an_option_that_shows_a_file_or_folder_is_declared_as_one(words: tuple[str, ...]) -> None:
     command = _parser()

@@ -6,6 +6,7 @@ import argparse
 import logging
 import math
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,6 @@ from monai_tpseg.words import how_to_install
 
 if TYPE_CHECKING:
     from monai_tpseg.pacs.node import Node
-    from monai_tpseg.pacs.queue import Queue
     from monai_tpseg.pacs.remote_nodes import DicomPeer, Tls, WebPeer
 
 __all__ = ["add_pacs_commands"]
@@ -188,17 +188,17 @@ def _listen(options: argparse.Namespace) -> int:
     _check_installed("listen")
     _check_listen(options)
     warm_up("monai_tpseg.transforms.transfer:read_packed")
-    from monai_tpseg.pacs.queue import Queue
     from monai_tpseg.studies.lock import locked
 
     work = Path(options.out)
     if (work / "cases").is_dir():
         raise ValueError(f"'{work}' holds the results of tpseg run; choose another --out.")
+    node = _node(options)
     work.mkdir(parents=True, exist_ok=True, mode=0o700)
     work.chmod(0o700)
     with locked(work):
         try:
-            _node(options, work, Queue(work / "queue.sqlite", options.quiet_period)).run()
+            node(work).run()
         except KeyboardInterrupt:
             logger.info("Stopped; the remaining work is done after the next start.")
     return 0
@@ -217,9 +217,11 @@ def _check_listen(options: argparse.Namespace) -> None:
         raise UsageError("--send-tls needs --tls-cert and --tls-key.")
 
 
-def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
+def _node(options: argparse.Namespace) -> Callable[[Path], Node]:
+    """Check all options, rules and weights before anything is written; the result makes the node in its folder."""
     from monai_tpseg.networks.fast.inference_form import choose_device, choose_precision
     from monai_tpseg.pacs.node import Node
+    from monai_tpseg.pacs.queue import Queue
     from monai_tpseg.pacs.receiver import Address, Receiver
     from monai_tpseg.pacs.remote_nodes import check_title
     from monai_tpseg.pacs.rules import read_rules
@@ -244,12 +246,17 @@ def _node(options: argparse.Namespace, work: Path, queue: Queue) -> Node:
         choose_precision(options.precision, choose_device(options.device))
     model = Model(options.checkpoint, options.device, settings)
     rules = read_rules(options.rules, model.info.tasks)
-    store = Store(work, queue, int(options.quota * _GIB))
     address = Address(title, options.bind, options.port, allowed, options.associations, tls)
-    segmenting = Segmenting(model, rules, queue, store, limits)
     monitor = None if options.monitor_port < 0 else options.monitor_port
-    receiver = Receiver(address, queue, store)
-    return Node(receiver, segmenting, destination, queue, store, options.keep * 3600, monitor)
+
+    def made(work: Path) -> Node:
+        queue = Queue(work / "queue.sqlite", options.quiet_period)
+        store = Store(work, queue, int(options.quota * _GIB))
+        segmenting = Segmenting(model, rules, queue, store, limits)
+        receiver = Receiver(address, queue, store)
+        return Node(receiver, segmenting, destination, queue, store, options.keep * 3600, monitor)
+
+    return made
 
 
 def _send(options: argparse.Namespace) -> int:
