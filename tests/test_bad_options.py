@@ -154,6 +154,17 @@ def test_an_empty_path_is_not_the_current_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_values_of_a_suite_are_checked_before_its_first_row_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("{name: s, rows: [{id: A, options: {}}, {id: B, options: {batch_size: zero}}]}")
+    assert main(["experiment", "suite.yaml", "--data", ".", "--out", "new"]) == 1
+    assert "row B: batch_size must be a whole number of at least 1, got 'zero'" in _one_line(capsys)
+    assert list(tmp_path.iterdir()) == [suite]
+
+
 @pytest.mark.parametrize("words", [["--checkpoint", "absent.pt"], ["--checkpoint", "starter-tpseg"]], ids=" ".join)
 def test_a_node_reads_weights_and_rules_before_it_makes_its_folder(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

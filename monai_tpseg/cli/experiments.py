@@ -55,10 +55,16 @@ def _add_experiment(command: argparse.ArgumentParser) -> None:
 
 
 def _experiment(options: argparse.Namespace) -> int:
+    from monai_tpseg.bundle.setting_values import check_values
     from monai_tpseg.experiments.runner import run_suite, train_command
-    from monai_tpseg.experiments.suite import read_suite
+    from monai_tpseg.experiments.suite import SuiteError, read_suite
 
     suite, data, out, bundle = read_suite(options.suite), Path(options.data), Path(options.out), Path(options.bundle)
+    for run in suite.runs(options.only):  # before hours of other rows
+        try:
+            check_values(run.options)
+        except ValueError as error:
+            raise SuiteError(f"'{options.suite}', row {run.row}: {error}") from None
     if options.list:
         for run in suite.runs(options.only):
             words = ["python", *train_command(run, data, out / "runs" / run.name, bundle)]
