@@ -22,6 +22,10 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, source_tree)
     for name in ("monai_tpseg", "transforms", "bundles"):
         shutil.copytree(ROOT / name, source_tree / name)
+    subprocess.run(
+        [sys.executable, str(ROOT / ".github" / "public_address.py"), "https://example.org/lab/tpseg", "v9"],
+        cwd=source_tree, check=True,
+    )  # fmt: skip
     options = ["--no-deps", "--no-build-isolation", "--no-cache-dir", "--wheel-dir", str(tmp_path)]
     subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", *options, str(source_tree)], check=True)
     (wheel,) = tmp_path.glob("*.whl")
@@ -40,6 +44,13 @@ def test_a_wheel_holds_packages_and_modality_files(tmp_path: Path) -> None:
     assert "monai_tpseg/bundles/tpseg_lesion_segmentation/configs/train.json" in names
     assert "monai_tpseg/weights/files/starter-tpseg.safetensors" in names
     assert "monai_tpseg/py.typed" in names
+    (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+    described = zipfile.ZipFile(wheel).read(metadata).decode()
+    relative = re.findall(r"\]\((?!https?://|#)[^)]*\)", described)
+    assert not relative
+    assert "https://example.org/lab/tpseg/raw/v9/docs/figures/tasks.jpg" in described
+    assert "https://example.org/lab/tpseg/blob/v9/docs/weights.md" in described
+    assert "Project-URL: Changelog, https://example.org/lab/tpseg/blob/v9/CHANGELOG.md" in described
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "bundles/"))]
 
 
