@@ -135,7 +135,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Try a file where `path` is to lie, so that long work does not end without a place for its result.
 
     Args:
-        path: the file to write; its folder is made.
+        path: the file to write.
 
     Raises:
         OSError: nothing can be written there; one line says so.
@@ -147,19 +147,24 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_folder(folder: str | os.PathLike[str], given: str | os.PathLike[str], option: str) -> None:
-    """Make a folder and try whether there is room in it for a file of 1 MiB, which is removed again.
+    """Try whether a folder, or the nearest one above that exists, takes a file of 1 MiB, which is removed again.
+
+    The folder itself is not made: whatever else stops the command leaves nothing behind.
 
     Args:
-        folder: to write into.
+        folder: to write into, there or not.
         given: the path that the user gave.
         option: that it was given with.
 
     Raises:
         OSError: nothing can be written there; one line says so.
     """
+    chosen = Path(folder).absolute()
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
+        nearest = next(one for one in (chosen, *chosen.parents) if one.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with tempfile.TemporaryFile(dir=nearest) as probe:
             probe.write(bytes(_PROBE))
     except OSError as error:
         raise OSError(f"'{given}' cannot be written ({error.strerror}); choose another {option}.") from error

@@ -198,7 +198,7 @@ def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
     def stored(event: Any) -> int:
         try:
             folder.keep(
-                series, str(event.request.AffectedSOPInstanceUID), lambda part: _write(part, event.encoded_dataset())
+                series, str(event.request.AffectedSOPInstanceUID), lambda part: _write(part, _content_of(event))
             )
         except OSError as error:  # in a thread of pynetdicom, which would only count a failure
             refused.append(error)
@@ -223,6 +223,15 @@ def _get(peer: DicomPeer, series: Series, folder: _Folder) -> None:
     if "Status" not in last:
         raise PeerError(f"'{peer.title}' closed the connection while sending a series; repeat the command to continue.")
     folder.failed += int(last.get("NumberOfFailedSuboperations") or 0)
+
+
+def _content_of(event: Any) -> bytes:
+    """An image as a DICOM file: in memory, or on disk where a node in this process has pynetdicom store all so."""
+    if event.dataset_path is None:
+        content: bytes = event.encoded_dataset()
+        return content
+    event.request._dataset_file.flush()
+    return Path(event.dataset_path).read_bytes()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -457,7 +457,7 @@ def test_a_folder_lets_choose(browser: Browser, trained: PromptModel, sources: d
         page.locator("#choose-task").select_option("brain_tumor")
         page.keyboard.press("Enter")
         page.wait_for_selector("body.open #canvas[data-shown='4']")
-        assert page.locator("#about").inner_text().startswith("head.nii.gz · mri · 40 ")
+        assert page.locator("#about").inner_text().startswith("head.nii.gz · MRI · 40 ")
         page.keyboard.press("l")
         page.locator("#choose-case").select_option("1")
         page.locator("#choose-open").click()

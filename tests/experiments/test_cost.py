@@ -72,11 +72,11 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| growth per task |" in capsys.readouterr().out
     assert main(["cost", "--image-size", "64", "--set", "architecture=unet", "width=8"]) == 0  # as the help says
     assert "| growth per task |" in capsys.readouterr().out
-    assert main([*options, "--set", "architecture=unet"]) == 1
+    assert main([*options, "--set", "architecture=unet"]) == 2
     assert "backbone 'hiera_demo' is not an option of architecture 'unet'" in capsys.readouterr().err
     assert main([*options, "--set", "adapter"]) == 2
     assert "needs KEY=VALUE, got 'adapter'" in capsys.readouterr().err
     assert main([*options, "--num-tasks", "8", "1"]) == 2
     assert "two increasing numbers" in capsys.readouterr().err
-    assert main([*options, "--set", "foo=1"]) == 1
+    assert main([*options, "--set", "foo=1"]) == 2
     assert "foo 1 is not an option of architecture 'tpseg'" in capsys.readouterr().err

@@ -75,7 +75,7 @@ class Orthanc:
     def stop(self) -> None:
         assert self.process is not None
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(60)
 
     def _answers(self) -> bool:
         try:
@@ -176,7 +176,7 @@ class NodeProcess:
     def kill(self) -> None:
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def stop(self) -> int:
         assert self.process is not None

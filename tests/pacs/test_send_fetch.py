@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pynetdicom import _config
 
 from monai_tpseg.cli.main import main
 from monai_tpseg.pacs.node import Node
@@ -38,10 +39,16 @@ def run(tmp_path_factory: pytest.TempPathFactory, model: Model) -> tuple[Path, P
     return folder / "study", out, uid
 
 
-@pytest.mark.parametrize("way", ["peer", "web"])
+@pytest.mark.parametrize(("way", "on_disk"), [("peer", False), ("peer", True), ("web", False)])
 def test_results_are_sent_and_images_come_back(
-    orthanc: Orthanc, run: tuple[Path, Path, str], tmp_path: Path, way: str
+    orthanc: Orthanc,
+    run: tuple[Path, Path, str],
+    tmp_path: Path,
+    way: str,
+    on_disk: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(_config, "STORE_RECV_CHUNKED_DATASET", on_disk)  # as a node in this process sets it
     study, out, uid = run
     orthanc.store(study)
     peer = str(getattr(orthanc, way))
