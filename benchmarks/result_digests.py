@@ -3,6 +3,7 @@
     python benchmarks/result_digests.py make CASES                 # 60 phantom studies, once
     python benchmarks/result_digests.py samples CASES              # or the DICOM files that pydicom brings
     python benchmarks/result_digests.py record CASES before.json   # in a checkout of each commit
+    python benchmarks/result_digests.py demo before.json           # the files of the demo, trained for two epochs
     python benchmarks/result_digests.py compare before.json after.json
 
 `record` runs the starter weights of TP-Seg and K-Prism. Many of pydicom's files are broken on purpose, and a bundle
@@ -111,6 +112,13 @@ def record(cases: Path) -> dict[str, str]:
     return found
 
 
+def demo() -> dict[str, str]:
+    """Run the demo: masks with the shipped weights, a short training, its evaluation and its masks."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run(ROOT / "examples" / "demo.py", "--output", scratch, "--epochs", 2, "--minimum", 0)
+        return dict(digests(Path(scratch), "demo"))
+
+
 def compare(before: dict[str, str], after: dict[str, str]) -> int:
     """Print what differs; 1 where something does."""
     for name in sorted(before.keys() | after.keys()):
@@ -124,7 +132,7 @@ def compare(before: dict[str, str], after: dict[str, str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("make", "samples", "record", "compare"))
+    parser.add_argument("step", choices=("make", "samples", "record", "demo", "compare"))
     parser.add_argument("paths", nargs="+", type=Path)
     options = parser.parse_args(arguments)
     if options.step == "make":
@@ -133,6 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samples(options.paths[0])
     elif options.step == "record":
         options.paths[1].write_text(json.dumps(record(options.paths[0]), indent=1))
+    elif options.step == "demo":
+        options.paths[0].write_text(json.dumps(demo(), indent=1))
     else:
         return compare(*(json.loads(path.read_text()) for path in options.paths))
     return 0
