@@ -73,7 +73,7 @@ class Receiver:
         self._open: dict[Any, set[str]] = {}  # association -> studies received through it
         self._lock = threading.Lock()
         self._server: Any = None
-        self._temporary = tempfile.tempdir
+        self._temporary, self._chunked = tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET
 
     @property
     def port(self) -> int:
@@ -91,8 +91,8 @@ class Receiver:
         Raises:
             PeerError: the port is in use, or permission is denied.
         """
+        self._temporary, self._chunked = tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET
         _config.STORE_RECV_CHUNKED_DATASET = True  # objects of any size are written to disk as they arrive
-        self._temporary = tempfile.tempdir
         tempfile.tempdir = str(self.store.part)  # private, and on the file system of its destination
         ae = AE(self.address.title)
         ae.require_called_aet = True
@@ -115,7 +115,7 @@ class Receiver:
             where = (self.address.host, self.address.port)
             self._server = ae.start_server(where, block=False, ssl_context=tls, evt_handlers=handlers)
         except OSError as error:
-            tempfile.tempdir = self._temporary
+            tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET = self._temporary, self._chunked
             raise PeerError(
                 f"Port {self.address.port} of {self.address.host} cannot be opened ({error.strerror}); choose another."
             ) from error
@@ -125,7 +125,7 @@ class Receiver:
         if self._server is not None:
             server, self._server = self._server, None
             server.shutdown()
-            tempfile.tempdir = self._temporary
+            tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET = self._temporary, self._chunked
             for association in server.active_associations:
                 if association.dul.socket is not None:
                     association.dul.socket.close()

@@ -67,8 +67,14 @@ def test_results_are_sent_and_images_come_back(
 
 @pytest.mark.parametrize("way", ["peer", "web"])
 def test_a_full_disc_ends_fetching_with_its_reason(
-    orthanc: Orthanc, run: tuple[Path, Path, str], tmp_path: Path, way: str, capsys: pytest.CaptureFixture[str]
+    orthanc: Orthanc,
+    run: tuple[Path, Path, str],
+    tmp_path: Path,
+    way: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(_config, "STORE_RECV_CHUNKED_DATASET", False)  # no node in the process of the command
     study, _, uid = run
     orthanc.store(study)
     command = ["fetch", "--from", str(getattr(orthanc, way)), "--study", uid, "--out", str(tmp_path / "in")]

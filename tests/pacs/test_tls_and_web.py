@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pynetdicom import _config
 
 from monai_tpseg.cli.main import main
 from monai_tpseg.io.dicom.segmentation import LABELMAP_STORAGE
@@ -90,6 +91,7 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(certificates: dict[str, 
     tls = Tls(str(own.certificate), str(own.key), str(scanner.certificate))
     receiver = Receiver(Address("TPSEG", "127.0.0.1", 0, ("A",), tls=tls), queue, Store(tmp_path, queue, 10**9))
     before, folder = {thread.name for thread in threading.enumerate()}, tempfile.gettempdir()
+    in_memory = _config.STORE_RECV_CHUNKED_DATASET
     receiver.open()
     with socket.create_connection(("127.0.0.1", receiver.port)):
         known = Tls(str(scanner.certificate), str(scanner.key), str(own.certificate))
@@ -102,6 +104,7 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(certificates: dict[str, 
             20,
         )
     queue.close()
+    assert _config.STORE_RECV_CHUNKED_DATASET == in_memory
     assert tempfile.gettempdir() == folder  # what others write is their own business again
 
 
