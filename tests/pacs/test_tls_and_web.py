@@ -104,7 +104,7 @@ def test_who_connects_and_says_nothing_keeps_nobody_out(certificates: dict[str, 
             20,
         )
     queue.close()
-    assert _config.STORE_RECV_CHUNKED_DATASET == in_memory
+    assert in_memory == _config.STORE_RECV_CHUNKED_DATASET
     assert tempfile.gettempdir() == folder  # what others write is their own business again
 
 
