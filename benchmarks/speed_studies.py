@@ -129,7 +129,9 @@ def run(checkout: Path, tree: Path, weights: Path) -> tuple[dict[str, float], di
         script.write_text(code)
         with printed.open("w") as stream:
             environment = {**os.environ, "PYTHONPATH": str(checkout)}
-            process = subprocess.Popen([sys.executable, str(script), *words], env=environment, stdout=stream)
+            command = [sys.executable, str(script), *words]
+            # elsewhere than here: Python's own processes import from the current folder first
+            process = subprocess.Popen(command, env=environment, stdout=stream, cwd=folder)
             others: dict[int, float] = {}
             while process.poll() is None:
                 for pid in descendants(process.pid)[1:]:

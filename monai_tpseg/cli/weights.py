@@ -68,14 +68,14 @@ def _add_pack(command: Any) -> None:
     command.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
     command.add_argument("--status", default="", metavar="TEXT", help="a word or two, repeated in every result")
     command.add_argument("--intended-use", default="", metavar="TEXT", help="intended use, in one sentence")
-    command.add_argument("--date", default="", type=_date, metavar="YYYY-MM-DD", help="date when training ended")
+    command.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="date when training ended")
     command.add_argument(
         "--sources",
         type=path_text,
         metavar="JSON",
         help="list of the training data: name, tasks, pictures, terms, link",
     )
-    command.add_argument("--url", default="", type=_url, metavar="URL", help="URL where others can download the file")
+    command.add_argument("--url", type=_url, metavar="URL", help="URL where others can download the file")
     command.add_argument("--replace", action="store_true", help="replace existing weights of that name")
 
 
