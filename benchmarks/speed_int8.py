@@ -24,13 +24,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.speed_masks import summary
-from benchmarks.speed_runtimes import inputs, overlap
-from benchmarks.timing import arguments, interleave, network, save
+from benchmarks.speed_runtimes import chosen_weights, inputs, overlap, weights_arguments
+from benchmarks.timing import interleave, network, save
 from monai_tpseg.networks import TPSeg
-from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.fast.encoder import PackedLinear
-from monai_tpseg.networks.weights_info import read_info
-from monai_tpseg.weights import choose_weights
 
 LEVELS = 127  # of activations: the largest 7-bit number
 
@@ -148,18 +145,9 @@ def speed(net: TPSeg, row: int, pictures: list[Tensor], rounds: int, torchao: bo
 
 
 def main() -> None:
-    parser = arguments(str(__doc__), rounds=5, batch=1, threads=1)
-    parser.add_argument("--checkpoint", help="weights, or their name in the catalogue; by default the starter weights")
-    parser.add_argument("--dataset_dir", required=True)
-    parser.add_argument("--calibration", type=int, default=20, help="pictures of a task that int8 is calibrated on")
-    parser.add_argument("--pictures", type=int, default=20, help="pictures of a task that masks are compared on")
+    parser = weights_arguments(str(__doc__), 20, 20, rounds=5, threads=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    checkpoint = choose_weights(args.checkpoint)
-    info, net = read_info(checkpoint), build_described(checkpoint)
-    if not isinstance(net, TPSeg):
-        parser.error(f"'{checkpoint}' holds a {type(net).__name__}; only TP-Seg is compared.")
-    args.checkpoint = checkpoint.name
+    info, net = chosen_weights(parser, args)
     dice: dict[str, Any] = {}
     with torch.inference_mode():
         for row, task in enumerate(info.tasks):

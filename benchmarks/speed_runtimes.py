@@ -12,6 +12,7 @@ runtimes ask the processor what it can do, so the figures of another kind of pro
 from __future__ import annotations
 
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ from monai_tpseg.data import read_datalist
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.export import export_task
-from monai_tpseg.networks.weights_info import read_info
+from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd
 from monai_tpseg.weights import choose_weights
 
@@ -89,26 +90,38 @@ def openvino(file: Path, threads: int, pictures: list[Tensor], half: bool) -> It
         yield "openvino_int8", compiled(int8, "f32")
 
 
-def main() -> None:
-    parser = arguments(str(__doc__), rounds=4, batch=1)
+def weights_arguments(description: str, calibration: int, pictures: int, **defaults: Any) -> ArgumentParser:
+    """Return the parser of a comparison on weights and data, for a batch of one; `defaults` as in `arguments`."""
+    parser = arguments(description, batch=1, **defaults)
     parser.add_argument("--checkpoint", help="weights, or their name in the catalogue; by default the starter weights")
     parser.add_argument("--dataset_dir", required=True)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--calibration", type=int, default=64, help="pictures that int8 is calibrated on")
-    parser.add_argument("--pictures", type=int, default=100, help="pictures that masks are compared on")
-    parser.add_argument("--fp32", action="store_true", help="leave bf16 out, on a processor without it")
-    parser.add_argument("--name", default="runtimes", help="of the JSON file")
-    args = parser.parse_args()
+    parser.add_argument("--calibration", type=int, default=calibration, help="pictures of a task to calibrate int8 on")
+    parser.add_argument("--pictures", type=int, default=pictures, help="pictures of a task to compare masks on")
+    return parser
+
+
+def chosen_weights(parser: ArgumentParser, args: Namespace) -> tuple[WeightsInfo, TPSeg]:
+    """Return description and network of the chosen weights, whose name replaces their path in `args`; set threads."""
     torch.set_num_threads(args.threads)
     checkpoint = choose_weights(args.checkpoint)
     info, net = read_info(checkpoint), build_described(checkpoint)
     if not isinstance(net, TPSeg):
         parser.error(f"'{checkpoint}' holds a {type(net).__name__}; only TP-Seg is compared.")
+    args.checkpoint = checkpoint.name
+    return info, net
+
+
+def main() -> None:
+    parser = weights_arguments(str(__doc__), 64, 100, rounds=4)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--fp32", action="store_true", help="leave bf16 out, on a processor without it")
+    parser.add_argument("--name", default="runtimes", help="of the JSON file")
+    args = parser.parse_args()
+    info, net = chosen_weights(parser, args)
     row, size = info.tasks.index(args.task), info.image_size
     pictures = list(inputs(args.dataset_dir, args.task, info.tasks, size, args.calibration + args.pictures))
     calibration, compared = pictures[: args.calibration], pictures[args.calibration :]
-    args.backbone, args.size, args.checkpoint = info.network["backbone"], size[0], Path(checkpoint).name
-    args.dataset_dir = "DATA"
+    args.backbone, args.size, args.dataset_dir = info.network["backbone"], size[0], "DATA"
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         runs = candidates(net, row, size, Path(folder), args.threads, calibration, not args.fp32)
         batch = compared[0].expand(args.batch, -1, -1, -1).contiguous()

@@ -150,9 +150,7 @@ def check_train(
     _check_device(device, amp)
     if backbone is not None and backbone not in backbones:  # None: of an architecture that has none
         raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, backbones)}.")
-    for key, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{key} must be a whole number of at least 1, got {number!r}.")
+    check_values({"max_epochs": max_epochs, "batch_size": batch_size})  # as resolved, where they were expressions
     lists = {section: _named_cases(datalist, section, dataset_dir, tasks) for section in (TRAINING, VALIDATION)}
     _say(list_findings(lists, tasks))
     if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from monai_tpseg.bundle.command_line import flag
-from monai_tpseg.inferers.task_inferer import image_size_2d
+from monai_tpseg.inferers.task_inferer import Amp, image_size_2d
 from monai_tpseg.segment import Finish
 from monai_tpseg.words import choose
 
@@ -56,6 +56,8 @@ _NUMBER: dict[str, tuple[float, float, bool]] = {
 
 _OF_SOME_NETWORKS = ("alpha", "reinforcement", "momentum")
 """Null where the network has none."""
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {"stem": (None, "patch", "conv"), "amp": get_args(Amp)}
 
 _BELOW_ONE = ("momentum", "ema", "overlap")
 
@@ -123,9 +125,9 @@ def _widths(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be whole numbers above 0, or null, got {value!r}.")
 
 
-def _stem(name: str, value: Any) -> None:
-    if value not in (None, "patch", "conv"):
-        raise ValueError(f"Unknown {name} {value!r}; {choose(value, ('patch', 'conv'))}.")
+def _choice(name: str, value: Any) -> None:
+    if value not in _CHOICES[name]:
+        raise ValueError(f"Unknown {name} {value!r}; {choose(value, filter(None, _CHOICES[name]))}.")
 
 
 def _removed(name: str, value: Any) -> None:
@@ -184,7 +186,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "soft_rim": _odd,
     **dict.fromkeys(("image_size", "roi_size"), _size),
     **dict.fromkeys(("channels", "rfb_channels"), _widths),
-    "stem": _stem,
+    **dict.fromkeys(_CHOICES, _choice),
     "without_pgtd": _removed,
     "tasks": _tasks,
     "device": _device,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.rounding import DEGREES
+from monai_tpseg.io.safety import MAX_TEXT_HEADER
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
@@ -44,7 +45,6 @@ _UNITS = {
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
 _NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
-_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
 _META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
 _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>\S+)')
@@ -175,7 +175,7 @@ def itk_lengths(path: Path, name: object) -> Lengths:
             reason, and replaces others by 1 or 0.
     """
     with path.open("rb") as file:
-        head = file.read(_HEADER)
+        head = file.read(MAX_TEXT_HEADER)
     text = head.decode("utf-8", errors="replace").replace("\r", "")
     if path.name.lower().endswith(METAIMAGE_SUFFIXES):
         return _of_metaimage(text, name)

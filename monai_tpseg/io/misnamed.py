@@ -9,13 +9,14 @@ from pathlib import Path
 
 from monai_tpseg.io.errors import ReadCode, ReadError
 from monai_tpseg.io.kinds import Kind
+from monai_tpseg.io.pictures import MAGIC_NUMBERS
 from monai_tpseg.io.safety import base_name
+from monai_tpseg.io.unpacked import GZIP
 from monai_tpseg.suffixes import DICOM_SUFFIXES, METAIMAGE_SUFFIXES
 
 __all__ = ["check_content"]
 
 _HEAD = 4096  # bytes that are examined
-_GZIP = b"\x1f\x8b"
 _ARCHIVES = {
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -36,14 +37,6 @@ _OTHERS = {
     b"MATLAB": "MATLAB data",
 }
 _ARRAYS = frozenset({"HDF5", "a NumPy array", "MATLAB data"})
-_PICTURES = {
-    b"\x89PNG": ("PNG", ".png"),
-    b"\xff\xd8\xff": ("JPEG", ".jpg"),
-    b"II*\x00": ("TIFF", ".tif"),
-    b"MM\x00*": ("TIFF", ".tif"),
-    b"II+\x00": ("TIFF", ".tif"),
-    b"MM\x00+": ("TIFF", ".tif"),
-}
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|error|svg)\b", re.I)
 _POINTER = re.compile(
     rb"version https://(?P<lfs>git-lfs\.github\.com|hawser\.github\.com)/spec/|\S*[/\\]annex[/\\]objects"
@@ -67,7 +60,7 @@ def check_content(path: Path, kind: Kind) -> None:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     found = _found(head, kind, path)
-    if found is None and head.startswith(_GZIP):
+    if found is None and head.startswith(GZIP):
         found = _in_gzip(path, kind)
     if found is not None:
         code, what = found
@@ -130,7 +123,7 @@ def _document(head: bytes) -> str:
 def _misnamed(head: bytes, kind: Kind, path: Path) -> str:
     """A format that is read, but not under this name."""
     of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
-    name, suffix = next((found for magic, found in _PICTURES.items() if head.startswith(magic)), ("", ""))
+    name, suffix = next((found for magic, found in MAGIC_NUMBERS.items() if head.startswith(magic)), ("", ""))
     if name and kind != "picture" and not (kind == "slide" and name in ("TIFF", "JPEG")):
         return f"contains {name}; rename it to {suffix}"
     if kind != "nifti" and _is_nifti(head):

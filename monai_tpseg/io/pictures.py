@@ -20,11 +20,10 @@ from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.io.tiff import check_one_picture, check_strips
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
 
-__all__ = ["PICTURE_MODES", "is_picture", "read_picture"]
+__all__ = ["MAGIC_NUMBERS", "PICTURE_MODES", "is_picture", "read_picture"]
 
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
-_MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _BITMAP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # permitted sizes of the second header of a BMP, bytes
 _PIXELS_PER_BYTE = {  # upper limits: 1 bit per block of a JPEG with subsampled chroma, 1 bit per pixel deflated
     "JPEG": 400,
@@ -36,6 +35,16 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 
+MAGIC_NUMBERS = {
+    b"\x89PNG": ("PNG", ".png"),
+    b"\xff\xd8\xff": ("JPEG", ".jpg"),
+    b"II*\x00": ("TIFF", ".tif"),
+    b"MM\x00*": ("TIFF", ".tif"),
+    b"II+\x00": ("TIFF", ".tif"),
+    b"MM\x00+": ("TIFF", ".tif"),
+}
+"""First bytes of pictures, with the name and a suffix of their format; a BMP has two letters only, see `is_picture`."""
+
 PICTURE_MODES = (*_GREY, *_COLOUR, *_SIXTEEN_BIT, "I", "F")
 """Supported PIL modes; F for labels only."""
 
@@ -45,7 +54,7 @@ def is_picture(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(18)
     bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # text may begin with BM
-    return head.startswith(_MAGIC) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
+    return head.startswith(tuple(MAGIC_NUMBERS)) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def read_picture(path: Path, label: bool = False) -> Source:

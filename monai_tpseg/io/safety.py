@@ -19,6 +19,7 @@ __all__ = [
     "DEFLATE_RATIO",
     "MAX_BYTES",
     "MAX_PIXELS",
+    "MAX_TEXT_HEADER",
     "base_name",
     "check_size",
     "check_voxels",
@@ -30,6 +31,9 @@ MAX_PIXELS = 2**26
 
 MAX_BYTES = 2**30
 """Maximum unpacked size of a deflated DICOM object, in bytes."""
+
+MAX_TEXT_HEADER = 2**16
+"""Maximum size of the text header of NRRD and MetaImage, in bytes."""
 
 DEFLATE_RATIO = 1032
 """Maximum compression ratio of deflate: a file that declares more contains less than declared."""

@@ -13,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import base_name
+from monai_tpseg.io.safety import MAX_TEXT_HEADER, base_name
 
-__all__ = ["check_length", "check_surplus", "gzip_voxels", "metaimage_scale", "metaimage_voxels", "nrrd_encoding"]
+__all__ = [
+    "GZIP",
+    "check_length",
+    "check_surplus",
+    "gzip_voxels",
+    "metaimage_scale",
+    "metaimage_voxels",
+    "nrrd_encoding",
+]
 
-_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
+GZIP = b"\x1f\x8b"
+"""First bytes of a gzip stream."""
+
 _CHUNK = 2**20
 _EITHER = zlib.MAX_WBITS | 32  # zlib detects zlib and gzip itself
 _NRRD_ENCODINGS = frozenset({"raw", "gzip", "gz", "txt", "text", "ascii", "hex"})
@@ -84,7 +94,7 @@ def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -
         ReadError: `E_TRUNCATED`, the stream ends early; `E_DECODE`, its checksum or length is wrong.
     """
     with path.open("rb") as file:
-        head = file.read(_HEADER)
+        head = file.read(MAX_TEXT_HEADER)
     if not _is_true(_field(head, b"CompressedData")):
         return None
     big = any(_is_true(_field(head, key)) for key in (b"ElementByteOrderMSB", b"BinaryDataByteOrderMSB"))
@@ -127,7 +137,7 @@ def metaimage_scale(path: Path) -> tuple[float, float]:
         ReadError: `E_FORMAT`, slope or offset is unusable.
     """
     with path.open("rb") as file:
-        head = file.read(_HEADER)
+        head = file.read(MAX_TEXT_HEADER)
     found = []
     for key, absent in ((b"ElementToIntensityFunctionSlope", 1.0), (b"ElementToIntensityFunctionOffset", 0.0)):
         text = _field(head[: _start(head, own=True)], key)
@@ -167,7 +177,7 @@ def nrrd_encoding(path: Path) -> str:
         ReadError: `E_FORMAT`, ITK does not support the encoding.
     """
     with path.open("rb") as file:
-        head = file.read(_HEADER)
+        head = file.read(MAX_TEXT_HEADER)
     found = re.search(rb"^encoding: *(.*?) *\r?$", head, re.M | re.I)
     encoding = found[1].decode("latin-1").lower() if found is not None else "raw"
     if encoding not in _NRRD_ENCODINGS:
@@ -192,7 +202,7 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
     with path.open("rb") as file:
         start = _header_end(file) if path == data else 0
         file.seek(0)
-        head = file.read(_HEADER)
+        head = file.read(MAX_TEXT_HEADER)
     of_nrrd = head.startswith(b"NRRD")
     skipped = re.search(rb"^(?:byte|line) skip: *(-?\d+)", head, re.M | re.I) if of_nrrd else None
     if skipped is not None and skipped[0].lower().startswith(b"byte"):
@@ -239,7 +249,7 @@ def _count_packed(data: Path, start: int, count: int, size: int) -> int | None:
 
 def _header_end(file: BinaryIO) -> int:
     """Offset after the empty line of an NRRD, or after the line of a MetaImage that names its data."""
-    head = file.read(_HEADER)
+    head = file.read(MAX_TEXT_HEADER)
     if not head.startswith(b"NRRD"):
         return _start(head, own=True)
     found = re.search(rb"\r?\n\r?\n", head)

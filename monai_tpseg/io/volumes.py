@@ -25,8 +25,9 @@ from monai_tpseg.io.nifti_forms import geometry_disagrees
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
-from monai_tpseg.io.safety import DEFLATE_RATIO, base_name, check_voxels
+from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_TEXT_HEADER, base_name, check_voxels
 from monai_tpseg.io.unpacked import (
+    GZIP,
     check_length,
     check_surplus,
     gzip_voxels,
@@ -41,10 +42,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_itk", "read_nifti"]
 
-_GZIP = b"\x1f\x8b"
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # first field of NIfTI
 _FARTHEST = 2**26  # bytes before the voxels of a NIfTI, including notes
-_HEADER = 2**16  # maximum size of the text header of NRRD and MetaImage, bytes
 _DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 at an error of one degree
 
@@ -208,7 +207,7 @@ def _check_packing(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)
     packed = path.name.lower().endswith(".gz")
-    if packed == (head[:2] == _GZIP) or (packed and head not in _SIZES):
+    if packed == (head[:2] == GZIP) or (packed and head not in _SIZES):
         return
     right = ".nii" if packed else ".nii.gz"
     raise ReadError("E_FORMAT", f"{base_name(path)} is {'not ' if packed else ''}compressed; rename it to {right}.")
@@ -286,7 +285,7 @@ def _check_content(size: int, files: list[Path], path: Path) -> None:
 def _data_files(path: Path) -> list[Path]:
     """Return `path` and the file of voxels that its header names, which must be beside it."""
     with path.open("rb") as file:
-        head = file.read(_HEADER).decode("latin-1")
+        head = file.read(MAX_TEXT_HEADER).decode("latin-1")
     found = _DATA_FILE.search(head.replace("\r", "").split("\n\n")[0])
     name = found["name"] if found is not None else "LOCAL"
     if name.upper() == "LOCAL":

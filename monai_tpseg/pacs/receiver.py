@@ -73,7 +73,6 @@ class Receiver:
         self._open: dict[Any, set[str]] = {}  # association -> studies received through it
         self._lock = threading.Lock()
         self._server: Any = None
-        self._temporary, self._chunked = tempfile.tempdir, _config.STORE_RECV_CHUNKED_DATASET
 
     @property
     def port(self) -> int:

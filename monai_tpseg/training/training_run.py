@@ -129,6 +129,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             allowed.
     """
     config = read_json(bundle_config("train"))
+    choices = _choices(config)
     for name, value in options.items():
         if name.partition("::")[0] not in config:
             close = nearest(name, config)
@@ -138,7 +139,7 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise TrainingError(f"{name} cannot be changed with --set; {_OWN[name]}.")
         if isinstance(config.get(name), dict | list) and not (isinstance(value, dict | list) or is_expression(value)):
             raise TrainingError(f"{name} is a part of the configuration, not a single value, got {value!r}.")
-        if name in (choices := _choices(config)) and not is_expression(value) and value not in choices[name]:
+        if name in choices and not is_expression(value) and value not in choices[name]:
             there = choose(value, (one for one in choices[name] if one is not None))
             raise TrainingError(f"Unknown {name} {value!r}; {there}.")
     try:
@@ -151,12 +152,7 @@ def _choices(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The closed choices that the checks of a config list, by name of the setting."""
     checks = [step.get("choices", {}) for step in config["run"] if isinstance(step, dict)]
     listed = {name: allowed for check in checks for name, (_, allowed) in check.items() if isinstance(allowed, list)}
-    return {
-        **listed,
-        "recipe": [*config["recipes"]],
-        "amp": ["none", "bf16", "fp16"],
-        "architecture": ["tpseg", *PEERS],
-    }
+    return {**listed, "recipe": [*config["recipes"]], "architecture": ["tpseg", *PEERS]}
 
 
 def _check_start(options: Mapping[str, Any], start: Path | None, known: WeightsInfo | None) -> None:
