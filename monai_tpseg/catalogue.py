@@ -312,8 +312,10 @@ def task_names(tasks: Iterable[str | Task]) -> tuple[str, ...]:
     """Return `tasks` as names, checked for repetition; they need not be in the catalogue.
 
     Raises:
-        ValueError: the list is empty or a name stands twice.
+        ValueError: the list is empty, a name stands twice, or one name is given in place of a list.
     """
+    if isinstance(tasks, str):
+        raise ValueError(f"Task names must be a list, got {tasks!r}; write [{tasks!r}].")
     names = tuple(task.name if isinstance(task, Task) else task for task in tasks)
     if not names or len(set(names)) != len(names):
         raise ValueError(f"Task names must be a non-empty list without duplicates, got {list(names)}.")

@@ -5,6 +5,7 @@ All of them compute in float32 under autocast and give a plain scalar tensor. So
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -83,8 +84,8 @@ class BoundaryDiceBCELoss(nn.Module):
             outline alone; 1 leaves them as they are. The weights w are those of the label itself.
 
     Raises:
-        ValueError: `kernel_size` or `soft_rim` is even or not positive, a weight is negative, or `smooth` is not
-            positive.
+        ValueError: `kernel_size` or `soft_rim` is even or not positive, a weight is negative or not finite, or
+            `smooth` is not positive and finite.
     """
 
     def __init__(
@@ -99,9 +100,10 @@ class BoundaryDiceBCELoss(nn.Module):
     ) -> None:
         super().__init__()
         for name, side, example in (("kernel_size", kernel_size, 31), ("soft_rim", soft_rim, 3)):
-            if side < 1 or side % 2 == 0:
+            if not isinstance(side, int) or side < 1 or side % 2 == 0:
                 raise ValueError(f"{name} must be an odd number of pixels such as {example}, got {side}.")
-        if min(dice_weight, bce_weight, boundary_weight) < 0 or smooth <= 0:
+        weights = (dice_weight, bce_weight, boundary_weight)
+        if not all(_is_factor(one) for one in (*weights, smooth)) or smooth == 0:
             values = f"{dice_weight}, {bce_weight}, {boundary_weight} and smooth {smooth}"
             raise ValueError(f"Loss weights must be 0 or more and smooth above 0, got weights {values}.")
         self.dice_weight = dice_weight
@@ -124,10 +126,12 @@ class BoundaryDiceBCELoss(nn.Module):
             A float32 scalar, 0 or more.
 
         Raises:
-            ValueError: the shapes differ; see also `pixel_weight`.
+            ValueError: the shapes differ or are not (B, 1, H, W); see also `pixel_weight`.
         """
         if logits.shape != label.shape:
             raise ValueError(f"Logits {tuple(logits.shape)} and label {tuple(label.shape)} must have the same shape.")
+        if logits.ndim != 4 or logits.shape[1] != 1:
+            raise ValueError(f"Logits and label must be (B, 1, H, W), got shape {tuple(logits.shape)}.")
         logits, label = _plain(logits), _plain(label)
         weight = self.pixel_weight(label) if weight is None else weight
         target = label if self.soft_rim == 1 else box_mean(label, self.soft_rim, count_include_pad=False)
@@ -145,12 +149,7 @@ class BoundaryDiceBCELoss(nn.Module):
         label = _plain(label)
         if not label.numel():
             raise ValueError(f"The batch is empty: its label has shape {tuple(label.shape)}.")
-        low, high = label.aminmax()
-        valid = (low >= 0) & (high <= 1)
-        if label.device.type == "cpu" and not valid:
-            raise ValueError(
-                f"Label must lie in [0, 1], got values from {low:g} to {high:g}; make it a mask of 0 and 1."
-            )
+        valid = _is_mask(label)
         mean = box_mean(label, self.kernel_size, self.count_include_pad)
         return (1.0 + self.boundary_weight * (mean - label).abs()).where(valid, torch.nan)
 
@@ -169,13 +168,15 @@ class DeepSupervisionLoss(nn.Module):
         weight: factor of the side outputs' sum.
 
     Raises:
-        ValueError: `outputs` is negative.
+        ValueError: `outputs` is negative or not a whole number, or `weight` is negative or not finite.
     """
 
     def __init__(self, loss: nn.Module, outputs: int = 3, weight: float = 1.0) -> None:
         super().__init__()
-        if outputs < 0:
+        if not isinstance(outputs, int) or outputs < 0:
             raise ValueError(f"outputs must be 0 or more side outputs, got {outputs}.")
+        if not _is_factor(weight):
+            raise ValueError(f"weight must be a finite number of at least 0, got {weight}.")
         self.loss = loss
         self.outputs = outputs
         self.weight = weight
@@ -238,8 +239,14 @@ class PrototypeContrastiveLoss(nn.Module):
 
         Returns:
             A float32 scalar in [0, 1 - max_cosine]; 0 when no image has both classes.
+
+        Raises:
+            ValueError: a shape that does not fit the others; on the CPU also a label outside [0, 1] or a row outside
+                0..T-1.
         """
+        _check_contrast(features, label, prototypes, task)
         features, label = _plain(features), _plain(label)
+        _is_mask(label)
         mask = F.adaptive_avg_pool2d(label, (features.shape[-2], features.shape[-1]))
         area = torch.stack([1.0 - mask, mask], dim=1).flatten(2)  # (B, 2, h * w), background first
         with torch.autocast(features.device.type, enabled=False):
@@ -261,13 +268,13 @@ class TPSegLoss(nn.Module):
             paper gives it no number.
 
     Raises:
-        ValueError: `contrastive_weight` is negative.
+        ValueError: `contrastive_weight` is negative or not finite.
     """
 
     def __init__(self, deep_supervision: nn.Module | None = None, contrastive_weight: float = 0.0) -> None:
         super().__init__()
-        if contrastive_weight < 0:
-            raise ValueError(f"contrastive_weight must be 0 or more, got {contrastive_weight}.")
+        if not _is_factor(contrastive_weight):
+            raise ValueError(f"contrastive_weight must be a finite number of at least 0, got {contrastive_weight}.")
         self.deep_supervision = deep_supervision or DeepSupervisionLoss(BoundaryDiceBCELoss())
         self.contrastive = PrototypeContrastiveLoss()
         self.contrastive_weight = contrastive_weight
@@ -290,6 +297,38 @@ class TPSegLoss(nn.Module):
         pairs = zip(output.features, output.prototypes, strict=True)
         terms = [self.contrastive(features, label, prototypes, rows) for features, prototypes in pairs]
         return total + self.contrastive_weight * torch.stack(terms).mean()
+
+
+def _is_factor(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _is_mask(label: Tensor) -> Tensor:
+    """Return whether a label lies in [0, 1], a bool on its device; raise on the CPU, where nothing must be waited for.
+
+    Raises:
+        ValueError: a label on the CPU leaves [0, 1].
+    """
+    low, high = label.aminmax()
+    valid = (low >= 0) & (high <= 1)
+    if label.device.type == "cpu" and not valid:
+        raise ValueError(f"Label must lie in [0, 1], got values from {low:g} to {high:g}; make it a mask of 0 and 1.")
+    return valid
+
+
+def _check_contrast(features: Tensor, label: Tensor, prototypes: Tensor, task: Tensor) -> None:
+    if features.ndim != 4:
+        raise ValueError(f"features must be (B, C, h, w), got shape {tuple(features.shape)}.")
+    batch, channels, height, width = features.shape
+    if label.ndim != 4 or label.shape[:2] != (batch, 1) or label.shape[2] < height or label.shape[3] < width:
+        expected = f"({batch}, 1, H, W), at least {height} x {width}"
+        raise ValueError(f"label must be {expected}, got shape {tuple(label.shape)}.")
+    if prototypes.ndim != 3 or prototypes.shape[1:] != (2, channels):
+        raise ValueError(f"prototypes must be (T, 2, {channels}), got shape {tuple(prototypes.shape)}.")
+    if task.shape != (batch,) or task.dtype != torch.int64:
+        raise ValueError(f"task must be ({batch},) int64, got shape {tuple(task.shape)}, {task.dtype}.")
+    if task.device.type == "cpu" and bool(((task < 0) | (task >= len(prototypes))).any()):
+        raise ValueError(f"task must be in 0..{len(prototypes) - 1}, got {task.tolist()}.")
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -45,10 +45,12 @@ def confusion(pred: Tensor, label: Tensor) -> Tensor:
         (B, 4) int64: true positive, false positive, false negative and true negative pixels.
 
     Raises:
-        ValueError: the shapes differ or a value is neither 0 nor 1.
+        ValueError: the shapes differ, an image has no pixel, or a value is neither 0 nor 1.
     """
     if pred.shape != label.shape:
         raise ValueError(f"Prediction {tuple(pred.shape)} and label {tuple(label.shape)} must have the same shape.")
+    if pred.ndim < 2 or 0 in pred.shape[1:]:
+        raise ValueError(f"Masks must be (B, ...) with at least one pixel, got shape {tuple(pred.shape)}.")
     pred, label = _mask(pred, "Prediction"), _mask(label, "Label")
     quarters = [pred & label, pred & ~label, ~pred & label, ~pred & ~label]
     return torch.stack([quarter.flatten(1).sum(1) for quarter in quarters], dim=1)
@@ -75,8 +77,11 @@ def dice(counts: Tensor) -> Tensor:
 
     Returns:
         (...) float64 in [0, 1].
+
+    Raises:
+        ValueError: `counts` are not numbers of pixels; a mask is measured by `dice_per_image`.
     """
-    tp, fp, fn, _ = counts.unbind(-1)
+    tp, fp, fn, _ = _counts(counts, "dice").unbind(-1)
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
@@ -97,8 +102,12 @@ def mean_iou_per_image(pred: Tensor, label: Tensor) -> Tensor:
 
 
 def foreground_iou(counts: Tensor) -> Tensor:
-    """Return the lesion's intersection over union of confusion matrices (..., 4), 1 where both masks are empty."""
-    return _iou(counts)[..., 1]
+    """Return the lesion's intersection over union of confusion matrices (..., 4), 1 where both masks are empty.
+
+    Raises:
+        ValueError: `counts` are not numbers of pixels; a mask is measured by `foreground_iou_per_image`.
+    """
+    return _iou(_counts(counts, "foreground_iou"))[..., 1]
 
 
 def mean_iou(counts: Tensor) -> Tensor:
@@ -109,8 +118,11 @@ def mean_iou(counts: Tensor) -> Tensor:
 
     Returns:
         (...) float64 in [0, 1].
+
+    Raises:
+        ValueError: `counts` are not numbers of pixels; a mask is measured by `mean_iou_per_image`.
     """
-    return _iou(counts).mean(-1)
+    return _iou(_counts(counts, "mean_iou")).mean(-1)
 
 
 class LesionMetrics:
@@ -164,7 +176,7 @@ class LesionMetrics:
         if not len(pred) == len(label) == len(task) == len(names):
             lengths = f"{len(pred)}, {len(label)}, {len(task)} and {len(names)}"
             raise ValueError(f"Predictions, labels, tasks and cases must have the same length, got {lengths}.")
-        tasks = [resolve_task(t if isinstance(t, str) else int(t), self.task_names) for t in task]
+        tasks = [resolve_task(_name_or_row(t), self.task_names) for t in task]
         counts = [confusion(p[None], q[None])[0] for p, q in zip(pred, label, strict=True)]
         self._counts += counts
         self._cases += zip(tasks, names, strict=True)
@@ -227,6 +239,21 @@ def _checked(names: Sequence[str]) -> tuple[str, ...]:
     if MEAN in checked:
         raise ValueError(f"A task cannot be called {MEAN!r}: that is the mean over tasks; rename it.")
     return checked
+
+
+def _name_or_row(task: Any) -> Any:
+    return task.item() if isinstance(task, Tensor) and task.numel() == 1 else task
+
+
+def _counts(counts: Tensor, measure: str) -> Tensor:
+    """Return confusion matrices as int64, in which sums of counts do not overflow."""
+    whole = not (counts.is_floating_point() or counts.is_complex() or counts.dtype == torch.bool)
+    if counts.shape[-1:] != (4,) or not whole or bool((counts < 0).any()):
+        raise ValueError(
+            f"{measure} takes confusion matrices (..., 4) of whole numbers of at least 0, got {counts.dtype} of shape "
+            f"{tuple(counts.shape)}; for masks call {measure}_per_image(pred, label)."
+        )
+    return counts.long()
 
 
 def _mask(mask: Tensor, what: str) -> Tensor:

@@ -9,7 +9,7 @@ from monai.networks.nets import UNet
 from torch import Tensor
 from torch.nn import functional as F
 
-from monai_tpseg.losses import BoundaryDiceBCELoss, DeepSupervisionLoss, PrototypeContrastiveLoss, box_mean
+from monai_tpseg.losses import BoundaryDiceBCELoss, DeepSupervisionLoss, PrototypeContrastiveLoss, TPSegLoss, box_mean
 
 
 class Output(NamedTuple):
@@ -142,6 +142,38 @@ def test_boundary_loss_refuses_bad_arguments() -> None:
         BoundaryDiceBCELoss(smooth=0.0)
     with pytest.raises(ValueError, match="same shape"):
         BoundaryDiceBCELoss()(torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"must be \(B, 1, H, W\), got shape \(2, 8, 8\)"):
+        BoundaryDiceBCELoss()(torch.zeros(2, 8, 8), torch.zeros(2, 8, 8))
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), -1.0])
+def test_a_factor_of_a_loss_is_finite_and_not_negative(factor: float) -> None:
+    for name in ("dice_weight", "bce_weight", "boundary_weight", "smooth"):
+        with pytest.raises(ValueError, match="Loss weights must be 0 or more"):
+            BoundaryDiceBCELoss(**{name: factor})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="weight must be a finite number of at least 0"):
+        DeepSupervisionLoss(BoundaryDiceBCELoss(), weight=factor)
+    with pytest.raises(ValueError, match="outputs must be 0 or more"):
+        DeepSupervisionLoss(BoundaryDiceBCELoss(), outputs=factor)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="contrastive_weight must be a finite number of at least 0"):
+        TPSegLoss(contrastive_weight=factor)
+
+
+def test_prototype_contrast_refuses_what_torch_would_broadcast_or_count_from_the_end() -> None:
+    features, label, prototypes = torch.randn(2, 5, 6, 6), square_label(2), unit_prototypes(3, 5)
+    task, loss = torch.tensor([0, 2]), PrototypeContrastiveLoss()
+    for change, message in (
+        ({"label": label[:1]}, r"label must be \(2, 1, H, W\), at least 6 x 6, got shape \(1, 1, 24, 24\)"),
+        ({"label": label[..., :4]}, r"got shape \(2, 1, 24, 4\)"),
+        ({"label": 255 * label}, r"Label must lie in \[0, 1\], got values from 0 to 255"),
+        ({"prototypes": prototypes[:, :1]}, r"prototypes must be \(T, 2, 5\)"),
+        ({"task": task[:1]}, r"task must be \(2,\) int64, got shape \(1,\)"),
+        ({"task": task > 0}, "got shape .*torch.bool"),
+        ({"task": -task}, r"task must be in 0\.\.2, got \[0, -2\]"),
+    ):
+        given = {"features": features, "label": label, "prototypes": prototypes, "task": task, **change}
+        with pytest.raises(ValueError, match=message):
+            loss(**given)
 
 
 def test_deep_supervision_adds_the_first_side_outputs() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,9 @@ from monai_tpseg.handlers.lesion_metrics import LesionMetricsHandler, evaluated_
 from monai_tpseg.metrics import (
     LesionMetrics,
     confusion,
+    dice,
     dice_per_image,
+    foreground_iou,
     foreground_iou_per_image,
     mean_iou,
     mean_iou_per_image,
@@ -78,6 +81,20 @@ def test_masks_must_be_binary_and_of_one_shape() -> None:
         dice_per_image(torch.tensor([[0, 1]]), torch.tensor([[0, 255]]))
     with pytest.raises(ValueError, match="same shape"):
         dice_per_image(torch.zeros(1, 4), torch.zeros(1, 5))
+    for shape in ((4,), (1, 0), (2, 1, 0, 4)):
+        with pytest.raises(ValueError, match="at least one pixel"):
+            dice_per_image(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize("measure", [dice, foreground_iou, mean_iou])
+def test_measures_of_counts_take_counts_alone(measure: Callable[[Tensor], Tensor]) -> None:
+    wrong = [torch.zeros(2, 1, 4, 4), torch.zeros(2, 3, dtype=torch.int64), torch.ones(4, dtype=torch.bool)]
+    for counts in (*wrong, torch.tensor([-1, 2, 3, 4]), torch.tensor([float("nan"), 2, 3, 4])):
+        with pytest.raises(ValueError, match=f"call {measure.__name__}_per_image"):
+            measure(counts)
+    small = torch.tensor([200, 200, 200, 200], dtype=torch.uint8)  # 2 * 200 is beyond a byte
+    assert float(measure(small)) == float(measure(small.long()))
+    assert float(dice(small)) == 0.5
 
 
 def test_aggregate_averages_per_task_and_then_over_tasks() -> None:
@@ -118,6 +135,9 @@ def test_a_refused_batch_adds_nothing() -> None:
         metrics.update(pred, label, ["wet_amd", "lung"])
     with pytest.raises(ValueError, match="Unknown task 3"):
         metrics.update(pred, label, [0, 3])
+    for row in (1.0, True, torch.tensor(0.7), torch.tensor(True)):
+        with pytest.raises(ValueError, match="Unknown task"):
+            metrics.update(pred, label, [0, row])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="must be a mask"):
         metrics.update([pred[0], pred[1] * 2], label, [0, 1])
     with pytest.raises(ValueError, match="2, 2, 1 and 2"):
@@ -125,6 +145,8 @@ def test_a_refused_batch_adds_nothing() -> None:
     assert len(metrics) == 0
     with pytest.raises(ValueError, match="cannot be called 'mean'"):
         LesionMetrics(["mean"])
+    with pytest.raises(ValueError, match=r"Task names must be a list, got 'mole'; write \['mole'\]"):
+        LesionMetrics("mole")
 
 
 class Lookup(torch.nn.Module):

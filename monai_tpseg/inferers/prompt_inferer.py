@@ -12,7 +12,14 @@ from torch import Tensor
 
 from monai_tpseg.clicks import next_clicks, scale_clicks
 from monai_tpseg.defaults import THRESHOLD
-from monai_tpseg.inferers.task_inferer import Amp, TaskInferer, autocast, image_size_2d, resize_antialiased
+from monai_tpseg.inferers.task_inferer import (
+    Amp,
+    TaskInferer,
+    autocast,
+    check_amp,
+    image_size_2d,
+    resize_antialiased,
+)
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
 from monai_tpseg.networks.layers import plain_tensor, to_device, with_meta_of
@@ -66,15 +73,18 @@ class PromptInferer(TaskInferer):
             probabilities, float32, (B, 1, H, W) or (B, 1, H, W, D).
 
         Raises:
-            ValueError: no prompt, clicks on a volume, or one volume of several with exemplars of its own.
+            ValueError: no prompt, a network without prompts, clicks on a volume, exemplars without their labels or for
+                another number of inputs, or one volume of several with exemplars of its own.
         """
-        if task is None and clicks is None and exemplar_image is None:
+        if task is None and clicks is None and exemplar_image is None and exemplar_label is None:
             raise ValueError("Inference has no default prompt: pass a task, clicks or exemplars.")
         if clicks is not None:
             if inputs.ndim != 4:
                 raise ValueError(f"Clicks are for pictures (B, 3, H, W), got shape {tuple(inputs.shape)}.")
             clicks = scale_clicks(plain_tensor(clicks), (inputs.shape[2], inputs.shape[3]), self.image_size)
         net: KPrism = unwrap(network)  # type: ignore[assignment]
+        if not hasattr(net, "decode"):
+            raise ValueError(f"{type(net).__name__} takes no prompts: use TaskInferer.")
         memory = self._memory(net, inputs, exemplar_image, exemplar_label)
 
         def bound(image: Tensor, rows: Tensor) -> Tensor:
@@ -84,8 +94,12 @@ class PromptInferer(TaskInferer):
         return super().__call__(inputs, bound, task=0 if task is None else task)
 
     def _memory(self, net: KPrism, inputs: Tensor, image: Tensor | None, label: Tensor | None) -> Memory | None:
-        if image is None or label is None:
+        if image is None and label is None:
             return None
+        if image is None or label is None:
+            raise ValueError("Exemplars need both exemplar_image and exemplar_label.")
+        if len(image) not in (1, len(inputs)):
+            raise ValueError(f"Exemplars must be (1, K, ...) or ({len(inputs)}, K, ...), got {tuple(image.shape)}.")
         if inputs.ndim == 5 and len(image) > 1:
             raise ValueError("Exemplars of volumes must be (1, K, ...): the same for every slice.")
         target = self.device or inputs.device
@@ -121,7 +135,7 @@ class SimulatedUser(Inferer):
         device: for the slices of volumes, see `TaskInferer`.
 
     Raises:
-        ValueError: an unknown start or too few clicks.
+        ValueError: an unknown start, too few clicks, or a threshold or `amp` that is not allowed.
     """
 
     def __init__(
@@ -135,12 +149,14 @@ class SimulatedUser(Inferer):
     ) -> None:
         if start not in MODES:
             raise ValueError(f"Unknown start {start!r}; {choose(start, MODES)}.")
-        if clicks < (start == "interactive"):
+        if not isinstance(clicks, int) or clicks < (start == "interactive"):
             raise ValueError(
                 f"clicks must be at least {int(start == 'interactive')} for start '{start}', got {clicks}."
             )
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold must be a probability above 0 and below 1, got {threshold}.")
         self.image_size, self.start, self.clicks = image_size_2d(image_size), start, clicks
-        self.threshold, self.amp, self.device = threshold, amp, device
+        self.threshold, self.amp, self.device = threshold, check_amp(amp), device
 
     def __call__(
         self,
@@ -165,7 +181,7 @@ class SimulatedUser(Inferer):
             probabilities (B, 1 + N, H, W), float32: before the first click and after each; (B, 1, H, W, D) of a volume.
 
         Raises:
-            ValueError: clicks on a volume, no label, or a missing input for the start.
+            ValueError: clicks on a volume, a label that is missing or does not fit, or a missing input for the start.
         """
         given: dict[str, Any] = {"task": task}
         if self.start == "in_context":
@@ -174,8 +190,13 @@ class SimulatedUser(Inferer):
             return PromptInferer(self.image_size, amp=self.amp, device=self.device)(inputs, network, **given)
         if inputs.ndim != 4 or label is None:
             raise ValueError(f"A simulated user needs pictures (B, 3, H, W) and labels, got {tuple(inputs.shape)}.")
+        if label.shape != (len(inputs), 1, *inputs.shape[2:]):
+            expected = (len(inputs), 1, *inputs.shape[2:])
+            raise ValueError(f"label must be {expected} like its pictures, got shape {tuple(label.shape)}.")
         net: KPrism = unwrap(network)  # type: ignore[assignment]
-        start = first_prompt(self.start, torch.as_tensor(task), exemplar_image, exemplar_label)
+        start = first_prompt(self.start, task, exemplar_image, exemplar_label)
+        if label.device.type == "cpu" and not bool(((label >= 0) & (label <= 1)).all()):
+            raise ValueError(f"label must lie in [0, 1], got values from {label.min():g} to {label.max():g}.")
         truth = resize_antialiased(plain_tensor(label), self.image_size) >= 0.5
         with autocast(inputs.device, self.amp):
             state = net.encode(resize_antialiased(plain_tensor(inputs), self.image_size))

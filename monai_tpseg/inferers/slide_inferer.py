@@ -74,9 +74,9 @@ class SlideInferer:
     ) -> None:
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap must be at least 0 and below 1, got {overlap}.")
-        if sw_batch_size < 1:
-            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size}.")
-        self.roi_size = image_size_2d(roi_size)
+        if not isinstance(sw_batch_size, int) or sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be a whole number of at least 1, got {sw_batch_size}.")
+        self.roi_size = image_size_2d(roi_size, "roi_size")
         self.overlap, self.sw_batch_size = overlap, sw_batch_size
         self._infer = TaskInferer(self.roi_size, amp=amp, tta_flips=tta_flips, device=device)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -47,21 +47,37 @@ def autocast(device: torch.device, amp: Amp, network: object = None) -> torch.au
 
     A network in its fast form has its own precision and runs without autocast.
     """
-    if amp not in ("none", *_DTYPES):
-        raise ValueError(f"Unknown amp {amp!r}; {choose(amp, ('none', 'bf16', 'fp16'))}.")
+    check_amp(amp)
     fast = isinstance(network, InferenceNetwork)
     return torch.autocast(device.type, dtype=_DTYPES.get(amp, torch.bfloat16), enabled=amp != "none" and not fast)
 
 
-def image_size_2d(image_size: int | Sequence[int]) -> tuple[int, int]:
+def check_amp(amp: object) -> Amp:
+    """Return `amp`, checked.
+
+    Raises:
+        ValueError: it is none of "none", "bf16", "fp16".
+    """
+    choices: tuple[Amp, ...] = get_args(Amp)
+    for one in choices:
+        if amp == one:
+            return one
+    raise ValueError(f"Unknown amp {amp!r}; {choose(amp, choices)}.")
+
+
+def image_size_2d(image_size: int | Sequence[int], name: str = "image_size") -> tuple[int, int]:
     """Return (H, W) of an int (a square) or a pair, checked to be divisible by 32.
+
+    Args:
+        image_size: to check.
+        name: of the argument, for the message.
 
     Raises:
         ValueError: another form, or not divisible by 32.
     """
-    sizes = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    sizes = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
     if len(sizes) != 2 or any(not isinstance(s, int) or s < 32 or s % 32 for s in sizes):
-        raise ValueError(f"image_size must be one or two multiples of 32, got {image_size}.")
+        raise ValueError(f"{name} must be one or two multiples of 32, got {image_size}.")
     return sizes[0], sizes[1]
 
 
@@ -76,10 +92,13 @@ class DeepSupervisionInferer(Inferer):
 
     Args:
         amp: run the forward pass under autocast, "none", "bf16" or "fp16".
+
+    Raises:
+        ValueError: another `amp`.
     """
 
     def __init__(self, amp: Amp = "none") -> None:
-        self.amp = amp
+        self.amp = check_amp(amp)
 
     def __call__(self, inputs: Tensor, network: Network, *args: Any, task: Any = None, **kwargs: Any) -> Any:
         """Return `network(inputs, task, deep_supervision=True)`; inputs (B, 3, H, W), task (B,)."""
@@ -135,21 +154,24 @@ class TaskInferer(Inferer):
     ) -> None:
         if window not in ("none", "sliding"):
             raise ValueError(f"Unknown window {window!r}; {choose(window, ('none', 'sliding'))}.")
-        if slice_batch != "auto" and (not isinstance(slice_batch, int) or slice_batch < 1):
-            raise ValueError(f"slice_batch must be at least 1, or 'auto', got {slice_batch}.")
+        if slice_batch != "auto":
+            _check_slice_batch(slice_batch)
         if not memory_mb > 0:
             raise ValueError(f"memory_mb must be more than 0 MiB, got {memory_mb}.")
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap must lie in [0, 1), got {overlap}.")
         if not isinstance(sw_batch_size, int) or sw_batch_size < 1:
             raise ValueError(f"sw_batch_size must be a whole number of at least 1, got {sw_batch_size}.")
-        self.image_size = image_size_2d(image_size)
-        self.window, self.amp, self.tta_flips, self.slice_batch = window, amp, tta_flips, slice_batch
+        for name, flag in (("tta_flips", tta_flips), ("skip_empty", skip_empty), ("half", half)):
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name} must be True or False, got {flag!r}.")
+        self.image_size, self.amp = image_size_2d(image_size), check_amp(amp)
+        self.window, self.tta_flips, self.slice_batch = window, tta_flips, slice_batch
         self.device = None if device is None else torch.device(device)
         self.memory_mb, self.skip_empty, self.half = memory_mb, skip_empty, half
         self._fitting: dict[tuple[int, ...], int] = {}
         self.sliding = SlidingWindowInferer(
-            roi_size=image_size_2d(roi_size or image_size),
+            roi_size=self.image_size if roi_size is None else image_size_2d(roi_size, "roi_size"),
             sw_batch_size=sw_batch_size,
             overlap=overlap,
             mode="gaussian",
@@ -182,12 +204,14 @@ class TaskInferer(Inferer):
             metadata of `inputs`, for `Invertd` and `SaveImaged`.
 
         Raises:
-            ValueError: no task, or inputs of another shape.
+            ValueError: no task, rows that do not fit the inputs, inputs of another shape, or a `slice_batch` below 1.
         """
         image = plain_tensor(inputs)
         rows = _rows(task, image)
-        if image.ndim not in (4, 5):
+        if image.ndim not in (4, 5) or not image.numel():
             raise ValueError(f"inputs must be (B, 3, H, W) or (B, 3, H, W, D), got shape {tuple(image.shape)}.")
+        if slice_batch is not None:
+            _check_slice_batch(slice_batch)
         run = self._pictures if image.ndim == 4 else partial(self._volumes, batch=slice_batch)
         return with_meta_of(inputs, run(image, network, rows))
 
@@ -279,10 +303,18 @@ class TaskInferer(Inferer):
         return logits.float()
 
 
+def _check_slice_batch(slice_batch: object) -> None:
+    if not isinstance(slice_batch, int) or slice_batch < 1:
+        raise ValueError(f"slice_batch must be at least 1, or 'auto', got {slice_batch}.")
+
+
 def _rows(task: int | Tensor | None, image: Tensor) -> Tensor:
     """Return the task rows of each input, (B, T), on the host, for control flow."""
     rows = _required(task).cpu()
-    rows = rows if rows.ndim == 2 else rows.reshape(-1, 1)
+    if rows.ndim < 2:
+        rows = rows.reshape(-1, 1)
+    if rows.ndim > 2 or not rows.shape[1] or rows.shape[0] not in (1, len(image)):
+        raise ValueError(f"task must be one row, (B,) or (B, T) for B = {len(image)}, got shape {tuple(rows.shape)}.")
     return rows.expand(len(image), -1)
 
 

@@ -58,6 +58,16 @@ def test_prompts_that_cannot_be(net: KPrism) -> None:
         infer(torch.zeros(1, 3, *SIZE), net)
     with pytest.raises(ValueError, match="Clicks are for pictures"):
         infer(torch.zeros(1, 3, *SIZE, 2), net, clicks=torch.zeros(1, 1, 3))
+    image, shown = torch.zeros(2, 3, *SIZE), torch.zeros(3, 1, 3, *SIZE)
+    for half in ({"exemplar_image": shown[:1]}, {"exemplar_label": shown[:1, :, :1]}):
+        with pytest.raises(ValueError, match="Exemplars need both exemplar_image and exemplar_label"):
+            infer(image, net, task=0, **half)
+    with pytest.raises(ValueError, match=r"Exemplars must be \(1, K, \.\.\.\) or \(2, K, \.\.\.\)"):
+        infer(image, net, exemplar_image=shown, exemplar_label=shown[:, :, :1])
+    with pytest.raises(ValueError, match=r"exemplar_label must lie in \[0, 1\], got values from 255 to 255"):
+        infer(image, net, exemplar_image=shown[:2], exemplar_label=shown[:2, :, :1] + 255)
+    with pytest.raises(ValueError, match="Identity takes no prompts: use TaskInferer"):
+        infer(image, torch.nn.Identity(), task=0)
 
 
 @torch.no_grad()
@@ -107,3 +117,22 @@ def test_users_that_cannot_be(net: KPrism) -> None:
         SimulatedUser(SIZE, clicks=0)
     with pytest.raises(ValueError, match="needs pictures"):
         SimulatedUser(SIZE)(torch.zeros(1, 3, *SIZE), net)
+    with pytest.raises(ValueError, match=r"got 1\.5"):
+        SimulatedUser(SIZE, clicks=1.5)  # type: ignore[arg-type]
+    for threshold in (float("nan"), 0.0, 2.0):
+        with pytest.raises(ValueError, match="threshold must be a probability"):
+            SimulatedUser(SIZE, threshold=threshold)
+    for label, message in ((torch.zeros(1, 1, *SIZE), "like its pictures"), (torch.full((2, 1, *SIZE), 255.0), "255")):
+        with pytest.raises(ValueError, match=message):
+            SimulatedUser(SIZE)(torch.zeros(2, 3, *SIZE), net, label=label)
+
+
+@torch.no_grad()
+def test_a_user_who_only_clicks_needs_no_task(net: KPrism) -> None:
+    image, label = torch.randn(1, 3, *SIZE), torch.zeros(1, 1, *SIZE)
+    label[..., 5:20, 10:30] = 1
+    user = SimulatedUser(SIZE, clicks=1)
+    found = user(image, net, label=label)
+    assert torch.equal(found, user(image, net, label=label, task=torch.tensor([1])))
+    with pytest.raises(ValueError, match="The prompt is empty"):
+        SimulatedUser(SIZE, "semantic")(image, net, label=label)

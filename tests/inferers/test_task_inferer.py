@@ -118,6 +118,11 @@ def test_no_task_is_an_error(inferer: TaskInferer | DeepSupervisionInferer) -> N
         ({"slice_batch": 0}, "at least 1, or 'auto', got 0"),
         ({"overlap": 2}, r"overlap must lie in \[0, 1\), got 2"),
         ({"sw_batch_size": 0}, "sw_batch_size must be a whole number of at least 1, got 0"),
+        ({"image_size": 64.0}, "image_size must be one or two multiples of 32, got 64"),
+        ({"window": "sliding", "roi_size": 0}, "roi_size must be one or two multiples of 32, got 0"),
+        ({"window": "sliding", "roi_size": []}, "roi_size must be one or two multiples of 32"),
+        ({"amp": "int8"}, "Unknown amp 'int8'; choose one of none, bf16, fp16"),
+        ({"half": "false"}, "half must be True or False, got 'false'"),
     ],
 )
 def test_bad_arguments_are_named(kwargs: dict[str, object], message: str) -> None:
@@ -127,7 +132,21 @@ def test_bad_arguments_are_named(kwargs: dict[str, object], message: str) -> Non
 
 def test_unknown_amp() -> None:
     with pytest.raises(ValueError, match="Unknown amp 'int8'; choose one of none, bf16, fp16"):
-        TaskInferer(32, amp="int8")(torch.zeros(1, 3, 32, 32), Probe(), task=0)  # type: ignore[arg-type]
+        DeepSupervisionInferer(amp="int8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"task": torch.tensor([0, 1, 0])}, r"\(B, T\) for B = 2, got shape \(3, 1\)"),
+        ({"task": torch.zeros(2, 0, dtype=torch.int64)}, r"got shape \(2, 0\)"),
+        ({"task": 0, "slice_batch": 0}, "slice_batch must be at least 1, or 'auto', got 0"),
+        ({"task": 0, "inputs": torch.zeros(2, 3, 32, 0)}, r"got shape \(2, 3, 32, 0\)"),
+    ],
+)
+def test_bad_arguments_of_a_call_are_named(call: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskInferer(32)(**{"inputs": torch.zeros(2, 3, 32, 32), "network": Probe(), **call})
 
 
 @torch.no_grad()

@@ -50,7 +50,9 @@ class Prompt:
         return all(value is None for value in given)
 
 
-def first_prompt(mode: Mode, task: Tensor, exemplar_image: Tensor | None, exemplar_label: Tensor | None) -> Prompt:
+def first_prompt(
+    mode: Mode, task: Tensor | None, exemplar_image: Tensor | None, exemplar_label: Tensor | None
+) -> Prompt:
     """Return the first prompt of a batch in `mode`; empty for "interactive", whose first round adds a click.
 
     Raises:
@@ -117,7 +119,7 @@ def check_exemplars(image: Tensor | None, label: Tensor | None, valid: Tensor | 
         batch: B that they must have, if known.
 
     Raises:
-        ValueError: one is missing, or the shapes do not fit.
+        ValueError: one is missing, the shapes do not fit, or a label on the CPU leaves [0, 1].
     """
     if image is None or label is None:
         missing = "exemplar_image" if image is None else "exemplar_label"
@@ -133,5 +135,9 @@ def check_exemplars(image: Tensor | None, label: Tensor | None, valid: Tensor | 
         empty = [b for b, any_valid in enumerate(plain_tensor(valid).flatten(1).any(1).tolist()) if not any_valid]
         if empty:
             raise ValueError(f"Sample {empty[0]} has no valid exemplar pixel; give it an exemplar.")
+    if label.device.type == "cpu" and not is_tracing():
+        low, high = plain_tensor(label).aminmax()
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"exemplar_label must lie in [0, 1], got values from {low:g} to {high:g}.")
     if torch.is_floating_point(image) is False:
         raise ValueError(f"exemplar_image must be floating point, got {image.dtype}.")
