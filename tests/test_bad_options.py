@@ -79,6 +79,7 @@ NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "--associations": (LISTEN, ("0",)),
     "--port": (LISTEN, ("-1", "65536")),
     "--date": (PACK, ("yesterday", "2026-02-30")),
+    "--name": (["weights", "pack", "model.pt"], ("", ".hidden", "bad/name", "..")),
     "--url": (PACK, ("foo", "ftp://example.org/w.pt", "https:w.pt")),
     "--monitor-port": (LISTEN, ("-2", "65536")),
 }

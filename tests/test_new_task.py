@@ -206,6 +206,11 @@ def test_exemplars_that_show_nothing_are_refused(
         ("Mole", (), "'Mole' is not a valid task name"),
         ("3", (), "'3' is not a valid task name"),
         ("m" * 33, (), "is not a valid task name"),
+        (
+            "skin_lesions",
+            (),
+            "Unknown task 'skin_lesions'; did you mean skin_lesion? If it is a new task, add --new-task",
+        ),
         ("mole", ("--modality", "xray"), "Unknown modality 'xray' of task 'mole'; choose one of oct, "),
         ("mole", ("--quiet",), "give its modality, one of oct, "),
         ("mole", ("--modality", "ct", "--fine-tune", "-1"), "must be 0 or more, got -1"),
@@ -274,3 +279,17 @@ def _one_line(capsys: pytest.CaptureFixture[str], message: str) -> None:
     assert err.startswith("Error: ")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_name_that_may_be_a_typo_is_confirmed(
+    exemplars: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = tmp_path / "first.pt"
+    assert main(command(exemplars, weights, first, "--modality", "ct", name="liver_lesion")) == 0
+    capsys.readouterr()
+    words = command(exemplars, first, tmp_path / "second.pt", "--modality", "ct", name="liver_lesions")
+    assert main(words) == 1
+    _one_line(capsys, "did you mean liver_lesion?")
+    assert not (tmp_path / "second.pt").exists()
+    assert main([*words, "--new-task", "--quiet"]) == 0
+    assert read_info(tmp_path / "second.pt").tasks[-2:] == ("liver_lesion", "liver_lesions")

@@ -40,6 +40,7 @@ def add_new_task_command(commands: Any) -> None:
     )
     known = ", ".join(modality.value for modality in Modality)
     command.add_argument("--modality", metavar="M", help=f"modality of its pictures: {known}")
+    command.add_argument("--new-task", action="store_true", help="confirm a name that resembles that of a known task")
     command.add_argument(
         "--start", choices=("nearest", "identity"), default="nearest",
         help="nearest: all rows of the most similar task, its prototypes moved half way to those of the exemplars; "
@@ -64,7 +65,7 @@ def _new_task(options: argparse.Namespace) -> int:
     with from_options():
         tuning = FineTuning(options.fine_tune, options.lr, options.seed)
         device = choose_device(options.device)
-        check_new_task(options.name, options.modality)
+        check_new_task(options.name, options.modality, options.new_task)
     added = add_task_to_weights(
         options.name,
         options.exemplars,
@@ -75,6 +76,7 @@ def _new_task(options: argparse.Namespace) -> int:
         tuning,
         device,
         not options.quiet,
+        options.new_task,
     )
     if not options.quiet:
         ranked = ", ".join(f"{task} {value:.2f}" for task, value in added.similarities.items())

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from monai_tpseg.cli.usage import path_text
 from monai_tpseg.weights import CatalogueError, Entry, find, folders, listed, user_folder
-from monai_tpseg.weights.card import SCHEMES
+from monai_tpseg.weights.card import SCHEMES, check_weights_name
 from monai_tpseg.weights.lookup import VARIABLE
 from monai_tpseg.words import count
 
@@ -63,7 +63,9 @@ def _add_pack(command: Any) -> None:
     command.add_argument(
         "weights", type=path_text, metavar="MODEL", help="model.pt of a training, beside its model.json"
     )
-    command.add_argument("--name", required=True, metavar="N", help="name in the catalogue, e.g. liver-2026")
+    command.add_argument(
+        "--name", required=True, type=_name, metavar="N", help="name in the catalogue, e.g. liver-2026"
+    )
     command.add_argument("--out", type=path_text, metavar="DIR", help=f"folder of the catalogue ({user_folder()})")
     command.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
     command.add_argument("--status", default="", metavar="TEXT", help="a word or two, repeated in every result")
@@ -77,6 +79,13 @@ def _add_pack(command: Any) -> None:
     )
     command.add_argument("--url", type=_url, metavar="URL", help="URL where others can download the file")
     command.add_argument("--replace", action="store_true", help="replace existing weights of that name")
+
+
+def _name(text: str) -> str:
+    try:
+        return check_weights_name(text)
+    except CatalogueError as error:
+        raise argparse.ArgumentTypeError(f"{error}") from None
 
 
 def _date(text: str) -> str:

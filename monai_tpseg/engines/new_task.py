@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_tpseg.catalogue import TASK_NAMES, Modality, check_name, get_task
+from monai_tpseg.catalogue import TASK_NAMES, Modality, check_name, check_new_name, get_task
 from monai_tpseg.data.datalists import DatalistError
 from monai_tpseg.data.exemplar_files import find_exemplars
 from monai_tpseg.engines.row_tuning import tune_row
@@ -87,6 +87,7 @@ def add_task_to_weights(
     tuning: FineTuning | None = None,
     device: str | torch.device = "cpu",
     progress: bool = False,
+    similar_name: bool = False,
 ) -> AddedTask:
     """Write weights, and their description, with the tasks of a checkpoint and a new one.
 
@@ -100,16 +101,17 @@ def add_task_to_weights(
         tuning: a short training of the new rows.
         device: device of the network.
         progress: show the progress of the tuning.
+        similar_name: allow a name that resembles that of a known task, which may be a typo.
 
     Raises:
-        ValueError: one line: a taken or empty name, an unknown modality, no exemplar, none with a lesion, or
+        ValueError: one line: a taken, empty or mistyped name, an unknown modality, no exemplar, none with a lesion, or
             weights of another network.
         FileExistsError: `out` exists.
         OSError: `out` cannot be written.
     """
     tuning, out = tuning or FineTuning(), Path(out)
     info = read_info(checkpoint, verify=True)
-    wider = _described(name, modality, info)
+    wider = _described(name, modality, info, similar_name)
     _check_out(out)
     network = load_tpseg(checkpoint)
     image, label = read_exemplar_tensors(find_exemplars(Path(exemplars), name), wider)
@@ -126,20 +128,26 @@ def add_task_to_weights(
     return added
 
 
-def check_new_task(name: str, modality: str | None) -> dict[str, str]:
+def check_new_task(
+    name: str, modality: str | None, similar_name: bool = False, names: Sequence[str] = TASK_NAMES
+) -> dict[str, str]:
     """Check a new task before weights are read.
 
     Args:
         name: of the task.
         modality: of its pictures; None for a task of the catalogue.
+        similar_name: allow a name that resembles one of `names`.
+        names: of the known tasks.
 
     Returns:
         the modality by name; empty for a task of the catalogue, whose modality is known.
 
     Raises:
-        ValueError: an invalid name, or an unknown, missing or different modality.
+        ValueError: an invalid name, one that may be a typo of another, or an unknown, missing or different modality.
     """
     check_name(name)
+    if not similar_name:
+        check_new_name(name, names, confirm="add --new-task (similar_name=True in Python)")
     if name in TASK_NAMES:
         own = get_task(name).modality.value
         if modality not in (None, own):
@@ -152,11 +160,11 @@ def check_new_task(name: str, modality: str | None) -> dict[str, str]:
     return {name: modality}
 
 
-def _described(name: str, modality: str | None, info: WeightsInfo) -> WeightsInfo:
+def _described(name: str, modality: str | None, info: WeightsInfo, similar_name: bool) -> WeightsInfo:
     """The description of the weights with the new task."""
     if name in info.tasks:
         raise ValueError(f"The weights already have a task '{name}'; choose another name.")
-    added = check_new_task(name, modality)
+    added = check_new_task(name, modality, similar_name, (*TASK_NAMES, *info.tasks))
     if info.window != "none":
         raise CheckpointError(
             "The weights work on patches, but exemplars are whole pictures; use weights for whole pictures."

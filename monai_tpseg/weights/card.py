@@ -13,7 +13,7 @@ from typing import Any
 
 from monai_tpseg.parsing import read_json
 
-__all__ = ["SCHEMES", "Card", "CatalogueError", "read_card"]
+__all__ = ["SCHEMES", "Card", "CatalogueError", "check_weights_name", "read_card"]
 
 SCHEMES = ("http", "https")
 """Schemes of the URLs that weights are fetched from."""
@@ -21,6 +21,22 @@ SCHEMES = ("http", "https")
 
 class CatalogueError(ValueError):
     """Weights that are not there, or a description that is none; the message is one line."""
+
+
+def check_weights_name(name: str) -> str:
+    """Return the name of weights in the catalogue, checked to be the stem of a file.
+
+    Raises:
+        CatalogueError: it is not.
+
+    >>> check_weights_name("liver-2026")
+    'liver-2026'
+    """
+    if Path(name).name != name or not name or name.startswith("."):
+        raise CatalogueError(
+            f"{name!r} is not a valid name for weights; use letters, digits, - and _, e.g. liver-2026."
+        )
+    return name
 
 
 @dataclass(frozen=True)

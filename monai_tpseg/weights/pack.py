@@ -18,7 +18,7 @@ from monai_tpseg.networks.described import new_described
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.trust.fitted_files import FittedFiles
-from monai_tpseg.weights.card import CatalogueError
+from monai_tpseg.weights.card import CatalogueError, check_weights_name
 
 __all__ = ["half_state", "pack", "read_sources", "write_card"]
 
@@ -63,10 +63,7 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
         CatalogueError: a name that is none, weights without prototypes or with numbers that are not finite.
         FileExistsError: there are weights of that name.
     """
-    if Path(name).name != name or not name or name.startswith("."):
-        raise CatalogueError(
-            f"{name!r} is not a valid name for weights; use letters, digits, - and _, e.g. liver-2026."
-        )
+    check_weights_name(name)
     file = folder / f"{name}.safetensors"
     for path in (file, file.with_suffix(".json")):
         if path.exists() and not replace_old:
