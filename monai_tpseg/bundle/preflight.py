@@ -18,7 +18,13 @@ from torch import nn
 from monai_tpseg.bundle.command_line import flag, one_line
 from monai_tpseg.bundle.inference_inputs import Asked, check_readable, inference_cases, listed_tasks
 from monai_tpseg.bundle.setting_values import check_values
-from monai_tpseg.bundle.workflow import check_options, check_settings, network_arguments, settings
+from monai_tpseg.bundle.workflow import (
+    check_options,
+    check_settings,
+    computed_settings,
+    network_arguments,
+    settings,
+)
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
 from monai_tpseg.data.datalists import DatalistError, read_datalist
@@ -32,7 +38,6 @@ from monai_tpseg.networks.build import check_options as check_network_options
 from monai_tpseg.networks.checkpoint import CheckpointError
 from monai_tpseg.networks.hiera import HIERA_VARIANTS
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
-from monai_tpseg.segment import Finish
 from monai_tpseg.weights import announcement
 from monai_tpseg.words import choose, count
 
@@ -41,7 +46,6 @@ __all__ = [
     "check_data",
     "check_description",
     "check_evaluate",
-    "check_finish",
     "check_inference",
     "check_names",
     "check_network",
@@ -58,7 +62,11 @@ def check_names(
     ranges: Mapping[str, tuple[Any, float, float]] | None = None,
     choices: Mapping[str, tuple[Any, Sequence[Any]]] | None = None,
 ) -> None:
-    """Check the command line and closed choices, before anything that depends on them is resolved.
+    """Check the command line and all settings, before anything that depends on them is built.
+
+    `monai_tpseg.bundle.setting_values` knows what most settings may be. Arguments are for those whose values depend on
+    the bundle or on another setting. What they list is resolved before this function is called; a choice from which
+    other settings follow is therefore checked by a call of its own.
 
     Args:
         flags: values of switches by key.
@@ -75,12 +83,7 @@ def check_names(
     for key, (value, allowed) in (choices or {}).items():
         if value not in allowed:
             raise ValueError(f"Unknown {key} {value!r}; {choose(value, (one for one in allowed if one is not None))}.")
-
-
-@one_line
-def check_finish(threshold: Any, min_lesion_area: Any) -> None:
-    """Check what masks are cut with, see `monai_tpseg.segment.Finish`."""
-    Finish(threshold, min_lesion_area)
+    check_values(computed_settings())
 
 
 @one_line
@@ -136,8 +139,6 @@ def check_train(
     resume: str | bool,
     amp: str,
     device: str | torch.device,
-    max_epochs: int,
-    batch_size: int,
     backbones: Sequence[str] = tuple(HIERA_VARIANTS),
 ) -> None:
     """Check everything a training needs; arguments are the keys of `train.json`.
@@ -150,7 +151,6 @@ def check_train(
     _check_device(device, amp)
     if backbone is not None and backbone not in backbones:  # None: of an architecture that has none
         raise ValueError(f"Unknown backbone {backbone!r}; {choose(backbone, backbones)}.")
-    check_values({"max_epochs": max_epochs, "batch_size": batch_size})  # as resolved, where they were expressions
     lists = {section: _named_cases(datalist, section, dataset_dir, tasks) for section in (TRAINING, VALIDATION)}
     _say(list_findings(lists, tasks))
     if flag(freeze_encoder, "freeze_encoder") and not encoder_checkpoint and not checkpoint:
@@ -228,8 +228,6 @@ def check_inference(
     _check_device(device, amp)
     info = _check_weights(checkpoint, tasks)
     _check_scale(info, window, image_size, roi_size)
-    if isinstance(read_timeout, bool) or not isinstance(read_timeout, int | float) or not read_timeout > 0:
-        raise ValueError(f"read_timeout must be more than 0 seconds, got {read_timeout!r}.")
     if not dataset_dir and not datalist:
         raise ValueError("No input: give a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)

@@ -10,11 +10,16 @@ from typing import Any, get_args
 import torch
 
 from monai_tpseg.bundle.command_line import flag
-from monai_tpseg.inferers.task_inferer import Amp, image_size_2d
+from monai_tpseg.engines.optim import LR_SCHEDULES
+from monai_tpseg.inferers.task_inferer import Amp, Window, image_size_2d
+from monai_tpseg.networks.adapter import Routes
+from monai_tpseg.networks.hiera import ADAPTERS, STEMS
+from monai_tpseg.networks.kprism import MODES
+from monai_tpseg.networks.tpseg_hiera import DECODERS, Layout
 from monai_tpseg.segment import Finish
 from monai_tpseg.words import choose
 
-__all__ = ["check_values", "is_expression"]
+__all__ = ["check_values", "is_checked", "is_expression"]
 
 _MAX = 2**32 - 1  # a seed of NumPy, and more than any other whole number here
 
@@ -57,7 +62,26 @@ _NUMBER: dict[str, tuple[float, float, bool]] = {
 _OF_SOME_NETWORKS = ("alpha", "reinforcement", "momentum")
 """Null where the network has none."""
 
-_CHOICES: dict[str, tuple[str | None, ...]] = {"stem": (None, "patch", "conv"), "amp": get_args(Amp)}
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "amp": get_args(Amp),
+    "window": get_args(Window),
+    "metric_resolution": ("original", "network"),
+    "lr_schedule": LR_SCHEDULES,
+    "start": MODES,
+    "val_start": MODES,
+    "layout": (None, *get_args(Layout)),
+    "routes": (None, *get_args(Routes)),
+    "adapter": (None, *ADAPTERS),
+    "decoder": (None, *DECODERS),
+    "stem": (None, *STEMS),
+}
+
+_SWITCHES = (
+    *("progress", "tf32", "deterministic", "overlay_images", "check_data", "check_inputs", "freeze_encoder"),
+    *("checkpoint_activations", "channels_last", "fused_optimizer", "compile"),
+    *("save_probabilities", "save_overlay", "seg", "sr", "contours", "refuse"),
+    *("tta_flips", "fast", "skip_empty", "half_probabilities", "use_class"),
+)
 
 _BELOW_ONE = ("momentum", "ema", "overlap")
 
@@ -65,6 +89,11 @@ _BELOW_ONE = ("momentum", "ema", "overlap")
 def is_expression(value: Any) -> bool:
     """Whether MONAI computes a value of a config (`$...`), or takes it from elsewhere (`@...`, `%...`)."""
     return isinstance(value, str) and value[:1] in {"$", "@", "%"}
+
+
+def is_checked(name: str) -> bool:
+    """Whether `check_values` knows a setting."""
+    return name in _CHECKS
 
 
 def check_values(settings: Mapping[str, Any]) -> None:
@@ -77,7 +106,7 @@ def check_values(settings: Mapping[str, Any]) -> None:
         ValueError: the first value that is not allowed, with its name and what is.
     """
     for name, value in settings.items():
-        if name in _CHECKS and not is_expression(value):
+        if is_checked(name) and not is_expression(value):
             _CHECKS[name](name, value)
 
 
@@ -192,8 +221,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "device": _device,
     **dict.fromkeys(("threshold", "min_lesion_area"), _finish),
     "read_timeout": _seconds,
-    **dict.fromkeys(("progress", "tf32", "deterministic", "overlay_images", "check_data", "freeze_encoder"), _switch),
-    **dict.fromkeys(("checkpoint_activations", "channels_last", "fused_optimizer", "compile"), _switch),
+    **dict.fromkeys(_SWITCHES, _switch),
     **dict.fromkeys(("dataset_dir", "datalist", "output_dir", "cache_dir"), _path),
     **dict.fromkeys(("checkpoint", "encoder_checkpoint"), _path),
 }

@@ -19,11 +19,18 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_tpseg.bundle.command_line import one_line
-from monai_tpseg.bundle.setting_values import check_values
+from monai_tpseg.bundle.setting_values import check_values, is_checked, is_expression
 from monai_tpseg.networks.build import default_options
 from monai_tpseg.words import nearest
 
-__all__ = ["check_options", "check_settings", "find_bundle_root", "network_arguments", "settings"]
+__all__ = [
+    "check_options",
+    "check_settings",
+    "computed_settings",
+    "find_bundle_root",
+    "network_arguments",
+    "settings",
+]
 
 _OF_MONAI = {
     "config_file",
@@ -68,6 +75,15 @@ def settings() -> dict[str, Any]:
     """Return the config that is being evaluated as it was written and overridden, with its expressions as text."""
     workflow = _workflow()
     return {} if workflow is None else dict(workflow.parser.get())
+
+
+def computed_settings() -> dict[str, Any]:
+    """Return the values of the settings that `check_values` knows and that are expressions in the config."""
+    workflow = _workflow()
+    if workflow is None:
+        return {}
+    names = (name for name, value in workflow.parser.get().items() if is_checked(name) and is_expression(value))
+    return {name: workflow.parser.get_parsed_content(name) for name in names}
 
 
 def check_settings() -> None:

@@ -15,7 +15,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from monai_tpseg.networks import hiera_of, unwrap
 from monai_tpseg.words import choose
 
-__all__ = ["TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
+__all__ = ["LR_SCHEDULES", "TaskAdamW", "is_task_rows", "lr_schedule", "parameter_groups"]
+
+LR_SCHEDULES = ("constant", "cosine")
 
 
 def is_task_rows(name: str) -> bool:
@@ -156,4 +158,4 @@ def lr_schedule(optimizer: Optimizer, name: str, total: int, warmup: float = 0.0
             optimizer, warmup_steps=int(warmup * total), t_total=max(1, total), end_lr=final_lr
         )
         return cosine
-    raise ValueError(f"Unknown lr_schedule {name!r}; {choose(name, ('constant', 'cosine'))}.")
+    raise ValueError(f"Unknown lr_schedule {name!r}; {choose(name, LR_SCHEDULES)}.")

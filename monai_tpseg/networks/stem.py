@@ -52,7 +52,7 @@ class DetailBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, num_tasks: int) -> None:
         super().__init__()
-        self.look = nn.Sequential(
+        self.look = nn.Sequential(  # the stem; its name is a key of published weights
             nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, width), nn.GELU()
         )
         self.reduce = nn.Conv2d(channels, width, 1, bias=False)

@@ -8,6 +8,7 @@ from enum import Enum
 
 import torch
 
+from monai_tpseg.files import FULL
 from monai_tpseg.io.errors import NEXT_ACTIONS, find_read_error
 from monai_tpseg.subprocesses import LOST, CallLost
 from monai_tpseg.transforms.transfer import ScreenshotError
@@ -63,7 +64,7 @@ RUN_ACTIONS: dict[str, str] = {
 }
 """Codes of a run beyond those of reading -> what to do about it; a code is never renamed."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])})
+_UNWRITABLE = FULL - {errno.EFBIG} | {errno.EROFS}  # a file above the limit of the system fails its case alone
 _NO_MEMORY = (
     "can't allocate memory",
     "CUDA error: out of memory",
@@ -157,4 +158,4 @@ def device_answers(device: torch.device) -> bool:
 
 def is_disc_full(error: BaseException) -> bool:
     """Return whether writing has become impossible: no space, no quota, or a read-only disk."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    return isinstance(error, OSError) and error.errno in _UNWRITABLE

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from monai_tpseg.bundle.setting_values import is_checked
 from tests.bundle.config_format import CONFIGS, WIDTH, formatted
 
 LINES = 1315
@@ -27,7 +28,18 @@ def test_the_configs_stay_short() -> None:
     assert sum(len(path.read_text(encoding="utf-8").splitlines()) for path in CONFIGS) <= LINES
 
 
-@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem in ("train", "evaluate", "inference")], ids=str)
+RUNNABLE = [path for path in CONFIGS if path.stem in ("train", "evaluate", "inference")]
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
+def test_every_switch_is_checked(path: Path) -> None:
+    config = json.loads(path.read_text(encoding="utf-8"))
+    switches = {name for name, value in config.items() if isinstance(value, bool)}
+    unchecked = {name for name in switches if not is_checked(name)}
+    assert unchecked <= {"resume", "augmentation"}  # each has a check of its own
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=str)
 def test_the_network_is_described_once(path: Path) -> None:
     builder = "networks.build_network" if path.stem == "train" else "bundle.network.described_network"
     targets = re.findall(r'"_target_": "monai_tpseg.([\w.]+_network)"', path.read_text(encoding="utf-8"))

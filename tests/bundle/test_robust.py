@@ -171,7 +171,7 @@ def test_a_training_says_what_its_lists_lack(phantoms: Path, tmp_path: Path, cap
     (tmp_path / "data").mkdir()
     root = odd_data(tmp_path / "data", phantoms)
     options = {"backbone": "hiera_demo", "image_size": 32, "freeze_encoder": False, "amp": "none"}
-    options |= {"encoder_checkpoint": None, "checkpoint": None, "device": "cpu", "max_epochs": 1, "batch_size": 4}
+    options |= {"encoder_checkpoint": None, "checkpoint": None, "device": "cpu"}
     with caplog.at_level("INFO", "monai_tpseg"), pytest.raises(SystemExit, match="Nothing to resume"):
         check_train(f"{root}/datalist.json", root, TASK_NAMES, str(tmp_path / "out"), resume=True, **options)
     said = {(record.levelname, record.getMessage().split("[")[-1].rstrip("]")) for record in caplog.records}

@@ -49,7 +49,11 @@ class MaskHead(nn.Sequential):
 
 
 class DecoderLayer(nn.Module):
-    """Queries look at pixels and at each other, then pixels look at queries; all post-norm.
+    """Queries attend to pixels and to each other, then pixels attend to queries; all post-norm.
+
+    In this order: `look`, cross-attention from queries to pixels; `talk`, self-attention of the queries; `think`, their
+    feed-forward network; `listen`, cross-attention from pixels to queries; `draw`, a convolutional block on the pixels.
+    The names are keys of published weights.
 
     Args:
         channels: C.
