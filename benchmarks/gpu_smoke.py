@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_tpseg.bundle.config import prepared
+from monai_tpseg.bundle.config import prepare_network
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
 from monai_tpseg.inferers import TaskInferer
 from monai_tpseg.inferers.task_inferer import DeepSupervisionInferer
@@ -53,7 +53,9 @@ class Smoke:
         where = device or self.device
         torch.manual_seed(0)
         hard_after, fused = options.pop("hard_after", None), options.pop("fused", True)
-        net: Any = prepared(tpseg_hiera_demo(TASKS, freeze_encoder=False), str(where), channels_last=True, **options)
+        net: Any = prepare_network(
+            tpseg_hiera_demo(TASKS, freeze_encoder=False), str(where), channels_last=True, **options
+        )
         net.train()
         optimizer = TaskAdamW(parameter_groups(net, 1e-3, 5e-3, 0.01), lr=1e-3, fused=fused)
         scaler = torch.amp.GradScaler(where.type, enabled=amp == "fp16")
@@ -147,7 +149,7 @@ class Smoke:
     def network(self) -> TPSeg:
         """In evaluation mode, with hard gates and adapters away from their start."""
         torch.manual_seed(0)
-        net = prepared(tpseg_hiera_demo(TASKS), str(self.device)).eval()
+        net = prepare_network(tpseg_hiera_demo(TASKS), str(self.device)).eval()
         net.encoder.gate.set_hard(True)
         for adapter in net.encoder.adapters:
             nn.init.normal_(adapter.shared_up, std=0.02)

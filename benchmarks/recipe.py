@@ -34,7 +34,7 @@ from monai_tpseg.experiments.runner import run_suite
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.build import default_options
 from monai_tpseg.networks.weights_info import WeightsInfo
-from monai_tpseg.training.plan import seconds_a_step
+from monai_tpseg.training.plan import seconds_per_step
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "bundles" / "tpseg_lesion_segmentation"
@@ -129,7 +129,9 @@ def steps_in(minutes: float, options: dict[str, Any]) -> int:
 @cache
 def _seconds(network: str, size: int, batch: int, device: str) -> float:
     info = WeightsInfo(TASK_NAMES, json.loads(network), (size, size))
-    return _SLOWER * min(seconds_a_step(info, batch, False, torch.device(device), time.process_time) for _ in range(2))
+    return _SLOWER * min(
+        seconds_per_step(info, batch, False, torch.device(device), time.process_time) for _ in range(2)
+    )
 
 
 def make_suite(

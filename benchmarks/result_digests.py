@@ -9,7 +9,8 @@
 `record` runs the starter weights of TP-Seg and K-Prism. Many of pydicom's files are broken on purpose, and a bundle
 refuses a list with a file that cannot be read: there it runs TP-Seg by `tpseg run` alone. Every file of a result
 counts: pictures, volumes and tables as they are, a DICOM object by its segments and pixels, a record without versions,
-digests and keys of its settings.
+digests and keys of its settings. Left out are times (`clock.json`, `events.jsonl`) and the path of the folder, which
+stands in some tables.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -57,8 +59,8 @@ def samples(cases: Path) -> None:
     (cases / MANIFEST).write_text("\n".join(["path,task,salt", *rows]) + "\n")
 
 
-def digest(path: Path) -> str:
-    """Return what a file says, as a digest."""
+def digest(path: Path, folder: Path) -> str:
+    """Return what a file of a folder says, as a digest."""
     if path.name.endswith("result.json"):
         record = {key: value for key, value in json.loads(path.read_text()).items() if key not in LOOSE}
         content = json.dumps(record, sort_keys=True).encode()
@@ -67,15 +69,15 @@ def digest(path: Path) -> str:
         names = [f"{one.SegmentNumber} {one.get('TrackingID')}" for one in data.get("SegmentSequence", ())]
         content = "\n".join(names).encode() + data.get("PixelData", b"")
     else:
-        content = path.read_bytes()
+        content = path.read_bytes().replace(os.fsencode(folder), b"")
     return hashlib.sha256(content).hexdigest()
 
 
 def digests(folder: Path, under: str) -> Iterator[tuple[str, str]]:
     """Yield name and digest of the files of results."""
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("events") and path.name != MANIFEST:
-            yield f"{under}/{path.relative_to(folder).as_posix()}", digest(path)
+        if path.is_file() and not path.name.startswith("events") and path.name not in (MANIFEST, "clock.json"):
+            yield f"{under}/{path.relative_to(folder).as_posix()}", digest(path, folder)
 
 
 def run(*command: Any) -> None:

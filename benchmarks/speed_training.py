@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.naive import NaiveTPSeg
 from benchmarks.timing import arguments, interleave, network, peak_memory, save, started, target, unit
-from monai_tpseg.bundle.config import prepared
+from monai_tpseg.bundle.config import prepare_network
 from monai_tpseg.engines.optim import TaskAdamW, parameter_groups
 from monai_tpseg.losses import TPSegLoss
 
@@ -39,7 +39,7 @@ def build(name: str, args: argparse.Namespace) -> Callable[[], None]:
         optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], lr=1e-5, foreach=False)
     else:
         options = {"checkpoint_activations": name.endswith("checkpointed"), "compile": name.endswith("compiled")}
-        net = prepared(net, args.device, channels_last=True, **options)
+        net = prepare_network(net, args.device, channels_last=True, **options)
         optimizer = TaskAdamW(parameter_groups(net, 1e-5, 1e-5), lr=1e-5, fused=True)
     image = torch.randn(args.batch, 3, args.size, args.size, device=args.device)
     label = (torch.rand(args.batch, 1, args.size, args.size, device=args.device) > 0.7).float()

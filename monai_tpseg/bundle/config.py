@@ -53,7 +53,7 @@ __all__ = [
     "image_size_2d",
     "inference_cases",
     "load_start",
-    "prepared",
+    "prepare_network",
     "run_engine",
     "start_loader",
     "trust_digests",
@@ -67,7 +67,7 @@ _LOST = re.compile(r"(closed|reset) by peer|Broken pipe|Timed out waiting|NCCL|W
 """Messages of gloo and NCCL about a process that has ended."""
 
 
-def prepared(
+def prepare_network(
     network: Any,
     device: Any,
     checkpoint_activations: bool | str = False,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["fitting_batch", "peak_bytes"]
+__all__ = ["largest_batch", "peak_bytes"]
 
 _MIB = 2**20
 
@@ -63,7 +63,7 @@ def _storages(values: Any) -> list[torch.UntypedStorage]:
     return [x.untyped_storage() for x in tensors]
 
 
-def fitting_batch(run: Callable[[int], Any], memory_mb: float) -> int:
+def largest_batch(run: Callable[[int], Any], memory_mb: float) -> int:
     """Return the number of slices, at least 1, that can run together with tensors below `memory_mb` MiB.
 
     Args:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor
 
-from monai_tpseg.inferers.memory import fitting_batch
+from monai_tpseg.inferers.memory import largest_batch
 from monai_tpseg.inferers.prefetch import prefetch
 from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks.fast.inference_form import segment_several
@@ -111,7 +111,7 @@ class TaskInferer(Inferer):
 
     A picture (B, 3, H, W) is one slice; a volume (B, 3, H, W, D) is D slices, run in batches of `slice_batch`, so
     memory grows with the batch, not with the volume. "auto" fits as many as possible into `memory_mb`, based on the
-    needs of one slice (`fitting_batch`); with windows, which have their own batch, it takes one slice at a time. While
+    needs of one slice (`largest_batch`); with windows, which have their own batch, it takes one slice at a time. While
     the network runs on a batch, the next is sent to the device and resized. With `window="none"`, whole slices are
     resized to `image_size`, and their probabilities back. With `window="sliding"`, patches of `roi_size` cover the
     slice at its own scale, zero-padded if smaller; use it for weights trained on patches of that scale.
@@ -242,7 +242,7 @@ class TaskInferer(Inferer):
 
         if size not in self._fitting:
             with torch.no_grad():
-                self._fitting[size] = fitting_batch(run, self.memory_mb)
+                self._fitting[size] = largest_batch(run, self.memory_mb)
         return self._fitting[size]
 
     def _pictures(self, image: Tensor, network: Network, rows: Tensor) -> Tensor:

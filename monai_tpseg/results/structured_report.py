@@ -31,7 +31,7 @@ from monai_tpseg.io.dicom.derived_object import (
     series_number,
 )
 from monai_tpseg.io.dicom.explicit_vr import save_explicit
-from monai_tpseg.io.dicom.frame_datasets import described, taken_at
+from monai_tpseg.io.dicom.frame_datasets import complete_header, content_date_and_time
 from monai_tpseg.io.dicom.frames import Frame, Frames, source_frames
 from monai_tpseg.io.dicom.segmentation import LABELMAP_STORAGE, SegmentationError
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
@@ -122,7 +122,7 @@ def _build(
     frames = read()
     check_references(frames)
     header = frames[0].header
-    day, time = taken_at(header)
+    day, time = content_date_and_time(header)
     numbers = hashlib.sha256(repr(([astuple(lesion) for lesion in lesions], expected_dice)).encode()).hexdigest()
     uid = identifiers(frames, task, algorithm)
     own = uid.beside("structured report", numbers, "" if seg is None else str(seg.SOPInstanceUID))
@@ -137,7 +137,7 @@ def _build(
     content = measurements.ContentSequence
     measurements.ContentSequence = []  # ComprehensiveSR copies its content and traverses it several times
     made = hd.ComprehensiveSR(
-        evidence=[described(header), *_others(frames), *([] if seg is None else [seg])],
+        evidence=[complete_header(header), *_others(frames), *([] if seg is None else [seg])],
         content=report,
         series_instance_uid=own("series"),
         series_number=(series_number(number(header, "SeriesNumber"), task.name) + _AFTER_SEG) % 2**31,

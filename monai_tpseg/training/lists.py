@@ -20,7 +20,7 @@ from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
 from monai_tpseg.studies.annotated import SLICES, annotated_cases, holds_annotations
 from monai_tpseg.training.train_options import TrainingError, TrainOptions
-from monai_tpseg.training.volume_slices import as_pictures
+from monai_tpseg.training.volume_slices import slices_as_pictures
 from monai_tpseg.words import choose, count
 
 __all__ = ["DATALIST", "Lists", "write_lists"]
@@ -81,7 +81,7 @@ def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str])
             f"--modality names {task!r}, of which '{data}' has no picture; {choose(task, lists.tasks)}."
         )
     _check_tasks(lists.tasks, known)
-    training = tuple(one for case in lists.training for one in as_pictures(case, known, out / "slices"))
+    training = tuple(one for case in lists.training for one in slices_as_pictures(case, known, out / "slices"))
     if not training:
         raise TrainingError("No mask of the training pictures contains a lesion; training needs some that do.")
     held = tuple(one for case in lists.validation for one in _looked_at(case, known, out / "slices"))
@@ -149,7 +149,7 @@ def _entries(entries: Any, name: str, path: Path) -> Iterator[Case]:
 
 def _looked_at(case: Case, modalities: Mapping[str, str], folder: Path) -> Iterator[Case]:
     """A volume of which a person has looked at some slices is held out by these; others stay whole."""
-    yield from as_pictures(case, modalities, folder) if case.get(SLICES) else (case,)
+    yield from slices_as_pictures(case, modalities, folder) if case.get(SLICES) else (case,)
 
 
 def _annotated(request: TrainOptions, data: Path) -> Lists:

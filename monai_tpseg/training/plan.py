@@ -21,7 +21,7 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import Lists
 from monai_tpseg.training.train_options import TrainOptions
 
-__all__ = ["FROM_SCRATCH", "Plan", "make_plan", "network_around", "seconds_a_step"]
+__all__ = ["FROM_SCRATCH", "Plan", "make_plan", "network_to_train", "seconds_per_step"]
 
 FROM_SCRATCH: dict[str, Any] = {"backbone": "hiera_mini", "stem": "conv", "detail": 16}
 """The network of a training from nothing: that of the starter weights."""
@@ -82,7 +82,7 @@ def _planned(request: TrainOptions, lists: Lists, info: WeightsInfo, device: tor
     network = {**info.network, "image_size": list(info.image_size), "window": info.window}
     momentum = {} if network.get("momentum") is not None else {"momentum": None}
     frozen = bool({"recipe": "from_scratch", **recipe}["recipe"] == "paper")
-    a_step = seconds_a_step(info, batch, frozen, device) * _SLOWER
+    a_step = seconds_per_step(info, batch, frozen, device) * _SLOWER
     a_validation = a_step / batch * _PASS * len(lists.validation)
     if request.epochs:
         epochs, cases = request.epochs, len(lists.training)
@@ -110,7 +110,7 @@ def _planned(request: TrainOptions, lists: Lists, info: WeightsInfo, device: tor
     return Plan(options, epochs * steps, epochs * (steps * a_step + a_validation) / 60)
 
 
-def network_around(encoder: EncoderInfo | None) -> dict[str, Any]:
+def network_to_train(encoder: EncoderInfo | None) -> dict[str, Any]:
     """Return the network of a training from nothing, around a pretrained trunk if there is one."""
     if encoder is None:
         return FROM_SCRATCH
@@ -126,7 +126,7 @@ def _recipe(request: TrainOptions, info: WeightsInfo) -> dict[str, Any]:
     return dict(_FROZEN if info.training.get("recipe") == "paper" else _FURTHER)
 
 
-def seconds_a_step(
+def seconds_per_step(
     info: WeightsInfo,
     batch: int,
     frozen: bool,

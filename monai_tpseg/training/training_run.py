@@ -21,7 +21,7 @@ from monai_tpseg.networks.peers import PEERS
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
 from monai_tpseg.parsing import read_json
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
-from monai_tpseg.training.plan import Plan, make_plan, network_around
+from monai_tpseg.training.plan import Plan, make_plan, network_to_train
 from monai_tpseg.training.start import write_start
 from monai_tpseg.training.train_options import TrainingError, TrainOptions, recorded_request
 from monai_tpseg.weights import choose_weights
@@ -186,7 +186,7 @@ def _start(
     if start is None or known is None:
         size = (request.image_size, request.image_size)
         beyond = {task: lists.modalities[task] for task in lists.tasks if task in lists.modalities}
-        return WeightsInfo(lists.tasks, network_around(encoder), size, modalities=beyond), {}
+        return WeightsInfo(lists.tasks, network_to_train(encoder), size, modalities=beyond), {}
     if not (out / _START).is_file():
         write_start(start, lists.training, {**known.modalities, **lists.modalities}, device, request.seed, out / _START)
     before = _evaluated(out / _START, out, "before", device)

@@ -15,10 +15,10 @@ from monai_tpseg.studies.annotated import SLICES
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
 from monai_tpseg.transforms import LoadMedicalImage, load_pipeline, match_label
 
-__all__ = ["as_pictures"]
+__all__ = ["slices_as_pictures"]
 
 
-def as_pictures(case: Case, modalities: Mapping[str, str], folder: Path) -> Iterator[Case]:
+def slices_as_pictures(case: Case, modalities: Mapping[str, str], folder: Path) -> Iterator[Case]:
     """Yield a case as it is, or the slices of a volume that show lesion, and half as many of the others.
 
     An entry that lists `slices`, those that a person has looked at, gives these alone.

@@ -20,12 +20,12 @@ from monai_tpseg.parsing import read_json
 from monai_tpseg.trust.fitted_files import FittedFiles
 from monai_tpseg.weights.card import CatalogueError, check_weights_name
 
-__all__ = ["half_state", "pack", "read_sources", "write_card"]
+__all__ = ["half_precision_state", "pack", "read_sources", "write_card"]
 
 _LOSS = 1e-3  # of a tensor's norm; rounding to 11 bits of mantissa changes it by some 3e-4
 
 
-def half_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def half_precision_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict in half precision, but for what half precision cannot hold.
 
     A floating tensor that rounding would change by more than a thousandth of its norm stays as it is: very large and
@@ -75,7 +75,7 @@ def pack(weights: Path, folder: Path, name: str, card: Mapping[str, Any], replac
     bad = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise CatalogueError(f"'{weights}' contains non-finite numbers (first in {bad[0]}); train again.")
-    written = _write(file, half_state(state), info, {"name": name, **card})
+    written = _write(file, half_precision_state(state), info, {"name": name, **card})
     beside.write(file, written.sha256)
     return written
 

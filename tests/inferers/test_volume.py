@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_tpseg.inferers import TaskInferer
-from monai_tpseg.inferers.memory import fitting_batch, peak_bytes
+from monai_tpseg.inferers.memory import largest_batch, peak_bytes
 from monai_tpseg.inferers.tissue import tissue_slices
 from monai_tpseg.networks import tpseg_hiera_demo
 
@@ -55,14 +55,14 @@ def test_what_lives_at_the_same_time_is_added_up() -> None:
 
 def test_a_batch_fits_into_the_memory_given() -> None:
     for memory, slices in ((1.0, 4), (0.6, 2), (0.01, 1)):
-        assert fitting_batch(lambda n: torch.ones(n, MIB // 16), memory) == slices
+        assert largest_batch(lambda n: torch.ones(n, MIB // 16), memory) == slices
     kept: list[Tensor] = []
 
     def fills_a_cache(n: int) -> Tensor:
         kept.extend([] if kept else [torch.ones(MIB)])
         return torch.ones(n, MIB // 16)
 
-    assert fitting_batch(fills_a_cache, 1.0) == 4
+    assert largest_batch(fills_a_cache, 1.0) == 4
 
 
 @torch.no_grad()

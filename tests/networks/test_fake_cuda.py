@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_tpseg.bundle.config import prepared
+from monai_tpseg.bundle.config import prepare_network
 from monai_tpseg.engines import PreparePromptBatch, PrepareTaskBatch, TaskAdamW, parameter_groups
 from monai_tpseg.inferers import DeepSupervisionInferer, PromptInferer, TaskInferer, task_inferer
 from monai_tpseg.inferers.task_inferer import Amp
@@ -44,7 +44,7 @@ def real(make: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def on_gpu(net: Any, copies: Copies, **options: Any) -> Any:
-    net = prepared(net, CUDA, channels_last=True, **options)
+    net = prepare_network(net, CUDA, channels_last=True, **options)
     copies.down = copies.waited = 0
     return net
 

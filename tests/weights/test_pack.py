@@ -15,7 +15,7 @@ from monai_tpseg.networks import build_described
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
 from monai_tpseg.networks.weights_info import read_info
 from monai_tpseg.weights import CatalogueError, read_card
-from monai_tpseg.weights.pack import half_state, pack, write_card
+from monai_tpseg.weights.pack import half_precision_state, pack, write_card
 
 from .conftest import CARD
 
@@ -46,7 +46,7 @@ def test_what_half_precision_cannot_hold_stays_as_it_is() -> None:
         "zero": torch.zeros(3),
         "count": torch.tensor([70000]),
     }
-    half = half_state(state)
+    half = half_precision_state(state)
     assert {name: value.dtype for name, value in half.items()} == {
         "large": torch.float32,
         "tiny": torch.float32,

@@ -2,7 +2,7 @@
 
 highdicom derives a segmentation from source images. It rejects several frames without a frame of reference, and headers
 without attributes that the standard requires. Each frame therefore gets a substitute with its position, or with a
-placeholder; `name_sources` then inserts the real references and removes placeholder positions.
+placeholder; `reference_frames` then inserts the real references and removes placeholder positions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydicom.valuerep import DA, TM
 from monai_tpseg.io.dicom.attributes import valid_elements
 from monai_tpseg.io.dicom.frames import Frame
 
-__all__ = ["described", "name_sources", "stand_ins", "taken_at"]
+__all__ = ["complete_header", "content_date_and_time", "reference_frames", "substitute_datasets"]
 
 _PREFIX = "1.2.3."  # of the substitutes' names, which are never written to a file
 _TEXTS = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")
@@ -32,17 +32,17 @@ _OTHER_SPACES = (
 _POSITION, _TEMPORAL_INDEX, _FRAME_CONTENT = 0x00200032, 0x00209128, 0x00209111
 
 
-def stand_ins(frames: Sequence[Frame], frame_of_reference: str) -> list[Dataset]:
+def substitute_datasets(frames: Sequence[Frame], frame_of_reference: str) -> list[Dataset]:
     """Return a substitute for each frame; the first also contains patient, study and equipment.
 
     Args:
         frames: frames of one source, all of them with positions or none.
         frame_of_reference: UID to use if the source has none.
     """
-    return [_stand_in(frame, n, frame_of_reference) for n, frame in enumerate(frames)]
+    return [_substitute_dataset(frame, n, frame_of_reference) for n, frame in enumerate(frames)]
 
 
-def taken_at(header: Dataset) -> tuple[str, str]:
+def content_date_and_time(header: Dataset) -> tuple[str, str]:
     """Return date and time for a result: those of the source, so that results are reproducible."""
     for kind in ("Content", "Acquisition", "Series", "Study"):
         day, time = str(header.get(f"{kind}Date") or ""), str(header.get(f"{kind}Time") or "")
@@ -51,7 +51,7 @@ def taken_at(header: Dataset) -> tuple[str, str]:
     return "19000101", "000000"
 
 
-def name_sources(segmentation: Dataset, frames: Sequence[Frame]) -> None:
+def reference_frames(segmentation: Dataset, frames: Sequence[Frame]) -> None:
     """Replace the references to substitutes by those to the frames and remove placeholder positions, in place."""
     by_name = {f"{_PREFIX}{n + 1}": frame for n, frame in enumerate(frames)}
     groups = segmentation.PerFrameFunctionalGroupsSequence
@@ -70,9 +70,9 @@ def name_sources(segmentation: Dataset, frames: Sequence[Frame]) -> None:
         del segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SliceThickness
 
 
-def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
+def _substitute_dataset(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
     header = frame.header
-    made = described(header) if n == 0 else Dataset()
+    made = complete_header(header) if n == 0 else Dataset()
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns"):
         made[keyword] = copy.copy(header[keyword])
     made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, f"{_PREFIX}{n + 1}"
@@ -85,7 +85,7 @@ def _stand_in(frame: Frame, n: int, frame_of_reference: str) -> Dataset:
     return made
 
 
-def described(header: Dataset) -> Dataset:
+def complete_header(header: Dataset) -> Dataset:
     """Return a copy of a header in which everything that a result copies is present and well-formed."""
     made = Dataset()
     for element in valid_elements(header):

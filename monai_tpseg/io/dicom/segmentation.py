@@ -35,7 +35,7 @@ from monai_tpseg.io.dicom.derived_object import (
     series_number,
 )
 from monai_tpseg.io.dicom.explicit_vr import save_explicit
-from monai_tpseg.io.dicom.frame_datasets import name_sources, stand_ins, taken_at
+from monai_tpseg.io.dicom.frame_datasets import content_date_and_time, reference_frames, substitute_datasets
 from monai_tpseg.io.dicom.frames import Frames, source_frames
 from monai_tpseg.io.dicom.tracking import SEGMENTS, tracking_id
 from monai_tpseg.io.errors import ReadError
@@ -183,12 +183,12 @@ def _build(
     frames = read()
     check_references(frames)
     header = frames[0].header
-    day, time = taken_at(header)
+    day, time = content_date_and_time(header)
     tracked = identifiers(frames, task, algorithm)
     named = [f"{n} {one.label}" for n, one in enumerate(segments, 1) if one.label == one.tracking_id]  # by a person
     uid = tracked.beside(hashlib.sha256(planes.tobytes()).hexdigest(), *[kind] * bool(kind), *named)
     made = highdicom.seg.Segmentation(
-        source_images=stand_ins(frames, derived_uid("frame of reference", str(header.SeriesInstanceUID))),
+        source_images=substitute_datasets(frames, derived_uid("frame of reference", str(header.SeriesInstanceUID))),
         pixel_array=planes,
         segmentation_type=SegmentationTypeValues(encoding.upper()),
         segment_descriptions=list(_described(segments, task, algorithm, tracked)),
@@ -206,7 +206,7 @@ def _build(
         specific_character_set="ISO_IR 192",  # UTF-8 covers the text of any source
     )
     made.ContentCreatorName = ""  # no person: type 2 attribute of the content identification macro
-    name_sources(made, frames)
+    reference_frames(made, frames)
     _fix(made, uid("dimensions"))
     return made
 
