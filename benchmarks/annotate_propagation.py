@@ -5,20 +5,17 @@ largest, then the mask goes from slice to slice both ways, once as a mask to be 
 `clicks` is what the same number of clicks gives on each slice, and `copied` the first mask as it is. `beyond` counts
 slices without lesion that got a mask. Without weights, the smallest network is trained here on slices of phantoms.
 
-    python benchmarks/annotate_propagation.py --out docs/results/annotate_propagation.json
+    python -m benchmarks.annotate_propagation --out docs/results/annotate_propagation.json
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch

@@ -1,8 +1,8 @@
 """Boundary, single lesions and calibration of weights on the validation list, at the original resolution.
 
-    python benchmarks/boundary_lesions.py --lesions DATA --out OUT
-    python benchmarks/boundary_lesions.py --weights starter-kprism --lesions DATA --out OUT   # prompted by class
-    python benchmarks/boundary_lesions.py --weights run/model.pt --lesions DATA --out OUT
+    python -m benchmarks.boundary_lesions --lesions DATA --out OUT
+    python -m benchmarks.boundary_lesions --weights starter-kprism --lesions DATA --out OUT   # prompted by class
+    python -m benchmarks.boundary_lesions --weights run/model.pt --lesions DATA --out OUT
 
 Runs evaluate.json of the weights' bundle and prints the table of docs/weights.md; OUT holds metrics.json and the
 per-image CSV. About nine minutes for the 374 pictures of starter-tpseg at one thread.

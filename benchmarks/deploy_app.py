@@ -2,7 +2,7 @@
 
 The MONAI Deploy App SDK needs an environment of its own, see docs/deploy-app.md:
 
-python benchmarks/deploy_app.py --environment /opt/deploy --out docs/results/deploy.json
+python -m benchmarks.deploy_app --environment /opt/deploy --out docs/results/deploy.json
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pydicom
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.logs import run_with_environment
 from monai_tpseg.testing.phantoms import make_volume, write_dicom_series

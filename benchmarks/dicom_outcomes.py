@@ -1,7 +1,7 @@
 """What becomes of every DICOM file with pixels that pydicom ships: the table of docs/dicom.md.
 
-    python benchmarks/dicom_outcomes.py > table.md        print the table
-    python benchmarks/dicom_outcomes.py docs/dicom.md     renew it between the two marks of that page
+    python -m benchmarks.dicom_outcomes > table.md        print the table
+    python -m benchmarks.dicom_outcomes docs/dicom.md     renew it between the two marks of that page
 
 A file that is read is compared with two other paths. `arithmetic`: the stored values, decoded by pydicom without any
 conversion, then palette, YBR and rescale as the standard writes them, spelled out here. `SimpleITK`: another decoder.

@@ -1,6 +1,6 @@
 """Draw `docs/figures/architecture.png`: the network, one adapter, one decoder. Nothing is computed or downloaded.
 
-Run it from anywhere: `python benchmarks/draw_architecture.py [OUTPUT]`.
+Run it from anywhere: `python -m benchmarks.draw_architecture [OUTPUT]`.
 """
 
 from __future__ import annotations

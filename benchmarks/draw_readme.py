@@ -1,6 +1,6 @@
 """Draw the picture at the top of the README: a phantom of each task and what the network of `make demo` finds in it.
 
-    make demo && python benchmarks/draw_readme.py demo_output
+    make demo && python -m benchmarks.draw_readme demo_output
 
 The phantoms are those of the validation list, the first of each task in its own modality; none is chosen by its result.
 """

@@ -1,6 +1,6 @@
 """Measures the expected Dice on the validation list and draws its calibration; docs/trust.md has its figures.
 
-    python benchmarks/expected_dice.py --weights starter-tpseg --lesions DATA --samples validation.npz --out \
+    python -m benchmarks.expected_dice --weights starter-tpseg --lesions DATA --samples validation.npz --out \
         docs/results/expected_dice.json --figure docs/figures/expected_dice.png
 
 What the network says of each validation picture is kept in --samples, so that another fit is measured without running

@@ -1,4 +1,4 @@
-"""Size of an installation on disc: `python benchmarks/install_size.py [EXTRA ...]`.
+"""Size of an installation on disc: `python -m benchmarks.install_size [EXTRA ...]`.
 
 Adds up the files of the packages that `monai-tpseg`, or `monai-tpseg[EXTRA]`, needs, as this environment has them
 installed. PyTorch's own part, with the libraries of CUDA where it is a build for GPUs, is told apart.

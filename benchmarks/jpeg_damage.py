@@ -1,7 +1,7 @@
 """Which altered bytes in a JPEG are noticed: by the reader, and by a transcoder that parses every code.
 
-    python benchmarks/jpeg_damage.py                  docs/results/jpeg_damage.json and the table of docs/dicom.md
-    python benchmarks/jpeg_damage.py --intact FOLDER  and how many intact JPEGs of a folder each would refuse
+    python -m benchmarks.jpeg_damage                  docs/results/jpeg_damage.json and the table of docs/dicom.md
+    python -m benchmarks.jpeg_damage --intact FOLDER  and how many intact JPEGs of a folder each would refuse
 
 Bytes of the entropy-coded data of phantoms are altered; the length of the file stays. JPEG XL's encoder stores a JPEG
 without loss, for which it parses the codes strictly; the reader uses it where the decoder finds its position again

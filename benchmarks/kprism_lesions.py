@@ -4,9 +4,9 @@ All trainings take the same steps on the same pictures in the same order; they d
 Everything runs through the bundle's own train.json and evaluate.json. What is done is kept in OUT and not done again;
 a training that was interrupted goes on from its last epoch.
 
-    python benchmarks/kprism_lesions.py --data DATA --out OUT           # DATA holds datalist.json
-    python benchmarks/kprism_lesions.py --data DATA --out OUT --tune    # only the trials on a part of the training list
-    python benchmarks/kprism_results_page.py                            # then docs/results-kprism.md and its figure
+    python -m benchmarks.kprism_lesions --data DATA --out OUT           # DATA holds datalist.json
+    python -m benchmarks.kprism_lesions --data DATA --out OUT --tune    # only the trials on a part of the training list
+    python -m benchmarks.kprism_results_page                            # then docs/results-kprism.md and its figure
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 

@@ -2,20 +2,17 @@
 
 Run it after the first of these, and again after every further evaluation:
 
-    python benchmarks/kprism_lesions.py --data DATA --out OUT    # trains and measures
-    python benchmarks/kprism_results_page.py
+    python -m benchmarks.kprism_lesions --data DATA --out OUT    # trains and measures
+    python -m benchmarks.kprism_results_page
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.kprism_curves import TRAINED, Measured, Results, clicking, draw, find
 from monai_tpseg.catalogue import TASK_NAMES
@@ -240,8 +237,8 @@ a class, with five clicks. The trainings above used the first; the other was run
 {trials}
 ## Commands
 
-    python benchmarks/kprism_lesions.py --data DATA --out OUT
-    python benchmarks/kprism_results_page.py
+    python -m benchmarks.kprism_lesions --data DATA --out OUT
+    python -m benchmarks.kprism_results_page
 """
 
 

@@ -3,7 +3,7 @@
 Each ratio comes from one run in which both sides take turns; the median of their times counts. Memory is the peak of a
 process of its own for each number of rounds (of the device's allocator on a GPU).
 
-    python benchmarks/kprism_speed.py --size 192 --out docs/results/kprism_speed.json
+    python -m benchmarks.kprism_speed --size 192 --out docs/results/kprism_speed.json
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from monai.losses import DiceCELoss

@@ -1,7 +1,7 @@
 """Writes `large_files.yml` of both bundles, as MONAI's model zoo wants it, from the starter weights of the package.
 
-    python benchmarks/large_files.py                         nothing hosts the files: `url` stays empty
-    python benchmarks/large_files.py --url https://HOST/DIR  DIR holds the files under their own names
+    python -m benchmarks.large_files                         nothing hosts the files: `url` stays empty
+    python -m benchmarks.large_files --url https://HOST/DIR  DIR holds the files under their own names
 
 `python -m monai.bundle download_large_files --bundle_path BUNDLE` then puts them into the bundle's `models`.
 """

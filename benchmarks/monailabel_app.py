@@ -2,7 +2,7 @@
 
 MONAI Label needs an environment of its own, see docs/monailabel.md:
 
-python benchmarks/monailabel_app.py --environment /opt/monailabel --out docs/results/monailabel.json
+python -m benchmarks.monailabel_app --environment /opt/monailabel --out docs/results/monailabel.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -23,8 +22,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.logs import run_with_environment
 from monai_tpseg.testing.phantoms import make_volume, write_nifti

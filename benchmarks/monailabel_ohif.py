@@ -3,7 +3,7 @@
 Requests, fields and the reading of the answer are those of `MonaiLabelClient` and `SegmentationReader` in the OHIF that
 MONAI Label serves; no browser runs. MONAI Label needs an environment of its own, see docs/monailabel.md:
 
-python benchmarks/monailabel_ohif.py --environment /opt/monailabel --out docs/results/monailabel_ohif.json
+python -m benchmarks.monailabel_ohif --environment /opt/monailabel --out docs/results/monailabel_ohif.json
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sys
 import tempfile
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +20,6 @@ import numpy as np
 import pydicom
 import requests
 import SimpleITK as sitk
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.logs import run_with_environment
 from benchmarks.monailabel_app import ROOT, TASK, start, wait_for_server

@@ -4,7 +4,7 @@ Each place and each size is computed from the source and the mask, not by them.
 
 They need an environment of their own: pip install dcmqi dcm2niix SimpleITK pydicom-seg "pydicom<3"
 
-python benchmarks/other_readers.py --environment /opt/readers
+python -m benchmarks.other_readers --environment /opt/readers
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +20,6 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from monai_tpseg.io.dicom.derived_object import Algorithm
 from monai_tpseg.io.dicom.segmentation import Encoding, write_segmentation

@@ -1,6 +1,6 @@
 """200 studies from an Orthanc through a node and back, the node killed on the way; needs Orthanc, see docs/pacs.md.
 
-python benchmarks/pacs_studies.py --out docs/results/pacs_studies.json
+python -m benchmarks.pacs_studies --out docs/results/pacs_studies.json
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.logs import write_log
 from tests.pacs.servers import NodeProcess, Orthanc, free_port, wait_for, write_study

@@ -5,9 +5,9 @@ network is timed first. Rows are compared on a held-out fifth of the training li
 validation; `--validation` is for the peers, once the recipe is chosen. LESIONS and MORE hold a datalist.json each; of
 MORE only the training list is used.
 
-    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30
-    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes 30 --encoder mae/encoder.pt
-    python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes 60 --validation
+    python -m benchmarks.recipe rows --lesions LESIONS --more MORE --out OUT --minutes 30
+    python -m benchmarks.recipe rows --lesions LESIONS --more MORE --out OUT --minutes 30 --encoder mae/encoder.pt
+    python -m benchmarks.recipe peers --lesions LESIONS --more MORE --out OUT --minutes 60 --validation
 
 --encoder adds a row: the first one on the trunk of `tpseg pretrain` (--stem patch), fine-tuned with layer-wise rates.
 

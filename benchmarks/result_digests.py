@@ -1,10 +1,10 @@
 """Digests of what `tpseg run` and both bundles give: are two commits alike, byte for byte?
 
-    python benchmarks/result_digests.py make CASES                 # 60 phantom studies, once
-    python benchmarks/result_digests.py samples CASES              # or the DICOM files that pydicom brings
-    python benchmarks/result_digests.py record CASES before.json   # in a checkout of each commit
-    python benchmarks/result_digests.py demo before.json           # the files of the demo, trained for two epochs
-    python benchmarks/result_digests.py compare before.json after.json
+    python -m benchmarks.result_digests make CASES                 # 60 phantom studies, once
+    python -m benchmarks.result_digests samples CASES              # or the DICOM files that pydicom brings
+    python -m benchmarks.result_digests record CASES before.json   # in a checkout of each commit
+    python -m benchmarks.result_digests demo before.json           # the files of the demo, trained for two epochs
+    python -m benchmarks.result_digests compare before.json after.json
 
 `record` runs the starter weights of TP-Seg and K-Prism. Many of pydicom's files are broken on purpose, and a bundle
 refuses a list with a file that cannot be read: there it runs TP-Seg by `tpseg run` alone. Every file of a result

@@ -3,8 +3,8 @@
 The files come from `tpseg experiment` (see docs/experiments.md); rows that have not been run are named as missing, so
 that the page can be written again after every run:
 
-    python benchmarks/results_page.py --add OUT/results.json    # take a new results file into docs/results first
-    python benchmarks/results_page.py
+    python -m benchmarks.results_page --add OUT/results.json    # take a new results file into docs/results first
+    python -m benchmarks.results_page
 """
 
 from __future__ import annotations
@@ -334,7 +334,7 @@ with equal budgets, two seeds and one validation after the last step:
 FROZEN_COMMANDS = """
     tpseg pretrain --data LESIONS MORE --out mae --image-size 128 --batch-size 32 --minutes 18 --lr 0.0015 --amp bf16
     tpseg experiment benchmarks/suites/frozen_trunk.yaml --data LESIONS --out OUT
-    python benchmarks/results_page.py --trunk mae --add OUT/results.json
+    python -m benchmarks.results_page --trunk mae --add OUT/results.json
 """
 
 SAME_MINUTES = """## The recipe of the starter weights and its peers with equal data and time
@@ -346,8 +346,8 @@ minutes and finally at 192 x 192. The timing covers the network only, so that th
 reading the pictures, differ. With a few minutes per row the result says which network learns fastest, not which one is
 best.
 
-    python benchmarks/recipe.py peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
-    python benchmarks/results_page.py --add OUT/results.json
+    python -m benchmarks.recipe peers --lesions LESIONS --more MORE --out OUT --minutes M --validation
+    python -m benchmarks.results_page --add OUT/results.json
 """
 
 PRETRAINED = """
@@ -368,7 +368,7 @@ fifth is the end of each task's list, so it has mostly pictures of MORE; the row
 none of these sources. So small a budget favours networks that learn fast. The starter weights have the convolutional
 patch embedding, the skip and the moving average; these were not compared at the length of their training.
 
-    python benchmarks/recipe.py rows --lesions LESIONS --more MORE --out OUT --minutes M --only ROW ...
+    python -m benchmarks.recipe rows --lesions LESIONS --more MORE --out OUT --minutes M --only ROW ...
 
 {table}
 """

@@ -1,7 +1,7 @@
 """A scan of many files: rows, CPU seconds, and the memory that the command and its process apart take.
 
-    python benchmarks/scan.py                    50,000 files: docs/results/scan.json
-    python benchmarks/scan.py --files 5000 --out /tmp/scan.json
+    python -m benchmarks.scan                    50,000 files: docs/results/scan.json
+    python -m benchmarks.scan --files 5000 --out /tmp/scan.json
 
 Half of the files are slices of CT series of 100, a quarter small pictures, a quarter texts that are no case. All of a
 kind are links to the content of one file or differ in a few bytes of their header, so that the disc holds them. The

@@ -1,7 +1,7 @@
 """Time and memory of reading, blending, measuring and writing slides of growing size: the table of docs/slides.md.
 
-    python benchmarks/slides.py                  print the table
-    python benchmarks/slides.py docs/slides.md   renew it between the two marks of that page
+    python -m benchmarks.slides                  print the table
+    python -m benchmarks.slides docs/slides.md   renew it between the two marks of that page
 
 Each slide is a checker of pieces of tissue and of glass, with round lesions, 0.25 micrometres per pixel. It is
 segmented at 0.5 in a process of its own by a network that only compares colours, so that what is measured is everything

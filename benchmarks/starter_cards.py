@@ -4,8 +4,8 @@ Dice of each picture at its own size, the mean a task, then the mean of tasks, i
 1, 5 and 10 simulated clicks, with one or three exemplars of the training list, with one of another task; and the share
 of clicks that the mask obeys at the clicked pixel. Nothing is drawn but exemplars and clicks, from a fixed seed.
 
-    python benchmarks/starter_cards.py starter-tpseg starter-kprism --lesions DATA           # compare with the cards
-    python benchmarks/starter_cards.py starter-tpseg --lesions DATA --write                  # write the figures
+    python -m benchmarks.starter_cards starter-tpseg starter-kprism --lesions DATA           # compare with the cards
+    python -m benchmarks.starter_cards starter-tpseg --lesions DATA --write                  # write the figures
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Many small studies through `tpseg run`: rate, memory, what the time goes to; killed, resumed and recomputed.
 
-    python benchmarks/studies.py                              500 studies: docs/results/studies.json and docs/studies.md
-    python benchmarks/studies.py --studies 30 --out /tmp/a    elsewhere, the page stays as it is
+    python -m benchmarks.studies                              500 studies: docs/results/studies.json and docs/studies.md
+    python -m benchmarks.studies --studies 30 --out /tmp/a    elsewhere, the page stays as it is
 
 The studies are those of `python -m monai_tpseg.testing.phantoms DIR --studies N`, a tenth of them broken, and the
 weights are random ones of the smallest network. Each run is a process of its own. One is left alone; a second is

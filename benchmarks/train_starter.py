@@ -4,10 +4,10 @@ LESIONS and MORE are folders with a datalist.json each; the training lists of bo
 that of LESIONS and is looked at once a stage, after its last step. A stage that was interrupted goes on from its last
 epoch, one that is done is not done again. Then `tpseg weights pack` makes the files of the catalogue.
 
-    python benchmarks/train_starter.py tpseg --lesions LESIONS --more MORE --out OUT
-    python benchmarks/train_starter.py kprism --lesions LESIONS --more MORE --out OUT
+    python -m benchmarks.train_starter tpseg --lesions LESIONS --more MORE --out OUT
+    python -m benchmarks.train_starter kprism --lesions LESIONS --more MORE --out OUT
     tpseg weights pack OUT/tpseg_3/model.pt --name starter-tpseg --out FOLDER
-    python benchmarks/starter_cards.py starter-tpseg --lesions LESIONS --write
+    python -m benchmarks.starter_cards starter-tpseg --lesions LESIONS --write
 """
 
 from __future__ import annotations

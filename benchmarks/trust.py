@@ -1,7 +1,7 @@
 """Measures what is fitted for the trust in masks: refusal, expected Dice, contours. docs/trust.md has its figures.
 
-    python benchmarks/trust.py --weights starter-tpseg --lesions DATA --fit MORE --out trust.json
-    python benchmarks/trust.py --weights starter-tpseg --lesions DATA --out trust.json
+    python -m benchmarks.trust --weights starter-tpseg --lesions DATA --fit MORE --out trust.json
+    python -m benchmarks.trust --weights starter-tpseg --lesions DATA --out trust.json
 
 With --fit the files beside the weights are made anew first: refusal and expected Dice from up to 100 training pictures
 of a task out of both lists, contours from the validation list.

@@ -1,6 +1,6 @@
 """Measures how often pictures that no task knows are refused: photographs, phantoms, other anatomy of a modality.
 
-    python benchmarks/trust_foreign.py --weights starter-tpseg --out docs/results/trust_foreign.json
+    python -m benchmarks.trust_foreign --weights starter-tpseg --out docs/results/trust_foreign.json
 
 All pictures come inside of installed packages. Photographs: four crops each of china.jpg and flower.jpg (scikit-learn)
 and grace_hopper.jpg (matplotlib), asked for every task. Phantoms: those of this package, each asked for the task that

@@ -1,6 +1,6 @@
 """Compares scores that could tell pictures of another task, on a part of the training list: the table in docs/trust.md.
 
-    python benchmarks/trust_scores.py --weights starter-tpseg --lesions LESIONS --more MORE --samples scores.npz --out \
+    python -m benchmarks.trust_scores --weights starter-tpseg --lesions LESIONS --more MORE --samples scores.npz --out \
         docs/results/trust_scores.json
 
 Pictures of the training lists are asked for their own task and for two others. Half of them fit each score, the other

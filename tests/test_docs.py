@@ -130,6 +130,17 @@ def test_options_of_commands_exist(page: Path) -> None:
         assert [option for option in options if option.split("::")[0] not in keys] == [], command
 
 
+def test_benchmarks_are_started_as_modules() -> None:
+    """Several import others of `benchmarks`, which Python does not find if it is given the path of the file."""
+    scripts = sorted((ROOT / "benchmarks").glob("*.py"))
+    texts = {path.name: path.read_text() for path in (*PAGES, *scripts)}
+    wrong = r"python benchmarks/|`benchmarks/\w+\.py +[\w-]"
+    assert [name for name, text in texts.items() if re.search(wrong, text)] == []
+    named = {name for text in texts.values() for name in re.findall(r"python -m benchmarks\.(\w+)", text)}
+    assert len(named) > 30
+    assert named <= {path.stem for path in scripts}
+
+
 def test_first_python_of_the_readme_runs() -> None:
     scope: dict[str, Any] = {}
     exec(_blocks((ROOT / "README.md").read_text(), "python")[0], scope)

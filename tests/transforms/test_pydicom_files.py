@@ -68,7 +68,7 @@ def test_most_files_are_read_and_few_are_refused() -> None:
 
 
 def test_the_table_of_the_page_is_what_the_script_prints() -> None:
-    assert shown(PAGE, "outcomes") == outcomes.table(), "run: python benchmarks/dicom_outcomes.py docs/dicom.md"
+    assert shown(PAGE, "outcomes") == outcomes.table(), "run: python -m benchmarks.dicom_outcomes docs/dicom.md"
 
 
 def test_every_code_stands_on_the_page_with_its_next_action() -> None:
