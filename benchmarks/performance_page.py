@@ -319,8 +319,8 @@ def int8(r: dict[str, Any]) -> str:
 
 
 SPINNING = (
-    "\nMeasured before `tpseg` let waiting threads sleep (next section): with two processes at once, threads spun,\n"
-    "and one thread each was faster."
+    "\nA training step imports PyTorch before this package, as `python -m monai.bundle run` does, so threads that wait\n"
+    "spin: with two processes at once, one thread each is faster. In `tpseg run` they sleep (next section)."
 )
 
 
@@ -351,7 +351,7 @@ def threads(r: dict[str, Any]) -> str:
         "| | threads chosen | chosen | one per core | one | one per core / chosen |\n|---|---|---|---|---|---|",
         *rows,
         left_out,
-        "" if r.get("threads_sleep") else SPINNING,
+        SPINNING,
     )
 
 
@@ -360,7 +360,7 @@ def studies(r: dict[str, Any]) -> str:
     runs, s = r["stages"], r["settings"]
     names = sorted(runs["after"], key=lambda stage: -runs["after"][stage])
     columns = [name for name in ("before", "after") if name in runs]
-    titles = {"before": "an earlier commit", "after": "now"}
+    titles = {"before": f"commit `{s['before']}`", "after": "now"}
     rows = [f"| {stage} | {' | '.join(f'{runs[name][stage]:.2f}' for name in columns)} |" for stage in names]
     totals = " | ".join(f"{r['totals'][name]:.2f}" for name in columns)
     parts = [
@@ -398,6 +398,7 @@ def waiting(r: dict[str, Any]) -> str:
     times, s = r["times"], r["settings"]
     ways = list(dict.fromkeys(key.rpartition(" ")[0] for key in times))
     one = times[f"{ways[0]} beside"]["seconds"]
+    cost = times[f"{ways[2]} alone"]["seconds"] / times[f"{ways[1]} alone"]["seconds"]
     places = {way: [times[f"{way} {place}"] for place in ("alone", "beside")] for way in ways}
     rows = [
         f"| {way} | {' | '.join(f'{t[key]:.2f}' for t in found for key in KEYS)} | {found[1]['seconds'] / one:.2f} |"
@@ -410,8 +411,9 @@ def waiting(r: dict[str, Any]) -> str:
         "Time per process for its pictures, with one process and with two at once. OpenMP threads spin before they",
         "sleep, and so block the threads that they wait for. `tpseg` sets `OMP_WAIT_POLICY=passive` unless another",
         "policy is set. `python -m monai.bundle run` and other programs import PyTorch before this package can set it;",
-        "set it in their environment where cores are shared. One process here shares the cores with the load that",
-        "is given above; what sleeping threads cost on an idle machine has not been measured.\n",
+        "set it in their environment where cores are shared. Pictures as small as these are the worst case: the",
+        f"process that has the machine to itself takes {cost:.1f} times as long with sleeping threads. On a machine",
+        "for one run, `OMP_WAIT_POLICY=active` restores PyTorch's way, and `OMP_NUM_THREADS=1` is as fast for them.\n",
         "| | one process, seconds | CPU seconds | two, seconds | CPU seconds | seconds / one thread each |",
         "|---|---|---|---|---|---|",
         *rows,

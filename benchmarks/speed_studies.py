@@ -145,6 +145,12 @@ def run(checkout: Path, tree: Path, weights: Path) -> tuple[dict[str, float], di
         return {**found["stages"], "reading, in other processes": sum(others.values())}, contents(out)
 
 
+def commit(checkout: Path) -> str:
+    """Return the abbreviated commit of a checkout."""
+    words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     parser = arguments(str(__doc__), rounds=3, size=64, batch=1, backbone="hiera_demo")
     parser.add_argument("--studies", type=int, default=80, help="studies, a tenth of them broken")
@@ -166,7 +172,7 @@ def main() -> None:
     }
     totals = {name: statistics.median(sum(one.values()) for one in runs) for name, runs in found.items()}
     same = None if args.before is None else files["before"] == files["after"]
-    args.before = None  # a path of one machine
+    args.before = commit(args.before) if args.before else None  # not the path, which is one machine's
     save("studies", args, stages=medians, totals=totals, same_bytes=same, files=len(files["after"]))
 
 

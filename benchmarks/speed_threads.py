@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace, folder: str, limited: list[str] | None) ->
                     seconds.setdefault(key, []).extend(one["seconds"] for one in found)
                     threads.update((key, one["threads"]) for one in found if "threads" in one)
     medians = {key: statistics.median(values) for key, values in seconds.items()}
-    about = {"quota_measured": limited is not None, "load": os.getloadavg()[0], "threads_sleep": True}
+    about = {"quota_measured": limited is not None, "load": os.getloadavg()[0]}
     return {**about, "seconds": medians, "threads": threads}
 
 

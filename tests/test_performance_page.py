@@ -164,7 +164,7 @@ def test_studies_and_what_they_cost_before() -> None:
     fixed = {"start": 9.0, "reading, in other processes": 8.0}
     result = {
         **SETTINGS,
-        "settings": {"studies": 30, "size": 64},
+        "settings": {"studies": 30, "size": 64, "before": "0a1b2c3"},
         "stages": {
             "after": {**fixed, "network": 2.0, "structured report": 3.0},
             "before": {**fixed, "network": 2.0, "structured report": 5.5},
@@ -174,6 +174,7 @@ def test_studies_and_what_they_cost_before() -> None:
         "files": 99,
     }
     page = studies(result)
+    assert "| | commit `0a1b2c3` | now |" in page
     assert "| structured report | 5.50 | 3.00 |\n| network | 2.00 | 2.00 |\n| all | 24.50 | 22.00 |" in page
     assert "time of a study now goes to: structured report 60%, network 40%." in page
     assert "at the earlier commit / now | 1.5 | at least 1.5 | met |" in page
@@ -192,9 +193,12 @@ def test_waiting() -> None:
         "times": {
             **{f"one thread {place}": timed(1.0) for place in ("alone", "beside")},
             **{"as PyTorch comes alone": timed(0.5), "as PyTorch comes beside": timed(2.5)},
+            **{f"OMP_WAIT_POLICY=passive {place}": timed(0.75) for place in ("alone", "beside")},
         },
     }
-    assert "| as PyTorch comes | 0.50 | 1.00 | 2.50 | 5.00 | 2.50 |" in waiting(result)
+    page = waiting(result)
+    assert "| as PyTorch comes | 0.50 | 1.00 | 2.50 | 5.00 | 2.50 |" in page
+    assert "takes 1.5 times as long with sleeping threads" in page
 
 
 @pytest.mark.parametrize(("speed", "offered"), [(1.53, "not offered"), (1.7, "is offered")])
