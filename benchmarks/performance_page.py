@@ -319,7 +319,7 @@ def int8(r: dict[str, Any]) -> str:
 
 
 SPINNING = (
-    "\nA training step imports PyTorch before this package, as `python -m monai.bundle run` does, so threads that wait\n"
+    "\nA training step imports PyTorch before this package, as `python -m monai.bundle run` does, so waiting threads\n"
     "spin: with two processes at once, one thread each is faster. In `tpseg run` they sleep (next section)."
 )
 
