@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.rounding import DEGREES
-from monai_tpseg.io.safety import MAX_TEXT_HEADER
+from monai_tpseg.io.text_headers import in_any_case, read_text_header
 from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
@@ -45,16 +46,14 @@ _UNITS = {
 }
 _MM = {name: scale for scale, names in _UNITS.items() for name in names} | {"": 1.0, "?": 1.0}
 _NIFTI_UNITS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # the lowest three bits of xyzt_units; 0, none: millimetres
-_NRRD_FIELD = re.compile(r"^(?P<name>[a-z ]+): +(?P<value>.*?) *$", re.M | re.I)
-_META_FIELD = re.compile(r"^ *(?P<name>\w+) *= *(?P<value>.*?) *$", re.M)
 _WORD = re.compile(r'"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<plain>\S+)')
 _VECTOR = re.compile(r"\([^)]*\)|none", re.I)
 _FLAT = 1e-6  # volume of a voxel relative to that of a box with its edges
 _PATIENT = frozenset(
     ["lps", "las", "ras", "left-posterior-superior", "left-anterior-superior", "right-anterior-superior"]
 )  # spaces of NRRD with a known relation to the patient
-_MATRICES = ("transformmatrix", "rotation", "orientation")  # of MetaImage, one meaning
-_POSITIONS = ("offset", "position", "origin")
+_MATRICES = ("TransformMatrix", "Rotation", "Orientation")  # of MetaImage, one meaning
+_POSITIONS = ("Offset", "Position", "Origin")
 _LETTERS = {"L": (0, 1), "R": (0, -1), "P": (1, 1), "A": (1, -1), "S": (2, 1), "I": (2, -1)}  # axis of LPS, sign
 _ALONG = 0.3  # cosine between an axis and the direction that a letter names, at least
 
@@ -174,24 +173,15 @@ def itk_lengths(path: Path, name: object) -> Lengths:
         ReadError: `E_GEOMETRY`, an edge, a direction or a position that cannot be one. ITK rejects some without a
             reason, and replaces others by 1 or 0.
     """
-    with path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER)
-    text = head.decode("utf-8", errors="replace").replace("\r", "")
-    if path.name.lower().endswith(METAIMAGE_SUFFIXES):
-        return _of_metaimage(text, name)
-    return _of_nrrd(text.split("\n\n")[0], name)
+    fields = read_text_header(path).fields
+    return (_of_metaimage if path.name.lower().endswith(METAIMAGE_SUFFIXES) else _of_nrrd)(fields, name)
 
 
-def _of_metaimage(text: str, name: object) -> Lengths:
-    fields: dict[str, str] = {}
-    for field in _META_FIELD.finditer(text):
-        fields[field["name"].lower()] = field["value"]
-        if field["name"].lower() == "elementdatafile":  # voxels follow
-            break
-    stated = fields.get("elementspacing", fields.get("elementsize", "")).split("#")[0]
+def _of_metaimage(fields: Mapping[str, str], name: object) -> Lengths:
+    stated = fields.get("ElementSpacing", fields.get("ElementSize", "")).split("#")[0]
     edges = [_number(word) for word in stated.split()]
     _check_stated(edges, name)
-    unit = millimetres(fields.get("distanceunits", ""))
+    unit = millimetres(in_any_case(fields, "DistanceUnits"))
     check_edges(np.abs(edges) * (unit or 1.0), name)
     for key in _POSITIONS:
         if key in fields:
@@ -200,7 +190,7 @@ def _of_metaimage(text: str, name: object) -> Lengths:
     for key in _MATRICES:
         if key in fields:
             axes = _square(_numbers(fields[key]), name)
-    doubtful = _deviates(axes) or sheared(axes.T) or _contradicts(fields.get("anatomicalorientation", ""), axes)
+    doubtful = _deviates(axes) or sheared(axes.T) or _contradicts(fields.get("AnatomicalOrientation", ""), axes)
     return Lengths(np.full(3, unit or 1.0), unit is not None and len(edges) >= 3, doubtful)
 
 
@@ -227,16 +217,15 @@ def _contradicts(letters: str, axes: NDArray[np.float64]) -> bool:
     return not (min(along) > _ALONG or max(along) < -_ALONG)
 
 
-def _of_nrrd(text: str, name: object) -> Lengths:
-    fields = {field["name"].strip().lower(): field["value"] for field in _NRRD_FIELD.finditer(text)}
-    if "space directions" in fields:
-        vectors = _VECTOR.findall(fields["space directions"])
+def _of_nrrd(fields: Mapping[str, str], name: object) -> Lengths:
+    if "spacedirections" in fields:
+        vectors = _VECTOR.findall(fields["spacedirections"])
         unknown = [vector.lower() == "none" for vector in vectors]
         numbers = [_number(x) for vector in vectors if vector.lower() != "none" for x in vector.strip("()").split(",")]
         _check_stated(numbers, name, zero=True)
-        units = _words(fields.get("space units", ""))
+        units = _words(fields.get("spaceunits", ""))
         stated = unknown.count(False)
-        _check_placed(numbers, stated, units, fields.get("space origin", ""), name)
+        _check_placed(numbers, stated, units, fields.get("spaceorigin", ""), name)
     else:
         spatial = _spatial(fields)
         edges = [_number(word) for word in fields.get("spacings", "").split()]
@@ -247,7 +236,7 @@ def _of_nrrd(text: str, name: object) -> Lengths:
         check_edges(np.abs([e * s for e, s in zip(edges, _scales(units), strict=False) if not np.isnan(e)]), name)
     known = stated >= 3 and None not in [millimetres(unit) for unit in units[:3]]
     doubtful = False
-    if "space directions" in fields and stated == 3:
+    if "spacedirections" in fields and stated == 3:
         doubtful = fields.get("space", "").lower() not in _PATIENT
         doubtful |= len(numbers) == 9 and sheared(np.array(numbers).reshape(3, 3).T * _scales(units)[:, None])
     return Lengths(_scales(units), known, doubtful)
@@ -269,7 +258,7 @@ def _check_placed(numbers: list[float], count: int, units: list[str], origin: st
         check_position(np.array(place) * _scales(units)[: len(place)], name)
 
 
-def _spatial(fields: dict[str, str]) -> list[bool]:
+def _spatial(fields: Mapping[str, str]) -> list[bool]:
     """The spatial axes of an NRRD file; others contain e.g. the colours of a voxel."""
     count = len(fields.get("sizes", "").split())
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import re
+import struct
 import zlib
 from pathlib import Path
 
 from monai_tpseg.io.errors import ReadCode, ReadError
 from monai_tpseg.io.kinds import Kind
-from monai_tpseg.io.pictures import MAGIC_NUMBERS
+from monai_tpseg.io.pictures import picture_format
 from monai_tpseg.io.safety import base_name
 from monai_tpseg.io.unpacked import GZIP
 from monai_tpseg.suffixes import DICOM_SUFFIXES, METAIMAGE_SUFFIXES
@@ -35,8 +36,12 @@ _OTHERS = {
     b"\x89HDF": "HDF5",
     b"\x93NUMPY": "a NumPy array",
     b"MATLAB": "MATLAB data",
-}
-_ARRAYS = frozenset({"HDF5", "a NumPy array", "MATLAB data"})
+    b"CDF\x01": "NetCDF",
+    b"CDF\x02": "NetCDF",
+}  # MINC is NetCDF or HDF5
+_ARRAYS = frozenset({"HDF5", "MGH", "NetCDF", "a NumPy array", "MATLAB data"})
+_MGH = struct.Struct(">6i")  # version, three edges, frames, type of the voxels
+_MGH_TYPES = frozenset({0, 1, 3, 4})
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|body|\?xml|error|svg)\b", re.I)
 _POINTER = re.compile(
     rb"version https://(?P<lfs>git-lfs\.github\.com|hawser\.github\.com)/spec/|\S*[/\\]annex[/\\]objects"
@@ -85,14 +90,13 @@ def _in_gzip(path: Path, kind: Kind) -> tuple[ReadCode, str] | None:
         return None
     if _archive(head):
         return "E_FORMAT", "is an archive (compressed with gzip); unpack it and give its files"
-    if kind == "nifti":  # a NIfTI with the wrong one of its suffixes is reported by its reader
-        found = _found(head, kind, path)
-        return (
-            (found[0], f"is compressed with gzip, and its content {found[1]}") if found is not None and head else None
-        )
-    if _is_nifti(head):
+    if kind != "nifti" and _is_nifti(head):
         return "E_FORMAT", "contains NIfTI; rename it to .nii.gz"
-    return "E_FORMAT", "is compressed with gzip; unpack it"
+    # a NIfTI with the wrong one of its suffixes is reported by its reader
+    code, what = (_found(head, kind, path) if kind == "nifti" and head else None) or ("E_FORMAT", _document(head))
+    if what:
+        return code, f"is compressed with gzip, and its content {what}"
+    return None if kind == "nifti" else ("E_FORMAT", "is compressed with gzip; unpack it")
 
 
 def _archive(head: bytes) -> str:
@@ -116,6 +120,7 @@ def _document(head: bytes) -> str:
         still = head[8:12] in (b"heic", b"heix", b"mif1", b"avif")
         return "contains HEIF; convert it to PNG" if still else "is a video; export the frames to segment as pictures"
     name = _named(head, _OTHERS) or ("WebP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else "")
+    name = name or ("MGH" if _is_mgh(head) else "")
     suffix = ".nii.gz" if name in _ARRAYS else "PNG"
     return name and f"contains {name}; convert it to {suffix}"
 
@@ -123,7 +128,7 @@ def _document(head: bytes) -> str:
 def _misnamed(head: bytes, kind: Kind, path: Path) -> str:
     """A format that is read, but not under this name."""
     of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
-    name, suffix = next((found for magic, found in MAGIC_NUMBERS.items() if head.startswith(magic)), ("", ""))
+    name, suffix = picture_format(head) or ("", "")
     if name and kind != "picture" and not (kind == "slide" and name in ("TIFF", "JPEG")):
         return f"contains {name}; rename it to {suffix}"
     if kind != "nifti" and _is_nifti(head):
@@ -133,6 +138,14 @@ def _misnamed(head: bytes, kind: Kind, path: Path) -> str:
     if not (kind == "itk" and of_meta) and _METAIMAGE.search(head):
         return "contains MetaImage; rename it to .mha, or .mhd if its voxels are in another file"
     return ""
+
+
+def _is_mgh(head: bytes) -> bool:
+    """Whether a volume of FreeSurfer begins here, which has no letters of its own."""
+    if len(head) < _MGH.size:
+        return False
+    version, *edges, kind = _MGH.unpack(head[: _MGH.size])
+    return version == 1 and all(0 < edge < 2**16 for edge in edges) and kind in _MGH_TYPES
 
 
 def _is_nifti(head: bytes) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from monai_tpseg.files import complete
 from monai_tpseg.io import meta_keys
+from monai_tpseg.io.safety import quiet_libraries
 from monai_tpseg.io.source_grid import matrix, slice_affines, slice_order
 
 __all__ = ["save_nifti", "save_slices"]
@@ -32,7 +33,7 @@ def save_nifti(array: NDArray[Any], meta: Mapping[str, Any], path: Path) -> None
         meta: metadata of the image from `LoadMedicalImage`.
         path: output file.
     """
-    with complete(path) as file:
+    with complete(path) as file, quiet_libraries():  # nibabel reports repairs of the source's header on the terminal
         if meta_keys.NIFTI_HEADER in meta:
             nib.save(_like_source(array, meta), file)
         else:

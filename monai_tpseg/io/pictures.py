@@ -20,7 +20,7 @@ from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.io.tiff import check_one_picture, check_strips
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
 
-__all__ = ["MAGIC_NUMBERS", "PICTURE_MODES", "is_picture", "read_picture"]
+__all__ = ["PICTURE_MODES", "is_picture", "picture_format", "read_picture"]
 
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # JPEG includes the MPO of cameras
@@ -35,15 +35,14 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 
-MAGIC_NUMBERS = {
+_MAGIC_NUMBERS = {
     b"\x89PNG": ("PNG", ".png"),
     b"\xff\xd8\xff": ("JPEG", ".jpg"),
     b"II*\x00": ("TIFF", ".tif"),
     b"MM\x00*": ("TIFF", ".tif"),
     b"II+\x00": ("TIFF", ".tif"),
     b"MM\x00+": ("TIFF", ".tif"),
-}
-"""First bytes of pictures, with the name and a suffix of their format; a BMP has two letters only, see `is_picture`."""
+}  # first bytes, name and suffix of a format; a BMP has two letters only, see `picture_format`
 
 PICTURE_MODES = (*_GREY, *_COLOUR, *_SIXTEEN_BIT, "I", "F")
 """Supported PIL modes; F for labels only."""
@@ -53,8 +52,14 @@ def is_picture(path: Path) -> bool:
     """Return whether `path` is a picture, by its first bytes or its suffix."""
     with path.open("rb") as file:
         head = file.read(18)
-    bitmap = head.startswith(b"BM") and int.from_bytes(head[14:], "little") in _BITMAP_HEADERS  # text may begin with BM
-    return head.startswith(tuple(MAGIC_NUMBERS)) or bitmap or path.suffix.lower() in PICTURE_SUFFIXES
+    return picture_format(head) is not None or path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def picture_format(head: bytes) -> tuple[str, str] | None:
+    """Return the name of the format and its suffix, by the first 18 bytes of a file, or None if it is no picture."""
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BITMAP_HEADERS:  # text may begin with BM
+        return "BMP", ".bmp"
+    return next((found for magic, found in _MAGIC_NUMBERS.items() if head.startswith(magic)), None)
 
 
 def read_picture(path: Path, label: bool = False) -> Source:

@@ -23,6 +23,7 @@ __all__ = [
     "base_name",
     "check_size",
     "check_voxels",
+    "quiet_libraries",
     "read_safely",
 ]
 
@@ -102,7 +103,7 @@ def read_safely(read: Callable[[], _Result], name: object) -> _Result:
             `E_TRUNCATED`, it ended early; `E_READ` for any other reason.
     """
     try:
-        with _quiet():
+        with quiet_libraries():
             return read()
     except ReadError as error:
         failure = error.with_traceback(None)
@@ -131,8 +132,8 @@ def _where(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Suppress the messages of pydicom, highdicom and PIL while reading: they quote values and paths."""
+def quiet_libraries() -> Iterator[None]:
+    """Suppress the messages of pydicom, highdicom, nibabel and PIL in this thread: they quote values and paths."""
     thread = get_ident()
 
     def keep_back(record: logging.LogRecord) -> bool:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_tpseg.io.errors import ReadError
-from monai_tpseg.io.safety import MAX_TEXT_HEADER, base_name
+from monai_tpseg.io.safety import base_name
+from monai_tpseg.io.text_headers import in_any_case, is_true, read_text_header
+from monai_tpseg.suffixes import METAIMAGE_SUFFIXES
 
 __all__ = [
     "GZIP",
@@ -93,13 +94,14 @@ def metaimage_voxels(path: Path, data: Path, dtype: np.dtype[Any], count: int) -
     Raises:
         ReadError: `E_TRUNCATED`, the stream ends early; `E_DECODE`, its checksum or length is wrong.
     """
-    with path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER)
-    if not _is_true(_field(head, b"CompressedData")):
+    header = read_text_header(path)
+    fields = header.fields
+    if not is_true(fields.get("CompressedData", "")):
         return None
-    big = any(_is_true(_field(head, key)) for key in (b"ElementByteOrderMSB", b"BinaryDataByteOrderMSB"))
+    big = any(is_true(fields.get(key, "")) for key in ("ElementByteOrderMSB", "BinaryDataByteOrderMSB"))
     stored = dtype.newbyteorder(">" if big else "<")
-    found = b"".join(_inflated(path, data, _start(head, path == data), count * stored.itemsize))
+    start = header.end if path == data else _skipped_bytes(fields, "HeaderSize")
+    found = b"".join(_inflated(path, data, start, count * stored.itemsize))
     return np.frombuffer(found, stored).astype(dtype)
 
 
@@ -136,11 +138,10 @@ def metaimage_scale(path: Path) -> tuple[float, float]:
     Raises:
         ReadError: `E_FORMAT`, slope or offset is unusable.
     """
-    with path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER)
+    fields = read_text_header(path).fields
     found = []
-    for key, absent in ((b"ElementToIntensityFunctionSlope", 1.0), (b"ElementToIntensityFunctionOffset", 0.0)):
-        text = _field(head[: _start(head, own=True)], key)
+    for key, absent in (("ElementToIntensityFunctionSlope", 1.0), ("ElementToIntensityFunctionOffset", 0.0)):
+        text = in_any_case(fields, key)
         try:
             value = float(text) if text else absent
         except ValueError:
@@ -151,35 +152,13 @@ def metaimage_scale(path: Path) -> tuple[float, float]:
     return found[0], found[1]
 
 
-def _field(head: bytes, key: bytes) -> bytes:
-    found = re.search(rb"^" + key + rb" *= *(.*?) *\r?$", head, re.M | re.I)
-    return found[1] if found is not None else b""
-
-
-def _is_true(value: bytes) -> bool:
-    """As in ITK: `True`, `T`, `1`."""
-    return value[:1] in (b"T", b"t", b"1")
-
-
-def _start(head: bytes, own: bool) -> int:
-    """Offset of the voxels: after the last line of the header, or after `HeaderSize` bytes of a separate file."""
-    if own:
-        found = re.search(rb"^ElementDataFile[^\n]*\n", head, re.M | re.I)
-        return found.end() if found is not None else len(head)
-    size = _field(head, b"HeaderSize")
-    return int(size) if size.isdigit() else 0
-
-
 def nrrd_encoding(path: Path) -> str:
     """Return the encoding of the voxels of an NRRD.
 
     Raises:
         ReadError: `E_FORMAT`, ITK does not support the encoding.
     """
-    with path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER)
-    found = re.search(rb"^encoding: *(.*?) *\r?$", head, re.M | re.I)
-    encoding = found[1].decode("latin-1").lower() if found is not None else "raw"
+    encoding = read_text_header(path).fields.get("encoding", "raw").lower()
     if encoding not in _NRRD_ENCODINGS:
         raise ReadError("E_FORMAT", f"{base_name(path)} has an unsupported compression; save it raw or with gzip.")
     return encoding
@@ -199,21 +178,22 @@ def check_length(path: Path, data: Path, count: int, size: int) -> None:
     Raises:
         ReadError: `E_TRUNCATED`, `E_DECODE`.
     """
-    with path.open("rb") as file:
-        start = _header_end(file) if path == data else 0
-        file.seek(0)
-        head = file.read(MAX_TEXT_HEADER)
-    of_nrrd = head.startswith(b"NRRD")
-    skipped = re.search(rb"^(?:byte|line) skip: *(-?\d+)", head, re.M | re.I) if of_nrrd else None
-    if skipped is not None and skipped[0].lower().startswith(b"byte"):
-        start += max(int(skipped[1]), 0)
-    encoding = nrrd_encoding(path) if of_nrrd else "raw" if _is_true(_field(head, b"BinaryData")) else "text"
+    header = read_text_header(path)
+    fields, start = header.fields, header.end if path == data else 0
+    of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
+    skipped = fields.get("HeaderSize") if of_meta else fields.get("byteskip", fields.get("lineskip"))
+    if of_meta:
+        start += 0 if path == data else _skipped_bytes(fields, "HeaderSize")
+        encoding = "raw" if is_true(fields.get("BinaryData", "")) else "text"
+    else:
+        start += _skipped_bytes(fields, "byteskip")
+        encoding = nrrd_encoding(path)
     found = _count(data, start, encoding, count, size)
     if found is None:
         return
     if found < count:
         raise ReadError("E_TRUNCATED", f"{base_name(path)} ends before its last voxel; copy or export it again.")
-    if skipped is None and not _field(head, b"HeaderSize"):  # otherwise a part of a larger file
+    if skipped is None:  # otherwise a part of a larger file
         check_surplus(found - count, count, path)
 
 
@@ -247,10 +227,9 @@ def _count_packed(data: Path, start: int, count: int, size: int) -> int | None:
     return unpacked // size
 
 
-def _header_end(file: BinaryIO) -> int:
-    """Offset after the empty line of an NRRD, or after the line of a MetaImage that names its data."""
-    head = file.read(MAX_TEXT_HEADER)
-    if not head.startswith(b"NRRD"):
-        return _start(head, own=True)
-    found = re.search(rb"\r?\n\r?\n", head)
-    return found.end() if found is not None else len(head)
+def _skipped_bytes(fields: Mapping[str, str], name: str) -> int:
+    """Bytes before the voxels; -1, for voxels at the end of the file, counts as 0."""
+    try:
+        return max(int(fields.get(name, "")), 0)
+    except ValueError:
+        return 0

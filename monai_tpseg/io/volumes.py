@@ -25,7 +25,8 @@ from monai_tpseg.io.nifti_forms import geometry_disagrees
 from monai_tpseg.io.no_data import finite
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.rounding import DEGREES
-from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_TEXT_HEADER, base_name, check_voxels
+from monai_tpseg.io.safety import DEFLATE_RATIO, base_name, check_voxels
+from monai_tpseg.io.text_headers import read_text_header
 from monai_tpseg.io.unpacked import (
     GZIP,
     check_length,
@@ -44,7 +45,6 @@ __all__ = ["read_itk", "read_nifti"]
 
 _SIZES = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # first field of NIfTI
 _FARTHEST = 2**26  # bytes before the voxels of a NIfTI, including notes
-_DATA_FILE = re.compile(r"^(?:data ?file:|ElementDataFile *=) *(?P<name>.*?) *$", re.M | re.I)
 _TOO_LONG = float(np.sin(np.radians(DEGREES / 2)) ** 2)  # b^2 + c^2 + d^2 - 1 at an error of one degree
 
 
@@ -284,10 +284,8 @@ def _check_content(size: int, files: list[Path], path: Path) -> None:
 
 def _data_files(path: Path) -> list[Path]:
     """Return `path` and the file of voxels that its header names, which must be beside it."""
-    with path.open("rb") as file:
-        head = file.read(MAX_TEXT_HEADER).decode("latin-1")
-    found = _DATA_FILE.search(head.replace("\r", "").split("\n\n")[0])
-    name = found["name"] if found is not None else "LOCAL"
+    fields = read_text_header(path).fields
+    name = fields.get("ElementDataFile", fields.get("datafile", "LOCAL"))
     if name.upper() == "LOCAL":
         return [path]
     if name.upper().startswith("LIST") or "%" in name:

@@ -81,6 +81,7 @@ DIRECTIONS = "space directions: (0.8,0,0) (0,1.5,0) (0,0,3)"
         (("spacings: nan nan nan",), None),
         (("spacings: 0.8 1.5 3", 'units: "px" "px" "px"'), None),
         (("space: left-posterior-superior", "space directions: (0.8,0,0) (0,1.5,0) none"), None),
+        (("space: LPS", DIRECTIONS.replace(" d", "d"), 'spaceunits: "cm" "cm" "cm"'), (8, 15, 30)),
         ((), None),
     ],
 )
@@ -100,6 +101,9 @@ def test_nrrd(tmp_path: Path, fields: tuple[str, ...], edges: tuple[float, ...] 
         (("ElementSpacing = 0.8 1.5 3", "DistanceUnits = cm"), (8, 15, 30)),
         (("DistanceUnits = um", "ElementSize = 0.8 1.5 3"), (8e-4, 1.5e-3, 3e-3)),
         (("ElementSpacing = 0.8 1.5 3", "DistanceUnits = furlong"), None),
+        (("ElementSpacing\t= 0.8 1.5 3", "DistanceUnits\t=\tum"), (8e-4, 1.5e-3, 3e-3)),
+        (("ElementSpacing: 0.8 1.5 3", "DistanceUnits: cm"), (8, 15, 30)),
+        (("Elementspacing = 0.8 1.5 3",), None),  # ITK knows no such name
         ((), None),
     ],
 )

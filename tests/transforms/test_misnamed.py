@@ -23,6 +23,7 @@ from monai_tpseg.transforms import LoadMedicalImage
 NAMES = ("a.nii", "a.nii.gz", "a.dcm", "a.png", "a.tif", "a.nrrd", "a.mhd", "a.svs", "a", "a.zip")
 NIFTI = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(5, 4, 3), np.eye(4)).to_bytes()
 PICTURE = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
+MGH = nib.MGHImage(np.ones((5, 4, 3), np.float32), np.eye(4)).to_bytes()
 NRRD = b"NRRD0005\ntype: int16\ndimension: 3\nsizes: 5 4 3\nendian: little\nencoding: raw\n\n" + bytes(120)
 FIELDS = b"NDims = 3\nBinaryData = True\nDimSize = 5 4 3\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
 META = b"ObjectType = Image\n" + FIELDS + bytes(120)
@@ -70,6 +71,9 @@ FOREIGN: dict[str, tuple[bytes, str, str]] = {
     "gif": (picture("GIF"), "E_FORMAT", "contains GIF"),
     "webp": (picture("WEBP"), "E_FORMAT", "contains WebP"),
     "jp2": (picture("JPEG2000"), "E_FORMAT", "contains JPEG 2000"),
+    "mgh": (MGH, "E_FORMAT", "contains MGH; convert it to .nii.gz"),
+    "mgz": (gzip.compress(MGH), "E_FORMAT", "is compressed with gzip, and its content contains MGH"),
+    "minc": (b"CDF\x01" + bytes(99), "E_FORMAT", "contains NetCDF; convert it to .nii.gz"),
     "empty": (b"", "E_TRUNCATED", "is empty"),
 }
 
@@ -92,6 +96,7 @@ OWN: dict[str, tuple[bytes, tuple[str, ...], str]] = {
     "png": (picture("PNG"), (".png", ".tif", ".dcm", "", ".zip"), ".png"),
     "jpeg": (picture("JPEG"), (".png", ".tif", ".dcm", "", ".zip"), ".jpg"),
     "tiff": (picture("TIFF"), (".png", ".tif", ".dcm", "", ".zip"), ".tif"),
+    "bmp": (picture("BMP"), (".png", ".tif", ".dcm", "", ".zip"), ".bmp"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def test_two_sizes_in_one_header_are_for_review(tmp_path: Path, fields: dict[str
         ("", (1, 0)),
         ("ElementToIntensityFunctionSlope = 2\nElementToIntensityFunctionOffset = -1000\n", (2, -1000)),
         ("ElementToIntensityFunctionOffset = 7\n", (1, 7)),
+        ("ElementToIntensityFunctionSlope\t=\t2\nElementToIntensityFunctionOffset: -5\n", (2, -5)),
         ("ElementToIntensityFunctionSlope = 0\n", None),
         ("ElementToIntensityFunctionSlope = x\n", None),
     ],
@@ -129,6 +131,38 @@ def test_scale_of_metaimage(tmp_path: Path, fields: str, factor: tuple[int, int]
         return
     image = LoadMedicalImage(plane="stored")(path)
     assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2) * factor[0] + factor[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "skip"),
+    [("a.mhd", "HeaderSize = 100", 100), ("a.mhd", "HeaderSize\t= -1", 77), ("a.nhdr", "byteskip: 100", 100)],
+)
+def test_voxels_behind_other_bytes_end_within_the_file(tmp_path: Path, name: str, head: str, skip: int) -> None:
+    """Values beside their header, in a file whose name is not in ASCII."""
+    data = tmp_path / "Sch\u00e4del \u00b5.raw"
+    fields = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 10 9 8\nElementSpacing = 2 3 4\n"
+        f"{head}\nElementType = MET_SHORT\nElementDataFile = {data.name}\n"
+        if name == "a.mhd"
+        else "NRRD0004\ntype: short\ndimension: 3\nsizes: 10 9 8\nspacings: 2 3 4\nendian: little\nencoding: raw\n"
+        f"{head}\ndatafile: {data.name}\n"
+    )
+    (tmp_path / name).write_text(fields, encoding="utf-8")
+    data.write_bytes(bytes(skip) + VALUES.T.tobytes())
+    image = LoadMedicalImage(plane="stored")(tmp_path / name)
+    assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+    assert sorted(image.meta["spacing"]) == [2, 3, 4]
+    data.write_bytes(data.read_bytes()[: -100 if skip == 100 else -200])
+    assert refused(tmp_path / name) == "E_TRUNCATED"
+
+
+def test_the_checksum_of_a_metaimage_with_tabs(tmp_path: Path) -> None:
+    packed = bytearray(zlib.compress(VALUES.T.tobytes()))
+    head = "CompressedData\t= True\n"
+    image = LoadMedicalImage(plane="stored")(metaimage(tmp_path / "a.mha", head, bytes(packed)))
+    assert np.array_equal(image[0].numpy(), VALUES.transpose(1, 0, 2))
+    packed[-1] ^= 1
+    assert refused(metaimage(tmp_path / "a.mha", head, bytes(packed))) == "E_DECODE"
 
 
 def test_a_long_of_metaimage_has_four_bytes(tmp_path: Path) -> None:

@@ -269,6 +269,16 @@ def test_forms_follow_nibabel_and_reach_the_mask_bit_for_bit(
     np.testing.assert_array_equal(sitk.GetArrayFromImage(after) > 0, sitk.GetArrayFromImage(before) > 20)
 
 
+@pytest.mark.parametrize("edges", [(-1, -2, 3, 4), (1, 0, 3, 0)])
+def test_repairs_of_a_header_are_not_reported_on_the_terminal(
+    tmp_path: Path, edges: tuple[int, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = nifti(tmp_path / "a.nii", pixdim=[*edges, 0, 0, 0, 0], sform_code=1, **ROWS)
+    image = LoadMedicalImage()(path)
+    MaskWriter(tmp_path / "out", save_overlay=False).write((image[:1] > 20).float(), None, image.meta, "brain_tumor")
+    assert [record.name for record in caplog.records] == []
+
+
 @pytest.mark.parametrize(("slope", "inter"), [(0.0, 5.0), (float("nan"), 5.0), (2.0, -3.0)])
 def test_slopes_that_mean_nothing(tmp_path: Path, slope: float, inter: float) -> None:
     path = nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=inter, sform_code=1, **ROWS)
