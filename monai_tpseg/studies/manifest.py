@@ -13,6 +13,7 @@ import secrets
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -153,10 +154,11 @@ def read_manifest(
     if not path.is_file():
         raise StudyError(f"No manifest at '{path}'; write one with tpseg scan IN --out {shlex.quote(str(path))}.")
     salt = salt or new_salt()
-    rows = read_table(path, COLUMNS, "path")
+    rows, folder = read_table(path, COLUMNS, "path"), path.absolute().parent
     if not rows:
         raise StudyError(f"'{path}' lists no case; write it again with tpseg scan.")
-    folder = path.absolute().parent
+    if any(map(_has_bytes, rows)) and not any(_is_bytes_of_a_file(row, folder, root) for row in rows):
+        rows = read_table(path, COLUMNS, "path", of_windows=True)  # saved by a spreadsheet on Linux or macOS
     return [_entry(row, folder, root, "" if salted else salt) for row in rows]
 
 
@@ -194,11 +196,27 @@ def _entry(row: Row, folder: Path, root: str | Path | None, salt: str) -> Entry:
         )
     start = folder / cells["root"] if root is None else Path(root).absolute()
     path = _below(cells["path"], start)
-    if path != path.encode("utf-8", "replace").decode() and not (start / path).exists():
+    if _is_not_utf8(path) and not (start / path).exists():
         raise StudyError(f"Line {line} of the manifest is not UTF-8 and matches no file; save it as 'CSV UTF-8'.")
     extra_columns = tuple((from_cell(name), from_cell(value)) for name, value in row.extra_columns)
     task = match_task(cells["task"])
     return Entry(path, start, task, salt, cells["modality"], cells["note"], part, extra_columns, cells["case"])
+
+
+def _has_bytes(row: Row) -> bool:
+    """Whether a cell contains bytes that are not UTF-8."""
+    return any(map(_is_not_utf8, (*row.cells.values(), *chain.from_iterable(row.extra_columns))))
+
+
+def _is_bytes_of_a_file(row: Row, folder: Path, root: str | Path | None) -> bool:
+    """Whether the path contains bytes that are not UTF-8, as does the name of the file."""
+    start = folder / from_cell(row.cells["root"]) if root is None else Path(root).absolute()
+    path = start / from_cell(row.cells["path"])
+    return _is_not_utf8(str(path)) and path.exists()
+
+
+def _is_not_utf8(text: str) -> bool:
+    return text != text.encode("utf-8", "replace").decode()
 
 
 def _below(path: str, root: Path) -> str:

@@ -39,7 +39,7 @@ _MARK_OF_WINDOWS = codecs.BOM_UTF8.decode("cp1252")
 _SEPARATORS = ",;\t"
 
 
-def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
+def read_table(path: Path, columns: Sequence[str], required: str, of_windows: bool = False) -> list[Row]:
     """Return the rows of a table.
 
     Columns are found by name, in any order and case; other columns are kept separately, with a message. Values are
@@ -50,11 +50,12 @@ def read_table(path: Path, columns: Sequence[str], required: str) -> list[Row]:
             or the Western European Windows code page used by some spreadsheets.
         columns: names of known columns.
         required: name of the required column.
+        of_windows: take bytes that are not UTF-8 for that code page, also if lines do not end as on Windows.
 
     Raises:
         StudyError: the file is not such a table; the one-line message contains no cell content.
     """
-    lines = _text(path).splitlines(keepends=True)
+    lines = _text(path, of_windows).splitlines(keepends=True)
     skipped = 1 if lines and lines[0].lower().startswith("sep=") else 0  # a separator hint written by spreadsheets
     separator = _separator(lines[skipped:], required)
     table = csv.reader(
@@ -102,14 +103,14 @@ def _separator(lines: Sequence[str], required: str) -> str:
     return max(_SEPARATORS, key=head.count)
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, of_windows: bool) -> str:
     data = path.read_bytes()
     if data.startswith(_SPREADSHEETS):
         raise StudyError(f"'{path}' is a spreadsheet; save it as 'CSV UTF-8' and give that file.")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = data.decode("utf-16", "replace")
     else:
-        text = _of_windows(data) or data.decode("utf-8-sig", "surrogateescape")
+        text = _of_windows(data, of_windows) or data.decode("utf-8-sig", "surrogateescape")
     if "\0" in text:
         raise StudyError(f"'{path}' contains zero bytes, so it is not text; write it again with tpseg scan.")
     if text.lstrip(' "').startswith(_MARK_OF_WINDOWS):
@@ -121,9 +122,9 @@ def _text(path: Path) -> str:
     return re.sub('^\ufeff*("?)\ufeff*', r"\1", text)
 
 
-def _of_windows(data: bytes) -> str | None:
+def _of_windows(data: bytes, always: bool) -> str | None:
     """The text of a table saved by a spreadsheet without Unicode, or None."""
-    if data.startswith(codecs.BOM_UTF8) or b"\r\n" not in data:
+    if data.startswith(codecs.BOM_UTF8) or not (always or b"\r\n" in data):
         return None
     try:
         data.decode("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import stat
 import subprocess
@@ -43,6 +44,17 @@ def test_a_table_that_a_spreadsheet_saved_without_unicode(tmp_path: Path) -> Non
     (tmp_path / "m.csv").write_bytes(saved)
     (one,) = read_manifest(tmp_path / "m.csv")
     assert (one.path, one.root, one.salt) == ("Müller.png", tmp_path, SALT)
+
+
+def test_a_spreadsheet_on_linux_saved_without_unicode(tmp_path: Path) -> None:
+    """LibreOffice ends lines with a line feed there: bytes are umlauts, unless they are the name of a file."""
+    table = "path,task,site\nM\u00fcller.png,,Z\u00fcrich\n".encode("cp1252")
+    (tmp_path / "m.csv").write_bytes(table)
+    (one,) = read_manifest(tmp_path / "m.csv", SALT)
+    assert (one.path, one.extra_columns) == ("M\u00fcller.png", (("site", "Z\u00fcrich"),))
+    (tmp_path / os.fsdecode(b"M\xfcller.png")).touch()
+    (one,) = read_manifest(tmp_path / "m.csv", SALT)
+    assert os.fsencode(one.path) == b"M\xfcller.png"
 
 
 def test_a_list_by_hand_needs_only_paths(tmp_path: Path) -> None:
@@ -90,7 +102,7 @@ def test_what_spreadsheets_and_people_write_is_read(tmp_path: Path, content: byt
         (b"\xff\xfe" + '"\u00ef\u00bb\u00bfpath";task\n'.encode("utf-16-le"), "took for Windows-1252"),
         ('"\u00ef\u00bb\u00bfpath",task\n"h\u00c3\u00a4nde.png",\n'.encode(), "with the character set UTF-8"),
         (b"path\na\0b\n", "zero bytes"),
-        (b"path,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* not UTF-8"),
+        (b"\xef\xbb\xbfpath,task\nh\xe4nde.png,wet_amd\n", "Line 2 .* not UTF-8"),
     ],
 )
 def test_a_wrong_manifest_says_in_one_line_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
