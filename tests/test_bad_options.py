@@ -52,6 +52,8 @@ NUMBERS: dict[str, tuple[list[str], tuple[str, ...]]] = {
             *("num_workers=-1", "num_workers=x", "max_epochs=1.5", "seed=x", "cache_rate=2", "amp=maybe", "recipe=foo"),
             *("image_size=7", "image_size=[64, 64, 64]", "tf32=perhaps", "device=foo", "loss=foo", "train=5"),
             *("gate_temperature=1", "channels=abc", "momentum=2", "stem=foo", "adapter=foo", "architecture=foo"),
+            *("loss={}", "loss={'_target_': 'torch.nn.Los'}", "loss::contrastive_weight=-1", "network_def::stem=foo"),
+            "loss={'_target_': 'monai_tpseg.losses.BoundaryDiceBCELoss', 'kernel_size': 30}",
             *("dataset_dir=/nowhere", "output_dir=5", "checkpoint=5", "tasks=['mole']", "run=[]", "described=5"),
         ),
     ),

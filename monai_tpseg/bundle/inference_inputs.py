@@ -126,9 +126,15 @@ def try_reading(image: Image) -> None:
 
 
 def listed_tasks(task: Asked) -> list[str | int]:
-    """Return the tasks that an inference asks for, none where it leaves them to a datalist."""
+    """Return the tasks that an inference asks for, none where it leaves them to a datalist.
+
+    Raises:
+        ValueError: neither names nor rows.
+    """
     if task is None or task == "":
         return []
+    if not isinstance(task, str | int | Sequence):
+        raise ValueError(f"task must be a name, a row or a list of them, got {task!r}.")
     return [task] if isinstance(task, str | int) else list(task)
 
 

@@ -13,17 +13,19 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from monai_tpseg.bundle.command_line import flag, one_line
+from monai_tpseg.bundle.components import check_components
 from monai_tpseg.bundle.inference_inputs import Asked, check_readable, inference_cases, listed_tasks
-from monai_tpseg.bundle.setting_values import check_values
+from monai_tpseg.bundle.setting_values import check_values, is_expression
 from monai_tpseg.bundle.workflow import (
+    built_network,
     check_options,
     check_settings,
     computed_settings,
     network_arguments,
     settings,
+    written_settings,
 )
 from monai_tpseg.catalogue import resolve_task, task_names
 from monai_tpseg.data.check import check_datalist
@@ -75,6 +77,7 @@ def check_names(
     """
     check_options()
     check_values(settings())
+    check_components(written_settings(), settings())
     for key, value in (flags or {}).items():
         flag(value, key)
     for key, (value, low, high) in (ranges or {}).items():
@@ -89,22 +92,23 @@ def check_names(
 @one_line
 def check_description(checkpoint: str | None) -> None:
     """Check that weights which are there have a description that can be read; configs take the network from it."""
+    check_values({"checkpoint": checkpoint})
     if checkpoint and Path(checkpoint).is_file():
         read_info(checkpoint)
 
 
 @one_line
-def check_network(checkpoint: str | None, network: nn.Module) -> None:
-    """Check that a network is the one that weights are of.
+def check_network(checkpoint: str | None) -> None:
+    """Build the network that the config and the command line describe, and check that weights are of it.
 
     Args:
-        checkpoint: file of the weights; None checks nothing.
-        network: as the config and the command line describe it.
+        checkpoint: file of the weights, or None.
 
     Raises:
         SystemExit: with one line that names the first argument which differs, and the way out.
     """
-    if not checkpoint:
+    network = built_network()
+    if not checkpoint or network is None:
         return
     trained = read_info(checkpoint).network
     for key, value in describe(network).items():
@@ -162,6 +166,8 @@ def check_train(
         raise CheckpointError(f"No file at '{encoder_checkpoint}'; correct --encoder_checkpoint.")
     if checkpoint:
         _check_weights(checkpoint, tasks)
+    if str(resume).lower() not in ("true", "false", "auto"):
+        raise ValueError(f"Unknown resume {resume!r}; {choose(resume, ('true', 'false', 'auto'))}.")
     last = Path(output_dir) / LAST
     if str(resume).lower() == "false" and last.is_file():
         raise FileExistsError(
@@ -195,6 +201,7 @@ def check_evaluate(
     info = _check_weights(checkpoint, tasks)
     _check_scale(info, window, image_size, roi_size)
     cases = _named_cases(datalist, "validation", dataset_dir, tasks)
+    _check_output()
     if dist.is_initialized() and len(cases) < dist.get_world_size():
         raise ValueError(f"{dist.get_world_size()} processes are more than {count(len(cases), 'case')}; start fewer.")
     _name_weights(checkpoint, info)
@@ -231,6 +238,7 @@ def check_inference(
     if not dataset_dir and not datalist:
         raise ValueError("No input: give a picture, a volume, a DICOM folder or a folder of them with --dataset_dir.")
     cases = inference_cases(dataset_dir, datalist, task, tasks, info.modalities)
+    _check_output()
     if flag(check_inputs):
         check_readable((case["image"] for case in cases), read_timeout)
     _name_weights(checkpoint, info)
@@ -251,6 +259,12 @@ def check_data(check: bool | str, datalist: str, dataset_dir: str, tasks: Sequen
         first = f"{errors[0].where}: {errors[0].message} [{errors[0].code}]"
         raise DatalistError(f"Entries unusable for training: {len(errors)}, e.g. {first}; tpseg check lists all.")
     logger.info("Datalist\n%s", report.markdown())
+
+
+def _check_output() -> None:
+    folder = settings().get("output_dir")
+    if folder and not is_expression(folder) and not (dist.is_initialized() and dist.get_rank() > 0):
+        check_folder(folder, folder, "--output_dir")
 
 
 def _name_weights(checkpoint: str, info: WeightsInfo) -> None:

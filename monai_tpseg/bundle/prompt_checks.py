@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,6 +66,9 @@ def check_prompt(
     Raises:
         SystemExit: with one line that names the value and the way out.
     """
+    for key, path in (("exemplars", exemplars), ("clicks", clicks)):
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise ValueError(f"{key} must be the path of a JSON file, got {path!r}.")
     if not flag(use_class, "use_class") and not exemplars and not clicks:
         raise ValueError("use_class=false needs another prompt: give --exemplars or --clicks.")
     exemplar_cases(exemplars, task, tasks)
@@ -115,6 +119,8 @@ def check_exemplars(
     Raises:
         SystemExit: with one line that names the case.
     """
+    if isinstance(exemplars, bool) or not isinstance(exemplars, int) or exemplars < 0:
+        raise ValueError(f"exemplars must be a whole number of at least 1, got {exemplars!r}.")
     if not exemplars:
         return
     pool = ExemplarPool(read_datalist(datalist, "training", dataset_dir, tasks), exemplars)

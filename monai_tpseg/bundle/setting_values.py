@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from monai_tpseg.bundle.command_line import flag
+from monai_tpseg.catalogue import Modality
 from monai_tpseg.engines.optim import LR_SCHEDULES
 from monai_tpseg.inferers.task_inferer import Amp, Window, image_size_2d
 from monai_tpseg.networks.adapter import Routes
@@ -182,6 +184,15 @@ def _tasks(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a list of names such as ['skin_lesion'], got {value!r}.")
 
 
+def _modalities(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must be modalities by name of the task such as {{'mole': 'ct'}}, got {value!r}.")
+    for modality in value.values():
+        known = [one.value for one in Modality]
+        if modality not in known:
+            raise ValueError(f"Unknown modality {modality!r} in {name}; {choose(modality, known)}.")
+
+
 def _device(name: str, value: Any) -> None:
     try:
         torch.device(value)
@@ -207,6 +218,12 @@ def _path(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a path, got {value!r}.")
 
 
+def _folder(name: str, value: Any) -> None:
+    _path(name, value)
+    if value and Path(value).exists() and not Path(value).is_dir():
+        raise ValueError(f"{name} must be a folder, and '{value}' is a file; choose another.")
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(_WHOLE, _whole),
     **dict.fromkeys(_NUMBER, _number),
@@ -222,6 +239,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     **dict.fromkeys(("threshold", "min_lesion_area"), _finish),
     "read_timeout": _seconds,
     **dict.fromkeys(_SWITCHES, _switch),
-    **dict.fromkeys(("dataset_dir", "datalist", "output_dir", "cache_dir"), _path),
+    **dict.fromkeys(("dataset_dir", "datalist", "output_dir"), _path),
+    "cache_dir": _folder,
     **dict.fromkeys(("checkpoint", "encoder_checkpoint"), _path),
+    "modalities": _modalities,
 }

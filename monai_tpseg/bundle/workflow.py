@@ -19,17 +19,20 @@ from typing import Any
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_tpseg.bundle.command_line import one_line
+from monai_tpseg.bundle.components import error_of_component
 from monai_tpseg.bundle.setting_values import check_values, is_checked, is_expression
 from monai_tpseg.networks.build import default_options
 from monai_tpseg.words import nearest
 
 __all__ = [
+    "built_network",
     "check_options",
     "check_settings",
     "computed_settings",
     "find_bundle_root",
     "network_arguments",
     "settings",
+    "written_settings",
 ]
 
 _OF_MONAI = {
@@ -71,6 +74,28 @@ def network_arguments() -> dict[str, Any]:
     return {name: workflow.parser.get_parsed_content(f"network_def::{name}") for name in names}
 
 
+def built_network() -> Any:
+    """Return the network of the config that is being evaluated, built once; None where no workflow evaluates it.
+
+    Raises:
+        ValueError: its arguments are wrong.
+    """
+    workflow = _workflow()
+    try:
+        return None if workflow is None else workflow.parser.get_parsed_content("network_def")
+    except RuntimeError as error:  # MONAI wraps what a component raises
+        if error.__cause__ is None:
+            raise
+        raise ValueError(error_of_component(error)) from error
+
+
+def written_settings() -> list[dict[str, Any]]:
+    """Return the contents of the bundle's config files, before any override; none without a workflow."""
+    workflow = _workflow()
+    files = [] if workflow is None else Path(workflow.config_root_path).glob("*.json")
+    return [ConfigParser.load_config_file(path) for path in files]
+
+
 def settings() -> dict[str, Any]:
     """Return the config that is being evaluated as it was written and overridden, with its expressions as text."""
     workflow = _workflow()
@@ -106,7 +131,7 @@ def check_settings() -> None:
         return
     config = workflow.parser.get()
     named = {*re.findall(r"@(\w+)", json.dumps(config, default=str))}
-    files = [ConfigParser.load_config_file(path) for path in Path(workflow.config_root_path).glob("*.json")]
+    files = written_settings()
     for name, value in config.items():
         written = [file[name] for file in files if name in file]
         elsewhere = value in written if name in _OF_THE_NETWORK else bool(written)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
+from monai_tpseg.bundle.components import check_components, error_of_component
 from monai_tpseg.bundle.setting_values import check_values, is_expression
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.encoder_file import EncoderInfo, read_encoder_info
@@ -137,13 +138,12 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise TrainingError(f"Unknown option {name!r} of --set: {hint}docs/bundle.md lists them under train.json.")
         if name in _OWN:
             raise TrainingError(f"{name} cannot be changed with --set; {_OWN[name]}.")
-        if isinstance(config.get(name), dict | list) and not (isinstance(value, dict | list) or is_expression(value)):
-            raise TrainingError(f"{name} is a part of the configuration, not a single value, got {value!r}.")
         if name in choices and not is_expression(value) and value not in choices[name]:
             there = choose(value, (one for one in choices[name] if one is not None))
             raise TrainingError(f"Unknown {name} {value!r}; {there}.")
     try:
         check_values(options)
+        check_components([config], options)
     except ValueError as error:
         raise TrainingError(f"{error}") from error
 
@@ -264,8 +264,5 @@ def _one_line() -> Iterator[None]:
     except RuntimeError as error:
         if not str(error).startswith(("Failed to instantiate", "Failed to evaluate")):
             raise
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        what = f"{type(cause).__name__}: {cause}"
+        what = error_of_component(error)
         raise TrainingError(f"The training cannot be built ({what}); is an option of --set wrong?") from error

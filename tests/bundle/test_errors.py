@@ -68,6 +68,10 @@ def inference(bundle: Path, phantoms: Path, trained: Path, tmp_path: Path, **cha
         ({"sw_batch_size": 0}, ["sw_batch_size must be a whole number of at least 1, got 0"]),
         ({"overlap": 1}, ["overlap must be a number from 0 to below 1, got 1"]),
         ({"device": "gpu"}, ["device must be cpu, cuda, cuda:1, ..., got 'gpu'"]),
+        ({"checkpoint": 5}, ["checkpoint must be a path, got 5"]),
+        ({"task": 5.5}, ["task must be a name, a row or a list of them, got 5.5"]),
+        ({"network_def::backbone": "hiera_tyni"}, ["Unknown backbone 'hiera_tyni'; did you mean hiera_tiny?"]),
+        ({"inferer": {}}, ["inferer must be a component such as {'_target_': 'monai_tpseg.inferers.TaskInferer'"]),
     ],
 )
 def test_inference(
@@ -153,6 +157,15 @@ def test_training_list(
         ({"encoder_checkpoint": "none.pt"}, ["none.pt", "--encoder_checkpoint"]),
         ({"dataset_dir": ""}, ["--dataset_dir"]),
         ({"dataset_dir": "nowhere"}, ["nowhere/datalist.json"]),
+        ({"resume": "maybe"}, ["Unknown resume 'maybe'", "true, false, auto"]),
+        ({"modalities": 5}, ["modalities must be modalities by name", "got 5"]),
+        ({"modalities": {"mole": "xray"}}, ["Unknown modality 'xray' in modalities; choose one of oct, "]),
+        ({"network_def::num_tasks": 3}, ["A network of 3 tasks cannot have 8 names"]),
+        ({"network_def::image_size": -32}, ["image_size must be one or two multiples of 32, got -32"]),
+        ({"network_def": 5}, ["network_def is a part of the configuration, not a single value, got 5"]),
+        ({"loss": {}}, ["loss must be a component such as {'_target_': 'monai_tpseg.losses.TPSegLoss', ...}, got {}"]),
+        ({"loss::contrastive_weight": -1}, ["contrastive_weight must be a number of at least 0, got -1"]),
+        ({"optimizer": {"_target_": "torch.optim.Adem"}}, ["there is no class or function 'torch.optim.Adem'"]),
     ],
 )
 def test_training(bundle_dir: Path, phantoms: Path, tmp_path: Path, changes: dict[str, Any], words: list[str]) -> None:

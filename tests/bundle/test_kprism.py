@@ -170,6 +170,7 @@ def test_the_studies_command_runs_the_weights_by_class(phantoms: Path, weights: 
         ({"exemplars": [{"image": "a.png"}]}, ["[0]", "no image at"]),
         ({"backbone": "utnet"}, ["backbone 'utnet_demo', not 'utnet'"]),
         ({"image_size": 64}, ["64 x 64", "32 x 32"]),
+        ({"network_def::backbone": "utnett"}, ["Unknown backbone 'utnett'; did you mean utnet?"]),
     ],
 )
 def test_inference_that_cannot_be(
@@ -206,6 +207,18 @@ def test_training_that_cannot_be(
 ) -> None:
     line = refused(kprism_dir, "train", tmp_path / "out", **{**SMALL, "dataset_dir": str(phantoms), **changes})
     assert all(word in line for word in words), line
+
+
+def test_evaluation_that_cannot_be(kprism_dir: Path, phantoms: Path, weights: Path, tmp_path: Path) -> None:
+    given = {"dataset_dir": str(phantoms), "checkpoint": str(weights), "start": "in_context"}
+    for exemplars in (0, -1, "x", 1.5):
+        line = refused(kprism_dir, "evaluate", tmp_path / "out", exemplars=exemplars, **given)
+        assert "exemplars must be" in line
+        assert repr(exemplars) in line
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    with pytest.raises(SystemExit, match="cannot be written \\(Not a directory\\); choose another --output_dir"):
+        run(kprism_dir, "evaluate", output_dir=str(file), **given)
 
 
 def test_the_weights_of_one_bundle_are_refused_by_the_other(
