@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_tpseg.cli.run_options import add_checkpoint, add_device
 from monai_tpseg.cli.usage import UsageError, from_options, path_text
+from monai_tpseg.words import count
 
 if TYPE_CHECKING:
     from monai_tpseg.studies.trust_fitting import Sample
@@ -124,7 +125,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     else:
         path = write_contours(checkpoint, sha256, fit_contours(samples, tasks, options.miss, false, data))
         _warn_of_few(samples, tasks, min(options.miss, false))
-    logger.info("Wrote %s from %d cases.", path, len(cases))
+    logger.info("Wrote %s from %s.", path, count(len(cases), "case"))
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_tpseg.cli.usage import UsageError, from_options, path_text
+from monai_tpseg.words import count
 
 __all__ = ["add_commands"]
 
@@ -72,7 +73,7 @@ def _experiment(options: argparse.Namespace) -> int:
         return 0
     failed = run_suite(suite, data, out, bundle, options.only)
     if failed:
-        logger.error("%d runs failed: %s. Repeat the command to retry them.", len(failed), ", ".join(failed))
+        logger.error("%s failed: %s. Repeat the command to retry.", count(len(failed), "run"), ", ".join(failed))
     return 3 if failed else 0
 
 

@@ -14,6 +14,8 @@ from ignite.engine import Events
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from monai_tpseg.words import count
+
 __all__ = ["CaseProgress", "TrainProgress", "training_loss"]
 
 logger = logging.getLogger(__name__)
@@ -92,8 +94,9 @@ class TrainProgress:
             self._advance(engine)
             return
         state = engine.state
-        line = "Epoch %d/%d: %d iterations, mean loss %.4f, %s remaining"
-        logger.info(line, state.epoch, state.max_epochs, self._steps, self._mean_loss(), self._remaining(state))
+        line = "Epoch %d/%d: %s, mean loss %.4f, %s remaining"
+        steps = count(self._steps, "iteration")
+        logger.info(line, state.epoch, state.max_epochs, steps, self._mean_loss(), self._remaining(state))
 
     def _advance(self, engine: Any) -> None:
         self._bar.set_postfix(loss=f"{self._mean_loss():.4f}", refresh=False)

@@ -17,6 +17,7 @@ from monai_tpseg.pacs.remote_nodes import Destination, PeerError
 from monai_tpseg.pacs.segmenting import Segmenting
 from monai_tpseg.pacs.store import Store
 from monai_tpseg.results.codes import DeviceLostError, StudyError
+from monai_tpseg.words import count
 
 __all__ = ["Node", "back_off"]
 
@@ -141,7 +142,7 @@ class Node:
         unsent = self.queue.segmented(study.key, done.results, done.bytes, again)
         told = (f"{name.replace('_', ' ')} {number}" for name, number in sorted(done.counts.items()))
         said = ", ".join(told) or "nothing to segment"
-        logger.info("Study %s: %s; %d objects to send.", study.key, said, unsent)
+        logger.info("Study %s: %s; %s to send.", study.key, said, count(unsent, "object"))
 
     def _send(self, study: Study) -> None:
         try:

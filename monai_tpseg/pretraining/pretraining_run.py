@@ -44,6 +44,7 @@ from monai_tpseg.pretraining.reconstructions import PICTURE, draw_reconstruction
 from monai_tpseg.pretraining.schedule import Plan, make_plan
 from monai_tpseg.training.train_options import TrainingError, recorded_request
 from monai_tpseg.transforms import pipelines_hash
+from monai_tpseg.words import count
 
 __all__ = ["ENCODER", "Pretrained", "pretrain"]
 
@@ -149,10 +150,12 @@ def _run(
 
 
 def _announce(plan: Plan, request: PretrainOptions, device: torch.device) -> None:
-    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
-    line = "Pretraining: %s, %d steps of %d pictures at %d pixels on %s, about %.0f minutes."
+    where = f"{device}, {count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else f"{device}"
+    line = "Pretraining: %s, %s of %s at %d pixels on %s, about %s."
     line += " --resume continues it if stopped."
-    logger.info(line, request.backbone, plan.steps, plan.batch, request.image_size, where, max(1, plan.minutes))
+    steps, batch = count(plan.steps, "step"), count(plan.batch, "picture")
+    minutes = count(max(1, round(plan.minutes)), "minute")
+    logger.info(line, request.backbone, steps, batch, request.image_size, where, minutes)
 
 
 def _trainer(

@@ -26,7 +26,7 @@ from monai_tpseg.training.plan import Plan, make_plan, network_to_train
 from monai_tpseg.training.start import write_start
 from monai_tpseg.training.train_options import TrainingError, TrainOptions, recorded_request
 from monai_tpseg.weights import choose_weights
-from monai_tpseg.words import choose, nearest
+from monai_tpseg.words import choose, count, nearest
 
 __all__ = ["Trained", "bundle_config", "check_options", "train"]
 
@@ -197,9 +197,11 @@ def _start(
 def _announce(plan: Plan, info: WeightsInfo, device: torch.device) -> None:
     size = " x ".join(map(str, info.image_size))
     batch = plan.options["batch_size"]
-    where = f"{device}, {torch.get_num_threads()} threads" if device.type == "cpu" else f"{device}"
-    line = "Training: %d steps of %d pictures at %s pixels on %s, about %.0f minutes. --resume continues it if stopped."
-    logger.info(line, plan.steps, batch, size, where, max(1, plan.minutes))
+    where = f"{device}, {count(torch.get_num_threads(), 'thread')}" if device.type == "cpu" else f"{device}"
+    line = "Training: %s of %s at %s pixels on %s, about %s. --resume continues it if stopped."
+    steps, pictures = count(plan.steps, "step"), count(batch, "picture")
+    minutes = count(max(1, round(plan.minutes)), "minute")
+    logger.info(line, steps, pictures, size, where, minutes)
 
 
 def _from(request: TrainOptions, start: Path | None, out: Path) -> dict[str, Any]:

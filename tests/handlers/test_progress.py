@@ -16,13 +16,14 @@ def trainer() -> Engine:
     return Engine(lambda engine, batch: [{"loss": float(batch)}])
 
 
-def test_a_log_file_gets_one_line_per_epoch(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("losses", "steps"), [([1, 2, 6], "3 iterations"), ([3], "1 iteration")])
+def test_a_log_file_gets_one_line_per_epoch(losses: list[int], steps: str, caplog: pytest.LogCaptureFixture) -> None:
     engine = trainer()
     TrainProgress(terminal=False).attach(engine)
     with caplog.at_level(logging.INFO, LOGGER):
-        engine.run([1, 2, 6], max_epochs=2)
+        engine.run(losses, max_epochs=2)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == [f"Epoch {epoch}/2: 3 iterations, mean loss 3.0000, 0:00:00 remaining" for epoch in (1, 2)]
+    assert lines == [f"Epoch {epoch}/2: {steps}, mean loss 3.0000, 0:00:00 remaining" for epoch in (1, 2)]
 
 
 def test_a_terminal_gets_a_bar_and_no_lines(
