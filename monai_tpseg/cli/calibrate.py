@@ -91,6 +91,7 @@ def _calibrate(options: argparse.Namespace) -> int:
             raise UsageError(f"{name} must be 0 or more, got {number}.")
     from tqdm import tqdm
 
+    from monai_tpseg.files import check_folder
     from monai_tpseg.networks.fast.inference_form import choose_device
     from monai_tpseg.studies import Model
     from monai_tpseg.studies.trust_fitting import (
@@ -108,6 +109,7 @@ def _calibrate(options: argparse.Namespace) -> int:
         choose_device(options.device)
     checkpoint = choose_weights(options.checkpoint)
     check_own(checkpoint)
+    check_folder(checkpoint.parent, checkpoint.parent, "--checkpoint, such as a copy of these weights")
     model = Model(checkpoint, options.device, judged=False)
     cases = _cases(options.data, options.list, model.info.tasks, options.most, options.seed)
     data = data_provenance(options.list, cases)

@@ -103,9 +103,11 @@ def _table(options: argparse.Namespace) -> int:
     from monai_tpseg.experiments.figures import write_figures
     from monai_tpseg.experiments.results import merge, read_results
     from monai_tpseg.experiments.tables import DETAILS, make_table
-    from monai_tpseg.files import write_atomically
+    from monai_tpseg.files import check_folder, write_atomically
 
     results = merge([read_results(path) for path in options.results])
+    if options.out:
+        check_folder(options.out, options.out, "--out")
     present = {number for row in results["rows"] for number in row["tables"]} | {5}
     present |= {DETAILS} if has_details(results) else set()
     for number in options.tables or sorted(present):
@@ -141,8 +143,9 @@ def _add_grid(command: argparse.ArgumentParser) -> None:
 
 def _grid(options: argparse.Namespace) -> int:
     from monai_tpseg.experiments.grid import draw_grid
-    from monai_tpseg.files import complete
+    from monai_tpseg.files import check_writable, complete
 
+    check_writable(options.out)
     figure = draw_grid([Path(run) for run in options.runs], Path(options.data), options.outlines)
     with complete(options.out) as part:
         figure.savefig(part, dpi=110)

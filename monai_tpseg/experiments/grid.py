@@ -14,6 +14,8 @@ from monai.transforms import Compose
 from numpy.typing import NDArray
 from torch import nn
 
+from monai_tpseg.data.datalists import read_datalist
+from monai_tpseg.data.findings import VALIDATION
 from monai_tpseg.defaults import THRESHOLD
 from monai_tpseg.experiments.suite import SuiteError
 from monai_tpseg.inferers import TaskInferer
@@ -21,7 +23,6 @@ from monai_tpseg.keys import IMAGE, LABEL, TASK
 from monai_tpseg.metrics import LesionMetrics
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
-from monai_tpseg.parsing import read_json
 from monai_tpseg.transforms import LoadMedicalImaged, NormalizeByModalityd, TaskToIndexd
 
 __all__ = ["draw_grid"]
@@ -73,8 +74,7 @@ def _trained(folder: Path) -> _Trained:
 
 def _cases(folder: Path, data: Path, infos: Sequence[WeightsInfo]) -> list[dict[str, str]]:
     """Return the first validation entry with a lesion of every task that all networks know, with whole paths."""
-    entries = read_json(folder / "datalist.json")["validation"]
-    entries = [{**e, IMAGE: str(data / e[IMAGE]), LABEL: str(data / e[LABEL])} for e in entries]
+    entries = read_datalist(folder / "datalist.json", VALIDATION, data, infos[0].tasks)
     common = [task for task in infos[0].tasks if all(task in info.tasks for info in infos)]
     read = LoadMedicalImaged(IMAGE, label_keys=LABEL)
     first = [next((e for e in entries if e[TASK] == task and read(dict(e))[LABEL].any()), None) for task in common]

@@ -17,6 +17,9 @@ __all__ = ["SCHEMA", "ResultsFile", "merge", "read_results", "write_results"]
 
 SCHEMA = "tpseg-results/1"
 
+_OF_A_ROW = {"id", "title", "tables"}
+_OF_A_RUN = {"name", "row", "seed", "tasks", "options", "images", "metrics"}
+
 Results = dict[str, Any]
 
 
@@ -91,9 +94,17 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         content: Results = read_json(file)
         found = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise SuiteError(f"'{file}' is not a results file of tpseg experiment.") from error
+        why = f" ({error})" if isinstance(error, ValueError) else ""
+        raise SuiteError(f"'{file}' is not a results file of tpseg experiment{why}.") from error
     if found != SCHEMA:
         raise SuiteError(f"'{file}' has schema '{found}', this version reads '{SCHEMA}'; run the suite again.")
+    kinds = {"suite": str, "tasks": list, "rows": list, "runs": list}
+    wrong = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+    for key, needed in (("rows", _OF_A_ROW), ("runs", _OF_A_RUN)):
+        entries = [] if key in wrong else content[key]
+        wrong += [f"{key}[{n}]" for n, one in enumerate(entries) if not (isinstance(one, dict) and needed <= {*one})]
+    if wrong:
+        raise SuiteError(f"'{file}' is damaged at {wrong[0]}; restore it, or remove it and run the suite again.")
     return content
 
 

@@ -15,7 +15,8 @@ from monai_tpseg.experiments.collect import collect
 from monai_tpseg.experiments.datalist import write_datalist
 from monai_tpseg.experiments.results import ResultsFile
 from monai_tpseg.experiments.suite import Run, Suite, SuiteError
-from monai_tpseg.files import write_atomically
+from monai_tpseg.files import check_folder, write_atomically
+from monai_tpseg.parsing import ParseError, read_json
 
 __all__ = ["evaluation", "run_suite", "train_command"]
 
@@ -40,6 +41,7 @@ def run_suite(suite: Suite, data: Path, out: Path, bundle: Path, only: Sequence[
 
     Raises:
         SuiteError: no bundle there, no datalist, or a run's folder holds a run of other options.
+        OSError: nothing can be written to `out`; the run that this stopped has failed, and no other is started.
     """
     if not (bundle / "configs" / "train.json").is_file():
         raise SuiteError(f"No bundle at '{bundle}': give the folder that holds configs/train.json with --bundle.")
@@ -55,6 +57,7 @@ def run_suite(suite: Suite, data: Path, out: Path, bundle: Path, only: Sequence[
         if _train(run, data, folder, bundle) and _evaluate(data, folder, bundle):
             results.add(collect(run, folder, evaluation(folder), data))
         else:
+            check_folder(folder, out, "--out")  # every other row would fail as well
             logger.warning("%s failed; see '%s'", run.name, folder / "log.txt")
             failed.append(run.name)
     return failed
@@ -84,10 +87,18 @@ def _prepare(run: Run, suite: Suite, data: Path, folder: Path) -> None:
     """Write the run's datalist and what it is, or check that the folder holds this very run."""
     written = json.dumps({"tasks": list(run.tasks), "seed": run.seed, "options": dict(run.options)}, indent=1) + "\n"
     state = folder / "run.json"
-    if state.is_file() and state.read_text(encoding="utf-8") != written:
-        raise SuiteError(f"'{folder}' holds a run of other options; remove it, or choose another --out.")
+    if state.is_file() and state.read_bytes() != written.encode():
+        raise SuiteError(f"'{folder}' holds a run of {_difference(state)}; remove it, or choose another --out.")
     write_datalist(data / "datalist.json", folder / "datalist.json", run.tasks, suite.holdout)
     write_atomically(state, written.encode())
+
+
+def _difference(state: Path) -> str:
+    try:
+        read_json(state)
+    except ParseError as error:
+        return f"unknown options, as '{state.name}' is damaged ({error})"
+    return "other options"
 
 
 def _train(run: Run, data: Path, folder: Path, bundle: Path) -> bool:

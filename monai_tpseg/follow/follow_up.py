@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from monai_tpseg.files import write_atomically
+from monai_tpseg.files import check_folder, write_atomically
 from monai_tpseg.follow.changes import COLUMNS
 from monai_tpseg.follow.comparison import REASONS, TOLERANCE, Followed, compare_course
 from monai_tpseg.follow.follow_page import write_page
@@ -52,8 +52,10 @@ def follow(
     Raises:
         StudyError: a folder is given twice or contains no masks, a table is damaged, or no patient has two studies.
         ValueError: see `check_tolerance`.
+        OSError: `out` cannot be written.
     """
     check_tolerance(tolerance)
+    check_folder(out, out, "--out")
     if len({Path(folder).resolve() for folder in outs}) < len(outs):
         raise StudyError(f"'{outs[0]}' is given twice; give two runs, or one that contains several dates.")
     visits = [visit for run, folder in enumerate(outs) for visit in read_visits(folder, run)]

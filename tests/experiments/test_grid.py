@@ -46,3 +46,16 @@ def test_a_folder_without_a_run_is_named(phantoms: Path, tmp_path: Path, capsys:
     assert main(["grid", str(tmp_path), "--data", str(phantoms), "--out", str(tmp_path / "x.png")]) == 1
     assert "holds no trained run; expected model.pt" in capsys.readouterr().err
     assert not (tmp_path / "x.png").exists()
+
+
+def test_a_damaged_datalist_of_a_run_is_named(
+    trained: Path, phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["grid", str(trained), "--data", str(phantoms), "--out", str(tmp_path / "x.png")]
+    for content in (bytes(9), b"[]", b"{}", b'{"validation": 5}', b'{"validation": [5]}'):
+        (trained / "datalist.json").write_bytes(content)
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert f"'{trained / 'datalist.json'}'" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "x.png").exists()

@@ -18,6 +18,7 @@ from monai_tpseg.experiments import Suite, SuiteError, read_suite, runner
 from monai_tpseg.experiments.results import ResultsFile, read_results
 from monai_tpseg.networks.weights_info import read_info
 from tests.bundle.conftest import SMALL
+from tests.full_disc import largest_file
 
 Call = Callable[[list[str], Path], bool]
 
@@ -146,7 +147,8 @@ def test_wrong_places_are_named(bundle_dir: Path, tmp_path: Path) -> None:
 def test_results_of_another_suite_or_schema_are_refused(tmp_path: Path) -> None:
     suite = suite_of(tmp_path, {"id": "A4"})
     path = tmp_path / "results.json"
-    path.write_text('{"schema": "tpseg-results/1", "suite": "other", "runs": []}')
+    whole = {"schema": "tpseg-results/1", "suite": "other", "tasks": [], "rows": [], "runs": []}
+    path.write_text(json.dumps(whole))
     with pytest.raises(SuiteError, match="results of suite 'other'"):
         ResultsFile(path, suite)
     path.write_text('{"schema": "tpseg-results/0"}')
@@ -155,3 +157,32 @@ def test_results_of_another_suite_or_schema_are_refused(tmp_path: Path) -> None:
     path.write_text("[]")
     with pytest.raises(SuiteError, match="not a results file"):
         read_results(path)
+    path.write_bytes(json.dumps(whole).encode()[:40])
+    with pytest.raises(SuiteError, match=r"not a results file of tpseg experiment \(.* at line 1, column"):
+        read_results(path)
+    for change, place in ({"runs": 5}, "runs"), ({"runs": [{}]}, r"runs\[0\]"), ({"rows": ["A4"]}, r"rows\[0\]"):
+        path.write_text(json.dumps({**whole, **change}))
+        with pytest.raises(SuiteError, match=f"is damaged at {place}; restore it"):
+            ResultsFile(path, suite)
+
+
+def test_a_damaged_record_of_a_run_is_not_called_another_run(bundle_dir: Path, phantoms: Path, tmp_path: Path) -> None:
+    suite = suite_of(tmp_path, {"id": "A4"})
+    state = tmp_path / "out" / "runs" / "A4-0" / "run.json"
+    state.parent.mkdir(parents=True)
+    for content, words in (bytes(40), "unknown options, as 'run.json' is damaged"), (b"{}", "a run of other options"):
+        state.write_bytes(content)
+        with pytest.raises(SuiteError, match=words):
+            runner.run_suite(suite, phantoms, tmp_path / "out", bundle_dir)
+        assert state.read_bytes() == content
+
+
+def test_a_full_disc_ends_the_suite_and_not_row_after_row(
+    bundle_dir: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_of(tmp_path, {"id": "A"}, {"id": "B"})
+    monkeypatch.setattr(runner, "_call", lambda words, folder: False)
+    assert runner.run_suite(suite, phantoms, tmp_path / "room", bundle_dir) == ["A-0", "B-0"]
+    with largest_file(2**16), pytest.raises(OSError, match=r"cannot be written .*; choose another --out"):
+        runner.run_suite(suite, phantoms, tmp_path / "full", bundle_dir)
+    assert [path.name for path in (tmp_path / "full" / "runs").iterdir()] == ["A-0"]

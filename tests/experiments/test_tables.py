@@ -22,6 +22,7 @@ from monai_tpseg.experiments.statistics import Scores, compare, interval, row_sc
 from monai_tpseg.experiments.tables import make_table
 from monai_tpseg.metrics import LesionMetrics
 from tests.experiments.synthetic import IMAGES, TASKS, results_of, run_of
+from tests.full_disc import largest_file
 
 
 def mask_pair(tp: int, fp: int, fn: int, tn: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,3 +207,13 @@ def test_command_says_in_one_line_what_is_wrong(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.startswith("Error: No results at")
     assert main(["table", written(tmp_path, {**results_of(), "runs": []}), "--out", str(tmp_path)]) == 1
     assert "no run yet" in capsys.readouterr().err
+
+
+def test_a_full_disc_is_one_line_and_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = written(tmp_path, results_of())
+    with largest_file(2**16):
+        assert main(["table", results, "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"Error: '{tmp_path / 'out'}' cannot be written (File too large)")
+    assert said.out == ""
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from PIL import Image
 
 from monai_tpseg.cli import main
 
+from ..full_disc import largest_file
 from .scans import FRAME, PATIENT, add_case, add_nifti, add_series, boxes, grid, head, rigid, table
 
 VOXEL = 3.0 * 3.0 * 4.0  # mm3
@@ -223,3 +224,14 @@ def test_units_that_differ_give_no_percentage(tmp_path: Path) -> None:
     (row,) = table(tmp_path / "f" / "changes.csv")
     assert (row["size_a"], row["size_b"], row["size_unit"]) == (str(64 * VOXEL), "120.0", "mm3 px")
     assert row["size_percent"] == row["diameter_percent"] == ""
+
+
+def test_a_full_disc_is_found_before_scans_are_registered(
+    two_runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with largest_file(2**16):
+        assert main(["follow", str(two_runs / "a"), str(two_runs / "b"), "--out", str(tmp_path / "full")]) == 1
+    error = capsys.readouterr().err
+    assert "cannot be written (File too large); choose another --out." in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -20,6 +20,7 @@ from monai_tpseg.studies.trust_fitting import data_digest
 from monai_tpseg.trust.fitted_files import contours_path, read_contours, read_fitted, trust_path
 from monai_tpseg.weights.pack import pack
 
+from ..full_disc import largest_file
 from ..studies.conftest import write_weights
 from .conftest import TASKS
 
@@ -146,3 +147,12 @@ def test_the_file_says_which_list_set_the_limits(tmp_path: Path, folder: Path) -
     assert (about["limits"]["list"], about["limits"]["cases"]) == ("validation", 21)
     cases = [{**one, **{key: folder / one[key] for key in ("image", "label")}} for one in halves["validation"]]
     assert about["limits"]["sha256"] == data_digest(cases) != about["data"]["sha256"]
+
+
+def test_a_full_disc_is_one_line_and_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    with largest_file(2**16):
+        words = ["--data", str(folder / "datalist.json"), "--checkpoint", str(folder / "model.pt")]
+        assert main(["calibrate", *words, "--quiet"]) == 1
+    assert "cannot be written (File too large); choose another --checkpoint" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
