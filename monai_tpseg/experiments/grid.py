@@ -74,7 +74,7 @@ def _trained(folder: Path) -> _Trained:
 
 def _cases(folder: Path, data: Path, infos: Sequence[WeightsInfo]) -> list[dict[str, str]]:
     """Return the first validation entry with a lesion of every task that all networks know, with whole paths."""
-    entries = read_datalist(folder / "datalist.json", VALIDATION, data, infos[0].tasks)
+    entries: list[Any] = read_datalist(folder / "datalist.json", VALIDATION, data, infos[0].tasks)
     common = [task for task in infos[0].tasks if all(task in info.tasks for info in infos)]
     read = LoadMedicalImaged(IMAGE, label_keys=LABEL)
     first = [next((e for e in entries if e[TASK] == task and read(dict(e))[LABEL].any()), None) for task in common]
