@@ -16,6 +16,7 @@ from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.jpeg_scans import check_scans, whole_frame
 from monai_tpseg.io.loaded import Array, Source
 from monai_tpseg.io.meta_keys import EXIF, FORMAT, PHOTOMETRIC
+from monai_tpseg.io.png import check_png
 from monai_tpseg.io.safety import DEFLATE_RATIO, MAX_PIXELS, base_name
 from monai_tpseg.io.tiff import check_one_picture, check_strips
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
@@ -80,6 +81,8 @@ def read_picture(path: Path, label: bool = False) -> Source:
         with path.open("rb") as file, Image.open(file, formats=_FORMATS) as picture:
             _check_size(picture, path)
             _check_pages(picture, path)
+            if picture.format == "PNG":
+                check_png(path)
             grey = _grey_scale(picture, path)
             orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
             _widen_palette(picture)

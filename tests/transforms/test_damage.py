@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import struct
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -354,3 +355,39 @@ def test_a_damaged_jpeg_of_dicom(tmp_path: Path, write_dicom: Any) -> None:
                 assert LoadMedicalImage()(path).shape == (3, 96, 128)
             else:
                 assert code_of(path) in WRONG
+
+
+def png(values: Array, rows: int, kind: int, interlaced: bool = False) -> bytes:
+    """A PNG of `values`, (H, W[, C]), whose header declares `rows`, as PNG's specification says."""
+    parts = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    passes = [values[y::down, x::across] for y, x, down, across in parts] if interlaced else [values]
+    stream = b"".join(b"\0" + row.astype(values.dtype.newbyteorder(">")).tobytes() for part in passes for row in part)
+    head = struct.pack(">IIBBBBB", values.shape[1], rows, values.dtype.itemsize * 8, kind, 0, 0, interlaced)
+    packed = zlib.compress(stream)
+    chunks = ((b"IHDR", head), (b"IDAT", packed[:50]), (b"IDAT", packed[50:]), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize(("kind", "bits"), [(0, 8), (0, 16), (2, 8), (2, 16), (4, 8), (6, 16)])
+def test_rows_that_a_png_lacks_are_not_black(tmp_path: Path, kind: int, bits: int, interlaced: bool) -> None:
+    samples = {0: 1, 2: 3, 4: 2, 6: 4}[kind]
+    values = np.random.default_rng(1).integers(1, 2**bits, (19, 13, samples)).astype(f"u{bits // 8}")
+    path = tmp_path / "a.png"
+    path.write_bytes(png(values, 19, kind, interlaced))
+    found = LoadMedicalImage()(path).numpy()
+    np.testing.assert_allclose(found[0], values[..., 0] * (255 / (2**bits - 1)), atol=1 if bits == 16 else 0)
+    path.write_bytes(png(values[:16], 24, kind, interlaced))
+    assert code_of(path) == "E_TRUNCATED"
+
+
+def test_the_checksums_of_a_png(tmp_path: Path, voxels: Array) -> None:
+    path = tmp_path / "a.png"
+    whole = png(voxels[0], 20, 0)
+    for place in (whole.index(b"IEND") - 5, whole.rindex(b"IDAT") + 9):  # a checksum, and what it is of
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert code_of(path) == "E_DECODE"
+    path.write_bytes(whole[:-12])  # nothing is lost with the end
+    assert LoadMedicalImage()(path).shape == (3, 20, 24)

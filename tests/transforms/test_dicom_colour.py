@@ -124,6 +124,16 @@ def palette(first: int, bits: int, **tables: list[int]) -> dict[str, Any]:
     return tags
 
 
+@pytest.mark.parametrize("lost", ["Data", "Descriptor"])
+@pytest.mark.parametrize("colour", ["Red", "Green", "Blue"])
+def test_a_palette_without_a_colour_is_named(tmp_path: Path, colour: str, lost: str) -> None:
+    tags = palette(0, 8, Red=[1, 2, 3, 4], Green=[1, 2, 3, 4], Blue=[1, 2, 3, 4])
+    del tags[f"{colour}PaletteColorLookupTable{lost}"]
+    with pytest.raises(ReadError, match="lacks colours of its palette") as caught:
+        read(image_object(np.array([[0, 1], [2, 3]], np.uint8), "US", **tags), tmp_path)
+    assert caught.value.code == "E_DECODE"
+
+
 @pytest.mark.parametrize(("kind", "first"), [(np.uint8, 0), (np.uint8, 3), (np.uint16, 700), (np.int16, -2)])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_palettes(tmp_path: Path, kind: type, first: int, bits: int) -> None:

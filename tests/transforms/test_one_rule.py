@@ -336,6 +336,27 @@ def test_numbers_of_frames(write_dicom: Write, count: str, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("keyword", ["BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel"])
+def test_a_header_that_does_not_describe_its_pixels(write_dicom: Write, kind: str, keyword: str) -> None:
+    """One sample per pixel is what the pixels of grey objects have; nothing else may be assumed."""
+    source = written(write_dicom, kind, STORED)
+    for path in [source] if isinstance(source, Path) else source:
+        header = pydicom.dcmread(path)
+        place = header[keyword].tag
+        tag = place.group.to_bytes(2, "little") + place.element.to_bytes(2, "little") + b"US"
+        content = path.read_bytes()
+        assert content.count(tag) == 1
+        path.write_bytes(content.replace(tag, tag[:2] + b"\x99\x99" + b"US"))  # pydicom would not write it
+    if keyword == "SamplesPerPixel":
+        found = values_of(read(source))
+        np.testing.assert_array_equal(found, STORED[: len(found)])
+        return
+    with pytest.raises(ReadError) as caught:
+        read(source)
+    assert caught.value.code == "E_DECODE"
+
+
 def voi(first: int, bits: int) -> Dataset:
     return item(LUTDescriptor=[4, first, bits], LUTData=bytes(range(8)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pydicom.uid import (
     UID,
     EnhancedUSVolumeStorage,
@@ -9,7 +11,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from monai_tpseg.io.dicom.attributes import is_given, number, photometric, rescale
+from monai_tpseg.io.dicom.attributes import is_colour, is_given, number, numbers, photometric, rescale
 from monai_tpseg.io.dicom.compression import is_jpeg_2000, syntax_name
 from monai_tpseg.io.dicom.object import Dataset
 from monai_tpseg.io.dicom.panels import is_mosaic
@@ -84,6 +86,7 @@ def check_image(dataset: Dataset, name: object) -> None:
         _check_cut(dataset, name)
     if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
         raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; exclude it.")
+    _check_described(dataset, name)
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     frames = frame_count(dataset, name)
     if not rows or not columns:
@@ -100,7 +103,9 @@ def check_image(dataset: Dataset, name: object) -> None:
     dataset.PhotometricInterpretation = photometric(dataset)  # for the decoders, which read it themselves
     if "NumberOfFrames" in dataset:
         dataset.NumberOfFrames = frames
-    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
+    if not is_given(dataset, "SamplesPerPixel"):
+        dataset.SamplesPerPixel = 1
+    samples, bits = int(dataset.SamplesPerPixel), int(dataset.BitsAllocated)
     if samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise ReadError(
             "E_FORMAT", f"{name} has {samples} samples of {bits} bits per pixel; convert it to grey or RGB."
@@ -115,10 +120,25 @@ def check_image(dataset: Dataset, name: object) -> None:
             raise ReadError("E_FORMAT", f"{name} stores {stored} bits up to bit {high} of {bits}; convert it.")
 
 
+def _check_described(dataset: Dataset, name: object) -> None:
+    """Reject pixels whose size or type the header does not state, or states by something that is not a number."""
+    needed = ("BitsAllocated", *(("BitsStored",) if "PixelData" in dataset else ()))
+    for keyword in (*needed, "Rows", "Columns", "SamplesPerPixel", "PixelRepresentation"):
+        if number(dataset, keyword) is None and (keyword in needed or is_given(dataset, keyword)):
+            raise ReadError("E_DECODE", f"{name} has no usable {keyword}; export it again.")
+    if "PixelData" not in dataset or is_given(dataset, "PixelRepresentation"):
+        return
+    if not is_colour(dataset) and int(dataset.BitsStored) > 8:
+        raise ReadError("E_DECODE", f"{name} does not say whether its values are signed; export it again.")
+    dataset.PixelRepresentation = 0
+
+
 def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
     """Reject an unsupported photometric interpretation, whose values would be mistaken for red, green and blue."""
     named = photometric(dataset)
     syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+    if named == "PALETTE COLOR" and not all(map(partial(_has_palette, dataset), ("Red", "Green", "Blue"))):
+        raise ReadError("E_DECODE", f"{name} lacks colours of its palette; export it again.")
     known = _GREY if samples == 1 else _COLOUR
     if samples == 3:
         known = known | (_OF_JPEG_2000 if syntax in JPEG2000TransferSyntaxes else frozenset())
@@ -126,6 +146,12 @@ def _check_colour(dataset: Dataset, samples: int, name: object) -> None:
     if named not in known:
         kind = named if named in _PHOTOMETRIC else "an unknown photometric interpretation"
         raise ReadError("E_FORMAT", f"{name} is {kind} with {samples} samples per pixel; convert it to grey or RGB.")
+
+
+def _has_palette(dataset: Dataset, colour: str) -> bool:
+    start = f"{colour}PaletteColorLookupTable"
+    stated = numbers(dataset, f"{start}Descriptor", 3) is not None
+    return stated and any(is_given(dataset, keyword) for keyword in (f"{start}Data", f"Segmented{start}Data"))
 
 
 def _check_cut(dataset: Dataset, name: object) -> None:
