@@ -278,7 +278,7 @@ def _entries(options: argparse.Namespace, known: Sequence[str]) -> list[Entry]:
         _check_input(options.input, options.out, access)
         options.allow_secondary_capture |= access.place(Path(options.input)) == "file"  # named itself, it is meant
         found = find_entries(options.input, first, salt, options.out, access, options.quiet)
-    return [replace(entry, task=task) for entry in found for task in (first, *others)]
+    return [replace(entry, task=task) for entry in found for task in ((first, *others) if entry.task else ("",))]
 
 
 def _tasks(options: argparse.Namespace, known: Sequence[str]) -> list[str]:

@@ -134,6 +134,7 @@ def read_itk(path: Path) -> Source:
             `E_GEOMETRY` or `E_NO_PIXELS`.
     """
     files, lengths = _data_files(path), itk_lengths(path, base_name(path))
+    _check_signs(path)
     of_meta = path.name.lower().endswith(METAIMAGE_SUFFIXES)
     if not of_meta:
         nrrd_encoding(path)
@@ -299,6 +300,13 @@ def _data_files(path: Path) -> list[Path]:
             "E_NOT_FOUND", f"{base_name(path)} refers to a file of voxels that is not beside it; copy both."
         )
     return [path, path.parent / name]
+
+
+def _check_signs(path: Path) -> None:
+    """Reject negative sizes, which ITK takes for huge ones."""
+    fields = read_text_header(path).fields
+    if any(word.startswith("-") for word in fields.get("DimSize", fields.get("sizes", "")).split()):
+        raise ReadError("E_DECODE", f"{base_name(path)} declares a negative size; copy or export it again.")
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

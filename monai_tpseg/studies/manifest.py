@@ -116,11 +116,13 @@ def write_manifest(path: str | Path, entries: Sequence[Entry]) -> None:
     """
     extra_columns = list(dict.fromkeys(name for entry in entries for name, _ in entry.extra_columns))
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table, quoted = (csv.writer(text, lineterminator="\n", quoting=how) for how in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL))
     table.writerow((*COLUMNS, *map(to_cell, extra_columns)))
     for entry in entries:
         others = dict(entry.extra_columns)
-        table.writerow((*_cells(entry), *(to_cell(others.get(name, "")) for name in extra_columns)))
+        cells = (*_cells(entry), *(to_cell(others.get(name, "")) for name in extra_columns))
+        broken = any("\r" in cell for cell in cells)  # would end a row: Python before 3.13 does not quote it
+        (quoted if broken else table).writerow(cells)
     with complete(path) as part:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(codecs.BOM_UTF8 + text.getvalue().encode("utf-8", "surrogateescape"))

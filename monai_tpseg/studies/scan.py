@@ -100,11 +100,11 @@ def find_entries(
     access: FileAccess = LOCAL,
     quiet: bool = True,
 ) -> list[Entry]:
-    """Return the cases below `source` for one task.
+    """Return the cases below `source` for one task; localizers beside other images have none, and are skipped.
 
     Args:
         source: see `scan`.
-        task: name of the task of all cases.
+        task: name of the task of all other cases.
         salt: salt of their ids; a new one by default.
         leave_out: output folder, whose content is not input.
         access: see `scan`.
@@ -114,7 +114,8 @@ def find_entries(
         ReadError: see `discover`.
     """
     found = _found(Path(source), task, salt or new_salt(), access, _counted(quiet, _PATIENCE), leave_out)
-    return [entry for entry, _ in found]
+    beside = any(not case.skip for _, case in found)
+    return [replace(entry, task="") if beside and case.skip == "localizer" else entry for entry, case in found]
 
 
 def find_cases(source: Path, salt: str, access: FileAccess = LOCAL) -> list[tuple[Entry, Case]]:

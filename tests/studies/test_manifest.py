@@ -35,6 +35,15 @@ def test_what_is_written_is_read_back_and_private(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "m.csv").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    "name", ["a\rb.png", "a\nb.png", "a\r\nb.png", "a\x0bb.png", "a\u2028b.png", 'a"b.png', "a,b;c.png"]
+)
+def test_any_name_of_a_file_is_one_row(tmp_path: Path, name: str) -> None:
+    entries = [entry(name), entry("b.png")]
+    write_manifest(tmp_path / "m.csv", entries)
+    assert [row.path for row in read_manifest(tmp_path / "m.csv")] == [name, "b.png"]
+
+
 def test_a_table_that_a_spreadsheet_saved_without_unicode(tmp_path: Path) -> None:
     """Umlauts as German Windows writes them lead to the same file; bytes of a name that are no text stay bytes."""
     (tmp_path / "Müller.png").touch()

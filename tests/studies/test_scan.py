@@ -14,7 +14,7 @@ from monai_tpseg.io import ReadError
 from monai_tpseg.io.locate import known_parts
 from monai_tpseg.studies import Entry, find_entries, scan
 from monai_tpseg.studies.scan import scan_images
-from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
+from monai_tpseg.testing.phantoms import make_phantom, make_volume, write_dicom_picture, write_dicom_series
 from monai_tpseg.transforms import LoadMedicalImage
 
 from .conftest import MARKER
@@ -63,6 +63,19 @@ def test_a_mixed_folder_is_split_and_each_part_can_be_read(corpus: Path, tmp_pat
     assert all("series" in part.note for part in parts)
     depths = {LoadMedicalImage()(part.source()).shape[-1] for part in parts}
     assert depths == {7, 8}
+
+
+def test_a_localizer_beside_images_gets_no_task_unless_it_is_named(tmp_path: Path) -> None:
+    folder = mixed(tmp_path)
+    (folder / "scout").mkdir()
+    scout = write_dicom_picture(make_phantom("thyroid_nodule", 1, 40), folder / "scout" / "scout.dcm")
+    header = pydicom.dcmread(scout)
+    header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    header.save_as(scout)
+    tasks = {entry.path: entry.task for entry in find_entries(folder, "lung_infection")}
+    assert tasks == {"mixed": "lung_infection", "scout/scout.dcm": ""}
+    (alone,) = find_entries(scout, "lung_infection")
+    assert alone.task == "lung_infection"
 
 
 def test_a_folder_that_has_changed_since_its_scan_is_not_read(tmp_path: Path) -> None:

@@ -333,3 +333,13 @@ def test_forms_of_nifti_that_are_none(tmp_path: Path) -> None:
     axes = np.array([9, 10, 9, 8, 1, 1, 1, 1])
     with pytest.raises(ReadError, match="1 to 7 axes"):
         LoadMedicalImage()(nifti(tmp_path / "d.nii", change(dim=axes)))
+
+
+@pytest.mark.parametrize("sizes", ["-10 9 8", "10 9 -8"])
+def test_negative_sizes_are_not_large_ones(tmp_path: Path, sizes: str) -> None:
+    path = metaimage(tmp_path / "a.mha", "", VALUES.T.tobytes())
+    path.write_bytes(path.read_bytes().replace(b"10 9 8", sizes.encode()))
+    assert refused(path) == "E_DECODE"
+    head = f"NRRD0004\ntype: short\ndimension: 3\nsizes: {sizes}\nspacings: 2 3 4\nendian: little\nencoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(head.encode() + VALUES.T.tobytes())
+    assert refused(tmp_path / "a.nrrd") == "E_DECODE"

@@ -86,16 +86,16 @@ def check_image(dataset: Dataset, name: object) -> None:
         _check_cut(dataset, name)
     if not is_image(dataset) or not any(keyword in dataset for keyword in _PIXELS):
         raise ReadError("E_NO_PIXELS", f"{name} has no pixel data; exclude it.")
-    _check_described(dataset, name)
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    frames = frame_count(dataset, name)
-    if not rows or not columns:
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        rows, columns = (int(number(dataset, keyword) or 0) for keyword in ("Rows", "Columns"))
         raise ReadError("E_NO_PIXELS", f"{name} has {count(rows, 'row')} and {count(columns, 'column')}; exclude it.")
+    _check_described(dataset, name)
+    frames = frame_count(dataset, name)
     if str(dataset.file_meta.TransferSyntaxUID).removesuffix(".1") in _VIDEO:
         raise ReadError("E_VIDEO", f"{name} is a video ({syntax_name(dataset)}); export its frames.")
     if dataset.get("SOPClassUID") == _WHOLE_SLIDE and frames > 1:
         raise ReadError("E_SLIDE", f"{name} is a whole slide; give it to tpseg run.")
-    check_size((rows, columns), frames, name)
+    check_size((int(dataset.Rows), int(dataset.Columns)), frames, name)
     if dataset.get("ConcatenationUID") and number(dataset, "InConcatenationTotalNumber") != 1:
         raise ReadError("E_PART", f"{name} is part of an object split into several files; export it as one.")
     if is_mosaic(dataset):  # Siemens' mosaics, montages
