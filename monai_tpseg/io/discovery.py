@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from monai_tpseg.io.dicom.copies import Identity
-from monai_tpseg.io.dicom.split import Stack, split_headers
+from monai_tpseg.io.dicom.split import Stack, split_headers, with_lost_slices
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.file_access import LOCAL, FileAccess
 from monai_tpseg.io.headers import Header
@@ -158,7 +158,7 @@ def parts_of(path: Path, access: FileAccess = LOCAL) -> tuple[tuple[Path, ...], 
         )
     listed = access.folder(path)
     headers = _headers([file for file in listed.files if file.name != "DICOMDIR"], access)
-    return tuple(stack.files for stack in _split([one for one in headers if one.kind == "dicom"], access)[0])
+    return tuple(stack.files for stack in _split(with_lost_slices(headers), access)[0])
 
 
 def _of_file(path: Path, access: FileAccess) -> list[Case]:
@@ -223,11 +223,13 @@ def _own(
     inputs = [path for path in files if path.name != "DICOMDIR"]
     left_out["index of a disc"] += len(files) - len(inputs)
     headers = _headers(inputs, access, progress)
-    dicom = [one for one in headers if one.kind == "dicom"]
-    others = [one for one in headers if one.kind != "dicom" and _is_meant(one)]
+    dicom = with_lost_slices(headers)
+    taken = {one.path for one in dicom}
+    rest = [one for one in headers if one.path not in taken]
+    others = [one for one in rest if _is_meant(one)]
     own = [one for one in others if stem(one.path).endswith(OUTPUT_ENDINGS)]
     left_out["of our own results"] += len(own)
-    left_out.update(_suffix(one.path) for one in headers if one.kind != "dicom" and not _is_meant(one))
+    left_out.update(_suffix(one.path) for one in rest if not _is_meant(one))
     cases = [_single(one) for one in others if one not in own]
     cases += _of_stacks(folder, dicom, bool(cases), access, left_out)
     return sorted(cases, key=lambda case: (case.path != folder, min(case.files)))

@@ -18,7 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, JPEG2000Lossless, RLELossless
 
 from monai_tpseg.io import ReadError, list_cases
+from monai_tpseg.io.dicom.split import find_stacks
 from monai_tpseg.io.discovery import Case, discover
+from monai_tpseg.testing.phantoms import make_volume, write_dicom_series
 from monai_tpseg.transforms import LoadMedicalImage
 
 Write = Callable[..., Path]
@@ -182,3 +184,25 @@ def test_localizers_and_documents_are_skipped_and_no_cases_of_a_bundle(write_ser
     alone = write_dicom("alone/a", np.zeros((4, 4), np.uint16), "MR", ImageType="LOCALIZER", **place)
     assert [case.skip for case in discover(alone.parent).cases] == ["localizer"]
     assert list_cases(scout) == [scout]
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(b"", "E_TRUNCATED"), (bytes(4000), "E_DECODE"), (b"\x07" * 99, "E_DECODE")]
+)
+def test_a_lost_slice_at_the_end_of_a_series_is_not_left_out(tmp_path: Path, content: bytes, code: str) -> None:
+    """Files without a suffix, as archives export them: no gap betrays that the last one is empty."""
+    folder = write_dicom_series(make_volume("lung_infection", 1, (32, 32, 6)), tmp_path / "series")
+    last = max(folder.iterdir(), key=lambda path: pydicom.dcmread(path).ImagePositionPatient[2])
+    for number, path in enumerate(sorted(folder.iterdir()), start=1):
+        if path == last:
+            path.write_bytes(content)
+        path.rename(folder / f"IM{number:04}")
+    (folder / "DONE").touch()
+    with pytest.raises(ReadError) as caught:
+        LoadMedicalImage()(folder)
+    assert caught.value.code == code
+    found = discover(folder)
+    assert [len(case.files) for case in found.cases] == [6]
+    assert found.left_out["without suffix"] == 1
+    (stack,) = find_stacks(folder)
+    assert len(stack.files) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,18 @@ from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.headers import Header, read_header
 from monai_tpseg.io.safety import base_name, read_safely
 
-__all__ = ["SamePixels", "Stack", "dicom_files", "find_stacks", "same_pixels", "split_files", "split_headers"]
+__all__ = [
+    "SamePixels",
+    "Stack",
+    "dicom_files",
+    "find_stacks",
+    "same_pixels",
+    "split_files",
+    "split_headers",
+    "with_lost_slices",
+]
+
+_DIGITS = re.compile(r"\d+")
 
 SamePixels = Callable[[Path, Path], bool]
 """Whether two files of one transfer syntax have equal pixels."""
@@ -57,7 +69,7 @@ def find_stacks(folder: str | Path) -> list[Stack]:
     Returns:
         Stacks in the order of their first file names; an empty list if there is no image.
     """
-    return split_files(dicom_files(Path(folder)))
+    return split_headers(with_lost_slices([read_header(path) for path in _visible_files(Path(folder))]), same_pixels)[0]
 
 
 def split_files(files: Sequence[Path]) -> list[Stack]:
@@ -116,9 +128,42 @@ def _stacks(slices: list[Header]) -> list[Stack]:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Return the visible DICOM files of `folder`, sorted, without its sub-folders and without a DICOMDIR."""
+    """Return the visible DICOM files and lost slices of `folder`, sorted, without its sub-folders and a DICOMDIR."""
+    paths = _visible_files(folder)
+    dicom = {path for path in paths if read_safely(partial(is_dicom, path), base_name(path))}
+    lost = _named_alike(dicom, [path for path in paths if path not in dicom])
+    return [path for path in paths if path in dicom or (path in lost and not read_header(path).kind)]
+
+
+def with_lost_slices(headers: Sequence[Header]) -> list[Header]:
+    """Return the DICOM headers of a folder, and those of lost slices with their code.
+
+    An interrupted copy leaves files that are empty or contain something else. At the end of a stack, nothing else would
+    betray them. A file of no known format counts as one if only the digits of its name distinguish it from DICOM files.
+
+    Args:
+        headers: headers of all files of a folder.
+    """
+    lost = _named_alike(
+        {one.path for one in headers if one.kind == "dicom"}, [one.path for one in headers if not one.kind]
+    )
+    marked = [
+        one._replace(kind="dicom", code=one.code or ("E_DECODE" if one.size else "E_TRUNCATED"))
+        if one.path in lost
+        else one
+        for one in headers
+    ]
+    return [one for one in marked if one.kind == "dicom"]
+
+
+def _named_alike(dicom: set[Path], others: Sequence[Path]) -> set[Path]:
+    patterns = {_DIGITS.sub("0", path.name) for path in dicom}
+    return {path for path in others if _DIGITS.sub("0", path.name) in patterns}
+
+
+def _visible_files(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.name != "DICOMDIR")
-    return [path for path in paths if path.is_file() and read_safely(partial(is_dicom, path), base_name(path))]
+    return [path for path in paths if path.is_file()]
 
 
 _Labels = Callable[[Sequence[Header]], Sequence[Hashable]]

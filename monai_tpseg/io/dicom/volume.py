@@ -13,7 +13,7 @@ from monai_tpseg.io.dicom.attributes import other_unit, photometric, pixel_spaci
 from monai_tpseg.io.dicom.copies import first_of_each, identity_of, pixel_digest
 from monai_tpseg.io.dicom.functional_groups import frames_of
 from monai_tpseg.io.dicom.image_check import check_image, frame_count, is_image
-from monai_tpseg.io.dicom.object import Dataset, read_dataset
+from monai_tpseg.io.dicom.object import Dataset, open_dicom, read_dataset
 from monai_tpseg.io.dicom.slices import FAULTS, Fault, Irregular, slice_places
 from monai_tpseg.io.dicom.split import dicom_files
 from monai_tpseg.io.dicom.stack import check_stack, grid_of, has_positions, is_localizer, slice_order
@@ -22,6 +22,7 @@ from monai_tpseg.io.dicom.values import common_intensity, dicom_meta, intensity_
 from monai_tpseg.io.errors import ReadError
 from monai_tpseg.io.loaded import Array, Source, check_affine
 from monai_tpseg.io.meta_keys import INVERTED, IRREGULAR, SCALE_DOUBTFUL, SKIPPED, SOURCE_SHAPE, SPACING, Intensity
+from monai_tpseg.io.misnamed import check_content
 from monai_tpseg.io.no_data import fill_no_data
 from monai_tpseg.io.orientation import LPS_TO_RAS
 from monai_tpseg.io.safety import base_name, check_size
@@ -80,7 +81,7 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
             `E_SERIES_TILT`, `E_GEOMETRY`, or the code of a file that cannot be read.
     """
     files = dicom_files(folder)
-    images = {path: dataset for path in files if is_image(dataset := read_dataset(path))}
+    images = {path: dataset for path in files if is_image(dataset := _dataset(path))}
     images = _without_copies({path: d for path, d in images.items() if not is_localizer(d)} or images)
     if not images:
         raise ReadError(
@@ -89,6 +90,14 @@ def read_dicom_folder(folder: Path, irregular: Irregular = "refuse") -> Source:
     source = _read_series(images, base_name(folder), irregular)
     source.meta[SKIPPED] = len(files) - len(images)
     return source
+
+
+def _dataset(path: Path) -> Dataset:
+    dataset = open_dicom(path)
+    if dataset is None:  # a lost slice
+        check_content(path, "dicom")
+        raise ReadError("E_DECODE", f"{base_name(path)} is named like a slice, but damaged; copy or export it again.")
+    return dataset
 
 
 def _without_copies(images: Mapping[Path, Dataset]) -> dict[Path, Dataset]:
