@@ -149,7 +149,8 @@ def test_first_python_of_the_readme_runs() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_python_parses_and_its_imports_exist(page: Path) -> None:
-    for block in _blocks(page.read_text(), "python"):
+    text = page.read_text()
+    for block in [*_blocks(text, "python"), *re.findall(r'python3? -c "([^"]+)"', text)]:
         lines = [line.strip() for line in block.splitlines()] if block.startswith(" ") else [block]
         for node in ast.walk(ast.parse("\n".join(lines))):
             if isinstance(node, ast.ImportFrom):
