@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import yaml
@@ -23,6 +25,7 @@ __all__ = [
     "check_stored",
     "json_of",
     "read_json",
+    "read_record",
     "read_yaml",
 ]
 
@@ -40,6 +43,10 @@ MAX_YAML_NODES = 10**5
 
 MAX_TENSOR_HEADER = 2**24
 """Bytes of the header of a safetensors file: that of 100,000 tensors."""
+
+
+Kind: TypeAlias = "type | tuple[type, ...]"
+_NOTHING: Mapping[str, Kind] = MappingProxyType({})
 
 
 class ParseError(ValueError):
@@ -76,6 +83,32 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if file.stat().st_size > MAX_JSON_BYTES:
         raise ParseError(f"larger than {MAX_JSON_BYTES >> 20} MiB")
     return json_of(file.read_bytes())
+
+
+def read_record(path: str | os.PathLike[str], needed: Mapping[str, Kind] = _NOTHING, kind: Kind = dict) -> Any:
+    """Return the content of a JSON file that this package wrote.
+
+    Args:
+        path: the file.
+        needed: types of the values that an object must have, by key.
+        kind: what the file holds: `dict`, `list` or both.
+
+    Raises:
+        ParseError: it is damaged; the message names the file and the way out.
+        OSError: it cannot be opened.
+    """
+    try:
+        content: Any = read_json(path)
+        fits = isinstance(content, kind)
+        if not fits:
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            raise ParseError(f"no {' or '.join('object' if one is dict else one.__name__ for one in kinds)}")
+        for key, of in needed.items():
+            if key not in content or not isinstance(content[key], of):
+                raise ParseError(f"'{key}' is {'wrong' if key in content else 'missing'}")
+    except ParseError as error:
+        raise ParseError(f"'{path}' is damaged ({error}); restore it, or begin again in another folder.") from error
+    return content
 
 
 def json_of(text: str | bytes) -> Any:

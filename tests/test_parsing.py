@@ -25,7 +25,7 @@ from monai_tpseg.experiments.suite import SuiteError, read_suite
 from monai_tpseg.handlers.curves import LearningCurves
 from monai_tpseg.networks.checkpoint import CheckpointError, read_checkpoint
 from monai_tpseg.networks.weights_info import read_info
-from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_yaml
+from monai_tpseg.parsing import ParseError, check_safetensors, json_of, read_json, read_record, read_yaml
 from monai_tpseg.results.folder import read_result
 from monai_tpseg.transforms.pipelines import load_pipeline
 from monai_tpseg.weights.card import CatalogueError, read_card
@@ -193,3 +193,19 @@ def test_a_tensor_that_repeats_a_number_is_no_weights(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1).expand(2**40)}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match="a tensor of shape"):
         read_checkpoint(tmp_path / "model.pt")
+
+
+def test_a_damaged_record_of_our_own_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    for text, why in (
+        (bytes(9), "Expecting value at line 1, column 1"),
+        (b"[]", "no object"),
+        (b"{}", "'steps' is missing"),
+        (b'{"steps": "9"}', "'steps' is wrong"),
+    ):
+        path.write_bytes(text)
+        with pytest.raises(ParseError) as error:
+            read_record(path, {"steps": (int, float)})
+        assert str(error.value) == f"'{path}' is damaged ({why}); restore it, or begin again in another folder."
+    path.write_bytes(b'{"steps": 9, "path": 1}')
+    assert read_record(path, {"steps": int, "path": int}) == {"steps": 9, "path": 1}

@@ -14,7 +14,7 @@ from monai_tpseg.experiments.suite import Run
 from monai_tpseg.networks import TPSeg
 from monai_tpseg.networks.described import build_described
 from monai_tpseg.networks.weights_info import read_info
-from monai_tpseg.parsing import read_json
+from monai_tpseg.parsing import read_record
 
 __all__ = ["collect", "prototype_figures"]
 
@@ -48,7 +48,7 @@ def collect(run: Run, folder: Path, evaluated: Path, data: Path) -> dict[str, An
 
 
 def _json(path: Path) -> Any:
-    return read_json(path)
+    return read_record(path, kind=(dict, list))
 
 
 def _rounded(value: Any) -> Any:

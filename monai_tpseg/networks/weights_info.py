@@ -112,6 +112,9 @@ def read_info(weights: str | os.PathLike[str], verify: bool = False) -> WeightsI
                 f"'{path}' was written by a newer version (format {content['format']}, this one reads up to {FORMAT}); "
                 "update monai-tpseg, or give weights of this version."
             )
+        for key in ("network", "training", "card"):
+            if not isinstance(content.get(key, {}), dict):
+                raise ValueError(f"'{key}' is no object")
         lists = {key: tuple(content[key]) for key in ("tasks", "image_size")}
         info = WeightsInfo(**{**content, **lists, "modalities": {**content.get("modalities", {})}})
     except CheckpointError:

@@ -24,7 +24,7 @@ from monai_tpseg.io.discovery import discover
 from monai_tpseg.io.headers import Header
 from monai_tpseg.io.meta_keys import INTENSITY
 from monai_tpseg.keys import IMAGE, SOURCE, TASK
-from monai_tpseg.parsing import read_json
+from monai_tpseg.parsing import read_record
 from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 from monai_tpseg.suffixes import PICTURE_SUFFIXES
 from monai_tpseg.training.train_options import TrainingError
@@ -65,7 +65,7 @@ def list_pictures(request: PretrainOptions, out: Path) -> list[Case]:
             raise TrainingError(f"Fewer than two readable pictures in {', '.join(request.data)}; give more.")
         entries = [{**case, IMAGE: relative_to(out.absolute(), case[IMAGE])} for case in unique]
         write_atomically(path, (json.dumps({TRAINING: entries}, indent=1) + "\n").encode())
-    listed = read_json(path)[TRAINING]
+    listed = read_record(path, {TRAINING: list})[TRAINING]
     cases = [{**entry, IMAGE: str((out / entry[IMAGE]).absolute())} for entry in listed]
     return [{**case, SOURCE: case[IMAGE]} for case in cases]
 

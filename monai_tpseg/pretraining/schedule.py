@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from monai_tpseg.engines.masked_pretraining import MaskedInferer, MaskedPixelLoss, draw_hidden
 from monai_tpseg.files import write_atomically
 from monai_tpseg.networks.masked_autoencoder import MaskedAutoencoder
-from monai_tpseg.parsing import read_json
+from monai_tpseg.parsing import read_record
 from monai_tpseg.pretraining.pretrain_options import PretrainOptions
 
 __all__ = ["Plan", "make_plan"]
@@ -59,7 +59,7 @@ def make_plan(
     """
     path = out / _PLAN
     if path.is_file():
-        return Plan(**read_json(path))
+        return Plan(**read_record(path, {one.name: (int, float) for one in fields(Plan)}))
     batch = min(request.batch_size, pictures)
     a_step = _seconds_a_step(request, batch, network, device) * _SLOWER
     if request.epochs:

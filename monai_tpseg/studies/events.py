@@ -84,6 +84,8 @@ def events(path: Path, cases: int, quiet: bool) -> Iterator[Events]:
         path.open("a", encoding="utf-8") as log,
         tqdm(total=cases, unit="case", disable=quiet, mininterval=interval, desc="segment") as bar,
     ):
+        if log.tell() and not path.read_bytes().endswith(b"\n"):
+            log.write("\n")  # a line that a full disc or the end of the machine has cut
         record = Events(log, bar)
         record.started(cases)
         try:

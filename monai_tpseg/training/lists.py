@@ -18,6 +18,7 @@ from monai_tpseg.data.prepare import Options, prepare, relative_to
 from monai_tpseg.data.splits import draw_validation, group_by_keys
 from monai_tpseg.files import write_atomically
 from monai_tpseg.keys import IMAGE, LABEL, PATIENT, TASK
+from monai_tpseg.parsing import read_record
 from monai_tpseg.studies.annotated import SLICES, annotated_cases, holds_annotations
 from monai_tpseg.training.train_options import TrainingError, TrainOptions
 from monai_tpseg.training.volume_slices import slices_as_pictures
@@ -92,7 +93,7 @@ def write_lists(request: TrainOptions, out: Path, modalities: Mapping[str, str])
 
 def _again(path: Path) -> Lists:
     """The lists of a training that goes on."""
-    content = read_lists(path)
+    content = read_record(path, {TRAINING: list, VALIDATION: list})
     training, validation = (tuple(_entries(content[name], name, path)) for name in (TRAINING, VALIDATION))
     return Lists(training, validation, content.get(MODALITIES, {}))
 

@@ -17,7 +17,7 @@ from monai_tpseg.networks.build import build_network
 from monai_tpseg.networks.encoder_file import EncoderInfo
 from monai_tpseg.networks.hiera import is_published
 from monai_tpseg.networks.weights_info import WeightsInfo
-from monai_tpseg.parsing import read_json
+from monai_tpseg.parsing import read_record
 from monai_tpseg.training.lists import Lists
 from monai_tpseg.training.train_options import TrainOptions
 
@@ -70,7 +70,7 @@ def make_plan(request: TrainOptions, lists: Lists, info: WeightsInfo, device: to
     """
     path = out / _PLAN
     if path.is_file():
-        return Plan(**read_json(path))
+        return Plan(**read_record(path, {"options": dict, "steps": (int, float), "minutes": (int, float)}))
     plan = _planned(request, lists, info, device)
     write_atomically(path, (json.dumps(asdict(plan), indent=1) + "\n").encode())
     return plan

@@ -7,12 +7,12 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from monai_tpseg.files import write_atomically
-from monai_tpseg.parsing import json_of, read_json
+from monai_tpseg.parsing import json_of, read_record
 
 __all__ = ["REQUEST_FILE", "TrainOptions", "TrainingError", "check_ranges", "recorded_request"]
 
@@ -113,7 +113,7 @@ def recorded_request(request: Any, out: Path, resume: bool) -> Iterator[None]:
     """
     path, now = out / REQUEST_FILE, json_of(json.dumps(asdict(request)))
     if path.is_file():
-        _check_same(request, now, read_json(path), out, resume)
+        _check_same(request, now, read_record(path), out, resume)
         yield
         return
     if resume:
@@ -136,7 +136,8 @@ def _check_same(request: Any, now: dict[str, Any], record: dict[str, Any], out: 
     if not resume:
         raise TrainingError(f"'{out}' contains a training; add --resume to continue, or choose another --out.")
     # an option that an older version did not have was at its default
-    before = {**{one.name: one.default for one in fields(request)}, **record}
+    unset = {one.name: None if one.default is MISSING else one.default for one in fields(request)}
+    before = {**unset, **record}
     other = [f"{key} was {before[key]!r}, now {value!r}" for key, value in now.items() if before[key] != value]
     if other:
         raise TrainingError(f"'{out}' contains a training with other options ({'; '.join(other)}); repeat its command.")

@@ -20,7 +20,7 @@ from monai_tpseg.networks.encoder_file import EncoderInfo, read_encoder_info
 from monai_tpseg.networks.fast.inference_form import choose_device
 from monai_tpseg.networks.peers import PEERS
 from monai_tpseg.networks.weights_info import WeightsInfo, read_info
-from monai_tpseg.parsing import read_json
+from monai_tpseg.parsing import read_json, read_record
 from monai_tpseg.training.lists import DATALIST, Lists, write_lists
 from monai_tpseg.training.plan import Plan, make_plan, network_to_train
 from monai_tpseg.training.start import write_start
@@ -217,7 +217,8 @@ def _evaluated(weights: Path, out: Path, name: str, device: torch.device) -> dic
         options = {"output_dir": out / name, "checkpoint": str(weights), "device": str(device), "num_workers": 0}
         options["progress"] = False
         _run(bundle_config("evaluate"), out, **options)
-    metrics: Mapping[str, Mapping[str, float]] = read_json(path)
+    tasks = dict.fromkeys(read_record(path), dict)
+    metrics: Mapping[str, Mapping[str, float]] = read_record(path, {**tasks, "mean": dict})
     return {task: 100 * row["dice"] for task, row in metrics.items() if row.get("n", 1)}
 
 

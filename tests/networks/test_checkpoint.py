@@ -120,3 +120,16 @@ def test_description_missing_or_foreign(tmp_path: Path) -> None:
         read_info(tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"model\.json' holds no weights; give the \.pt"):
         read_info(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("key", ["network", "training", "card"])
+def test_a_description_of_the_wrong_shape_is_one_line(key: str, tmp_path: Path) -> None:
+    weights = tmp_path / "model.pt"
+    options = {"architecture": "tpseg", "backbone": "hiera_demo"}
+    save_weights(weights, {"w": torch.zeros(1)}, WeightsInfo(("skin_lesion",), options, (32, 32)))
+    assert read_info(weights).network == options
+    path = weights.with_suffix(".json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: 5.5}))
+    with pytest.raises(CheckpointError) as error:
+        read_info(weights)
+    assert f"'{path}' is not the description of a weights file ('{key}' is no object)" in one_line(error)

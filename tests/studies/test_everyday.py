@@ -25,6 +25,7 @@ from monai_tpseg.results.folder import case_folder, decisions, sweep
 from monai_tpseg.studies import Entry, Model, Reader, Run, find_entries, prepare_output, read_manifest, write_manifest
 from monai_tpseg.studies import case as cases_module
 from monai_tpseg.studies.case import CaseRunner
+from monai_tpseg.studies.events import events
 from monai_tpseg.studies.lock import locked
 from monai_tpseg.studies.reading import Read
 from monai_tpseg.testing.phantoms import make_phantom, write_png
@@ -377,3 +378,15 @@ def test_a_deleted_root_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"Line 2 .* has a salt and no root.*--root, or scan again"):
         read_manifest(tmp_path / "m.csv")
     assert read_manifest(tmp_path / "m.csv", root=tmp_path / "in")[0].source() == tmp_path / "in" / "a.png"
+
+
+@pytest.mark.parametrize("before", ["", '{"event": "start"}\n', '{"event": "sta'])
+def test_a_line_of_events_that_was_cut_does_not_take_the_next_one_with_it(before: str, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(before)
+    with events(path, 1, quiet=True):
+        pass
+    lines = path.read_text().splitlines()
+    there = len(before.splitlines())
+    assert lines[:there] == before.splitlines()
+    assert [json.loads(line)["event"] for line in lines[there:]] == ["start", "end"]
