@@ -51,7 +51,7 @@ def bind_task(net: nn.Module, task: int | str | Tensor) -> BoundTask:
     torch.Size([2, 1, 96, 128])
 
     Args:
-        net: any network of this package, or one wrapped for parallel training.
+        net: any network of this package, or one wrapped by PyTorch (parallel, averaged, compiled).
         task: the name of a task (see `TaskNetwork.task_names`) or its row.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from monai_tpseg.networks.ablation_parts import UDecoder
 from monai_tpseg.networks.compiled import compile_parts
@@ -250,9 +251,9 @@ def _single(module: nn.Module) -> Iterable[nn.Module]:
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """Return the network inside `DistributedDataParallel`, `DataParallel` or a compiled module; others unchanged."""
+    """Return the network inside wrappers of PyTorch: parallel, averaged (`AveragedModel`) or compiled; else itself."""
     inner: Any = network
-    parallel = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    while isinstance(inner, parallel) or hasattr(inner, "_orig_mod"):
-        inner = inner.module if isinstance(inner, parallel) else inner._orig_mod
+    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel, AveragedModel)
+    while isinstance(inner, wrappers) or hasattr(inner, "_orig_mod"):
+        inner = inner.module if isinstance(inner, wrappers) else inner._orig_mod
     return inner  # type: ignore[no-any-return]

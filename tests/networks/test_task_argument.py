@@ -13,6 +13,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import EnsembleEvaluator, SupervisedEvaluator
 from monai.inferers import SimpleInferer, SliceInferer, SlidingWindowInferer
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from monai_tpseg.catalogue import TASK_NAMES
 from monai_tpseg.engines import PrepareTaskBatch
@@ -164,6 +165,7 @@ def test_bound_tasks_are_checked(tpseg: TPSeg) -> None:
         with pytest.raises(ValueError, match=words):
             bind_task(tpseg, task)  # type: ignore[arg-type]
     assert bind_task(nn.DataParallel(tpseg), "Skin lesion").row == 7
+    assert bind_task(AveragedModel(tpseg), "Skin lesion").row == 7
     bound = bind_task(tpseg, 2)
     for call in (
         lambda: bind_task(bound, 3),
