@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import nibabel
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from monai_tpseg.annotate import PromptModel, Session, SessionError
+from monai_tpseg.results import StudyError
 from monai_tpseg.studies.annotated import annotated_cases
 
 from .serving import serving
@@ -109,3 +111,24 @@ def test_a_done_volume_teaches_with_all_its_slices(
     assert [entry.get("slices") for entry in every.entries] == [[2], None]
     assert [Path(entry["image"]).name for entry in done.entries] == ["b.nii.gz"]
     assert [why for _, why in done.left_out] == ["it is not marked as done"]
+
+
+def test_a_mark_that_the_disc_refuses_is_told_in_one_line(
+    sources: dict[str, Path], model: PromptModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with serving(sources["ct"], model, tmp_path / "out", TASK, here=True) as viewer:
+        viewer.post("open", task=None)
+        viewer.post("brush", index=2, points=[[10, 8]], diameter=5, mark=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "touch", full)
+            answer = viewer.ask("POST", "/api/done", {"case": 0, "done": True})
+        assert answer.status == 422
+        assert "cannot be written (No space left on device); free space or correct its permissions." in answer.text
+        with pytest.raises(StudyError, match="it is not marked as done"):
+            annotated_cases(tmp_path / "out", done=True)
+        viewer.post("done", done=False)
+        viewer.post("done", done=True)
+    assert len(annotated_cases(tmp_path / "out", done=True).entries) == 1
