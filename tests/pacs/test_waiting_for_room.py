@@ -22,7 +22,8 @@ def test_the_work_waits_longer_each_time_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "mask.nii.gz"))
-    outcomes = iter([full, full, None, OSError(errno.EROFS, "Read-only file system"), StudyError("The device is lost.")])
+    refused, end = OSError(errno.EROFS, "Read-only file system"), StudyError("The device is lost.")
+    outcomes = iter([full, full, None, refused, end])
     waited: list[float] = []
 
     def step(_node: Node) -> None:
