@@ -166,8 +166,6 @@ def check_train(
         raise CheckpointError(f"No file at '{encoder_checkpoint}'; correct --encoder_checkpoint.")
     if checkpoint:
         _check_weights(checkpoint, tasks)
-    if str(resume).lower() not in ("true", "false", "auto"):
-        raise ValueError(f"Unknown resume {resume!r}; {choose(resume, ('true', 'false', 'auto'))}.")
     last = Path(output_dir) / LAST
     if str(resume).lower() == "false" and last.is_file():
         raise FileExistsError(

@@ -213,6 +213,12 @@ def _switch(name: str, value: Any) -> None:
     flag(value, name)
 
 
+def _resume(name: str, value: Any) -> None:
+    choices = ("true", "false", "auto")
+    if str(value).lower() not in choices:
+        raise ValueError(f"Unknown {name} {value!r}; {choose(value, choices)}.")
+
+
 def _path(name: str, value: Any) -> None:
     if value is not None and not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name} must be a path, got {value!r}.")
@@ -243,4 +249,5 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "cache_dir": _folder,
     **dict.fromkeys(("checkpoint", "encoder_checkpoint"), _path),
     "modalities": _modalities,
+    "resume": _resume,
 }

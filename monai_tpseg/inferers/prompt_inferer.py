@@ -22,7 +22,7 @@ from monai_tpseg.inferers.task_inferer import (
 )
 from monai_tpseg.networks import KPrism, Prompt, unwrap
 from monai_tpseg.networks.kprism import MODES, Memory, Mode, first_prompt
-from monai_tpseg.networks.layers import plain_tensor, to_device, with_meta_of
+from monai_tpseg.networks.layers import check_mask, plain_tensor, to_device, with_meta_of
 from monai_tpseg.words import choose
 
 __all__ = ["PromptInferer", "SimulatedUser"]
@@ -195,8 +195,7 @@ class SimulatedUser(Inferer):
             raise ValueError(f"label must be {expected} like its pictures, got shape {tuple(label.shape)}.")
         net: KPrism = unwrap(network)  # type: ignore[assignment]
         start = first_prompt(self.start, task, exemplar_image, exemplar_label)
-        if label.device.type == "cpu" and not bool(((label >= 0) & (label <= 1)).all()):
-            raise ValueError(f"label must lie in [0, 1], got values from {label.min():g} to {label.max():g}.")
+        check_mask(label, "label")
         truth = resize_antialiased(plain_tensor(label), self.image_size) >= 0.5
         with autocast(inputs.device, self.amp):
             state = net.encode(resize_antialiased(plain_tensor(inputs), self.image_size))

@@ -21,6 +21,7 @@ __all__ = [
     "cast",
     "cast_norms",
     "check_image",
+    "check_mask",
     "check_precision",
     "full_precision",
     "is_exported",
@@ -113,6 +114,23 @@ def check_image(image: Tensor) -> None:
         raise ValueError(f"H and W must be divisible by 32, got {tuple(image.shape[-2:])}; resize or pad the image.")
     if not is_recorded() and not image.numel():
         raise ValueError(f"image must hold at least one picture, got shape {tuple(image.shape)}.")
+
+
+def check_mask(label: Tensor, name: str) -> None:
+    """Check that a label on the CPU lies in [0, 1]; on a GPU, a check would wait for the device.
+
+    Args:
+        label: of any shape; an empty one passes.
+        name: of the argument, for the message.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if label.device.type != "cpu" or is_tracing() or not label.numel():
+        return
+    low, high = plain_tensor(label).aminmax()
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], got values from {low:g} to {high:g}.")
 
 
 def check_precision(image: Tensor, network: nn.Module) -> None:

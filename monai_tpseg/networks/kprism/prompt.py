@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from monai_tpseg.networks.layers import is_tracing, plain_tensor
+from monai_tpseg.networks.layers import check_mask, is_tracing, plain_tensor
 from monai_tpseg.words import choose
 
 __all__ = ["MODES", "Mode", "Prompt", "check_exemplars", "check_prompt", "first_prompt"]
@@ -135,9 +135,6 @@ def check_exemplars(image: Tensor | None, label: Tensor | None, valid: Tensor | 
         empty = [b for b, any_valid in enumerate(plain_tensor(valid).flatten(1).any(1).tolist()) if not any_valid]
         if empty:
             raise ValueError(f"Sample {empty[0]} has no valid exemplar pixel; give it an exemplar.")
-    if label.device.type == "cpu" and not is_tracing():
-        low, high = plain_tensor(label).aminmax()
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"exemplar_label must lie in [0, 1], got values from {low:g} to {high:g}.")
+    check_mask(label, "exemplar_label")
     if torch.is_floating_point(image) is False:
         raise ValueError(f"exemplar_image must be floating point, got {image.dtype}.")
